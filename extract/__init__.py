@@ -1,0 +1,1 @@
+"""Stage 1: videos and annotations in, feature sets out. Needs av and torchvision (the `extract` extra)."""

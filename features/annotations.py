@@ -1,0 +1,336 @@
+"""The facts of EPIC-KITCHENS-100 and its annotation files, as published. Knows no features.
+
+A segment's place in its video is its start and stop timestamp, in seconds, and nothing else. The frame columns
+of the files count frames resampled to 60 fps (videos PXX_YY) or 50 fps (PXX_1YY), not those of the video file;
+they are carried along for reference and used nowhere.
+
+Source: Damen et al., "Rescaling Egocentric Vision", IJCV 2022; epic-kitchens/epic-kitchens-100-annotations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from features.errors import DataError, first_few
+
+NUM_VERBS = 97
+NUM_NOUNS = 300
+
+TRAIN_CSV = "EPIC_100_train.csv"
+VALIDATION_CSV = "EPIC_100_validation.csv"
+TEST_CSV = "EPIC_100_test_timestamps.csv"
+
+_REQUIRED = ("narration_id", "participant_id", "video_id", "start_timestamp", "stop_timestamp")
+_FRAMES = ("start_frame", "stop_frame")
+_LABELS = {"verb_class": NUM_VERBS, "noun_class": NUM_NOUNS}
+_TIMESTAMP = r"(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?)"
+# Ids become file names, so that nothing but these may stand in them.
+_ID = r"[A-Za-z0-9][A-Za-z0-9_-]*"
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Annotated actions, one row each, in the order of their files.
+
+    Attributes:
+        table: columns narration_id, participant_id, video_id (str), start_s, stop_s (float64, seconds of the
+            video), start_frame, stop_frame (Int64, for reference only), verb_class, noun_class (Int64, <NA> where
+            the split withholds them). Its index is 0..N-1.
+        source: the files it was read from, for messages.
+    """
+
+    table: pd.DataFrame
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.table.empty:
+            raise DataError(f"{self.source}: no segments; the file or the selection is empty.")
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __repr__(self) -> str:
+        videos = self.table.video_id.nunique()
+        return f"Segments({len(self)} in {videos} videos, from {self.source})"
+
+    @property
+    def narration_id(self) -> np.ndarray:
+        """(N,) str objects."""
+        return self.table["narration_id"].to_numpy(dtype=object)
+
+    @property
+    def verb_class(self) -> np.ndarray:
+        """(N,) int64; DataError where the split withholds labels."""
+        return self._labels("verb_class")
+
+    @property
+    def noun_class(self) -> np.ndarray:
+        """(N,) int64; DataError where the split withholds labels."""
+        return self._labels("noun_class")
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether every segment has a verb_class and a noun_class."""
+        return not self.table[list(_LABELS)].isna().any(axis=None)
+
+    def _labels(self, column: str) -> np.ndarray:
+        if self.table[column].isna().any():
+            raise DataError(f"{self.source}: segments have no {column}; a labelled split is needed.")
+        return self.table[column].to_numpy(dtype=np.int64)
+
+    def by_video(self) -> Iterator[tuple[str, Segments]]:
+        """Give each video's segments, videos in the order of their ids, rows in the order of the table."""
+        for video_id, rows in self.table.groupby("video_id", sort=True):
+            yield str(video_id), Segments(rows.reset_index(drop=True), self.source)
+
+    def where(self, mask: np.ndarray) -> Segments:
+        """Give the segments where `mask` (N,) bool is true; DataError if there are none."""
+        return Segments(self.table[mask].reset_index(drop=True), self.source)
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What a folder of annotation files holds; None for what is not there.
+
+    Attributes:
+        verb_keys, noun_keys: class id -> its key, such as 0 -> "take".
+        tail_verbs, tail_nouns: classes with few instances, as the challenge lists them.
+        unseen_validation, unseen_test: participants that training does not show.
+    """
+
+    train: Segments | None = None
+    validation: Segments | None = None
+    test: Segments | None = None
+    verb_keys: dict[int, str] | None = None
+    noun_keys: dict[int, str] | None = None
+    tail_verbs: frozenset[int] | None = None
+    tail_nouns: frozenset[int] | None = None
+    unseen_validation: frozenset[str] | None = None
+    unseen_test: frozenset[str] | None = None
+
+
+def read_segments(path: Path) -> Segments:
+    """Read one annotation CSV (train, validation or test timestamps), plain or compressed.
+
+    Raises:
+        DataError: the file cannot be read, a column is missing, or a row is wrong: a bad id or timestamp, a stop
+            that is not after its start, a class id out of range, a narration_id twice. The message names file, row
+            (as a spreadsheet counts them: the header is row 1) and narration_id.
+    """
+    path = Path(path)
+    rows = _read_csv(path)
+    _need_columns(path, rows, _REQUIRED)
+    labels = [column for column in _LABELS if column in rows]
+    if len(labels) == 1:
+        other = next(column for column in _LABELS if column not in labels)
+        raise DataError(f"{path}: there is a column {labels[0]} but none {other}; give both or neither.")
+    for column in ("narration_id", "participant_id", "video_id"):
+        _need_each(path, rows, rows[column].str.fullmatch(_ID), column, "letters, digits, '_' and '-'")
+    table = rows[["narration_id", "participant_id", "video_id"]].copy()
+    _need_unique_ids(path, rows)
+    table["start_s"] = _seconds(path, rows, "start_timestamp")
+    table["stop_s"] = _seconds(path, rows, "stop_timestamp")
+    _need_positive_length(path, rows, table)
+    for column in _FRAMES:
+        table[column] = pd.to_numeric(rows.get(column, np.nan), errors="coerce")
+        table[column] = table[column].round().astype("Int64")
+    for column, num_classes in _LABELS.items():
+        given = column in rows
+        table[column] = _classes(path, rows, column, num_classes) if given else pd.NA
+        table[column] = table[column].astype("Int64")
+    return Segments(table, path.name)
+
+
+def concatenate(parts: Sequence[Segments]) -> Segments:
+    """Put the segments of several files into one table.
+
+    Raises:
+        DataError: a narration_id stands in two of them.
+    """
+    source = " + ".join(part.source for part in parts)
+    table = pd.concat([part.table for part in parts], ignore_index=True)
+    twice = table.narration_id[table.narration_id.duplicated()]
+    if len(twice):
+        raise DataError(
+            f"{source}: {len(twice)} narration_id in more than one file ({first_few(twice)}); give each split once."
+        )
+    return Segments(table, source)
+
+
+def find_csv(folder: Path, name: str) -> Path | None:
+    """Give the path of a published file in a folder, plain or compressed with gzip; None if there is neither."""
+    plain = Path(folder) / name
+    return next((path for path in (plain, plain.with_name(f"{name}.gz")) if path.is_file()), None)
+
+
+def read_annotations(folder: Path) -> Annotations:
+    """Read what a folder holds of the published annotation files.
+
+    Raises:
+        DataError: the folder is missing, holds none of the three splits, or a file in it is wrong.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; give the one that holds {TRAIN_CSV} (or name the CSV).")
+
+    def read(name, reader):
+        path = find_csv(folder, name)
+        return None if path is None else reader(path)
+
+    annotations = Annotations(
+        train=read(TRAIN_CSV, read_segments),
+        validation=read(VALIDATION_CSV, read_segments),
+        test=read(TEST_CSV, read_segments),
+        verb_keys=read("EPIC_100_verb_classes.csv", read_verb_keys),
+        noun_keys=read("EPIC_100_noun_classes.csv", read_noun_keys),
+        tail_verbs=read("EPIC_100_tail_verbs.csv", read_tail_verbs),
+        tail_nouns=read("EPIC_100_tail_nouns.csv", read_tail_nouns),
+        unseen_validation=read("EPIC_100_unseen_participant_ids_validation.csv", read_participants),
+        unseen_test=read("EPIC_100_unseen_participant_ids_test.csv", read_participants),
+    )
+    if annotations.train is annotations.validation is annotations.test is None:
+        raise DataError(f"{folder}: none of {TRAIN_CSV}, {VALIDATION_CSV}, {TEST_CSV} (or .gz) is in it.")
+    return annotations
+
+
+def read_all_segments(paths: Iterable[Path]) -> Segments:
+    """Read the segments of several annotation CSVs, or of all three splits where a folder is given.
+
+    Raises:
+        DataError: a file is wrong, or a narration_id stands in two of them.
+    """
+    parts = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found = read_annotations(path)
+            parts += [part for part in (found.train, found.validation, found.test) if part]
+        else:
+            parts.append(read_segments(path))
+    return concatenate(parts)
+
+
+def read_verb_keys(path: Path) -> dict[int, str]:
+    """Read EPIC_100_verb_classes.csv: class id -> key."""
+    return _keys(path, NUM_VERBS)
+
+
+def read_noun_keys(path: Path) -> dict[int, str]:
+    """Read EPIC_100_noun_classes.csv: class id -> key (not its _v2, which counts other classes)."""
+    return _keys(path, NUM_NOUNS)
+
+
+def read_tail_verbs(path: Path) -> frozenset[int]:
+    """Read EPIC_100_tail_verbs.csv: the verb classes of the tail."""
+    return _class_list(path, "verb", NUM_VERBS)
+
+
+def read_tail_nouns(path: Path) -> frozenset[int]:
+    """Read EPIC_100_tail_nouns.csv: the noun classes of the tail."""
+    return _class_list(path, "noun", NUM_NOUNS)
+
+
+def read_participants(path: Path) -> frozenset[str]:
+    """Read EPIC_100_unseen_participant_ids_*.csv: the participants listed."""
+    rows = _read_csv(Path(path))
+    _need_columns(path, rows, ["participant_id"])
+    return frozenset(rows.participant_id)
+
+
+def read_video_info(path: Path) -> pd.DataFrame:
+    """Read EPIC_100_video_info.csv: duration_s, fps (float64) and resolution (str) of the originals, by video_id."""
+    rows = _read_csv(Path(path))
+    _need_columns(path, rows, ["video_id", "duration", "fps", "resolution"])
+    columns = {
+        "duration_s": _numbers(path, rows, "duration"),
+        "fps": _numbers(path, rows, "fps"),
+        "resolution": rows.resolution,
+    }
+    return pd.DataFrame(columns).set_axis(rows.video_id, axis=0)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Read every cell as text, so that what a message quotes is what the file says."""
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file.") from error
+    except OSError as error:  # also what gzip raises for a file that is not one
+        raise DataError(f"{path}: cannot be read: {error}.") from error
+    except (ValueError, EOFError) as error:  # pandas' parser errors, and an empty file
+        raise DataError(f"{path}: not a CSV file ({error}).") from error
+
+
+def _need_columns(path: Path, rows: pd.DataFrame, columns: Iterable[str]) -> None:
+    missing = [column for column in columns if column not in rows]
+    if missing:
+        raise DataError(f"{path}: no column {', '.join(missing)}; it has {', '.join(rows.columns)}.")
+
+
+def _where(path: Path, rows: pd.DataFrame, index: int) -> str:
+    """Name a row in a message; row 1 is the header."""
+    name = rows.narration_id[index] if "narration_id" in rows else ""
+    return f"{path}, row {index + 2}" + (f" ({name})" if name else "")
+
+
+def _need_each(path: Path, rows: pd.DataFrame, good: pd.Series, column: str, expected: str) -> None:
+    bad = np.flatnonzero(~good.to_numpy(dtype=bool))
+    if len(bad):
+        index = int(bad[0])
+        more = f" ({len(bad) - 1} more such rows)" if len(bad) > 1 else ""
+        value = rows[column][index]
+        raise DataError(f"{_where(path, rows, index)}: {column} is '{value}', not {expected}{more}.")
+
+
+def _need_unique_ids(path: Path, rows: pd.DataFrame) -> None:
+    again = np.flatnonzero(rows.narration_id.duplicated())
+    if len(again):
+        index = int(again[0])
+        first = int(np.flatnonzero(rows.narration_id == rows.narration_id[index])[0])
+        raise DataError(f"{_where(path, rows, index)}: this narration_id stands in row {first + 2} already.")
+
+
+def _seconds(path: Path, rows: pd.DataFrame, column: str) -> pd.Series:
+    good = rows[column].str.fullmatch(_TIMESTAMP)
+    _need_each(path, rows, good, column, "a time such as 00:01:23.45")
+    parts = rows[column].str.extract(_TIMESTAMP).astype(float)
+    return parts[0] * 3600 + parts[1] * 60 + parts[2]
+
+
+def _need_positive_length(path: Path, rows: pd.DataFrame, table: pd.DataFrame) -> None:
+    bad = np.flatnonzero(~(table.stop_s > table.start_s))
+    if len(bad):
+        index = int(bad[0])
+        start, stop = rows.start_timestamp[index], rows.stop_timestamp[index]
+        raise DataError(f"{_where(path, rows, index)}: stop_timestamp {stop} is not after start_timestamp {start}.")
+
+
+def _classes(path: Path, rows: pd.DataFrame, column: str, num_classes: int) -> pd.Series:
+    good = rows[column].str.fullmatch(r"\d{1,6}")
+    in_range = pd.to_numeric(rows[column].where(good, "-1")).between(0, num_classes - 1)
+    _need_each(path, rows, in_range, column, f"a class id from 0 to {num_classes - 1}")
+    return pd.to_numeric(rows[column])
+
+
+def _numbers(path: Path, rows: pd.DataFrame, column: str) -> pd.Series:
+    numbers = pd.to_numeric(rows[column], errors="coerce")
+    _need_each(path, rows, numbers > 0, column, "a number above 0")
+    return numbers
+
+
+def _keys(path: Path, num_classes: int) -> dict[int, str]:
+    rows = _read_csv(Path(path))
+    _need_columns(path, rows, ["id", "key"])
+    ids = _classes(path, rows, "id", num_classes)
+    _need_each(path, rows, ~ids.duplicated(), "id", "an id of its own (it stands above already)")
+    return dict(zip(ids.astype(int).tolist(), rows.key, strict=True))
+
+
+def _class_list(path: Path, column: str, num_classes: int) -> frozenset[int]:
+    rows = _read_csv(Path(path))
+    _need_columns(path, rows, [column])
+    return frozenset(_classes(path, rows, column, num_classes).astype(int).tolist())

@@ -1,0 +1,116 @@
+"""Look at a whole feature set: what is there, what is missing, whether it is sound. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from features.annotations import Segments
+from features.errors import DataError
+from features.featureset import FeatureSet, read_featureset
+from features.store import (
+    VideoFeatures,
+    failed_video_ids,
+    read_failures,
+    read_segment_times,
+    read_video,
+    video_ids,
+)
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a feature set is and how far it has come.
+
+    Attributes:
+        complete_videos, complete_segments: there, with features.
+        failed_videos, failed_segments: with a record in failures/.
+        missing_videos, missing_segments: neither, of the annotations asked about; None where none were given.
+        size_bytes: of all video files.
+    """
+
+    featureset: FeatureSet
+    complete_videos: int
+    complete_segments: int
+    failed_videos: int
+    failed_segments: int
+    missing_videos: int | None
+    missing_segments: int | None
+    size_bytes: int
+
+
+def info(root: Path, segments: Segments | None = None) -> Info:
+    """Count what a feature set holds, and what it lacks of `segments` where these are given.
+
+    Raises:
+        DataError: it is no feature set, or a file of it is damaged.
+    """
+    root = Path(root)
+    featureset = read_featureset(root)
+    videos, failed_videos = video_ids(root), failed_video_ids(root)
+    complete = {
+        name for video in videos for name in read_segment_times(root, video, digest=featureset.digest).narration_id
+    }
+    failed = {one.narration_id for video in failed_videos for one in read_failures(root, video)}
+    missing_videos = missing_segments = None
+    if segments is not None:
+        missing = ~np.isin(segments.narration_id.astype(str), sorted(complete | failed) or [""])
+        missing_segments = int(missing.sum())
+        missing_videos = len(set(segments.table.video_id) - set(videos) - set(failed_videos))
+    return Info(
+        featureset=featureset,
+        complete_videos=len(videos),
+        complete_segments=len(complete),
+        failed_videos=len(failed_videos),
+        failed_segments=len(failed),
+        missing_videos=missing_videos,
+        missing_segments=missing_segments,
+        size_bytes=sum((root / f"{video}.h5").stat().st_size for video in videos),
+    )
+
+
+def verify(root: Path, videos: Iterable[str] | None = None) -> Iterator[str]:
+    """Read every byte of a feature set and give one message for each thing that is wrong with it.
+
+    Checked: every file opens and its checksums hold, it was made with the settings of featureset.json, shapes and
+    counts agree, times ascend within a segment, no value is NaN or infinite, no segment stands in two files.
+
+    Args:
+        videos: which to check, in this order; all of them by default.
+
+    Raises:
+        DataError: it is no feature set at all.
+    """
+    featureset = read_featureset(root)
+    home: dict[str, str] = {}
+    for video_id in video_ids(root) if videos is None else videos:
+        try:
+            video = read_video(root, video_id, digest=featureset.digest)
+        except DataError as error:
+            yield str(error)
+            continue
+        yield from (f"{video_id}.h5: {problem}" for problem in _problems(video, featureset))
+        for name in video.narration_id:
+            if home.setdefault(name, video_id) != video_id:
+                yield f"{video_id}.h5: segment {name} stands in {home[name]}.h5 as well."
+
+
+def _problems(video: VideoFeatures, featureset: FeatureSet) -> Iterator[str]:
+    expected = (len(featureset.views), featureset.dim)
+    if video.features.shape[1:] != expected:
+        yield f"features are {video.features.shape[1:]} a step, featureset.json says {expected}."
+    if featureset.sampling.kind == "segment" and not video.narration_id:
+        yield "no segments in it, though the set is sampled by segment."
+    if len(set(video.narration_id)) != len(video.narration_id):
+        yield "a segment stands in it twice."
+    bad = ~np.isfinite(video.features).all(axis=(1, 2))
+    if bad.any():
+        yield f"{bad.sum()} of {len(bad)} steps are NaN or infinite, the first is row {int(bad.argmax())}."
+    starts_segment = np.zeros(len(video.seconds), dtype=bool)
+    starts_segment[video.offset[:-1]] = True
+    backwards = (np.diff(video.seconds) < 0) & ~starts_segment[1:]
+    if backwards.any() or not np.isfinite(video.seconds).all():
+        yield "the seconds of its steps do not ascend."

@@ -1,0 +1,54 @@
+"""What the three command lines share: errors as one line and an exit code, and tables for people."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import click
+from features.errors import DataError, OptionError
+
+
+class Commands(click.Group):
+    """A click group that ends in one clear line: exit code 2 for a wrong option, 1 for wrong data."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OptionError as error:
+            raise click.UsageError(str(error)) from error
+        except DataError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo(
+                "Interrupted. What is finished is kept; the same command goes on from there.",
+                err=True,
+            )
+            sys.exit(130)
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Lay out a table for people: the first column to the left, the others to the right."""
+    lines = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(_padded(line, widths) for line in lines)
+
+
+def _padded(cells: list[str], widths: list[int]) -> str:
+    first, *rest = zip(cells, widths, strict=True)
+    return "  ".join([first[0].ljust(first[1]), *[cell.rjust(width) for cell, width in rest]]).rstrip()
+
+
+def human_size(num_bytes: float) -> str:
+    """Give a size as people read it, in powers of 1000.
+
+    >>> human_size(1_234_567)
+    '1.2 MB'
+    """
+    if num_bytes < 1000:
+        return f"{num_bytes:.0f} bytes"
+    units = ("kB", "MB", "GB", "TB")
+    power = min(int(math.log10(num_bytes) // 3), len(units))
+    return f"{num_bytes / 1000**power:.1f} {units[power - 1]}"

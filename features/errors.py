@@ -1,0 +1,37 @@
+"""The two errors that people cause. A command line turns them into exit codes; nothing else does."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DataError(Exception):
+    """A file, a row or a folder is not what it should be (exit code 1)."""
+
+
+class OptionError(ValueError):
+    """An option has a value that cannot be meant (exit code 2)."""
+
+
+def unknown_name(option: str, kind: str, name: str, known: Iterable[str]) -> OptionError:
+    """Give the error for a name that is in no registry, with the nearest one that is.
+
+    >>> print(unknown_name("--head", "head", "bilstn", ["bilstm", "mean_pool"]))
+    --head: no head 'bilstn'; did you mean 'bilstm'? Known: bilstm, mean_pool.
+    """
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
+    return OptionError(f"{option}: no {kind} {name!r}{hint} Known: {', '.join(names)}.")
+
+
+def first_few(names: Iterable[str], *, limit: int = 5) -> str:
+    """Name the first few of many in a message, and count the rest.
+
+    >>> first_few(["a", "b", "c"], limit=2)
+    'a, b and 1 more'
+    """
+    names = list(names)
+    rest = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")

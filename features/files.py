@@ -1,0 +1,113 @@
+"""Files that are there whole or not at all: write beside the place, sync, rename. Knows nothing of the project."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from features.errors import DataError
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; on success it is synced and renamed to `path`.
+
+    After an exception the temporary file is gone and whatever stood at `path` still stands. After a kill the
+    temporary file stays behind (its name begins with a dot and ends in .tmp); the next write of the same path
+    from the same machine removes it.
+
+    Raises:
+        DataError: the folder or the file cannot be written (permissions, disk full), naming it.
+    """
+    path = Path(path)
+    mine = f".{socket.gethostname()}.{os.getpid()}.tmp"
+    temporary = path.with_name(f".{path.name}{mine}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}.") from error
+    finally:
+        # Where even the folder could not be made there is nothing to remove, and nothing to say about it.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    host = socket.gethostname()
+    for left in path.parent.glob(f".{path.name}.{host}.*.tmp"):
+        pid = left.name.split(".")[-2]
+        if pid.isdigit() and not _is_running(int(pid)):
+            left.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, in UTF-8."""
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole, indented for people, keys in the order given."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: there is no such file, it cannot be read, or it is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:  # json's own error and that of a wrong encoding
+        raise DataError(f"{path}: not a JSON file ({error}).") from error
+
+
+def sha256_of_file(path: Path) -> str:
+    """Give the SHA-256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_of_json(value: Any) -> str:
+    """Give the SHA-256 of a JSON value, whatever the order of its keys.
+
+    >>> sha256_of_json({"a": 1, "b": 2}) == sha256_of_json({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,110 @@
+"""Predictions: logits of verb and noun for every segment, in the challenge's own list format. Knows no model."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from features.annotations import NUM_NOUNS, NUM_VERBS
+from features.errors import DataError, first_few
+from features.files import written_whole
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Logits for N segments.
+
+    Attributes:
+        narration_id: (N,) each once.
+        verb: (N, 97) float32 logits; log-probabilities are logits too.
+        noun: (N, 300) float32 logits.
+        source: where they come from, for messages.
+
+    Raises:
+        DataError: a shape is wrong, a value is not finite, or a segment stands in it twice.
+    """
+
+    narration_id: tuple[str, ...]
+    verb: np.ndarray
+    noun: np.ndarray
+    source: str
+
+    def __post_init__(self) -> None:
+        num_segments = len(self.narration_id)
+        if num_segments == 0:
+            raise DataError(f"{self.source}: no predictions in it.")
+        if len(set(self.narration_id)) != num_segments:
+            twice = [name for name, times in Counter(self.narration_id).items() if times > 1]
+            raise DataError(f"{self.source}: segments predicted twice: {first_few(twice)}.")
+        for name, logits, width in (("verb", self.verb, NUM_VERBS), ("noun", self.noun, NUM_NOUNS)):
+            if logits.shape != (num_segments, width):
+                raise DataError(f"{self.source}: {name} logits have shape {logits.shape}, not {(num_segments, width)}.")
+            bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+            if len(bad):
+                names = first_few(self.narration_id[index] for index in bad)
+                raise DataError(f"{self.source}: {name} logits are not finite for {names}.")
+
+    def __len__(self) -> int:
+        return len(self.narration_id)
+
+    def __repr__(self) -> str:
+        return f"Predictions({len(self)} segments, from {self.source})"
+
+    def aligned(self, narration_id: Sequence[str]) -> Predictions:
+        """Give the predictions for these segments, in this order.
+
+        Raises:
+            DataError: some of them have none; the message names the first few.
+        """
+        row = {name: index for index, name in enumerate(self.narration_id)}
+        missing = [name for name in narration_id if name not in row]
+        if missing:
+            raise DataError(f"{self.source}: no prediction for {len(missing)} segments: {first_few(missing)}.")
+        rows = [row[name] for name in narration_id]
+        return Predictions(tuple(narration_id), self.verb[rows], self.noun[rows], self.source)
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Save in the challenge's list format: [{narration_id, verb_output (97,), noun_output (300,)}, ...].
+
+    The rows are views of two tensors, which torch saves once each: a file of 13,092 segments takes a moment.
+    """
+    verb = torch.from_numpy(np.ascontiguousarray(predictions.verb, dtype=np.float32))
+    noun = torch.from_numpy(np.ascontiguousarray(predictions.noun, dtype=np.float32))
+    rows = [
+        {"narration_id": name, "verb_output": verb[index], "noun_output": noun[index]}
+        for index, name in enumerate(predictions.narration_id)
+    ]
+    with written_whole(path) as temporary:
+        torch.save(rows, temporary)
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Load predictions in the challenge's list format, ours or anyone's. No code in the file is run.
+
+    Raises:
+        DataError: there is no such file, it holds something else, or it would need unsafe loading.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file.")
+    try:
+        rows = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise DataError(f"{path}: cannot be loaded safely as tensors ({reason})") from error
+    try:
+        return Predictions(
+            narration_id=tuple(str(row["narration_id"]) for row in rows),
+            verb=torch.stack([row["verb_output"] for row in rows]).float().numpy(),
+            noun=torch.stack([row["noun_output"] for row in rows]).float().numpy(),
+            source=str(path),
+        )
+    except (KeyError, TypeError, RuntimeError, IndexError) as error:
+        raise DataError(f"{path}: not a list of {{narration_id, verb_output, noun_output}} ({error}).") from error

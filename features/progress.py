@@ -1,0 +1,42 @@
+"""Progress of long work: a bar on a terminal, plain lines in a log file. Knows nothing of the project."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TextIO
+
+from tqdm import tqdm
+
+_LINE_EVERY_S = 30.0
+
+
+class _Lines:
+    """A stream for tqdm that ends every report with a newline: for log files, where a bar cannot move."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        text = text.strip("\r\n ")
+        if text:
+            self._stream.write(text + "\n")
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def progress(things: Iterable | None = None, *, total: int | None, unit: str, label: str) -> tqdm:
+    """Give a progress bar with rate and time left on stderr; where that is no terminal, a line every half minute."""
+    if sys.stderr.isatty():
+        return tqdm(things, total=total, unit=unit, desc=label, dynamic_ncols=True)
+    return tqdm(
+        things,
+        total=total,
+        unit=unit,
+        desc=label,
+        file=_Lines(sys.stderr),
+        mininterval=_LINE_EVERY_S,
+        maxinterval=_LINE_EVERY_S,
+        bar_format="{desc}: {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}, {rate_fmt}]",
+    )

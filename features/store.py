@@ -1,0 +1,336 @@
+"""A feature set on disk: a folder of videos, each an array of steps with their times. The only importer of h5py.
+
+    <root>/featureset.json      what the features are (features/featureset.py)
+    <root>/P01_101.h5           features (N, V, D) float16, seconds (N,), frame (N,), segments/...
+    <root>/failures/P05_08.json the segments of a video that could not be had, and why
+
+A video is there whole or not at all, so what is complete is what exists, array tasks never share a file, and
+nothing needs a lock. Knows no backbone, no head, no label.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from features.errors import DataError
+from features.featureset import FeatureSet, read_featureset
+from features.files import read_json, write_json, written_whole
+
+_ROWS_PER_CHUNK = 64
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentTimes:
+    """Segments of one video: S ids, and the interval of each, (S,) float64 seconds of the video."""
+
+    narration_id: tuple[str, ...]
+    start_s: np.ndarray
+    stop_s: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class VideoFeatures:
+    """The features of one video.
+
+    Attributes:
+        features: (N, V, D) float16.
+        seconds: (N,) float64, the centre of each step in the video.
+        frame: (N,) int32, the same as a frame number of the video, counted from 0.
+        narration_id: S ids; none in a dense set.
+        offset: (S + 1,) int64; the steps of segment s are rows offset[s]:offset[s + 1].
+        start_s, stop_s: (S,) float64, the interval each segment was sampled from.
+    """
+
+    video_id: str
+    fps: float
+    features: np.ndarray
+    seconds: np.ndarray
+    frame: np.ndarray
+    narration_id: tuple[str, ...]
+    offset: np.ndarray
+    start_s: np.ndarray
+    stop_s: np.ndarray
+
+    def __post_init__(self) -> None:
+        num_steps, num_segments = len(self.features), len(self.narration_id)
+        if self.features.ndim != 3 or self.features.dtype != np.float16:
+            raise DataError(
+                f"{self.video_id}: features are {self.features.dtype} {self.features.shape}, not float16 (N, V, D)."
+            )
+        shapes = {
+            "seconds": (self.seconds.shape, (num_steps,)),
+            "frame": (self.frame.shape, (num_steps,)),
+            "offset": (self.offset.shape, (num_segments + 1,)),
+            "start_s": (self.start_s.shape, (num_segments,)),
+            "stop_s": (self.stop_s.shape, (num_segments,)),
+        }
+        for name, (shape, expected) in shapes.items():
+            if shape != expected:
+                raise DataError(f"{self.video_id}: {name} has shape {shape}, not {expected}.")
+        if num_segments and not _is_partition(self.offset, num_steps):
+            raise DataError(f"{self.video_id}: offset does not cut {num_steps} steps into segments.")
+
+    def __repr__(self) -> str:
+        return f"VideoFeatures({self.video_id}, {self.features.shape}, {len(self.narration_id)} segments)"
+
+
+def _is_partition(offset: np.ndarray, num_steps: int) -> bool:
+    return offset[0] == 0 and offset[-1] == num_steps and bool((np.diff(offset) > 0).all())
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A segment that has no features.
+
+    Attributes:
+        error: its class in one word, such as BeyondEnd, Undecodable, MissingVideo.
+        message: what is wrong, and where.
+        frame: the frame of the video at fault, where there is one.
+    """
+
+    narration_id: str
+    error: str
+    message: str
+    frame: int | None = None
+
+
+def video_path(root: Path, video_id: str) -> Path:
+    """Give the place of a video's features."""
+    return Path(root) / f"{video_id}.h5"
+
+
+def video_ids(root: Path) -> list[str]:
+    """Give the ids of the videos that are there, sorted."""
+    return sorted(path.stem for path in Path(root).glob("*.h5") if not path.name.startswith("."))
+
+
+def write_video(root: Path, video: VideoFeatures, featureset: FeatureSet) -> None:
+    """Write the features of a video, whole or not at all; what stood there before is replaced.
+
+    Raises:
+        DataError: the features do not have the set's width or views, are not finite, or cannot be written.
+    """
+    expected = (len(video.features), len(featureset.views), featureset.dim)
+    if video.features.shape != expected:
+        raise DataError(f"{video.video_id}: features have shape {video.features.shape}, not {expected}.")
+    if not np.isfinite(video.features).all():
+        raise DataError(f"{video.video_id}: features are not finite (or beyond float16's 65504).")
+    with (
+        written_whole(video_path(root, video.video_id)) as temporary,
+        h5py.File(temporary, "w") as file,
+    ):
+        _fill(file, video)
+        file.attrs.update(
+            {
+                "video_id": video.video_id,
+                "fps": video.fps,
+                "digest": featureset.digest,
+                "complete": 1,
+            }
+        )
+
+
+def _fill(file: h5py.File, video: VideoFeatures) -> None:
+    num_steps, num_views, dim = video.features.shape
+    # track_times off and no further filters: the same features give the same bytes.
+    checked = {"fletcher32": True, "track_times": False}
+    chunk = min(num_steps, _ROWS_PER_CHUNK)
+    file.create_dataset("features", data=video.features, chunks=(chunk, num_views, dim), **checked)
+    file.create_dataset("seconds", data=video.seconds, chunks=(num_steps,), **checked)
+    file.create_dataset("frame", data=video.frame, chunks=(num_steps,), **checked)
+    if video.narration_id:
+        num_segments = len(video.narration_id)
+        group = file.create_group("segments")
+        # Strings of fixed length, which unlike HDF5's variable ones can carry a checksum.
+        length = max(len(name.encode()) for name in video.narration_id)
+        group.create_dataset(
+            "narration_id",
+            data=[name.encode() for name in video.narration_id],
+            dtype=h5py.string_dtype("utf-8", length),
+            chunks=(num_segments,),
+            **checked,
+        )
+        group.create_dataset("offset", data=video.offset, chunks=(num_segments + 1,), **checked)
+        group.create_dataset("start_s", data=video.start_s, chunks=(num_segments,), **checked)
+        group.create_dataset("stop_s", data=video.stop_s, chunks=(num_segments,), **checked)
+
+
+def read_video(root: Path, video_id: str, *, digest: str) -> VideoFeatures:
+    """Read the features of a video, all views.
+
+    Raises:
+        DataError: there is no such file, it is damaged or incomplete, or it was made with other settings.
+    """
+    path = video_path(root, video_id)
+    with _opened(path, digest) as file:
+        return VideoFeatures(
+            video_id=video_id,
+            fps=float(file.attrs["fps"]),
+            features=file["features"][:],
+            seconds=file["seconds"][:],
+            frame=file["frame"][:],
+            **_segments_group(file),
+        )
+
+
+def read_segment_times(root: Path, video_id: str, *, digest: str) -> SegmentTimes:
+    """Read which segments a video's file holds, without its features.
+
+    Raises:
+        DataError: as for `read_video`.
+    """
+    with _opened(video_path(root, video_id), digest) as file:
+        group = _segments_group(file)
+    return SegmentTimes(group["narration_id"], group["start_s"], group["stop_s"])
+
+
+def _segments_group(file: h5py.File) -> dict:
+    if "segments" not in file:
+        empty = np.zeros(0)
+        return {
+            "narration_id": (),
+            "offset": np.zeros(1, np.int64),
+            "start_s": empty,
+            "stop_s": empty,
+        }
+    group = file["segments"]
+    return {
+        "narration_id": tuple(group["narration_id"].asstr()[:]),
+        "offset": group["offset"][:],
+        "start_s": group["start_s"][:],
+        "stop_s": group["stop_s"][:],
+    }
+
+
+_REMEDY = "delete it and run the extraction again"
+
+
+@contextlib.contextmanager
+def _opened(path: Path, digest: str) -> Iterator[h5py.File]:
+    """Open a video's file for reading, and say of any damage which file it is."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; extract this video first.")
+    try:
+        with h5py.File(path, "r") as file:
+            _need_complete(path, file.attrs, digest)
+            yield file
+    except OSError as error:  # not HDF5, cut short, or a checksum that does not hold
+        raise DataError(f"{path}: damaged ({error}); {_REMEDY}.") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(f"{path}: not of this schema ({error}); {_REMEDY}.") from error
+
+
+def _need_complete(path: Path, attrs: h5py.AttributeManager, digest: str) -> None:
+    if attrs.get("complete") != 1:
+        raise DataError(f"{path}: not marked complete; {_REMEDY}.")
+    if attrs.get("digest") != digest:
+        raise DataError(
+            f"{path}: made with other settings than featureset.json (digest "
+            f"{str(attrs.get('digest'))[:8]} against {digest[:8]}); delete the file, or extract into a "
+            "folder of its own."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentFeatures:
+    """The features of segments, one after the other in one array.
+
+    Attributes:
+        narration_id: the segments that were found, in the order asked for.
+        features: (N, D) float16, of one view.
+        seconds: (N,) float64, the centre of each step in its video.
+        offset: (S + 1,) int64; the steps of segment s are rows offset[s]:offset[s + 1].
+    """
+
+    narration_id: tuple[str, ...]
+    features: np.ndarray
+    seconds: np.ndarray
+    offset: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"SegmentFeatures({len(self.narration_id)} segments, {self.features.shape})"
+
+
+def read_segments_of(
+    root: Path, narration_id: Sequence[str], video_id: Sequence[str], *, view: int = 0
+) -> SegmentFeatures:
+    """Read the features of segments into memory; those that the set does not hold are left out.
+
+    Args:
+        narration_id, video_id: (S,) the segments and the videos they lie in.
+
+    Raises:
+        DataError: the set or a file of it is damaged, of other settings, or dense (it has no segments).
+    """
+    featureset = read_featureset(root)
+    if featureset.sampling.kind != "segment":
+        raise DataError(f"{root}: a {featureset.sampling.kind} set; one sampled by segment is needed here.")
+    position = {name: index for index, name in enumerate(narration_id)}
+    present = set(video_ids(root))
+    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for video in sorted(set(video_id) & present):
+        with _opened(video_path(root, video), featureset.digest) as file:
+            group = _segments_group(file)
+            features, seconds = file["features"][:, view], file["seconds"][:]
+        for name, rows in _rows(group["narration_id"], group["offset"]):
+            if name in position:
+                found[position[name]] = features[rows], seconds[rows]
+    return _joined(narration_id, found, featureset.dim)
+
+
+def _rows(names: Sequence[str], offset: np.ndarray) -> Iterator[tuple[str, slice]]:
+    for index, name in enumerate(names):
+        yield name, slice(int(offset[index]), int(offset[index + 1]))
+
+
+def _joined(narration_id: Sequence[str], found: dict, dim: int) -> SegmentFeatures:
+    order = sorted(found)
+    offset = np.zeros(len(order) + 1, dtype=np.int64)
+    offset[1:] = np.cumsum([len(found[index][1]) for index in order])
+    features = np.empty((offset[-1], dim), dtype=np.float16)
+    seconds = np.empty(offset[-1], dtype=np.float64)
+    for place, index in enumerate(order):
+        rows = slice(offset[place], offset[place + 1])
+        features[rows], seconds[rows] = found.pop(index)  # popped: never a second copy of everything
+    return SegmentFeatures(tuple(narration_id[index] for index in order), features, seconds, offset)
+
+
+def failures_path(root: Path, video_id: str) -> Path:
+    """Give the place of a video's failures."""
+    return Path(root) / "failures" / f"{video_id}.json"
+
+
+def write_failures(root: Path, video_id: str, failures: Sequence[Failure]) -> None:
+    """Record which segments of a video failed, and why; with none, remove the record of an earlier run."""
+    path = failures_path(root, video_id)
+    if failures:
+        write_json(path, {"video_id": video_id, "segments": [asdict(one) for one in failures]})
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_failures(root: Path, video_id: str) -> list[Failure]:
+    """Read which segments of a video failed; an empty list where none did.
+
+    Raises:
+        DataError: the record is damaged.
+    """
+    path = failures_path(root, video_id)
+    if not path.is_file():
+        return []
+    record = read_json(path)
+    try:
+        return [Failure(**one) for one in record["segments"]]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a record of failures ({error}); delete it.") from error
+
+
+def failed_video_ids(root: Path) -> list[str]:
+    """Give the ids of the videos with failures, sorted."""
+    return sorted(path.stem for path in (Path(root) / "failures").glob("*.json"))
