@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -24,14 +24,17 @@ from extract.video import VideoError, VideoInfo, probe
 from extract.videos import find_videos
 from extract.weights import load_backbone
 from features.annotations import Segments
-from features.errors import DataError, OptionError
+from features.errors import OptionError
 from features.featureset import FeatureSet, Weights, create_featureset
 from features.progress import progress
 from features.store import (
+    NO_SEGMENTS,
     Failure,
     SegmentTimes,
     VideoFeatures,
+    need_same_times,
     read_segment_times,
+    segment_times,
     video_path,
     write_failures,
     write_video,
@@ -86,15 +89,15 @@ def extract_videos(
         raise OptionError(f"--frames: {num_frames} is not a number of frames above 0.")
     files = find_videos(videos, segments.table.video_id)
     network, loaded = load_backbone(entry, weights)
-    job = _Job(entry, network, num_frames, device or torch.device("cpu"))
-    network.to(job.device)
+    device = device or torch.device("cpu")
     featureset = create_featureset(out, _provenance(entry, loaded, num_frames))
+    job = _Job(entry, network.to(device), num_frames, device, out, featureset)
     counts: Counter[str] = Counter()
     failed_videos = []
-    with progress(total=len(segments), unit="segment", label=f"extract {entry.name}") as bar:
+    with progress(total=len(segments), unit="segments", label=f"extract {entry.name}") as bar:
         for video_id, rows in segments.by_video():
             before = bar.n
-            outcome = _bring_up_to_date(job, out, featureset, video_id, files[video_id], _times_of(rows), bar.update)
+            outcome = _bring_up_to_date(job, video_id, files[video_id], segment_times(rows), bar.update)
             counts.update(outcome)
             if outcome["failed"]:
                 failed_videos.append(video_id)
@@ -117,6 +120,8 @@ class _Job:
     network: nn.Module
     num_frames: int
     device: torch.device
+    out: Path
+    featureset: FeatureSet
 
 
 def _provenance(entry: Backbone, weights: Weights, num_frames: int) -> FeatureSet:
@@ -135,59 +140,35 @@ def _provenance(entry: Backbone, weights: Weights, num_frames: int) -> FeatureSe
     )
 
 
-def _times_of(rows: Segments) -> SegmentTimes:
-    table = rows.table
-    return SegmentTimes(tuple(rows.narration_id), table.start_s.to_numpy(), table.stop_s.to_numpy())
-
-
 def _bring_up_to_date(
-    job: _Job,
-    out: Path,
-    featureset: FeatureSet,
-    video_id: str,
-    path: Path | None,
-    asked: SegmentTimes,
-    on_segments: Callable[[int], None],
+    job: _Job, video_id: str, path: Path | None, asked: SegmentTimes, on_segments: Callable[[int], None]
 ) -> Counter[str]:
     """Extract what a video's file lacks of the segments asked for; count them as done, already or failed.
 
     A file with other segments of the video is replaced by one with both, so that features never get fewer.
     """
-    stored = SegmentTimes((), np.zeros(0), np.zeros(0))
-    if video_path(out, video_id).is_file():
-        stored = read_segment_times(out, video_id, digest=featureset.digest)
-        _need_same_times(out, video_id, asked, stored)
+    there = video_path(job.out, video_id)
+    stored = NO_SEGMENTS
+    if there.is_file():
+        stored = read_segment_times(job.out, video_id, digest=job.featureset.digest)
+        need_same_times(there, asked, stored)
     missing = set(asked.narration_id) - set(stored.narration_id)
     already = len(asked.narration_id) - len(missing)
     if not missing:
         return Counter(already=already)
     features, failures = _extract(job, video_id, path, _union(asked, stored), on_segments)
-    unreadable = {one.narration_id for one in failures}
-    if unreadable & set(stored.narration_id):
+    gone = {one.narration_id for one in failures} & set(stored.narration_id)
+    if gone:
         reason = (
-            f"{path}: no longer gives {len(unreadable & set(stored.narration_id))} segments whose features are there; "
-            f"{video_path(out, video_id)} is kept as it is. Bring back the whole video and run again."
+            f"{path}: no longer gives {len(gone)} segments whose features are there, so {there} is kept as it is; "
+            "bring back the whole video and run again"
         )
         failures = [Failure(name, "KeptEarlier", reason) for name in sorted(missing)]
     elif features is not None:
-        write_video(out, features, featureset)
-    write_failures(out, video_id, failures)
+        write_video(job.out, features, job.featureset)
+    write_failures(job.out, video_id, failures)
     failed = len(missing & {one.narration_id for one in failures})
     return Counter(already=already, failed=failed, done=len(missing) - failed)
-
-
-def _need_same_times(out: Path, video_id: str, asked: SegmentTimes, stored: SegmentTimes) -> None:
-    there = {
-        name: (start, stop)
-        for name, start, stop in zip(stored.narration_id, stored.start_s, stored.stop_s, strict=True)
-    }
-    for name, *times in zip(asked.narration_id, asked.start_s, asked.stop_s, strict=True):
-        if name in there and there[name] != tuple(times):
-            was, now = ("{:.2f} to {:.2f} s".format(*pair) for pair in (there[name], times))
-            raise DataError(
-                f"{video_path(out, video_id)}: segment {name} was extracted from {was}, the annotations now say "
-                f"{now}; delete the file to extract it again, or use another --out."
-            )
 
 
 def _union(asked: SegmentTimes, stored: SegmentTimes) -> SegmentTimes:
@@ -195,7 +176,7 @@ def _union(asked: SegmentTimes, stored: SegmentTimes) -> SegmentTimes:
     rows = {
         name: (start, stop, name)
         for times in (stored, asked)
-        for name, start, stop in zip(times.narration_id, times.start_s, times.stop_s, strict=True)
+        for name, start, stop in zip(*astuple(times), strict=True)
     }
     start_s, stop_s, narration_id = zip(*sorted(rows.values()), strict=True)
     return SegmentTimes(narration_id, np.array(start_s), np.array(stop_s))

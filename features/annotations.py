@@ -94,6 +94,15 @@ class Segments:
 
 
 @dataclass(frozen=True)
+class SplitFiles:
+    """The annotation files of the three splits; None where there is none."""
+
+    train: Path | None
+    validation: Path | None
+    test: Path | None
+
+
+@dataclass(frozen=True)
 class Annotations:
     """What a folder of annotation files holds; None for what is not there.
 
@@ -168,24 +177,37 @@ def find_csv(folder: Path, name: str) -> Path | None:
     return next((path for path in (plain, plain.with_name(f"{name}.gz")) if path.is_file()), None)
 
 
-def read_annotations(folder: Path) -> Annotations:
+def find_splits(folder: Path, **given: Path | None) -> SplitFiles:
+    """Give the splits' files: those given by name (train=, validation=, test=), else the published ones in a folder."""
+    names = {"train": TRAIN_CSV, "validation": VALIDATION_CSV, "test": TEST_CSV}
+    return SplitFiles(**{split: given.get(split) or find_csv(folder, name) for split, name in names.items()})
+
+
+def read_annotations(folder: Path, files: SplitFiles | None = None) -> Annotations:
     """Read what a folder holds of the published annotation files.
 
+    Args:
+        files: the three splits, where they have other names or lie elsewhere.
+
     Raises:
-        DataError: the folder is missing, holds none of the three splits, or a file in it is wrong.
+        DataError: the folder is missing, there is none of the three splits, or a file is wrong.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; give the one that holds {TRAIN_CSV} (or name the CSV).")
+    if files is None:
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder; give the one that holds {TRAIN_CSV} (or name the CSV).")
+        files = find_splits(folder)
+    if files == SplitFiles(None, None, None):
+        raise DataError(f"{folder}: none of {TRAIN_CSV}, {VALIDATION_CSV}, {TEST_CSV} (or .gz) is in it.")
 
     def read(name, reader):
         path = find_csv(folder, name)
         return None if path is None else reader(path)
 
-    annotations = Annotations(
-        train=read(TRAIN_CSV, read_segments),
-        validation=read(VALIDATION_CSV, read_segments),
-        test=read(TEST_CSV, read_segments),
+    return Annotations(
+        train=files.train and read_segments(files.train),
+        validation=files.validation and read_segments(files.validation),
+        test=files.test and read_segments(files.test),
         verb_keys=read("EPIC_100_verb_classes.csv", read_verb_keys),
         noun_keys=read("EPIC_100_noun_classes.csv", read_noun_keys),
         tail_verbs=read("EPIC_100_tail_verbs.csv", read_tail_verbs),
@@ -193,9 +215,6 @@ def read_annotations(folder: Path) -> Annotations:
         unseen_validation=read("EPIC_100_unseen_participant_ids_validation.csv", read_participants),
         unseen_test=read("EPIC_100_unseen_participant_ids_test.csv", read_participants),
     )
-    if annotations.train is annotations.validation is annotations.test is None:
-        raise DataError(f"{folder}: none of {TRAIN_CSV}, {VALIDATION_CSV}, {TEST_CSV} (or .gz) is in it.")
-    return annotations
 
 
 def read_all_segments(paths: Iterable[Path]) -> Segments:

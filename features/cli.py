@@ -85,7 +85,7 @@ def verify(folder: Path) -> None:
     from features.store import video_ids
 
     videos = video_ids(folder)
-    with progress(videos, total=len(videos), unit="video", label="verify") as bar:
+    with progress(videos, total=len(videos), unit="videos", label="verify") as bar:
         problems = list(check(folder, bar))
     for problem in problems:
         click.echo(problem)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import click
+
 from features.errors import DataError, OptionError
 
 

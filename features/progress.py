@@ -26,17 +26,17 @@ class _Lines:
         self._stream.flush()
 
 
-def progress(things: Iterable | None = None, *, total: int | None, unit: str, label: str) -> tqdm:
+def progress(
+    things: Iterable | None = None, *, total: int, unit: str, label: str, done_before: int = 0
+) -> tqdm:
     """Give a progress bar with rate and time left on stderr; where that is no terminal, a line every half minute."""
-    if sys.stderr.isatty():
-        return tqdm(things, total=total, unit=unit, desc=label, dynamic_ncols=True)
+    form = "{desc}: {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+    lines = {"file": _Lines(sys.stderr), "mininterval": _LINE_EVERY_S, "maxinterval": _LINE_EVERY_S, "bar_format": form}
     return tqdm(
         things,
         total=total,
-        unit=unit,
+        unit=f" {unit}",
         desc=label,
-        file=_Lines(sys.stderr),
-        mininterval=_LINE_EVERY_S,
-        maxinterval=_LINE_EVERY_S,
-        bar_format="{desc}: {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}, {rate_fmt}]",
+        initial=done_before,
+        **({"dynamic_ncols": True} if sys.stderr.isatty() else lines),
     )

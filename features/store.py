@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from features.annotations import Segments
 from features.errors import DataError
 from features.featureset import FeatureSet, read_featureset
 from features.files import read_json, write_json, written_whole
@@ -32,6 +33,15 @@ class SegmentTimes:
     narration_id: tuple[str, ...]
     start_s: np.ndarray
     stop_s: np.ndarray
+
+
+NO_SEGMENTS = SegmentTimes((), np.zeros(0), np.zeros(0))
+
+
+def segment_times(segments: Segments) -> SegmentTimes:
+    """Give ids and intervals of the segments of a video."""
+    table = segments.table
+    return SegmentTimes(tuple(segments.narration_id), table.start_s.to_numpy(), table.stop_s.to_numpy())
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,13 +179,17 @@ def read_video(root: Path, video_id: str, *, digest: str) -> VideoFeatures:
     """
     path = video_path(root, video_id)
     with _opened(path, digest) as file:
+        times, offset = _segments_group(file)
         return VideoFeatures(
             video_id=video_id,
             fps=float(file.attrs["fps"]),
             features=file["features"][:],
             seconds=file["seconds"][:],
             frame=file["frame"][:],
-            **_segments_group(file),
+            narration_id=times.narration_id,
+            offset=offset,
+            start_s=times.start_s,
+            stop_s=times.stop_s,
         )
 
 
@@ -186,26 +200,31 @@ def read_segment_times(root: Path, video_id: str, *, digest: str) -> SegmentTime
         DataError: as for `read_video`.
     """
     with _opened(video_path(root, video_id), digest) as file:
-        group = _segments_group(file)
-    return SegmentTimes(group["narration_id"], group["start_s"], group["stop_s"])
+        return _segments_group(file)[0]
 
 
-def _segments_group(file: h5py.File) -> dict:
+def _segments_group(file: h5py.File) -> tuple[SegmentTimes, np.ndarray]:
     if "segments" not in file:
-        empty = np.zeros(0)
-        return {
-            "narration_id": (),
-            "offset": np.zeros(1, np.int64),
-            "start_s": empty,
-            "stop_s": empty,
-        }
+        return NO_SEGMENTS, np.zeros(1, dtype=np.int64)
     group = file["segments"]
-    return {
-        "narration_id": tuple(group["narration_id"].asstr()[:]),
-        "offset": group["offset"][:],
-        "start_s": group["start_s"][:],
-        "stop_s": group["stop_s"][:],
-    }
+    names = tuple(group["narration_id"].asstr()[:])
+    return SegmentTimes(names, group["start_s"][:], group["stop_s"][:]), group["offset"][:]
+
+
+def need_same_times(path: Path, asked: SegmentTimes, stored: SegmentTimes) -> None:
+    """Check that the segments a file holds were sampled from the intervals they are asked for with.
+
+    Raises:
+        DataError: the annotations have changed since; the message names the first such segment.
+    """
+    there = {name: interval for name, *interval in zip(*astuple(stored), strict=True)}
+    for name, *interval in zip(*astuple(asked), strict=True):
+        if there.get(name, interval) != interval:
+            was, now = (f"{start:.2f} to {stop:.2f} s" for start, stop in (there[name], interval))
+            raise DataError(
+                f"{path}: segment {name} was extracted from {was}, the annotations now say {now}; delete the "
+                "file to extract it again, or extract into a folder of its own."
+            )
 
 
 _REMEDY = "delete it and run the extraction again"
@@ -257,36 +276,32 @@ class SegmentFeatures:
         return f"SegmentFeatures({len(self.narration_id)} segments, {self.features.shape})"
 
 
-def read_segments_of(
-    root: Path, narration_id: Sequence[str], video_id: Sequence[str], *, view: int = 0
-) -> SegmentFeatures:
+def read_segments_of(root: Path, segments: Segments, *, view: int = 0) -> SegmentFeatures:
     """Read the features of segments into memory; those that the set does not hold are left out.
 
-    Args:
-        narration_id, video_id: (S,) the segments and the videos they lie in.
-
     Raises:
-        DataError: the set or a file of it is damaged, of other settings, or dense (it has no segments).
+        DataError: the set or a file of it is damaged, of other settings, dense (it has no segments), or a segment was
+            extracted from another interval than it has now.
     """
     featureset = read_featureset(root)
     if featureset.sampling.kind != "segment":
         raise DataError(f"{root}: a {featureset.sampling.kind} set; one sampled by segment is needed here.")
-    position = {name: index for index, name in enumerate(narration_id)}
+    place = {name: index for index, name in enumerate(segments.narration_id)}
     present = set(video_ids(root))
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for video in sorted(set(video_id) & present):
-        with _opened(video_path(root, video), featureset.digest) as file:
-            group = _segments_group(file)
+    for video_id, rows in segments.by_video():
+        if video_id not in present:
+            continue
+        path = video_path(root, video_id)
+        with _opened(path, featureset.digest) as file:
+            times, offset = _segments_group(file)
             features, seconds = file["features"][:, view], file["seconds"][:]
-        for name, rows in _rows(group["narration_id"], group["offset"]):
-            if name in position:
-                found[position[name]] = features[rows], seconds[rows]
-    return _joined(narration_id, found, featureset.dim)
-
-
-def _rows(names: Sequence[str], offset: np.ndarray) -> Iterator[tuple[str, slice]]:
-    for index, name in enumerate(names):
-        yield name, slice(int(offset[index]), int(offset[index + 1]))
+        need_same_times(path, segment_times(rows), times)
+        for index, name in enumerate(times.narration_id):
+            if name in place:
+                steps = slice(offset[index], offset[index + 1])
+                found[place[name]] = features[steps], seconds[steps]
+    return _joined(segments.narration_id, found, featureset.dim)
 
 
 def _joined(narration_id: Sequence[str], found: dict, dim: int) -> SegmentFeatures:

@@ -1,1 +1,256 @@
-def main(): ...
+"""`heads ...`: stage 2, from a feature set to a submission."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from features.console import Commands, human_size, table
+
+_PATH = click.Path(path_type=Path)
+
+
+def _annotations_option(function):
+    return click.option(
+        "--annotations",
+        type=_PATH,
+        envvar="EPIC_ANNOTATIONS",
+        default=Path("data/annotations"),
+        show_default=True,
+        show_envvar=True,
+        help="Folder of the published annotation files.",
+    )(function)
+
+
+def _runs_option(function):
+    return click.option(
+        "--runs",
+        type=_PATH,
+        envvar="EPIC_RUNS",
+        default=Path("runs"),
+        show_default=True,
+        show_envvar=True,
+        help="Folder of the run folders.",
+    )(function)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="epic-heads")
+def main() -> None:
+    """Train light temporal heads on cached features, ensemble them, score them, submit them."""
+
+
+@main.command()
+@click.option("--head", required=True, help="mean_pool, bilstm or multiscale_lstm.")
+@click.option(
+    "--features",
+    type=_PATH,
+    envvar="EPIC_FEATURES",
+    default=Path("data/features"),
+    show_default=True,
+    show_envvar=True,
+    help="A feature set, or the folder of the only one.",
+)
+@_annotations_option
+@click.option("--train", type=_PATH, help="Training CSV, instead of the one in --annotations.")
+@click.option("--validation", type=_PATH, help="Validation CSV, likewise.")
+@click.option("--test", type=_PATH, help="CSV of segments to predict, likewise.")
+@click.option("--allow-missing", is_flag=True, help="Go on where segments have no features.")
+@_runs_option
+@click.option("--name", help="Name of the run folders; the head's by default. -seedN is added.")
+@click.option("--seeds", default="0", show_default=True, help="Seeds, such as 0-4 or 0,2,5; a run each.")
+@click.option("--epochs", default=30, show_default=True, help="Passes over the training segments.")
+@click.option("--batch-size", default=64, show_default=True, help="Segments a step.")
+@click.option("--lr", default=5e-4, show_default=True, help="Peak learning rate of AdamW.")
+@click.option("--weight-decay", default=0.01, show_default=True, help="Weight decay of AdamW.")
+@click.option("--warmup-epochs", default=5, show_default=True, help="Epochs of linear warm-up before the cosine.")
+@click.option(
+    "--set", "head_options", multiple=True, metavar="KEY=VALUE", help="Option of the head, such as hidden=256."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+def train(
+    head,
+    features,
+    annotations,
+    train,
+    validation,
+    test,
+    allow_missing,
+    runs,
+    name,
+    seeds,
+    device,
+    head_options,
+    **settings,
+) -> None:
+    """Train a head, once for each seed, and write a run folder for each. Run again, it goes on where it was cut off.
+
+    \b
+    Example: heads train --head multiscale_lstm --seeds 0-4
+    """
+    from features.annotations import find_splits
+    from features.device import choose_device
+    from heads.config import TrainConfig, parse_seeds
+    from heads.inputs import find_featureset, load_train_data
+    from heads.models import head_config, options_of
+    from heads.runs import run_folder
+    from heads.train import fit
+
+    options = options_of(head_config(head, _pairs(head_options)))
+    configs = [TrainConfig(head, options, seed=seed, **settings) for seed in parse_seeds(seeds)]
+    where = choose_device(device)
+    files = find_splits(annotations, train=train, validation=validation, test=test)
+    data = load_train_data(find_featureset(features), files, allow_missing=allow_missing, device=where)
+    for split in filter(None, (data.train, data.validation, data.test)):
+        note = f" ({split.num_missing} have none and are left out)" if split.num_missing else ""
+        click.echo(f"{split.segments.source}: features of {len(split)} segments{note}", err=True)
+    for config in configs:
+        outcome = fit(config, data, run_folder(runs, name or head, config.seed), device=where)
+        scores = ", ".join(
+            f"{task} {outcome.metrics[f'val_{task}_top1']:.1f} %"
+            for task in ("verb", "noun", "action")
+            if f"val_{task}_top1" in outcome.metrics
+        )
+        done = "was finished" if outcome.was_there else "done"
+        click.echo(f"{outcome.folder}: {done}, best epoch {outcome.best_epoch}" + (f": {scores}" if scores else ""))
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
+    pairs = dict(text.partition("=")[::2] for text in texts)
+    bad = [text for text in texts if "=" not in text]
+    if bad:
+        raise click.UsageError(f"--set: {bad[0]!r} is not KEY=VALUE, such as hidden=256.")
+    return pairs
+
+
+@main.command()
+@click.argument("sources", metavar="[RUN|PREDICTIONS.pt]...", nargs=-1, type=_PATH)
+@click.option(
+    "--annotations",
+    type=_PATH,
+    help="Validation CSV, or a folder of annotation files; those that the run was trained with by default.",
+)
+@_runs_option
+@click.option("--each", is_flag=True, help="A row for every seed, instead of their mean.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def evaluate(sources, annotations, runs, each, as_json) -> None:
+    """Score runs, ensembles or predictions files on validation; everything under --runs by default.
+
+    The lists of unseen participants and tail classes are taken from the folder of the validation CSV.
+
+    \b
+    Example: heads evaluate runs/bilstm-seed0 runs/ensemble
+    """
+    from heads.evaluation import evaluate_sources
+    from heads.inputs import annotations_for
+    from heads.runs import find_predicted
+
+    sources = list(sources) or find_predicted(runs)
+    evaluation = evaluate_sources(sources, annotations_for(sources, annotations), each=each)
+    if as_json:
+        click.echo(json.dumps([_as_json(row) for row in evaluation], indent=2))
+    else:
+        click.echo(_accuracy_table(evaluation))
+
+
+def _as_json(row) -> dict:
+    return {**asdict(row), "top": {f"{task}@{k}": value for (task, k), value in row.top.items()}}
+
+
+def _accuracy_table(rows) -> str:
+    from heads.evaluation import column_names
+    from heads.metrics import TASKS
+
+    parts = [part for part in ("unseen", "tail") if any(getattr(row, part) for row in rows)]
+    header = ["top-1 and top-5 in %", "seeds", *column_names(), "+-"]
+    header += [f"{part} {task}" for part in parts for task in TASKS]
+    lines = []
+    for row in rows:
+        line = [row.name, str(row.num_seeds or ""), *[f"{value:.1f}" for value in row.top.values()]]
+        line.append("" if row.spread is None else f"{row.spread:.1f}")
+        for part in parts:
+            values = getattr(row, part)
+            line += [f"{values[task]:.1f}" if task in values else "" for task in TASKS]
+        lines.append(line)
+    return table(header, lines)
+
+
+@main.command()
+@click.argument("members", metavar="[RUN]...", nargs=-1, type=_PATH)
+@_runs_option
+@click.option("--name", default="ensemble", show_default=True, help="Name of the ensemble's folder under --runs.")
+@click.option("--force", is_flag=True, help="Replace an ensemble of other members.")
+def ensemble(members, runs, name, force) -> None:
+    """Average the probabilities of runs; of all finished runs under --runs by default.
+
+    \b
+    Example: heads ensemble runs/multiscale_lstm-seed*
+    """
+    from heads.ensemble import write_ensemble
+    from heads.evaluation import evaluate_sources
+    from heads.inputs import annotations_for
+    from heads.runs import find_runs
+
+    chosen = list(members) or find_runs(runs)
+    written = write_ensemble(chosen, runs / name, force=force)
+    if "validation" in written.splits:
+        sources = [*written.members, written.folder]
+        rows = evaluate_sources(sources, annotations_for(sources, None), each=True)[: len(sources)]
+        click.echo(_accuracy_table(rows))
+        actions = [row.top["action", 1] for row in rows]
+        mean = sum(actions[:-1]) / len(written.members)
+        click.echo(
+            f"action top-1: {actions[-1]:.1f} %, {actions[-1] - mean:+.1f} over the mean of {len(written.members)} "
+            f"members ({mean:.1f} %), {actions[-1] - max(actions[:-1]):+.1f} over the best"
+        )
+    click.echo(f"{written.folder}: predictions for {' and '.join(written.splits)}")
+
+
+@main.command()
+@click.argument("run", metavar="[RUN|PREDICTIONS.pt]", required=False, type=_PATH)
+@click.option(
+    "--annotations",
+    type=_PATH,
+    help="CSV of the segments that the server scores; the test list that the run was trained with by default.",
+)
+@_runs_option
+@click.option("--out", type=_PATH, help="Folder for the files; submission/ in the run by default.")
+@click.option(
+    "--sls-pt", default=2, show_default=True, help="Supervision level of pretraining, 0-5 (2: public images and video)."
+)
+@click.option(
+    "--sls-tl",
+    default=3,
+    show_default=True,
+    help="Supervision level of training labels, 0-5 (3: start and stop times).",
+)
+@click.option(
+    "--sls-td",
+    default=3,
+    show_default=True,
+    help="Supervision level of training data, 0-5 (3: train; 4: train and validation).",
+)
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+def submit(run, annotations, runs, out, sls_pt, sls_tl, sls_td, force) -> None:
+    """Write the files for the servers, from the last ensemble under --runs by default.
+
+    submission.pt and ensemble_submission.zip (which holds it) are lists of scores by segment; epic_submission.zip is
+    the public challenge's. All are checked against the list of segments first.
+
+    \b
+    Example: heads submit runs/ensemble --annotations EPIC_100_test_timestamps.csv --out submissions
+    """
+    from heads.inputs import predictions_to_submit
+    from heads.runs import find_last_ensemble
+    from heads.submission import SupervisionLevels, write_submission
+
+    levels = SupervisionLevels(sls_pt, sls_tl, sls_td)
+    run = run or find_last_ensemble(runs)
+    predictions, segments = predictions_to_submit(run, annotations)
+    folder = out or (run if run.is_dir() else run.parent) / "submission"
+    click.echo(f"{run}: {len(predictions)} segments of {segments.source}")
+    for path in write_submission(predictions, segments, folder, levels=levels, force=force):
+        click.echo(f"  {path} ({human_size(path.stat().st_size)})")

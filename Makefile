@@ -1,0 +1,48 @@
+# `make` alone prints the targets. Each is one line that can be typed without make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# Where things are; the same names as environment variables set them for the commands as well.
+EPIC_ANNOTATIONS ?= data/annotations
+EPIC_VIDEOS ?= data/videos
+EPIC_FEATURES ?= data/features
+
+FRAMES ?= 16
+WEIGHTS ?= default
+DEVICE ?= auto
+OUT ?= $(EPIC_FEATURES)/$(BACKBONE)-seg$(FRAMES)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format bench extract clean
+
+help: ## Print this
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | column -t -s '|'
+
+install: $(VENV)/installed ## Make a virtual environment in .venv with everything in it
+$(VENV)/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[extract,test,lint]'
+	touch $@
+
+demo: install ## Show the whole path on a generated miniature of the dataset, in demo/
+	PATH="$(abspath $(BIN)):$$PATH" bash jobs/demo.sh demo
+
+test: install ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: install ## Check style and format
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: install ## Mend what lint can mend
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: install ## Measure what is meant to be fast, as ratios
+	$(BIN)/python benchmarks/bench.py
+
+extract: install ## Extract features: BACKBONE=resnet50 [FRAMES=16 WEIGHTS=default DEVICE=auto OUT=...]
+	$(if $(BACKBONE),,$(error BACKBONE is missing: make extract BACKBONE=resnet50))
+	$(BIN)/extract run --annotations $(EPIC_ANNOTATIONS) --videos $(EPIC_VIDEOS) --backbone $(BACKBONE) --frames $(FRAMES) --weights $(WEIGHTS) --device $(DEVICE) --out $(OUT)
+
+clean: ## Remove the virtual environment, the demo and caches; never data/ or runs/
+	rm -rf $(VENV) demo build *.egg-info .pytest_cache .ruff_cache .hypothesis

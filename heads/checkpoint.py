@@ -1,0 +1,81 @@
+"""What a run keeps on disk to go on from, and to predict with. Knows no loop."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from features.errors import DataError
+from features.files import written_whole
+from heads.models import build_head
+from heads.models.standardised import Standardised
+
+BEST, LAST = "best_model.pth", "last.pth"
+
+
+@dataclass(frozen=True)
+class HeadRecipe:
+    """What a model is made of, beside its weights.
+
+    Attributes:
+        dim: D of the features it takes.
+        featureset: digest of the feature set it was trained on.
+    """
+
+    head: str
+    options: Mapping[str, Any]
+    dim: int
+    featureset: str
+
+
+def build_model(recipe: HeadRecipe) -> Standardised:
+    """Build a head with its standardisation, weights random, statistics 0 and 1."""
+    head = build_head(recipe.head, recipe.dim, recipe.options)
+    return Standardised(head, torch.zeros(recipe.dim), torch.ones(recipe.dim))
+
+
+def save_model(path: Path, recipe: HeadRecipe, model: nn.Module) -> None:
+    """Write a trained model whole."""
+    save(path, {"recipe": {**vars(recipe), "options": dict(recipe.options)}, "model": model.state_dict()})
+
+
+def load_model(path: Path, *, device: torch.device, featureset: str) -> Standardised:
+    """Load a trained model onto a device, whichever it was trained on.
+
+    Raises:
+        DataError: the file is missing or damaged, or the model was trained on another feature set.
+    """
+    content = load(path, device=device)
+    recipe = HeadRecipe(**content["recipe"])
+    if recipe.featureset != featureset:
+        raise DataError(f"{path}: trained on other features (digest {recipe.featureset[:8]} against {featureset[:8]}).")
+    model = build_model(recipe).to(device)
+    model.load_state_dict(content["model"])
+    return model
+
+
+def save(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values whole."""
+    with written_whole(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load(path: Path, *, device: torch.device) -> dict[str, Any]:
+    """Read what `save` wrote. No code in the file is run.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file.")
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise DataError(f"{path}: damaged ({reason}); delete its folder and train again.") from error

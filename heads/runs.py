@@ -1,0 +1,82 @@
+"""Run folders: where they are, what belongs together, what they predict. Knows no model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from features.errors import DataError
+from features.files import read_json
+from features.predictions import Predictions, read_predictions
+
+CONFIG = "config.json"
+PREDICTIONS = {"validation": "val_predictions.pt", "test": "test_predictions.pt"}
+_SEED = re.compile(r"-seed\d+$")
+
+
+def run_folder(runs: Path, name: str, seed: int) -> Path:
+    """Give the folder of one seed of a run."""
+    return Path(runs) / f"{name}-seed{seed}"
+
+
+def group_of(folder: Path) -> str:
+    """Give what the seeds of a run share: its name without the seed.
+
+    >>> group_of(Path("runs/bilstm-seed3"))
+    'bilstm'
+    """
+    return _SEED.sub("", Path(folder).name)
+
+
+def is_ensemble(folder: Path) -> bool:
+    """Whether a folder was written by `heads ensemble`."""
+    path = Path(folder) / CONFIG
+    return path.is_file() and "members" in read_json(path)
+
+
+def find_runs(runs: Path) -> list[Path]:
+    """Give the finished runs below a folder that are no ensembles, sorted.
+
+    Raises:
+        DataError: there is none.
+    """
+    return [folder for folder in find_predicted(runs) if not is_ensemble(folder)]
+
+
+def find_predicted(runs: Path) -> list[Path]:
+    """Give everything below a folder that predicts validation: runs, then ensembles.
+
+    Raises:
+        DataError: there is nothing.
+    """
+    found = [path.parent for path in sorted(Path(runs).glob(f"*/{PREDICTIONS['validation']}"))]
+    if not found:
+        raise DataError(f"{runs}: no finished runs in it; train some first (heads train --head ...).")
+    return sorted(found, key=is_ensemble)
+
+
+def find_last_ensemble(runs: Path) -> Path:
+    """Give the ensemble that was written last below a folder.
+
+    Raises:
+        DataError: there is none.
+    """
+    configs = [path for path in Path(runs).glob(f"*/{CONFIG}") if is_ensemble(path.parent)]
+    if not configs:
+        raise DataError(f"{runs}: no ensemble in it; make one (heads ensemble), or name a run.")
+    return max(configs, key=lambda path: (path.stat().st_mtime, path.parent.name)).parent
+
+
+def predictions_of(source: Path, split: str) -> Predictions:
+    """Read the predictions of a run folder for a split ("validation" or "test"), or of a predictions file.
+
+    Raises:
+        DataError: the run has none for this split, or the file is not one of predictions.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        return read_predictions(source)
+    path = source / PREDICTIONS[split]
+    if not path.is_file():
+        raise DataError(f"{source}: no predictions for {split} in it ({path.name}); is the run finished?")
+    return read_predictions(path)

@@ -1,0 +1,128 @@
+"""Predictions as the files that the servers take. Checked against the list of segments before anything is written.
+
+    submission.pt             [{narration_id, verb_output (97,), noun_output (300,)}, ...]
+    ensemble_submission.zip   that file alone
+    epic_submission.zip       test.json, the public challenge's format (epic-kitchens/C1-Action-Recognition, version 0.2)
+
+All scores are row-wise log-probabilities. The public scoring code takes one softmax over the whole float32 array: raw
+logits with a large offset between segments lose their action order to underflow there, log-probabilities do not.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from features.annotations import Segments
+from features.errors import DataError, OptionError, first_few
+from features.files import written_whole
+from features.predictions import Predictions, write_predictions
+from heads.metrics import log_softmax
+
+CHALLENGE_VERSION = "0.2"
+# A zip of the same scores is the same file: no time of day goes into it.
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class SupervisionLevels:
+    """What was learned from, as the challenge asks to be told (epic-kitchens/SLS), each from 0 to 5.
+
+    Attributes:
+        pretraining: 0 none, 1 public images, 2 public images and videos, 3 self-supervised on public data, 4 the same
+            and EPIC's videos, 5 private data.
+        training_labels: 3 is start and stop times; 4 adds spatial annotations, 5 categories or outside priors.
+        training_data: 3 the training set, 4 training and validation, 5 more than these.
+    """
+
+    pretraining: int = 2
+    training_labels: int = 3
+    training_data: int = 3
+
+    def __post_init__(self) -> None:
+        for option, value in (
+            ("--sls-pt", self.pretraining),
+            ("--sls-tl", self.training_labels),
+            ("--sls-td", self.training_data),
+        ):
+            if not 0 <= value <= 5:
+                raise OptionError(f"{option}: {value} is not a level from 0 to 5.")
+
+
+def write_submission(
+    predictions: Predictions, segments: Segments, out: Path, *, levels: SupervisionLevels, force: bool
+) -> list[Path]:
+    """Write the three files into `out` and give their paths.
+
+    Args:
+        segments: the list that the server scores; exactly these segments must be predicted.
+        force: replace files that are there.
+
+    Raises:
+        DataError: segments are missing or too many, or a file is there and `force` is not given.
+    """
+    _need_exactly(predictions, segments)
+    paths = [out / name for name in ("submission.pt", "ensemble_submission.zip", "epic_submission.zip")]
+    there = [path.name for path in paths if path.exists()]
+    if there and not force:
+        raise DataError(f"{out}: {', '.join(there)} there already; --force replaces, --out writes elsewhere.")
+    final = as_log_probabilities(predictions.aligned(segments.narration_id))
+    list_file, list_zip, json_zip = paths
+    write_predictions(list_file, final)
+    _write_zip(list_zip, list_file.name, [list_file.read_bytes()])
+    _write_zip(json_zip, "test.json", challenge_json(final, levels))
+    return paths
+
+
+def as_log_probabilities(predictions: Predictions) -> Predictions:
+    """Normalise every row by itself."""
+    verb, noun = (log_softmax(logits).astype(np.float32) for logits in (predictions.verb, predictions.noun))
+    return Predictions(predictions.narration_id, verb, noun, predictions.source)
+
+
+def challenge_json(predictions: Predictions, levels: SupervisionLevels) -> Iterator[bytes]:
+    """Give test.json piece by piece; nine digits are what a float32 needs to be read back the same."""
+    head = {
+        "version": CHALLENGE_VERSION,
+        "challenge": "action_recognition",
+        "sls_pt": levels.pretraining,
+        "sls_tl": levels.training_labels,
+        "sls_td": levels.training_data,
+    }
+    yield (json.dumps(head)[:-1] + ', "results": {').encode()
+    verb_row, noun_row = (_row_template(logits.shape[1]) for logits in (predictions.verb, predictions.noun))
+    rows = zip(predictions.narration_id, predictions.verb.tolist(), predictions.noun.tolist(), strict=True)
+    for index, (name, verb, noun) in enumerate(rows):
+        comma = ", " if index else ""
+        yield (
+            f'{comma}{json.dumps(name)}: {{"verb": {verb_row % tuple(verb)}, "noun": {noun_row % tuple(noun)}}}'
+        ).encode()
+    yield b"}}"
+
+
+def _row_template(width: int) -> str:
+    return "{" + ", ".join(f'"{index}": %.9g' for index in range(width)) + "}"
+
+
+def _write_zip(path: Path, name: str, pieces: Iterator[bytes] | list[bytes]) -> None:
+    with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        entry = zipfile.ZipInfo(name, _ZIP_TIME)
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        with archive.open(entry, "w", force_zip64=True) as file:
+            for piece in pieces:
+                file.write(piece)
+
+
+def _need_exactly(predictions: Predictions, segments: Segments) -> None:
+    asked, given = set(segments.narration_id), set(predictions.narration_id)
+    problems = {"not predicted": sorted(asked - given), "not in the list": sorted(given - asked)}
+    if any(problems.values()):
+        found = "; ".join(f"{len(names)} {what}: {first_few(names)}" for what, names in problems.items() if names)
+        raise DataError(
+            f"{predictions.source}: does not cover the {len(asked)} segments of {segments.source} exactly ({found})."
+        )

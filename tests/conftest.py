@@ -1,0 +1,42 @@
+"""What the tests share: the small miniature, made once a session, and the command lines as a user types them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from miniature import Miniature, write_miniature
+
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory) -> Miniature:
+    """The small miniature of the dataset; read it, never write into it."""
+    return write_miniature(tmp_path_factory.mktemp("miniature"), size="test", seed=0)
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Run a command line in a process of its own, in an empty folder; give what it printed and its exit code."""
+
+    def run(*arguments: object, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        program = Path(sys.executable).with_name(str(arguments[0]))
+        return subprocess.run(
+            [program, *map(str, arguments[1:])], cwd=cwd, capture_output=True, text=True, timeout=600, check=False
+        )
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _random_state():
+    """Leave torch's random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        yield
