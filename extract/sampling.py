@@ -104,7 +104,7 @@ def plan_segments(
     centres = spread(start_s[reached], stop_s[reached], num_clips)  # (S, K)
     positions = clip_positions(centres.reshape(-1), clip)  # (C, L)
     clips = nearest_frames(frame_seconds, positions)
-    steps = positions.reshape(len(positions), clip.num_steps, -1).mean(axis=2)  # (C, P)
+    steps = positions.reshape(-1, clip.num_steps, clip.num_frames // clip.num_steps).mean(axis=2)  # (C, P)
     # Where a clip reaches past an end it repeats that frame; its steps lie no further out than the video does.
     steps = np.clip(steps, frame_seconds[0], end_s)
     return VideoPlan(

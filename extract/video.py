@@ -109,7 +109,9 @@ def decode(info: VideoInfo, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarra
         VideoError: the file cannot be opened.
     """
     number = {int(info.pts[frame]): int(frame) for frame in wanted}
-    last_pts = max(number, default=-1)
+    if not number:
+        return
+    last_pts = max(number)
     try:
         with av.open(str(info.path)) as container:
             stream = container.streams.video[0]

@@ -9,6 +9,7 @@ Source: Damen et al., "Rescaling Egocentric Vision", IJCV 2022; epic-kitchens/ep
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -275,12 +276,13 @@ def read_video_info(path: Path) -> pd.DataFrame:
 def _read_csv(path: Path) -> pd.DataFrame:
     """Read every cell as text, so that what a message quotes is what the file says."""
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8")
+        return rows.fillna("")  # the cells that a short row lacks
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file.") from error
     except OSError as error:  # also what gzip raises for a file that is not one
         raise DataError(f"{path}: cannot be read: {error}.") from error
-    except (ValueError, EOFError) as error:  # pandas' parser errors, and an empty file
+    except (ValueError, EOFError, zlib.error) as error:  # pandas' own errors, an empty or a cut file
         raise DataError(f"{path}: not a CSV file ({error}).") from error
 
 

@@ -65,12 +65,10 @@ def info(folder: Path, annotations: tuple[Path, ...], as_json: bool) -> None:
 def _describe(sampling) -> str:
     if sampling.kind == "dense":
         return f"dense, a clip every {sampling.every_s} s"
-    clip = (
-        "an image each"
-        if sampling.clip_fps is None
-        else f"in clips of {sampling.clip_frames} frames at {sampling.clip_fps:g} fps, {sampling.steps_per_clip} steps each"
-    )
-    return f"{sampling.num_frames} frames a segment, {clip}"
+    if sampling.clip_fps is None:
+        return f"{sampling.num_frames} frames a segment, an image each"
+    clip = f"{sampling.clip_frames} frames at {sampling.clip_fps:g} fps, {sampling.steps_per_clip} steps each"
+    return f"{sampling.num_frames} frames a segment, in clips of {clip}"
 
 
 @main.command()

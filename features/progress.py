@@ -26,9 +26,7 @@ class _Lines:
         self._stream.flush()
 
 
-def progress(
-    things: Iterable | None = None, *, total: int, unit: str, label: str, done_before: int = 0
-) -> tqdm:
+def progress(things: Iterable | None = None, *, total: int, unit: str, label: str, done_before: int = 0) -> tqdm:
     """Give a progress bar with rate and time left on stderr; where that is no terminal, a line every half minute."""
     form = "{desc}: {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
     lines = {"file": _Lines(sys.stderr), "mininterval": _LINE_EVERY_S, "maxinterval": _LINE_EVERY_S, "bar_format": form}

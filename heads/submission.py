@@ -2,7 +2,7 @@
 
     submission.pt             [{narration_id, verb_output (97,), noun_output (300,)}, ...]
     ensemble_submission.zip   that file alone
-    epic_submission.zip       test.json, the public challenge's format (epic-kitchens/C1-Action-Recognition, version 0.2)
+    epic_submission.zip       test.json as the public challenge takes it (epic-kitchens/C1-Action-Recognition)
 
 All scores are row-wise log-probabilities. The public scoring code takes one softmax over the whole float32 array: raw
 logits with a large offset between segments lose their action order to underflow there, log-probabilities do not.

@@ -19,7 +19,7 @@ STRIDES = (1, 2, 4)
 
 @dataclass(frozen=True)
 class MultiscaleLstmConfig:
-    """hidden: units a direction and branch; layers: stacked in each branch; dropout: between layers and around the fusion."""
+    """hidden: units a direction of a branch; layers: stacked in it; dropout: between layers, around the fusion."""
 
     hidden: int = 512
     layers: int = 2
