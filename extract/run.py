@@ -33,6 +33,7 @@ from features.store import (
     SegmentTimes,
     VideoFeatures,
     need_same_times,
+    read_failures,
     read_segment_times,
     segment_times,
     video_path,
@@ -154,19 +155,23 @@ def _bring_up_to_date(
         need_same_times(there, asked, stored)
     missing = set(asked.narration_id) - set(stored.narration_id)
     already = len(asked.narration_id) - len(missing)
+    # What an earlier run recorded of segments that this one does not ask for, and that are still not there.
+    settled = set(asked.narration_id) | set(stored.narration_id)
+    others = [one for one in read_failures(job.out, video_id) if one.narration_id not in settled]
     if not missing:
+        write_failures(job.out, video_id, others)
         return Counter(already=already)
     features, failures = _extract(job, video_id, path, _union(asked, stored), on_segments)
     gone = {one.narration_id for one in failures} & set(stored.narration_id)
     if gone:
         reason = (
-            f"{path}: no longer gives {len(gone)} segments whose features are there, so {there} is kept as it is; "
-            "bring back the whole video and run again"
+            f"{path or f'the file of video {video_id}, which has gone,'} no longer gives {len(gone)} segments whose "
+            f"features are there, so {there} is kept as it is; bring back the whole video and run again"
         )
         failures = [Failure(name, "KeptEarlier", reason) for name in sorted(missing)]
     elif features is not None:
         write_video(job.out, features, job.featureset)
-    write_failures(job.out, video_id, failures)
+    write_failures(job.out, video_id, others + failures)
     failed = len(missing & {one.narration_id for one in failures})
     return Counter(already=already, failed=failed, done=len(missing) - failed)
 
@@ -208,7 +213,7 @@ def _extract(
         )
     except VideoError as error:
         return None, [Failure(name, "UnreadableVideo", str(error)) for name in wanted.narration_id]
-    failures = _beyond_end(info, plan) + _undecodable(info, plan, result) + _not_finite(plan, result)
+    failures = _out_of_reach(info, plan) + _undecodable(info, plan, result) + _not_finite(plan, result)
     failed = {one.narration_id for one in failures}
     kept = [index for index, name in enumerate(plan.narration_id) if name not in failed]
     return (_assemble(video_id, info, plan, result, wanted, kept) if kept else None), failures
@@ -227,11 +232,14 @@ def _in_segments(plan: VideoPlan, on_segments: Callable[[int], None]) -> Callabl
     return on_clips
 
 
-def _beyond_end(info: VideoInfo, plan: VideoPlan) -> list[Failure]:
+def _out_of_reach(info: VideoInfo, plan: VideoPlan) -> list[Failure]:
     truncated = " (the file is truncated: its index lists more frames)" if info.is_truncated else ""
-    return [
+    beyond_end = [
         Failure(name, "BeyondEnd", f"{info.path}, segment {name}: {what}{truncated}")
         for name, what in plan.beyond_end.items()
+    ]
+    return beyond_end + [
+        Failure(name, "NoFrames", f"{info.path}, segment {name}: {what}") for name, what in plan.in_gap.items()
     ]
 
 

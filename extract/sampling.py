@@ -16,6 +16,8 @@ from features.store import SegmentTimes
 # A last frame is shown for one frame interval; containers and annotations round on top of that. The one published
 # segment that passes the end of its video (P29_05_563) does so by 0.013 s.
 END_TOLERANCE_S = 0.1
+# A frame this far from the moment it is to show is another moment: the file has a hole there.
+MAX_GAP_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class VideoPlan:
         seconds: (C, P) float64, the centre of each step that a clip gives.
         frame: (C, P) int32, the frame of the video nearest to that.
         beyond_end: narration_id -> what is wrong, for segments that the video does not reach.
+        in_gap: likewise for segments where the video has no frames.
     """
 
     narration_id: tuple[str, ...]
@@ -56,6 +59,7 @@ class VideoPlan:
     seconds: np.ndarray
     frame: np.ndarray
     beyond_end: dict[str, str]
+    in_gap: dict[str, str]
 
     @property
     def wanted(self) -> np.ndarray:
@@ -90,30 +94,35 @@ def plan_segments(
     Args:
         frame_seconds: (F,) float64 presentation times of the video's frames, strictly ascending.
     """
-    end_s = end_of_video(frame_seconds)
-    start_s, stop_s = segments.start_s, segments.stop_s
-    reached = stop_s <= end_s + END_TOLERANCE_S
-    beyond_end = {
-        segments.narration_id[index]: (
-            f"it lasts from {start_s[index]:.2f} to {stop_s[index]:.2f} s, but the video's frames end at {end_s:.2f} s"
-        )
-        for index in np.flatnonzero(~reached)
-    }
     num_clips = max(1, -(-num_frames // clip.num_frames))
-    kept = tuple(segments.narration_id[index] for index in np.flatnonzero(reached))
-    centres = spread(start_s[reached], stop_s[reached], num_clips)  # (S, K)
-    positions = clip_positions(centres.reshape(-1), clip)  # (C, L)
+    end_s = end_of_video(frame_seconds)
+    centres = spread(segments.start_s, segments.stop_s, num_clips)  # (S, K)
+    reached = segments.stop_s <= end_s + END_TOLERANCE_S
+    off = np.abs(frame_seconds[nearest_frames(frame_seconds, centres)] - centres).max(axis=1, initial=0)
+    shown = off <= MAX_GAP_S
+    kept = np.flatnonzero(reached & shown)
+    positions = clip_positions(centres[kept].reshape(-1), clip)  # (C, L)
     clips = nearest_frames(frame_seconds, positions)
     steps = positions.reshape(-1, clip.num_steps, clip.num_frames // clip.num_steps).mean(axis=2)  # (C, P)
     # Where a clip reaches past an end it repeats that frame; its steps lie no further out than the video does.
     steps = np.clip(steps, frame_seconds[0], end_s)
     return VideoPlan(
-        narration_id=kept,
+        narration_id=tuple(segments.narration_id[index] for index in kept),
         clips=clips,
         clip_offset=np.arange(len(kept) + 1, dtype=np.int64) * num_clips,
         seconds=steps,
         frame=nearest_frames(frame_seconds, steps).astype(np.int32),
-        beyond_end=beyond_end,
+        beyond_end={
+            segments.narration_id[
+                index
+            ]: f"it lasts from {segments.start_s[index]:.2f} to {segments.stop_s[index]:.2f} s, but the video's frames end "
+            f"at {end_s:.2f} s"
+            for index in np.flatnonzero(~reached)
+        },
+        in_gap={
+            segments.narration_id[index]: f"the nearest frame is up to {off[index]:.2f} s away from its own moments"
+            for index in np.flatnonzero(reached & ~shown)
+        },
     )
 
 

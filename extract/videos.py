@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from features.errors import DataError
 
-_ENDINGS = {".mp4", ".mkv", ".avi", ".mov"}
+# Not .avi: it has no presentation times.
+_ENDINGS = {".mp4", ".mkv", ".mov"}
 
 
 def find_videos(root: Path, video_ids: Iterable[str]) -> dict[str, Path | None]:
@@ -26,8 +28,8 @@ def find_videos(root: Path, video_ids: Iterable[str]) -> dict[str, Path | None]:
     wanted = set(video_ids)
     found = defaultdict(list)
     # The whole tree is listed once, rather than each place tried for each video: scratch answers slowly.
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in _ENDINGS and path.stem in wanted and path.is_file():
+    for path in sorted(_files_below(root)):
+        if path.suffix.lower() in _ENDINGS and path.stem in wanted:
             found[path.stem].append(path)
     for video_id, paths in found.items():
         if len(paths) > 1:
@@ -36,3 +38,15 @@ def find_videos(root: Path, video_ids: Iterable[str]) -> dict[str, Path | None]:
                 "or point --videos at the folder that is meant."
             )
     return {video_id: (found[video_id] or [None])[0] for video_id in sorted(wanted)}
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    """Give all files below a folder, linked folders included, each real folder once."""
+    seen = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(folder, name) for name in files)

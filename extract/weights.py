@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from extract.backbones import Backbone
 from features.errors import DataError, OptionError, first_few
 from features.featureset import Weights
 from features.files import sha256_of_file
+from features.tensors import load_safely
 
 _RANDOM = re.compile(r"random:(\d{1,9})")
 # torch.hub's convention, NAME-<first digits of the file's SHA-256>.pth, which torchvision's files follow.
@@ -94,16 +94,17 @@ def _load_strictly(network: nn.Module, backbone: Backbone, path: Path) -> None:
     if any(problems.values()):
         found = "; ".join(f"{len(keys)} {kind}: {first_few(keys)}" for kind, keys in problems.items() if keys)
         raise DataError(f"{path}: does not fit {backbone.name} ({found}).")
-    network.network.load_state_dict(state)
+    try:
+        network.network.load_state_dict(state)
+    except RuntimeError as error:  # such as complex numbers, which cannot become real ones
+        raise DataError(f"{path}: does not fit {backbone.name} ({error}).") from error
 
 
 def _read_state(path: Path) -> Mapping[str, torch.Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise DataError(f"{path}: cannot be loaded safely as weights ({reason})") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    state = load_safely(path)
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
         raise DataError(f"{path}: not a state dict (names to tensors).")
     return state
 

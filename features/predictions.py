@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from features.annotations import NUM_NOUNS, NUM_VERBS
 from features.errors import DataError, first_few
 from features.files import written_whole
+from features.tensors import load_safely
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,14 +91,7 @@ def read_predictions(path: Path) -> Predictions:
     Raises:
         DataError: there is no such file, it holds something else, or it would need unsafe loading.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file.")
-    try:
-        rows = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise DataError(f"{path}: cannot be loaded safely as tensors ({reason})") from error
+    rows = load_safely(path)
     try:
         return Predictions(
             narration_id=tuple(str(row["narration_id"]) for row in rows),

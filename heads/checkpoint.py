@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import nn
 
 from features.errors import DataError
 from features.files import written_whole
+from features.tensors import load_safely
 from heads.models import build_head
 from heads.models.standardised import Standardised
 
@@ -51,7 +51,7 @@ def load_model(path: Path, *, device: torch.device, featureset: str) -> Standard
     Raises:
         DataError: the file is missing or damaged, or the model was trained on another feature set.
     """
-    content = load(path, device=device)
+    content = load_safely(path, device=device)
     recipe = HeadRecipe(**content["recipe"])
     if recipe.featureset != featureset:
         raise DataError(f"{path}: trained on other features (digest {recipe.featureset[:8]} against {featureset[:8]}).")
@@ -64,18 +64,3 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
     """Write tensors and plain values whole."""
     with written_whole(path) as temporary:
         torch.save(content, temporary)
-
-
-def load(path: Path, *, device: torch.device) -> dict[str, Any]:
-    """Read what `save` wrote. No code in the file is run.
-
-    Raises:
-        DataError: the file is missing or damaged.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file.")
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise DataError(f"{path}: damaged ({reason}); delete its folder and train again.") from error

@@ -17,8 +17,9 @@ from features.errors import DataError
 from features.files import read_json, write_json, write_text
 from features.predictions import Predictions, write_predictions
 from features.progress import progress
+from features.tensors import load_safely
 from heads.batches import Split, batches, statistics
-from heads.checkpoint import BEST, LAST, HeadRecipe, build_model, load, load_model, save, save_model
+from heads.checkpoint import BEST, LAST, HeadRecipe, build_model, load_model, save, save_model
 from heads.config import TrainConfig
 from heads.metrics import score_logits
 from heads.models.standardised import Standardised
@@ -219,7 +220,7 @@ def _save_last(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, h
 def _resume(
     path: Path, model: Standardised, optimizer: torch.optim.Optimizer, device: torch.device
 ) -> list[dict[str, float]]:
-    content = load(path, device=torch.device("cpu"))
+    content = load_safely(path)
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     torch.set_rng_state(content["rng_cpu"])

@@ -3,11 +3,11 @@
 It owns what is seen and what the annotation files say, and imports none of the packages, so that
 it can disagree with them.
 
-A noun is what an object on a worktop looks like. A verb is how the object goes round an upright
-circle, up and down and nearer and farther: in whole turns one way or the other, from a random place.
-So every verb spends the same time at every place: neither one frame nor an average of frames tells
-verbs apart, their order does. A mirrored video shows the same verb, as in a kitchen. All of it lies
-within the square that backbones crop from the middle of the picture.
+A noun is what an object on a worktop looks like. A verb is how the object goes round a circle, up and
+down and, outward from the middle of the picture, nearer: in whole turns one way or the other, from
+about the lowest place. So every verb spends the same time at every place: neither one frame nor an
+average of frames tells verbs apart, their order does. A mirrored video shows the same verb, as in a
+kitchen. All of it lies about within the square that backbones crop from the middle of the picture.
 
     python tests/miniature.py demo --size demo
 """
@@ -35,13 +35,15 @@ import pandas as pd
 
 WIDTH, HEIGHT = 128, 72  # pixels
 _MARGIN = 8  # pixels of worktop around the picture, for the head to sway over
-_LANE_X = 15  # pixels from the middle of the picture to the middle of a lane's circle
+_LANE_X = 22  # pixels from the middle of the picture to the middle of a lane's circle
 _CIRCLE_RADIUS = 17  # pixels
-_DEPTH = 0.35  # how much larger and farther out an object is at its nearest than halfway
+_OUTWARD = 13  # pixels that an object is farther out at its nearest than halfway
+_DEPTH = 0.3  # how much larger it is there
+_START_SPREAD = 0.4  # standard deviation of where on the circle a motion begins, in radians
 # What differs from segment to segment, so that nouns can be learnt well but not to the last one.
-_OBJECT_RADIUS = 7.5, 11  # pixels, halfway
-_LIGHT = 0.75, 1.15
-_COLOUR_SPREAD = 12  # standard deviation, of 0..255
+_OBJECT_RADIUS = 9, 12  # pixels, halfway
+_LIGHT = 0.85, 1.15
+_COLOUR_SPREAD = 10  # standard deviation, of 0..255
 
 
 @dataclass(frozen=True)
@@ -399,13 +401,13 @@ def _encode(path: Path, frames: Iterator[np.ndarray], *, fps: Fraction, hevc: bo
 def _worktop(kitchen: np.random.Generator, rng: np.random.Generator) -> np.ndarray:
     """Draw (H, W, 3) float32 of a participant's tiles under a video's stains, margin included."""
     y, x = np.mgrid[: HEIGHT + 2 * _MARGIN, : WIDTH + 2 * _MARGIN]
-    tiles = np.full((*x.shape, 3), kitchen.uniform(90, 140) + kitchen.uniform(-20, 20, 3))
+    tiles = np.full((*x.shape, 3), kitchen.uniform(100, 130) + kitchen.uniform(-12, 12, 3))
     tile = kitchen.integers(14, 30)
     for _ in range(8):
         along_x, along_y = rng.normal(0, 0.15, 2)
         wave = np.sin(along_x * x + along_y * y + rng.uniform(0, 2 * math.pi))
-        tiles += wave[..., None] * (rng.normal(0, 5) + rng.normal(0, 2, 3))
-    tiles[(x % tile == 0) | (y % tile == 0)] *= 0.75
+        tiles += wave[..., None] * (rng.normal(0, 2) + rng.normal(0, 1, 3))
+    tiles[(x % tile == 0) | (y % tile == 0)] *= 0.9
     return tiles.astype(np.float32)
 
 
@@ -452,11 +454,11 @@ def _appearance(rng: np.random.Generator, action: _Action, seconds: np.ndarray) 
     start_s, stop_s = action.start_cs / 100, action.stop_cs / 100
     first, end = np.searchsorted(seconds, [start_s, stop_s])
     progress = (seconds[first:end] - start_s) / (stop_s - start_s)
-    angle = rng.uniform(0, 2 * math.pi) + motion(VERBS[action.verb_class].turns, progress)
+    angle = rng.normal(-math.pi / 2, _START_SPREAD) + motion(VERBS[action.verb_class].turns, progress)
     nearness, height = 1 + _DEPTH * np.cos(angle), np.sin(angle)
 
     middle_x, middle_y = _MARGIN + np.array([WIDTH, HEIGHT]) / 2 + rng.uniform(-2, 2, 2)
-    x = np.rint(middle_x + action.lane * _LANE_X * nearness).astype(int)
+    x = np.rint(middle_x + action.lane * (_LANE_X + _OUTWARD * np.cos(angle))).astype(int)
     y = np.rint(middle_y - _CIRCLE_RADIUS * height).astype(int)
     rgb = np.array(noun.rgb) * rng.uniform(*_LIGHT) + rng.normal(0, _COLOUR_SPREAD, 3)
     rgb = (rgb * (1 + 0.2 * height[:, None])).astype(np.float32)  # (T, 3)

@@ -1,0 +1,26 @@
+"""Files of tensors, read without running what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from features.errors import DataError
+
+
+def load_safely(path: Path, *, device: torch.device | str = "cpu") -> Any:
+    """Load what torch.save wrote: tensors and plain values only. No code in the file is run.
+
+    Raises:
+        DataError: there is no such file, it is damaged, or it would need unsafe loading.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file.")
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        reason = str(error).split("\n", 1)[0]
+        raise DataError(f"{path}: cannot be loaded safely as tensors ({reason}).") from error

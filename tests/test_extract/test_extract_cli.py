@@ -1,0 +1,293 @@
+"""`extract run` as a user types it: whole runs, killed ones, and a clear line for whatever is wrong."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from encode import write_video
+
+from extract.cli import main
+from features.annotations import read_all_segments
+from features.check import info, verify
+from features.store import read_failures
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "videos"
+TINY = ("--backbone", "tiny_cnn", "--weights", "random:0", "--device", "cpu")
+
+
+def _annotate(path: Path, *rows: tuple[str, str, str]) -> Path:
+    """Write an annotation file of (narration_id, start, stop)."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow(["narration_id", "participant_id", "video_id", "start_timestamp", "stop_timestamp"])
+        for name, start, stop in rows:
+            lines.writerow([name, name.split("_")[0], name.rsplit("_", 1)[0], start, stop])
+    return path
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    """Two videos of 2 s; read them, never write there."""
+    folder = tmp_path_factory.mktemp("videos")
+    write_video(folder / "P01" / "P01_101.mp4")
+    write_video(folder / "P01" / "videos" / "P01_02.MP4", codec="libx265")
+    return folder
+
+
+@pytest.fixture
+def segments(tmp_path) -> Path:
+    return _annotate(
+        tmp_path / "segments.csv",
+        ("P01_101_0", "00:00:00.10", "00:00:00.90"),
+        ("P01_101_1", "00:00:00.50", "00:00:01.90"),
+        ("P01_02_0", "00:00:00.00", "00:00:01.50"),
+    )
+
+
+@pytest.fixture
+def run(videos, tmp_path):
+    """Run `extract run` in this process, by default with tiny_cnn and 4 frames into out/; a later option wins."""
+
+    def extract(*arguments: object, videos: Path = videos) -> Result:
+        given = ["run", "--videos", videos, *TINY, "--frames", 4, "--out", tmp_path / "out", *arguments]
+        return CliRunner().invoke(main, [str(argument) for argument in given])
+
+    return extract
+
+
+def _is_one_clear_line(result: Result, exit_code: int) -> bool:
+    """Whether a command ended as a user may expect: by its exit code and a message, not by an exception of Python's."""
+    return (
+        result.exit_code == exit_code
+        and isinstance(result.exception, SystemExit)
+        and len(re.findall("^Error: ", result.stderr, re.MULTILINE)) == 1
+        and "Traceback" not in result.stderr
+    )
+
+
+# ---- whole runs
+
+
+def test_miniature_is_extracted_whole_and_sound(command, miniature, tmp_path):
+    out = tmp_path / "out"
+    done = command(
+        "extract", "run", "--annotations", miniature.annotations, "--videos", miniature.videos, *TINY, "--out", out
+    )
+    assert done.returncode == 0, done.stderr
+    found = info(out, read_all_segments([miniature.annotations]))
+    assert (found.missing_segments, found.failed_segments) == (0, 0)
+    assert list(verify(out)) == []
+
+
+def test_videos_that_others_encoded_are_extracted_whole_and_sound(command, tmp_path):
+    if not SHARED.is_dir():
+        pytest.skip(f"the real clips are not at {SHARED.name}/ beside the checkout")
+    out = tmp_path / "out"
+    done = command("extract", "run", "--annotations", SHARED / "segments.csv", "--videos", SHARED, *TINY, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert info(out, read_all_segments([SHARED / "segments.csv"])).complete_segments == 5
+    assert list(verify(out)) == []
+
+
+def test_killed_run_is_completed_to_the_bytes_of_an_unbroken_one(command, miniature, tmp_path):
+    def arguments(out: Path) -> list[object]:
+        train = miniature.annotations / "EPIC_100_train.csv"
+        settings = ["--annotations", train, "--videos", miniature.videos, *TINY, "--frames", 16]
+        return ["extract", "run", *settings, "--out", out]
+
+    killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
+    assert command(*arguments(unbroken)).returncode == 0
+    expected = {path.name: path.read_bytes() for path in unbroken.glob("*.h5")}
+
+    program = Path(sys.executable).with_name("extract")
+    with subprocess.Popen(
+        [program, *map(str, arguments(killed)[1:])], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        while not list(killed.glob("[!.]*.h5")):
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+    there = {path.name: path.read_bytes() for path in killed.glob("[!.]*.h5")}
+    assert 0 < len(there) < len(expected)
+    assert there.items() <= expected.items()
+
+    assert command(*arguments(killed)).returncode == 0
+    assert {path.name: path.read_bytes() for path in killed.glob("*.h5")} == expected
+    assert sorted(path.name for path in killed.iterdir() if path.name.endswith(".tmp")) == []
+
+
+def test_results_go_to_stdout_and_progress_to_stderr(run, segments):
+    result = run("--annotations", segments)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1].endswith(
+        "asked for 3 segments in 2 videos: 3 done, 0 there before, 0 failed."
+    )
+    assert len(result.stdout.splitlines()) == 1
+
+
+def test_second_run_says_that_all_was_there(run, segments):
+    run("--annotations", segments)
+    assert "0 done, 3 there before, 0 failed" in run("--annotations", segments).stdout
+
+
+@pytest.mark.parametrize("again", [[], ["--annotations"]], ids=["as arguments", "as options"])
+def test_several_annotation_files_are_taken_together(run, tmp_path, again):
+    first = _annotate(tmp_path / "a.csv", ("P01_101_0", "00:00:00.10", "00:00:00.90"))
+    second = _annotate(tmp_path / "b.csv", ("P01_02_0", "00:00:00.10", "00:00:00.90"))
+    assert "asked for 2 segments in 2 videos: 2 done" in run("--annotations", first, *again, second).stdout
+
+
+def test_annotations_may_be_the_published_folder(run, tmp_path):
+    folder = tmp_path / "annotations"
+    folder.mkdir()
+    _annotate(folder / "EPIC_100_train.csv", ("P01_101_0", "00:00:00.10", "00:00:00.90"))
+    _annotate(folder / "EPIC_100_test_timestamps.csv", ("P01_02_0", "00:00:00.10", "00:00:00.90"))
+    assert "asked for 2 segments in 2 videos: 2 done" in run("--annotations", folder).stdout
+
+
+def test_annotations_may_be_compressed(run, segments):
+    compressed = segments.with_suffix(".csv.gz")
+    compressed.write_bytes(gzip.compress(segments.read_bytes()))
+    assert "3 done" in run("--annotations", compressed).stdout
+
+
+# ---- what is wrong is said
+
+
+def test_failures_end_in_exit_code_1_with_the_place_of_the_reasons(run, tmp_path):
+    segments = _annotate(
+        tmp_path / "segments.csv",
+        ("P01_101_0", "00:00:00.10", "00:00:00.90"),
+        ("P01_101_1", "00:00:00.10", "00:00:09.00"),
+        ("P09_01_0", "00:00:00.10", "00:00:09.00"),
+    )
+    result = run("--annotations", segments)
+    assert result.exit_code == 1
+    assert "asked for 3 segments in 2 videos: 1 done, 0 there before, 2 failed" in result.stdout
+    assert f"Failed in 2 videos: P01_101, P09_01. Each with its reason in {tmp_path / 'out' / 'failures'}" in (
+        result.stderr
+    )
+    assert read_failures(tmp_path / "out", "P09_01")[0].error == "MissingVideo"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--backbone", "resnet51"], r"no backbone 'resnet51'; did you mean 'resnet50'\? Known: .*tiny_cnn"),
+        (["--frames", "0"], "--frames: 0 is not a number of frames above 0"),
+        (["--frames", "many"], "'many' is not a valid integer"),
+        (["--device", "tpu"], "--device: no tpu on this machine; there is .*cpu"),
+        (["--weights", "random:x"], "--weights: 'random:x' is no file, nor 'default', nor 'random:SEED'"),
+        (["--weights", "default"], "--weights: nobody published weights for tiny_cnn"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_option_ends_in_exit_code_2(run, segments, arguments, message):
+    result = run("--annotations", segments, *arguments)
+    assert _is_one_clear_line(result, 2)
+    assert re.search(message, result.stderr)
+
+
+def test_missing_weights_end_in_exit_code_1_with_the_command_that_fetches_them(run, segments, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    result = run("--annotations", segments, "--backbone", "resnet50", "--weights", "default")
+    assert _is_one_clear_line(result, 1)
+    assert "curl --fail" in result.stderr
+
+
+def test_folder_of_videos_that_is_missing_ends_in_exit_code_1(run, segments, tmp_path):
+    result = run("--annotations", segments, videos=tmp_path / "nowhere")
+    assert _is_one_clear_line(result, 1)
+    assert "nowhere: no such folder of videos" in result.stderr
+
+
+def test_video_that_is_there_twice_ends_in_exit_code_1(run, segments, videos, tmp_path):
+    copies = shutil.copytree(videos, tmp_path / "videos")
+    shutil.copy(copies / "P01" / "P01_101.mp4", copies / "P01_101.mp4")
+    result = run("--annotations", segments, videos=copies)
+    assert _is_one_clear_line(result, 1)
+    assert "P01_101 is there twice" in result.stderr
+
+
+def test_folder_below_a_file_ends_in_exit_code_1(run, segments, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = run("--annotations", segments, "--out", tmp_path / "file" / "out")
+    assert _is_one_clear_line(result, 1)
+    assert "cannot be written" in result.stderr
+
+
+def test_file_in_place_of_the_folder_ends_in_exit_code_1(run, segments):
+    result = run("--annotations", segments, "--out", segments)
+    assert _is_one_clear_line(result, 1)
+    assert "segments.csv" in result.stderr
+
+
+def test_other_settings_in_the_same_folder_end_in_exit_code_1(run, segments):
+    run("--annotations", segments)
+    result = run("--annotations", segments, "--frames", 8)
+    assert _is_one_clear_line(result, 1)
+    assert "holds other features" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "not a CSV file"),
+        ("narration_id,participant_id,video_id,start_timestamp,stop_timestamp\n", "no segments"),
+        ("a,b\n1,2\n", "no column narration_id"),
+    ],
+    ids=["nothing", "no rows", "other columns"],
+)
+def test_empty_annotations_end_in_exit_code_1(run, tmp_path, content, message):
+    path = tmp_path / "empty.csv"
+    path.write_text(content)
+    result = run("--annotations", path)
+    assert _is_one_clear_line(result, 1)
+    assert message in result.stderr
+
+
+def test_missing_annotations_end_in_exit_code_1(run, tmp_path):
+    result = run("--annotations", tmp_path / "nowhere.csv")
+    assert _is_one_clear_line(result, 1)
+    assert "nowhere.csv: no such file" in result.stderr
+
+
+def test_same_annotations_twice_end_in_exit_code_1(run, segments):
+    result = run("--annotations", segments, segments)
+    assert _is_one_clear_line(result, 1)
+    assert "P01_101_0" in result.stderr
+
+
+@pytest.mark.parametrize("left_out", ["--annotations", "--videos", "--backbone", "--out"])
+def test_option_that_is_left_out_ends_in_exit_code_2_with_its_name(segments, videos, tmp_path, left_out):
+    given = {"--annotations": segments, "--videos": videos, "--backbone": "tiny_cnn", "--out": tmp_path / "out"}
+    del given[left_out]
+    result = CliRunner().invoke(main, ["run", *(str(part) for option in given.items() for part in option)])
+    assert _is_one_clear_line(result, 2)
+    assert left_out in result.stderr
+
+
+def test_wrong_option_leaves_no_traceback_in_a_process_of_its_own(command, segments, tmp_path):
+    done = command(
+        "extract", "run", "--annotations", segments, "--videos", tmp_path, "--backbone", "resnet", "--out", "out"
+    )
+    assert done.returncode == 2
+    assert "did you mean" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_names_every_option():
+    result = CliRunner().invoke(main, ["run", "--help"])
+    assert result.exit_code == 0
+    for option in ("--annotations", "--videos", "--backbone", "--weights", "--frames", "--device", "--out"):
+        assert option in result.stdout

@@ -1,0 +1,234 @@
+"""Which frames are chosen: inside the video, ascending, nearest in time, spread over the segment."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extract.backbones import get
+from extract.sampling import ClipShape, VideoPlan, nearest_frames, plan_segments, segment_sampling
+from features.store import SegmentTimes
+
+IMAGE = ClipShape()
+CLIP = get("r2plus1d_18").clip
+SHAPES = st.sampled_from([IMAGE, CLIP, ClipShape(num_frames=8, fps=4.0, num_steps=8)])
+
+
+@st.composite
+def videos(draw) -> np.ndarray:
+    """Presentation times as files have them: any rate, constant or not, the first not always at 0."""
+    gaps = draw(
+        st.one_of(
+            st.builds(
+                lambda fps, num: [1 / fps] * num, st.sampled_from([19.62, 25, 29.97, 50, 59.94]), st.integers(1, 300)
+            ),
+            st.lists(st.floats(0.001, 2), max_size=100),
+        )
+    )
+    return draw(st.sampled_from([0.0, 0.021, 3.5])) + np.cumsum([0, *gaps])
+
+
+@st.composite
+def videos_and_segments(draw) -> tuple[np.ndarray, SegmentTimes]:
+    """A video, and segments between its first frame and its last."""
+    seconds = draw(videos())
+    length = seconds[-1] - seconds[0]
+    places = draw(st.lists(st.tuples(st.floats(0, 0.9), st.floats(0.01, 0.1)), min_size=1, max_size=5))
+    start_s = np.array([seconds[0] + start * length for start, _ in places])
+    stop_s = np.array([start + max(share * length, 0.01) for start, (_, share) in zip(start_s, places, strict=True)])
+    return seconds, _segments(start_s, stop_s)
+
+
+def _segments(start_s, stop_s) -> SegmentTimes:
+    return SegmentTimes(tuple(f"P01_01_{index}" for index in range(len(start_s))), np.array(start_s), np.array(stop_s))
+
+
+def _parts(start_s: float, stop_s: float, num: int) -> np.ndarray:
+    """Give the middles of equal parts of an interval."""
+    edges = np.linspace(start_s, stop_s, num + 1)
+    return (edges[1:] + edges[:-1]) / 2
+
+
+def _clips_of(plan: VideoPlan, index: int) -> slice:
+    return slice(plan.clip_offset[index], plan.clip_offset[index + 1])
+
+
+@given(videos_and_segments(), st.integers(1, 40), SHAPES)
+def test_frames_lie_inside_the_video(given_, num_frames, clip):
+    seconds, segments = given_
+    plan = plan_segments(seconds, segments, num_frames=num_frames, clip=clip)
+    assert plan.clips.min() >= 0
+    assert plan.clips.max() < len(seconds)
+
+
+@given(videos_and_segments(), st.integers(1, 40), SHAPES)
+def test_frames_ascend_within_a_clip(given_, num_frames, clip):
+    seconds, segments = given_
+    plan = plan_segments(seconds, segments, num_frames=num_frames, clip=clip)
+    assert (np.diff(plan.clips, axis=1) >= 0).all()
+
+
+@given(videos_and_segments(), st.integers(1, 40))
+def test_frames_of_a_segment_ascend(given_, num_frames):
+    seconds, segments = given_
+    plan = plan_segments(seconds, segments, num_frames=num_frames, clip=IMAGE)
+    for index in range(len(plan.narration_id)):
+        assert (np.diff(plan.clips[_clips_of(plan, index), 0]) >= 0).all()
+
+
+@given(videos(), st.lists(st.floats(-10, 500), max_size=20))
+def test_chosen_frame_is_the_nearest_in_presentation_time(seconds, positions):
+    chosen = nearest_frames(seconds, np.array(positions))
+    assert chosen.tolist() == [min(range(len(seconds)), key=lambda frame: abs(seconds[frame] - at)) for at in positions]
+
+
+@given(videos_and_segments(), st.integers(1, 40))
+def test_image_backbone_sees_the_frame_nearest_to_the_middle_of_each_part(given_, num_frames):
+    seconds, segments = given_
+    plan = plan_segments(seconds, segments, num_frames=num_frames, clip=IMAGE)
+    for index, (start_s, stop_s) in enumerate(zip(segments.start_s, segments.stop_s, strict=True)):
+        middles = _parts(start_s, stop_s, num_frames)
+        distance = np.abs(seconds[plan.clips[_clips_of(plan, index), 0]] - middles)
+        nearest = np.abs(seconds[:, None] - middles).min(axis=0)
+        assert (distance <= nearest + 1e-9).all()
+
+
+@given(videos_and_segments(), st.integers(1, 40))
+def test_image_backbone_gives_as_many_frames_as_asked(given_, num_frames):
+    seconds, segments = given_
+    plan = plan_segments(seconds, segments, num_frames=num_frames, clip=IMAGE)
+    assert np.diff(plan.clip_offset).tolist() == [num_frames] * len(segments.narration_id)
+
+
+@given(videos_and_segments(), st.integers(1, 100))
+def test_fewest_clips_that_cover_the_frames_asked(given_, num_frames):
+    seconds, segments = given_
+    plan = plan_segments(seconds, segments, num_frames=num_frames, clip=CLIP)
+    fewest = next(num for num in range(1, 100) if num * 16 >= num_frames)
+    assert np.diff(plan.clip_offset).tolist() == [fewest] * len(segments.narration_id)
+
+
+@given(st.floats(5, 20), st.floats(0.1, 20), st.integers(1, 64))
+def test_clips_are_centred_in_their_parts(start_s, length_s, num_frames):
+    seconds = np.arange(0, 50, 0.001)  # so fine, and so wide, that the grid of frames does not matter
+    segments = _segments([start_s], [start_s + length_s])
+    plan = plan_segments(seconds, segments, num_frames=num_frames, clip=CLIP)
+    middles = _parts(start_s, start_s + length_s, math.ceil(num_frames / 16))
+    np.testing.assert_allclose(seconds[plan.clips].mean(axis=1), middles, atol=0.001)
+
+
+@given(st.floats(5, 20), st.floats(0.1, 20))
+def test_frames_of_a_clip_keep_the_backbones_rate(start_s, length_s):
+    seconds = np.arange(0, 50, 0.001)
+    plan = plan_segments(seconds, _segments([start_s], [start_s + length_s]), num_frames=16, clip=CLIP)
+    np.testing.assert_allclose(np.diff(seconds[plan.clips]), 1 / 15, atol=0.0011)
+
+
+@given(st.floats(5, 20), st.floats(0.1, 20))
+def test_steps_stand_in_the_middle_of_the_frames_they_come_from(start_s, length_s):
+    seconds = np.arange(0, 50, 0.001)
+    plan = plan_segments(seconds, _segments([start_s], [start_s + length_s]), num_frames=16, clip=CLIP)
+    halves = np.stack([seconds[plan.clips[:, :8]].mean(axis=1), seconds[plan.clips[:, 8:]].mean(axis=1)], axis=1)
+    np.testing.assert_allclose(plan.seconds, halves, atol=0.001)
+
+
+@given(videos_and_segments(), st.integers(1, 40), SHAPES)
+def test_seconds_of_steps_lie_within_the_video(given_, num_frames, clip):
+    seconds, segments = given_
+    plan = plan_segments(seconds, segments, num_frames=num_frames, clip=clip)
+    last_s = seconds[-1] + (np.median(np.diff(seconds)) if len(seconds) > 1 else 0)
+    assert plan.seconds.min() >= seconds[0]
+    assert plan.seconds.max() <= last_s
+
+
+@given(videos_and_segments(), st.integers(1, 40), SHAPES)
+def test_seconds_of_steps_ascend_within_a_clip(given_, num_frames, clip):
+    seconds, segments = given_
+    plan = plan_segments(seconds, segments, num_frames=num_frames, clip=clip)
+    assert (np.diff(plan.seconds, axis=1) >= 0).all()
+
+
+@given(videos_and_segments(), SHAPES)
+def test_frame_of_a_step_is_the_nearest_to_its_second(given_, clip):
+    seconds, segments = given_
+    plan = plan_segments(seconds, segments, num_frames=16, clip=clip)
+    distance = np.abs(seconds[plan.frame] - plan.seconds)
+    assert (distance <= np.abs(seconds[:, None, None] - plan.seconds).min(axis=0)).all()
+
+
+@given(videos_and_segments(), SHAPES)
+def test_wanted_frames_are_those_of_all_clips_once_and_ascending(given_, clip):
+    seconds, segments = given_
+    plan = plan_segments(seconds, segments, num_frames=16, clip=clip)
+    assert plan.wanted.tolist() == sorted(set(plan.clips.reshape(-1).tolist()))
+
+
+@given(videos_and_segments(), SHAPES, st.integers(0, 5), st.floats(0.2, 1000))
+def test_segment_beyond_the_end_does_not_disturb_the_others(given_, clip, place, beyond_s):
+    seconds, segments = given_
+    end_s = seconds[-1] + (np.median(np.diff(seconds)) if len(seconds) > 1 else 0)
+    place = min(place, len(segments.narration_id))
+    with_one_more = SegmentTimes(
+        (*segments.narration_id[:place], "P01_01_beyond", *segments.narration_id[place:]),
+        np.insert(segments.start_s, place, seconds[0]),
+        np.insert(segments.stop_s, place, end_s + beyond_s),
+    )
+    plan = plan_segments(seconds, with_one_more, num_frames=16, clip=clip)
+    alone = plan_segments(seconds, segments, num_frames=16, clip=clip)
+    assert plan.narration_id == alone.narration_id
+    np.testing.assert_array_equal(plan.clips, alone.clips)
+    np.testing.assert_array_equal(plan.clip_offset, alone.clip_offset)
+    np.testing.assert_array_equal(plan.seconds, alone.seconds)
+
+
+def test_segment_beyond_the_end_is_reported_with_its_times_and_the_videos_end():
+    plan = plan_segments(np.arange(60) / 30, _segments([0.5, 1.5], [1.0, 7.25]), num_frames=4, clip=IMAGE)
+    assert list(plan.beyond_end) == ["P01_01_1"]
+    assert all(number in plan.beyond_end["P01_01_1"] for number in ("1.50", "7.25", "2.00"))
+
+
+def test_segment_in_a_hole_of_the_video_is_reported_and_its_neighbours_are_not():
+    seconds = np.concatenate([np.arange(60) / 30, 10 + np.arange(60) / 30])  # nothing from 2 to 10 s
+    plan = plan_segments(seconds, _segments([0.5, 4.0, 10.5], [1.5, 8.0, 11.5]), num_frames=4, clip=IMAGE)
+    assert plan.narration_id == ("P01_01_0", "P01_01_2")
+    assert list(plan.in_gap) == ["P01_01_1"]
+
+
+def test_only_segments_beyond_the_end_give_an_empty_plan():
+    plan = plan_segments(np.arange(60) / 30, _segments([5.0], [7.0]), num_frames=4, clip=CLIP)
+    assert len(plan.wanted) == 0
+    assert plan.narration_id == ()
+
+
+def test_end_0_013_s_past_the_video_is_no_failure():
+    # P29_05_563, the one published segment that passes the end of its video.
+    plan = plan_segments(np.arange(60) / 30, _segments([1.0], [2.013]), num_frames=4, clip=IMAGE)
+    assert plan.narration_id == ("P01_01_0",)
+
+
+@pytest.mark.parametrize("clip", [IMAGE, CLIP])
+def test_video_of_one_frame_gives_that_frame(clip):
+    plan = plan_segments(np.array([2.0]), _segments([1.9], [2.05]), num_frames=16, clip=clip)
+    assert set(plan.clips.reshape(-1).tolist()) == {0}
+
+
+def test_clip_at_the_start_repeats_the_first_frame():
+    plan = plan_segments(np.arange(90) / 30, _segments([0.0], [0.2]), num_frames=16, clip=CLIP)
+    # Centred at 0.1 s, 16 frames at 15 fps begin at 0.1 - 0.5 s: six lie before the first frame, one just after.
+    assert plan.clips[0].tolist() == [0, 0, 0, 0, 0, 0, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18]
+
+
+def test_frame_that_stays_long_is_chosen_by_time_and_not_by_count():
+    seconds = np.array([0.0, 0.1, 0.2, 1.8, 1.9, 2.0])
+    plan = plan_segments(seconds, _segments([0.0], [2.0]), num_frames=4, clip=IMAGE)  # 0.25, 0.75, 1.25, 1.75 s
+    assert plan.clips[:, 0].tolist() == [2, 2, 3, 3]
+
+
+def test_sampling_is_recorded_with_the_clip_it_was_made_for():
+    sampling = segment_sampling(32, CLIP)
+    assert (sampling.kind, sampling.num_frames) == ("segment", 32)
+    assert (sampling.clip_frames, sampling.clip_fps, sampling.steps_per_clip) == (16, 15.0, 2)

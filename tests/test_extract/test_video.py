@@ -1,0 +1,260 @@
+"""Frames of real files: their times, exactly the wanted ones, and what comes of files that are damaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from encode import cut, damage_packet, decode_all, number_in, without_start, write_sound, write_video
+
+from extract.video import VideoError, decode, probe
+
+UNEVEN = np.cumsum(np.random.default_rng(0).integers(300, 3000, 60)).tolist()  # in 1/30000 s, first not at 0
+KINDS = {
+    "h264": {"codec": "libx264"},
+    "hevc": {"codec": "libx265"},
+    "mpeg4": {"codec": "mpeg4"},
+    "h264 at 59.94 fps": {"fps": Fraction(60000, 1001)},
+    "hevc at 29.97 fps": {"codec": "libx265", "fps": Fraction(30000, 1001)},
+    "h264 in mkv": {"ending": "mkv"},
+    "h264 without B-frames": {"b_frames": 0},
+    "h264, uneven": {"pts": UNEVEN, "time_base": Fraction(1, 30000)},
+    "hevc, uneven": {"codec": "libx265", "pts": UNEVEN, "time_base": Fraction(1, 30000)},
+    "mpeg4, uneven": {"codec": "mpeg4", "pts": UNEVEN, "time_base": Fraction(1, 30000)},
+    "h264, index first": {"container_options": {"movflags": "faststart"}},
+    "h264, first frame at 2 s": {"pts": range(60, 120)},
+    "h264 of one frame": {"num_frames": 1},
+}
+CODECS = {"h264": "libx264", "hevc": "libx265", "mpeg4": "mpeg4"}
+GOP = 12
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    path: Path
+    seconds: np.ndarray  # by a full decode
+    pictures: list[np.ndarray]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def encoded(request, tmp_path_factory) -> _Encoded:
+    options = dict(KINDS[request.param])
+    path = tmp_path_factory.mktemp("video") / f"P01_01.{options.pop('ending', 'mp4')}"
+    seconds, pictures = zip(*decode_all(write_video(path, **options)), strict=True)
+    return _Encoded(path, np.array(seconds), list(pictures))
+
+
+def test_encoder_paints_numbers_that_can_be_read(encoded):
+    # Of the helper, on which the tests below rest.
+    assert [number_in(picture) for picture in encoded.pictures] == list(range(len(encoded.pictures)))
+
+
+def test_probe_gives_the_times_of_a_full_decode(encoded):
+    np.testing.assert_allclose(probe(encoded.path).seconds, encoded.seconds, rtol=0, atol=1e-9)
+
+
+def test_probe_says_what_the_picture_is(encoded):
+    info = probe(encoded.path)
+    assert (info.width, info.height) == (64, 48)
+    assert not info.is_truncated
+
+
+def test_decode_gives_exactly_the_wanted_frames(encoded):
+    info = probe(encoded.path)
+    wanted = np.flatnonzero(np.random.default_rng(1).random(len(info.pts)) < 0.3)
+    assert [(frame, number_in(picture)) for frame, picture in decode(info, wanted)] == [(n, n) for n in wanted]
+
+
+def test_decode_gives_the_pixels_of_a_full_decode(encoded):
+    info = probe(encoded.path)
+    got = dict(decode(info, np.arange(len(info.pts))))
+    assert sorted(got) == list(range(len(encoded.pictures)))
+    for frame, picture in got.items():
+        np.testing.assert_array_equal(picture, encoded.pictures[frame])
+
+
+def test_decode_of_the_last_frame_alone_gives_it(encoded):
+    info = probe(encoded.path)
+    last = len(info.pts) - 1
+    assert [number_in(picture) for _, picture in decode(info, np.array([last]))] == [last]
+
+
+def test_decode_of_nothing_gives_nothing(encoded):
+    assert list(decode(probe(encoded.path), np.array([], dtype=np.int64))) == []
+
+
+@pytest.mark.parametrize(
+    ("fps", "expected"), [(Fraction(60000, 1001), 59.94), (Fraction(30000, 1001), 29.97), (50, 50.0)]
+)
+def test_fps_is_the_files(tmp_path, fps, expected):
+    assert probe(write_video(tmp_path / "P01_01.mp4", fps=fps)).fps == pytest.approx(expected, abs=0.001)
+
+
+def test_hidden_start_is_neither_counted_nor_given(tmp_path):
+    whole = write_video(tmp_path / "whole.mp4", gop=30)
+    info = probe(without_start(whole, tmp_path / "P01_01.mp4", num_frames=10, fps=30))
+    got = [(frame, number_in(picture)) for frame, picture in decode(info, np.arange(len(info.pts)))]
+    assert got == [(frame, frame + 10) for frame in range(50)]
+
+
+def test_complete_video_with_a_hidden_start_is_not_called_truncated(tmp_path):
+    whole = write_video(tmp_path / "whole.mp4", gop=30)
+    assert not probe(without_start(whole, tmp_path / "P01_01.mp4", num_frames=10, fps=30)).is_truncated
+
+
+# ---- files that are damaged
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0" * 5000, b"narration_id,video_id\nP01_01_0,P01_01\n" * 50, np.random.default_rng(0).bytes(5000)],
+    ids=["empty", "zeros", "text", "noise"],
+)
+def test_file_that_is_no_video_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "P01_01.mp4"
+    path.write_bytes(content)
+    with pytest.raises(VideoError, match=r"P01_01\.mp4"):
+        probe(path)
+
+
+def test_missing_file_is_refused_by_name(tmp_path):
+    with pytest.raises(VideoError, match=r"P01_01\.mp4"):
+        probe(tmp_path / "P01_01.mp4")
+
+
+def test_sound_alone_is_refused_as_that(tmp_path):
+    with pytest.raises(VideoError, match="no video stream"):
+        probe(write_sound(tmp_path / "P01_01.mp4"))
+
+
+def test_video_without_frames_is_refused(tmp_path):
+    with pytest.raises(VideoError, match=r"P01_01\.mp4"):
+        probe(write_video(tmp_path / "P01_01.mp4", num_frames=0))
+
+
+def test_mp4_cut_before_its_index_is_refused(tmp_path):
+    path = write_video(tmp_path / "P01_01.mp4")  # the index lies at the end
+    cut(path, share=0.6)
+    with pytest.raises(VideoError, match=r"P01_01\.mp4"):
+        probe(path)
+
+
+def test_mp4_cut_after_its_index_is_called_truncated(tmp_path):
+    path = write_video(tmp_path / "P01_01.mp4", container_options={"movflags": "faststart"})
+    cut(path, share=0.6)
+    info = probe(path)
+    assert 10 < len(info.pts) < 60
+    assert info.is_truncated
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+def test_frames_before_the_cut_come_whole(tmp_path, codec):
+    path = write_video(tmp_path / "P01_01.mp4", codec=codec, container_options={"movflags": "faststart"}, gop=GOP)
+    pictures = [picture for _, picture in decode_all(path)]
+    cut(path, share=0.8)
+    info = probe(path)
+    got = dict(decode(info, np.arange(len(info.pts))))
+    whole = range((len(info.pts) - 1) // GOP * GOP)  # the groups before the one that is cut
+    assert len(whole) >= GOP
+    for frame in whole:
+        np.testing.assert_array_equal(got[frame], pictures[frame])
+
+
+# A codec, its B-frames, and a frame in the middle of the group 24..35 from which others are predicted.
+DAMAGES = {
+    "h264": ("libx264", 0, 31),
+    "h264 with B-frames": ("libx264", 2, 34),
+    "hevc": ("libx265", 0, 31),
+    "hevc with B-frames": ("libx265", 2, 33),
+    "mpeg4": ("mpeg4", 0, 30),
+    "mpeg4 with B-frames": ("mpeg4", 2, 33),
+}
+
+
+@dataclass(frozen=True)
+class _Damaged:
+    path: Path
+    frame: int
+    pictures: list[np.ndarray]  # as they were before
+
+
+@pytest.fixture(params=DAMAGES)
+def damaged(request, tmp_path) -> _Damaged:
+    codec, b_frames, frame = DAMAGES[request.param]
+    path = write_video(tmp_path / "P01_01.mp4", codec=codec, gop=GOP, b_frames=b_frames)
+    pictures = [picture for _, picture in decode_all(path)]
+    damage_packet(path, frame)
+    return _Damaged(path, frame, pictures)
+
+
+def test_damage_costs_no_frame_outside_its_group(damaged):
+    info = probe(damaged.path)
+    got = dict(decode(info, np.arange(len(info.pts))))
+    for frame in [*range(24), *range(36, 60)]:
+        np.testing.assert_array_equal(got[frame], damaged.pictures[frame])
+
+
+def test_damaged_frame_does_not_come(damaged):
+    info = probe(damaged.path)
+    assert damaged.frame not in dict(decode(info, np.arange(len(info.pts))))
+
+
+def test_no_frame_comes_that_was_predicted_from_a_damaged_one(damaged):
+    info = probe(damaged.path)
+    got = dict(decode(info, np.arange(len(info.pts))))
+    assert [frame for frame in got if not np.array_equal(got[frame], damaged.pictures[frame])] == []
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+def test_damage_near_the_end_costs_no_frame_that_is_whole(tmp_path, codec):
+    # A decoder holds frames back, and gives the last of them only once the file has ended.
+    path = write_video(tmp_path / "P01_01.mp4", codec=codec, gop=1, b_frames=0)  # each frame by itself
+    damage_packet(path, 58)
+    info = probe(path)
+    assert [frame for frame, _ in decode(info, np.arange(len(info.pts)))] == [*range(58), 59]
+
+
+def test_title_that_is_not_utf8_does_not_matter(tmp_path):
+    path = write_video(tmp_path / "P01_01.mp4")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"VideoHandler", b"Vid\xe9oHandler"))  # latin-1, as old cameras write
+    assert path.read_bytes() != content
+    assert len(probe(path).pts) == 60
+
+
+def test_codec_that_nobody_knows_is_refused_by_name(tmp_path):
+    path = write_video(tmp_path / "P01_01.mp4")
+    content = path.read_bytes()
+    assert content.count(b"avc1") >= 1
+    path.write_bytes(content.replace(b"avc1", b"zzz1"))
+    with pytest.raises(VideoError, match=r"P01_01\.mp4"):
+        list(decode(probe(path), np.array([0])))
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+def test_noise_anywhere_gives_frames_or_a_named_error(tmp_path, codec):
+    whole = write_video(tmp_path / "whole.mp4", codec=codec, num_frames=20, gop=6).read_bytes()
+    path = tmp_path / "P01_01.mp4"
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        content = bytearray(whole)
+        for place in rng.integers(len(content) - 1200, len(content), 3):  # mostly in the index, at the end
+            content[place] = rng.integers(256)
+        path.write_bytes(content)
+        try:
+            info = probe(path)
+            got = [frame for frame, _ in decode(info, np.arange(len(info.pts)))]
+        except VideoError:
+            continue
+        assert set(got) <= set(range(len(info.pts)))
+
+
+def test_painted_video_is_what_pyav_says_it_is(tmp_path):
+    # Of the helper: there are B-frames, so that the order of packets is not that of frames.
+    with av.open(str(write_video(tmp_path / "P01_01.mp4"))) as container:
+        pts = [packet.pts for packet in container.demux(video=0) if packet.pts is not None]
+    assert pts != sorted(pts)
