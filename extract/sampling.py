@@ -112,18 +112,24 @@ def plan_segments(
         clip_offset=np.arange(len(kept) + 1, dtype=np.int64) * num_clips,
         seconds=steps,
         frame=nearest_frames(frame_seconds, steps).astype(np.int32),
-        beyond_end={
-            segments.narration_id[
-                index
-            ]: f"it lasts from {segments.start_s[index]:.2f} to {segments.stop_s[index]:.2f} s, but the video's frames end "
-            f"at {end_s:.2f} s"
-            for index in np.flatnonzero(~reached)
-        },
-        in_gap={
-            segments.narration_id[index]: f"the nearest frame is up to {off[index]:.2f} s away from its own moments"
-            for index in np.flatnonzero(reached & ~shown)
-        },
+        beyond_end=_beyond_end(segments, np.flatnonzero(~reached), end_s),
+        in_gap=_in_gap(segments, np.flatnonzero(reached & ~shown), off),
     )
+
+
+def _beyond_end(segments: SegmentTimes, which: np.ndarray, end_s: float) -> dict[str, str]:
+    where = [f"it lasts from {segments.start_s[index]:.2f} to {segments.stop_s[index]:.2f} s" for index in which]
+    names = [segments.narration_id[index] for index in which]
+    return {
+        name: f"{what}, but the video's frames end at {end_s:.2f} s" for name, what in zip(names, where, strict=True)
+    }
+
+
+def _in_gap(segments: SegmentTimes, which: np.ndarray, off: np.ndarray) -> dict[str, str]:
+    return {
+        segments.narration_id[index]: f"the video has a hole there: the nearest frame is {off[index]:.2f} s away"
+        for index in which
+    }
 
 
 def end_of_video(frame_seconds: np.ndarray) -> float:

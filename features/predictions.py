@@ -12,8 +12,7 @@ import torch
 
 from features.annotations import NUM_NOUNS, NUM_VERBS
 from features.errors import DataError, first_few
-from features.files import written_whole
-from features.tensors import load_safely
+from features.tensors import load_safely, save_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +80,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         {"narration_id": name, "verb_output": verb[index], "noun_output": noun[index]}
         for index, name in enumerate(predictions.narration_id)
     ]
-    with written_whole(path) as temporary:
-        torch.save(rows, temporary)
+    save_tensors(path, rows)
 
 
 def read_predictions(path: Path) -> Predictions:

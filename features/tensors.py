@@ -1,4 +1,4 @@
-"""Files of tensors, read without running what they say."""
+"""Files of tensors: written whole, and read without running what they say."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from typing import Any
 import torch
 
 from features.errors import DataError
+from features.files import written_whole
+
+
+def save_tensors(path: Path, content: Any) -> None:
+    """Write tensors and plain values whole; the same content gives the same bytes."""
+    # Given a path, torch.save writes its name into the file; the temporary one names machine and process.
+    with written_whole(path) as temporary, open(temporary, "wb") as file:
+        torch.save(content, file)
 
 
 def load_safely(path: Path, *, device: torch.device | str = "cpu") -> Any:

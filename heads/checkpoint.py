@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from features.errors import DataError
-from features.files import written_whole
-from features.tensors import load_safely
+from features.tensors import load_safely, save_tensors
 from heads.models import build_head
 from heads.models.standardised import Standardised
 
@@ -42,7 +41,7 @@ def build_model(recipe: HeadRecipe) -> Standardised:
 
 def save_model(path: Path, recipe: HeadRecipe, model: nn.Module) -> None:
     """Write a trained model whole."""
-    save(path, {"recipe": {**vars(recipe), "options": dict(recipe.options)}, "model": model.state_dict()})
+    save_tensors(path, {"recipe": {**vars(recipe), "options": dict(recipe.options)}, "model": model.state_dict()})
 
 
 def load_model(path: Path, *, device: torch.device, featureset: str) -> Standardised:
@@ -58,9 +57,3 @@ def load_model(path: Path, *, device: torch.device, featureset: str) -> Standard
     model = build_model(recipe).to(device)
     model.load_state_dict(content["model"])
     return model
-
-
-def save(path: Path, content: Mapping[str, Any]) -> None:
-    """Write tensors and plain values whole."""
-    with written_whole(path) as temporary:
-        torch.save(content, temporary)

@@ -64,7 +64,7 @@ def main() -> None:
 @click.option("--seeds", default="0", show_default=True, help="Seeds, such as 0-4 or 0,2,5; a run each.")
 @click.option("--epochs", default=30, show_default=True, help="Passes over the training segments.")
 @click.option("--batch-size", default=64, show_default=True, help="Segments a step.")
-@click.option("--lr", default=5e-4, show_default=True, help="Peak learning rate of AdamW.")
+@click.option("--lr", default=1e-3, show_default=True, help="Peak learning rate of AdamW.")
 @click.option("--weight-decay", default=0.01, show_default=True, help="Weight decay of AdamW.")
 @click.option("--warmup-epochs", default=5, show_default=True, help="Epochs of linear warm-up before the cosine.")
 @click.option(

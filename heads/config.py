@@ -8,6 +8,9 @@ from typing import Any
 
 from features.errors import OptionError
 
+# Far beyond any use, and before AdamW's own arithmetic overflows.
+_MAX_LR = 1e3
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -26,7 +29,7 @@ class TrainConfig:
     head_options: Mapping[str, Any] = field(default_factory=dict)
     epochs: int = 30
     batch_size: int = 64
-    lr: float = 5e-4
+    lr: float = 1e-3
     weight_decay: float = 0.01
     warmup_epochs: int = 5
     seed: int = 0
@@ -36,8 +39,8 @@ class TrainConfig:
             if getattr(self, option) < least:
                 value = getattr(self, option)
                 raise OptionError(f"--{option.replace('_', '-')}: {value} is below {least}.")
-        if not self.lr > 0 or not self.weight_decay >= 0:
-            raise OptionError("--lr must be above 0 and --weight-decay not below it.")
+        if not 0 < self.lr <= _MAX_LR or not 0 <= self.weight_decay <= _MAX_LR:
+            raise OptionError(f"--lr must be above 0, --weight-decay not below it, and both at most {_MAX_LR:g}.")
 
     def as_json(self) -> dict[str, Any]:
         """Give the record as plain JSON values."""

@@ -6,13 +6,14 @@ and Scalable Predictive Uncertainty Estimation using Deep Ensembles", NeurIPS 20
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from features.errors import DataError
+from features.errors import DataError, OptionError, first_few
 from features.files import read_json, write_json
 from features.predictions import Predictions, write_predictions
 from heads.metrics import log_softmax
@@ -62,9 +63,13 @@ def write_ensemble(members: Sequence[Path], folder: Path, *, force: bool) -> Ens
         force: replace an ensemble of other members.
 
     Raises:
+        OptionError: a member is given twice.
         DataError: a member has no predictions, members do not cover the same segments, or `folder` holds something
             else.
     """
+    twice = [name for name, times in Counter(_names(members)).items() if times > 1]
+    if twice:
+        raise OptionError(f"{first_few(twice)}: given twice; each member counts once.")
     _need_free(folder, members, force=force)
     splits = [split for split, name in PREDICTIONS.items() if all((member / name).is_file() for member in members)]
     if not splits:
@@ -74,6 +79,8 @@ def write_ensemble(members: Sequence[Path], folder: Path, *, force: bool) -> Ens
     }
     first = read_json(members[0] / CONFIG)
     inherited = {name: first[name] for name in ("train_csv", "validation_csv", "test_csv") if name in first}
+    for name in PREDICTIONS.values():  # of other members: gone before anything says that these are there
+        (folder / name).unlink(missing_ok=True)
     write_json(folder / CONFIG, {"members": _names(members), "mean_of": "probabilities", **inherited})
     for split, predictions in averaged.items():
         write_predictions(folder / PREDICTIONS[split], predictions)
@@ -95,4 +102,4 @@ def _need_free(folder: Path, members: Sequence[Path], *, force: bool) -> None:
 
 
 def _names(members: Sequence[Path]) -> list[str]:
-    return [str(member) for member in members]
+    return sorted(str(member) for member in members)

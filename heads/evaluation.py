@@ -52,7 +52,8 @@ def evaluate_sources(
         raise DataError("no validation annotations to score against; give --annotations.")
     groups: dict[str, list[Path]] = {}
     for source in sources:
-        groups.setdefault(str(source) if each else group_of(source), []).append(source)
+        together = source.is_dir() and not each
+        groups.setdefault(str(source.with_name(group_of(source)) if together else source), []).append(source)
     rows = [
         _mean_row(
             group_of(members[0]) if not each else Path(name).name,

@@ -14,12 +14,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from features.errors import DataError
-from features.files import read_json, write_json, write_text
+from features.files import read_json, sha256_of_json, write_json, write_text
 from features.predictions import Predictions, write_predictions
 from features.progress import progress
-from features.tensors import load_safely
+from features.tensors import load_safely, save_tensors
 from heads.batches import Split, batches, statistics
-from heads.checkpoint import BEST, LAST, HeadRecipe, build_model, load_model, save, save_model
+from heads.checkpoint import BEST, LAST, HeadRecipe, build_model, load_model, save_model
 from heads.config import TrainConfig
 from heads.metrics import score_logits
 from heads.models.standardised import Standardised
@@ -102,12 +102,13 @@ def fit(config: TrainConfig, data: TrainData, folder: Path, *, device: torch.dev
                 optimizer.step()
                 losses.append(loss.detach())
             row = {"epoch": epoch + 1, "lr": lr, "train_loss": _mean_loss(losses, folder, epoch)}
-            row |= evaluate(model, data.validation)
+            if data.validation is not None:
+                row |= evaluate(model, data.validation, where=f"{folder}, epoch {epoch + 1}")
             history.append(row)
             if best_of(history) == epoch + 1:
                 save_model(folder / BEST, recipe, model)
-            _save_last(folder / LAST, model, optimizer, history)
             _write_metrics(folder / "metrics.csv", history)
+            _save_last(folder / LAST, model, optimizer, history)
             bar.set_postfix_str(_postfix(row), refresh=False)
             bar.update()
 
@@ -138,11 +139,15 @@ def best_of(history: list[dict[str, float]]) -> int:
     return 1 + int(np.argmax([row["val_action_top1"] for row in history]))
 
 
-def evaluate(model: nn.Module, split: Split | None) -> dict[str, float]:
-    """Score a model on a labelled split: the columns of metrics.csv, accuracies in percent."""
-    if split is None:
-        return {}
+def evaluate(model: nn.Module, split: Split, *, where: str) -> dict[str, float]:
+    """Score a model on a labelled split: the columns of metrics.csv, accuracies in percent.
+
+    Raises:
+        DataError: logits are not finite; they would rank the classes by their ids.
+    """
     verb, noun = predict_logits(model, split)
+    if not (np.isfinite(verb).all() and np.isfinite(noun).all()):
+        raise DataError(f"{where}: the model's logits are no longer finite; try a lower --lr.")
     segments = split.segments
     loss = F.cross_entropy(torch.from_numpy(verb), torch.from_numpy(segments.verb_class)) + F.cross_entropy(
         torch.from_numpy(noun), torch.from_numpy(segments.noun_class)
@@ -172,6 +177,7 @@ def _claim(folder: Path, config: TrainConfig, data: TrainData) -> None:
     record = {
         **config.as_json(),
         "featureset_digest": data.featureset,
+        "labels_digest": _labels_digest(data),
         "train_segments": len(data.train),
         "train_missing": data.train.num_missing,
         "validation_segments": len(data.validation) if data.validation else 0,
@@ -182,15 +188,25 @@ def _claim(folder: Path, config: TrainConfig, data: TrainData) -> None:
         write_json(path, {**record, **data.origin})
         return
     there = read_json(path)
+    if not isinstance(there, dict):
+        raise DataError(f"{path}: not the configuration of a run; delete the folder.")
     differing = [name for name in record if there.get(name) != record[name]]
     if differing:
         changes = "; ".join(f"{name} {there.get(name)!r} there, {record[name]!r} now" for name in differing)
         raise DataError(f"{folder}: holds another run ({changes}); give this one a --name, or delete the folder.")
 
 
+def _labels_digest(data: TrainData) -> str:
+    """Tell one set of annotations from another; refuse those without labels before anything is written."""
+    splits = [split.segments for split in (data.train, data.validation) if split is not None]
+    return sha256_of_json(
+        [[list(part.narration_id), part.verb_class.tolist(), part.noun_class.tolist()] for part in splits]
+    )
+
+
 def _generator(seed: int, epoch: int) -> torch.Generator:
     """The order of an epoch depends on seed and epoch alone, so that a resumed run draws the same."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
 
 
 def _mean_loss(losses: list[torch.Tensor], folder: Path, epoch: int) -> float:
@@ -199,13 +215,13 @@ def _mean_loss(losses: list[torch.Tensor], folder: Path, epoch: int) -> float:
     if len(bad):
         raise DataError(
             f"{folder}: the loss is {float(values[bad[0]])} in epoch {epoch + 1}, step {int(bad[0]) + 1}; try a lower "
-            f"--lr. The best model so far is kept."
+            "--lr. What was written after the epochs before is kept."
         )
     return float(values.mean())
 
 
 def _save_last(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: list) -> None:
-    save(
+    save_tensors(
         path,
         {
             "model": model.state_dict(),

@@ -1,0 +1,228 @@
+"""A look at a whole feature set: what is there and what is missing is counted, and whatever is wrong is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from feature_files import COLUMNS, DENSE, made_of, row, video, write_rows, write_set
+
+from features.annotations import Segments, read_segments
+from features.check import info, verify
+from features.errors import DataError
+from features.store import Failure, write_failures, write_video
+
+
+def problems(root: Path) -> list[str]:
+    return list(verify(root))
+
+
+def in_hdf5(path: Path, change: Callable[[h5py.File], None]) -> None:
+    """Change a stored file from outside, checksums and all."""
+    with h5py.File(path, "r+") as file:
+        change(file)
+
+
+def replace_array(name: str, values: np.ndarray) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        del file[name]
+        file.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
+
+    return change
+
+
+# ---- verify
+
+
+@pytest.mark.parametrize("lengths", [[3, 1, 4], []], ids=["segment", "dense"])
+def test_sound_set_has_no_problems(tmp_path: Path, lengths: list[int]) -> None:
+    one, two = video("P01_01", lengths=lengths), video("P01_02", lengths=lengths)
+    write_set(tmp_path, one, two, **({} if lengths else {"sampling": DENSE}))
+    assert problems(tmp_path) == []
+
+
+def test_empty_set_has_no_problems(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    assert problems(tmp_path) == []
+
+
+def test_no_feature_set_at_all_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a feature set"):
+        problems(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["features", "seconds", "frame", "segments/offset", "segments/narration_id"])
+def test_flipped_byte_in_an_array_is_found(tmp_path: Path, name: str) -> None:
+    write_set(tmp_path, video())
+    path = tmp_path / "P01_01.h5"
+    with h5py.File(path) as file:
+        place = file[name].id.get_chunk_info(0).byte_offset + 1
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0x01
+    path.write_bytes(content)
+    (problem,) = problems(tmp_path)
+    assert problem.startswith(f"{path}: damaged")
+
+
+def test_damaged_file_does_not_hide_the_next_one(tmp_path: Path) -> None:
+    write_set(tmp_path, video("P01_01"), video("P01_02"))
+    for video_id in ("P01_01", "P01_02"):
+        (tmp_path / f"{video_id}.h5").write_bytes(b"no HDF5 at all")
+    assert [problem.split(": ")[0] for problem in problems(tmp_path)] == [
+        str(tmp_path / "P01_01.h5"),
+        str(tmp_path / "P01_02.h5"),
+    ]
+
+
+def test_file_cut_short_is_found(tmp_path: Path) -> None:
+    write_set(tmp_path, video())
+    path = tmp_path / "P01_01.h5"
+    path.write_bytes(path.read_bytes()[:-100])
+    (problem,) = problems(tmp_path)
+    assert problem.startswith(f"{path}: ")
+
+
+def test_file_that_is_not_marked_complete_is_found(tmp_path: Path) -> None:
+    write_set(tmp_path, video())
+    in_hdf5(tmp_path / "P01_01.h5", lambda file: file.attrs.__delitem__("complete"))
+    (problem,) = problems(tmp_path)
+    assert "P01_01.h5: not marked complete" in problem
+
+
+def test_file_of_other_settings_is_found(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    write_video(tmp_path, video(), made_of(backbone="another"))
+    (problem,) = problems(tmp_path)
+    assert "P01_01.h5: made with other settings than featureset.json" in problem
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_value_that_is_not_finite_is_found_by_its_row(tmp_path: Path, value: float) -> None:
+    write_set(tmp_path, video())
+
+    def change(file: h5py.File) -> None:
+        file["features"][5, 0, 3] = value
+
+    in_hdf5(tmp_path / "P01_01.h5", change)
+    assert problems(tmp_path) == ["P01_01.h5: 1 of 8 steps are NaN or infinite, the first is row 5."]
+
+
+def test_features_of_another_width_are_found(tmp_path: Path) -> None:
+    write_set(tmp_path, video())
+    in_hdf5(tmp_path / "P01_01.h5", replace_array("features", np.zeros((8, 1, 9), np.float16)))
+    assert problems(tmp_path) == ["P01_01.h5: features are (1, 9) a step, featureset.json says (1, 8)."]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("features", np.zeros((8, 1, 8), np.float32)),
+        ("features", np.zeros((7, 1, 8), np.float16)),
+        ("seconds", np.zeros(9)),
+        ("segments/offset", np.array([0, 3, 4, 9])),
+        ("segments/offset", np.array([0, 4, 3, 8])),
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_found(tmp_path: Path, name: str, values: np.ndarray) -> None:
+    write_set(tmp_path, video())
+    in_hdf5(tmp_path / "P01_01.h5", replace_array(name, values))
+    (problem,) = problems(tmp_path)
+    assert "P01_01" in problem
+
+
+@pytest.mark.parametrize("second", [-1.0, np.nan])
+def test_times_that_do_not_ascend_are_found(tmp_path: Path, second: float) -> None:
+    write_set(tmp_path, video())
+
+    def change(file: h5py.File) -> None:
+        file["seconds"][6] = second  # in the middle of the last segment
+
+    in_hdf5(tmp_path / "P01_01.h5", change)
+    assert problems(tmp_path) == ["P01_01.h5: the seconds of its steps do not ascend."]
+
+
+def test_times_may_go_back_where_a_segment_starts(tmp_path: Path) -> None:
+    """Segments overlap, and come in the order of their ids."""
+    one = video(lengths=[2, 2])
+    one.seconds[:] = [5.0, 6.0, 1.0, 2.0]
+    write_set(tmp_path, one)
+    assert problems(tmp_path) == []
+
+
+def test_segment_in_two_files_is_found(tmp_path: Path) -> None:
+    write_set(tmp_path, video("P01_01"), video("P01_02", narration_id=("P01_02_0", "P01_01_1", "P01_02_2")))
+    assert problems(tmp_path) == ["P01_02.h5: segment P01_01_1 stands in P01_01.h5 as well."]
+
+
+def test_segment_twice_in_a_file_is_found(tmp_path: Path) -> None:
+    write_set(tmp_path, video(narration_id=("P01_01_0", "P01_01_1", "P01_01_0")))
+    assert problems(tmp_path) == ["P01_01.h5: a segment stands in it twice."]
+
+
+def test_file_without_segments_in_a_set_of_segments_is_found(tmp_path: Path) -> None:
+    write_set(tmp_path, video(lengths=[]))
+    assert problems(tmp_path) == ["P01_01.h5: no segments in it, though the set is sampled by segment."]
+
+
+# ---- info
+
+
+@pytest.fixture
+def segments(tmp_path: Path) -> Segments:
+    """Two segments of each of three videos."""
+    rows = [row(index, video_id=video_id) for video_id in ("P01_01", "P01_02", "P02_101") for index in range(2)]
+    return read_segments(write_rows(tmp_path / "own.csv", rows, columns=COLUMNS))
+
+
+def test_what_is_there_is_counted(tmp_path: Path) -> None:
+    featureset = write_set(tmp_path / "set", video("P01_01", lengths=[3, 1]), video("P01_02", lengths=[2]))
+    found = info(tmp_path / "set")
+    assert found.featureset == featureset
+    assert (found.complete_videos, found.complete_segments) == (2, 3)
+    assert (found.failed_videos, found.failed_segments) == (0, 0)
+    assert found.size_bytes == sum(path.stat().st_size for path in (tmp_path / "set").glob("*.h5"))
+
+
+def test_what_is_missing_is_unknown_without_annotations(tmp_path: Path) -> None:
+    write_set(tmp_path / "set", video())
+    found = info(tmp_path / "set")
+    assert (found.missing_videos, found.missing_segments) == (None, None)
+
+
+def test_what_neither_is_there_nor_failed_is_missing(tmp_path: Path, segments: Segments) -> None:
+    write_set(tmp_path / "set", video("P01_01", lengths=[3]))
+    write_failures(tmp_path / "set", "P01_02", [Failure("P01_02_0", "Undecodable", "frame 7")])
+    found = info(tmp_path / "set", segments)
+    assert (found.complete_videos, found.complete_segments) == (1, 1)
+    assert (found.failed_videos, found.failed_segments) == (1, 1)
+    assert (found.missing_videos, found.missing_segments) == (1, 4)
+
+
+def test_nothing_is_missing_of_a_complete_set(tmp_path: Path, segments: Segments) -> None:
+    write_set(tmp_path / "set", *(video(video_id, lengths=[2, 2]) for video_id in ("P01_01", "P01_02", "P02_101")))
+    found = info(tmp_path / "set", segments)
+    assert (found.missing_videos, found.missing_segments) == (0, 0)
+
+
+def test_everything_is_missing_of_an_empty_set(tmp_path: Path, segments: Segments) -> None:
+    write_set(tmp_path / "set")
+    found = info(tmp_path / "set", segments)
+    assert (found.missing_videos, found.missing_segments) == (3, 6)
+
+
+def test_damaged_file_is_not_counted_as_there(tmp_path: Path) -> None:
+    write_set(tmp_path, video())
+    (tmp_path / "P01_01.h5").write_bytes(b"no HDF5 at all")
+    with pytest.raises(DataError, match=r"P01_01\.h5: damaged"):
+        info(tmp_path)
+
+
+def test_damaged_record_of_failures_is_an_error(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    (tmp_path / "failures").mkdir()
+    (tmp_path / "failures/P01_01.json").write_text("{")
+    with pytest.raises(DataError, match=r"P01_01\.json: not a JSON file"):
+        info(tmp_path)

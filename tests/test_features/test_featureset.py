@@ -1,0 +1,170 @@
+"""featureset.json: written once, checked ever after, the same for everyone who asks at once."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from feature_files import DENSE, SEGMENT_16, finished, made_of, python
+
+from features.errors import DataError
+from features.featureset import FeatureSet, Sampling, Weights, create_featureset, read_featureset
+
+# Twenty folders, each entered by all processes at once: argument 2 is when the first one opens.
+CREATE_AT_ONCE = """
+import sys, time
+from pathlib import Path
+from feature_files import made_of
+from features.featureset import create_featureset
+
+me, start = sys.argv[2], float(sys.argv[3])
+for index in range(20):
+    while time.time() < start + 0.02 * index:
+        pass
+    print(create_featureset(Path(sys.argv[1], str(index)), made_of(created=f"by {me}")).created)
+"""
+OTHERS = {
+    "backbone": made_of(backbone="another"),
+    "weights": made_of(weights=Weights("random:1", "none", "1" * 64)),
+    "preprocess": made_of(preprocess={"crop": 64, "mean": [0.5, 0.5, 0.5]}),
+    "sampling": made_of(sampling=replace(SEGMENT_16, num_frames=32)),
+    "dim": made_of(dim=9),
+    "views": made_of(views=("centre", "flip")),
+}
+
+
+def rewrite(root: Path, **changes: object) -> None:
+    """Change fields of a featureset.json by hand; None takes a field away."""
+    path = root / "featureset.json"
+    record = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({name: value for name, value in record.items() if value is not None}))
+
+
+@pytest.mark.parametrize(
+    "featureset",
+    [made_of(), made_of(sampling=DENSE, views=("centre", "left", "right")), made_of(versions={"torch": "2.1"})],
+)
+def test_record_comes_back(tmp_path: Path, featureset: FeatureSet) -> None:
+    create_featureset(tmp_path, featureset)
+    found = read_featureset(tmp_path)
+    assert (found, found.digest) == (featureset, featureset.digest)
+    assert (found.versions, found.created) == (featureset.versions, featureset.created)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_digest_depends_on_whatever_the_features_depend_on(name: str) -> None:
+    assert OTHERS[name].digest != made_of().digest
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        made_of(versions={"torch": "9"}, created="later"),
+        made_of(weights=Weights("elsewhere.pth", "none", "0" * 64)),
+        made_of(preprocess={"mean": [0.5, 0.5, 0.5], "crop": 32}),
+    ],
+    ids=["versions", "place of the weights", "order of keys"],
+)
+def test_digest_does_not_depend_on_what_leaves_the_features_alone(same: FeatureSet) -> None:
+    assert same.digest == made_of().digest
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_folder_of_other_features_is_refused_by_what_differs(tmp_path: Path, name: str) -> None:
+    create_featureset(tmp_path, made_of())
+    with pytest.raises(DataError, match=rf"holds other features \({name} .* there, .* wanted\)") as caught:
+        create_featureset(tmp_path, OTHERS[name])
+    assert str(caught.value).startswith(f"{tmp_path}: ")
+
+
+def test_refused_features_leave_the_record_that_stands(tmp_path: Path) -> None:
+    create_featureset(tmp_path, made_of())
+    with pytest.raises(DataError):
+        create_featureset(tmp_path, OTHERS["dim"])
+    assert read_featureset(tmp_path) == made_of()
+
+
+def test_second_run_of_the_same_features_gets_the_first_record(tmp_path: Path) -> None:
+    create_featureset(tmp_path, made_of(created="first"))
+    assert create_featureset(tmp_path, made_of(created="second")).created == "first"
+
+
+def test_processes_that_create_one_set_at_once_agree(tmp_path: Path) -> None:
+    start = time.time() + 3  # longer than a process takes to start
+    processes = [python(CREATE_AT_ONCE, tmp_path, me, start) for me in range(4)]
+    ends = [finished(process) for process in processes]
+    assert [code for code, _, _ in ends] == [0, 0, 0, 0], ends
+    assert len({out for _, out, _ in ends}) == 1
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"featureset.json"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dim": 9},
+        {"backbone": "another"},
+        {"preprocess": {"crop": 64}},
+        {"views": ["centre", "flip"]},
+        {"digest": "0" * 64},
+    ],
+)
+def test_record_changed_by_hand_is_found(tmp_path: Path, change: dict) -> None:
+    create_featureset(tmp_path, made_of())
+    rewrite(tmp_path, **change)
+    with pytest.raises(DataError, match=r"featureset\.json: .*changed after it was written"):
+        read_featureset(tmp_path)
+
+
+@pytest.mark.parametrize("schema", [2, "1", None])
+def test_other_schema_is_refused(tmp_path: Path, schema: object) -> None:
+    create_featureset(tmp_path, made_of())
+    rewrite(tmp_path, schema=schema)
+    with pytest.raises(DataError, match=rf"featureset\.json: schema {schema!r}; this version reads schema 1"):
+        read_featureset(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["backbone", "weights", "preprocess", "sampling", "dim", "views", "dtype"])
+def test_missing_field_is_named(tmp_path: Path, field: str) -> None:
+    create_featureset(tmp_path, made_of())
+    rewrite(tmp_path, **{field: None})
+    with pytest.raises(DataError, match=rf"featureset\.json: a field is missing or unknown: '{field}'"):
+        read_featureset(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "1", "{"])
+def test_file_that_is_no_record_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    (tmp_path / "featureset.json").write_text(content)
+    with pytest.raises(DataError, match=r"featureset\.json"):
+        read_featureset(tmp_path)
+
+
+def test_folder_without_a_record_is_no_feature_set(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"not a feature set: there is no featureset\.json"):
+        read_featureset(tmp_path)
+
+
+def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match="cannot be written: Not a directory") as caught:
+        create_featureset(tmp_path / "file" / "set", made_of())
+    assert str(caught.value).startswith(str(tmp_path / "file" / "set"))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": "segments", "num_frames": 16},
+        {"kind": "segment"},
+        {"kind": "segment", "num_frames": 0},
+        {"kind": "segment", "every_s": 0.2},
+        {"kind": "dense", "num_frames": 16},
+        {"kind": "dense", "every_s": -0.2},
+    ],
+)
+def test_sampling_that_says_nothing_of_its_kind_is_refused(fields: dict) -> None:
+    with pytest.raises(DataError, match="sampling"):
+        Sampling(clip_frames=1, steps_per_clip=1, **fields)

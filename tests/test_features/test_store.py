@@ -1,0 +1,486 @@
+"""The store: what goes in comes out, a video is there whole or not at all, and nothing wrong is taken or given."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from feature_files import COLUMNS, DENSE, finished, made_of, python, row, video, write_rows, write_set
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.annotations import Segments, read_segments
+from features.errors import DataError
+from features.store import (
+    Failure,
+    VideoFeatures,
+    failed_video_ids,
+    need_same_times,
+    read_failures,
+    read_segment_times,
+    read_segments_of,
+    read_video,
+    segment_times,
+    video_ids,
+    write_failures,
+    write_video,
+)
+
+# Writes a video of some megabytes; with "stop", halts when the file is whole but not yet in its place.
+WRITE_LARGE = """
+import sys, time
+from pathlib import Path
+from feature_files import made_of, video
+from features.errors import DataError
+from features.store import write_video
+
+def stop(event, arguments):
+    if event == "os.rename":
+        print("stopped", flush=True)
+        time.sleep(60)
+
+root, how = Path(sys.argv[1]), sys.argv[2]
+if how == "stop":
+    sys.addaudithook(stop)
+try:
+    write_video(root, video(lengths=[1000], dim=2048), made_of(dim=2048))
+except DataError as error:
+    sys.exit(f"DataError {error}")
+"""
+ONE_MEGABYTE = (1_000_000, 1_000_000)
+
+
+def arrays_of(one: VideoFeatures) -> dict[str, object]:
+    """Everything of a video's features, down to the bit."""
+    arrays = {name: getattr(one, name) for name in ("features", "seconds", "frame", "offset", "start_s", "stop_s")}
+    exact = {name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items()}
+    return {"video_id": one.video_id, "fps": one.fps, "narration_id": one.narration_id, **exact}
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# ---- there and back
+
+
+@st.composite
+def drawn_videos(draw: st.DrawFn) -> VideoFeatures:
+    """Videos of ragged segments, or dense, of any width and number of views; every finite bit pattern may occur."""
+    lengths = draw(st.lists(st.integers(1, 90), max_size=6))
+    num_steps = sum(lengths) or draw(st.integers(1, 200))
+    num_views, dim = draw(st.integers(1, 4)), draw(st.integers(1, 20))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    bits = rng.integers(0, 2**16, (num_steps, num_views, dim), dtype=np.uint16).view(np.float16)
+    names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,30}", fullmatch=True)
+    start_s = rng.uniform(0, 4000, len(lengths))
+    return VideoFeatures(
+        video_id="P01_01",
+        fps=draw(st.floats(1, 240)),
+        features=np.where(np.isfinite(bits), bits, np.float16(0)),
+        seconds=rng.uniform(0, 4000, num_steps),
+        frame=rng.integers(0, 2**31, num_steps).astype(np.int32),
+        narration_id=tuple(draw(st.lists(names, min_size=len(lengths), max_size=len(lengths), unique=True))),
+        offset=np.cumsum([0, *lengths], dtype=np.int64),
+        start_s=start_s,
+        stop_s=start_s + rng.uniform(0.1, 300, len(lengths)),
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(drawn_videos())
+def test_every_bit_comes_back(tmp_path_factory, given_: VideoFeatures) -> None:
+    root = tmp_path_factory.mktemp("set")
+    _, num_views, dim = given_.features.shape
+    featureset = made_of(dim=dim, views=tuple(f"view{index}" for index in range(num_views)))
+    write_video(root, given_, featureset)
+    assert arrays_of(read_video(root, "P01_01", digest=featureset.digest)) == arrays_of(given_)
+
+
+def test_dense_video_without_segments_comes_back(tmp_path: Path) -> None:
+    dense = video(lengths=[])
+    featureset = write_set(tmp_path, dense, sampling=DENSE)
+    found = read_video(tmp_path, "P01_01", digest=featureset.digest)
+    assert arrays_of(found) == arrays_of(dense)
+    assert found.narration_id == ()
+
+
+def test_file_is_laid_out_as_the_design_says(tmp_path: Path) -> None:
+    given_ = video(lengths=[3, 1, 4], views=2)
+    featureset = write_set(tmp_path, given_, views=("centre", "flip"))
+    with h5py.File(tmp_path / "P01_01.h5") as file:
+        np.testing.assert_array_equal(file["features"], given_.features)
+        assert [(file[name].dtype, file[name].shape) for name in ("features", "seconds", "frame")] == [
+            (np.float16, (8, 2, 8)),
+            (np.float64, (8,)),
+            (np.int32, (8,)),
+        ]
+        assert list(file["segments/narration_id"].asstr()) == ["P01_01_0", "P01_01_1", "P01_01_2"]
+        assert file["segments/offset"][:].tolist() == [0, 3, 4, 8]
+        assert dict(file.attrs) == {
+            "video_id": "P01_01",
+            "fps": 60000 / 1001,
+            "digest": featureset.digest,
+            "complete": 1,
+        }
+
+
+def test_every_array_of_a_file_carries_a_checksum(tmp_path: Path) -> None:
+    write_set(tmp_path, video())
+    without = []
+    with h5py.File(tmp_path / "P01_01.h5") as file:
+        file.visititems(
+            lambda name, one: without.append(name) if isinstance(one, h5py.Dataset) and not one.fletcher32 else None
+        )
+    assert without == []
+
+
+def test_dense_file_has_no_segments_group(tmp_path: Path) -> None:
+    write_set(tmp_path, video(lengths=[]), sampling=DENSE)
+    with h5py.File(tmp_path / "P01_01.h5") as file:
+        assert "segments" not in file
+
+
+def test_same_features_give_the_same_bytes_later_and_elsewhere(tmp_path: Path) -> None:
+    write_set(tmp_path / "first", video())
+    time.sleep(1.1)  # HDF5's times count whole seconds
+    write_set(tmp_path / "second", video())
+    assert (tmp_path / "first/P01_01.h5").read_bytes() == (tmp_path / "second/P01_01.h5").read_bytes()
+
+
+# ---- whole or not at all
+
+
+def test_videos_are_listed_by_id_without_what_is_unfinished(tmp_path: Path) -> None:
+    write_set(tmp_path, video("P02_101"), video("P01_01"))
+    (tmp_path / ".P03_01.h5.elsewhere.1.tmp").write_bytes(b"half")
+    (tmp_path / ".P03_01.h5").write_bytes(b"hidden")
+    assert video_ids(tmp_path) == ["P01_01", "P02_101"]
+
+
+def kill_in_the_middle_of_writing(root: Path) -> None:
+    process = python(WRITE_LARGE, root, "stop")
+    assert process.stdout.readline() == "stopped\n", finished(process)
+    process.kill()
+    code, _, _ = finished(process)
+    assert code == -signal.SIGKILL
+
+
+def test_killed_write_is_never_visible(tmp_path: Path) -> None:
+    kill_in_the_middle_of_writing(tmp_path)
+    assert video_ids(tmp_path) == []
+    assert not list(tmp_path.glob("*.h5"))
+
+
+def test_write_killed_between_two_bytes_is_never_visible(tmp_path: Path) -> None:
+    """The kernel kills the process at its first byte beyond a megabyte, in the middle of the array."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, ONE_MEGABYTE)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+    # Python ignores the signal from its start on, so the default is set again where the code runs.
+    code = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n" + WRITE_LARGE
+    end, _, _ = finished(python(code, tmp_path, "run", preexec_fn=limit))
+    assert end == -signal.SIGXFSZ
+    assert not list(tmp_path.glob("*.h5"))
+
+
+def test_next_write_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    kill_in_the_middle_of_writing(tmp_path)
+    assert [name.endswith(".tmp") for name in names_in(tmp_path)] == [True]
+    write_video(tmp_path, video(), made_of())
+    assert names_in(tmp_path) == ["P01_01.h5"]
+
+
+def test_video_written_again_replaces_the_old_one(tmp_path: Path) -> None:
+    featureset = write_set(tmp_path, video(seed=0))
+    write_video(tmp_path, video(seed=1), featureset)
+    found = read_video(tmp_path, "P01_01", digest=featureset.digest)
+    np.testing.assert_array_equal(found.features, video(seed=1).features)
+
+
+def test_full_disk_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    process = python(
+        WRITE_LARGE, tmp_path, "run", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, ONE_MEGABYTE)
+    )
+    code, _, err = finished(process)
+    assert (code, err) == (1, f"DataError {tmp_path / 'P01_01.h5'}: cannot be written: File too large.\n")
+
+
+def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    write_video(tmp_path, video(), made_of())
+    before = (tmp_path / "P01_01.h5").read_bytes()
+    finished(
+        python(WRITE_LARGE, tmp_path, "run", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, ONE_MEGABYTE))
+    )
+    assert names_in(tmp_path) == ["P01_01.h5"]
+    assert (tmp_path / "P01_01.h5").read_bytes() == before
+
+
+def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError) as caught:
+        write_video(tmp_path / "file" / "set", video(), made_of())
+    assert str(caught.value) == f"{tmp_path / 'file' / 'set' / 'P01_01.h5'}: cannot be written: Not a directory."
+
+
+# ---- what is not taken
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_features_that_are_not_finite_are_not_written(tmp_path: Path, value: float) -> None:
+    one = video(views=2)
+    one.features[5, 1, 3] = value
+    with pytest.raises(DataError, match=r"P01_01: features are not finite"):
+        write_video(tmp_path, one, made_of(views=("centre", "flip")))
+    assert names_in(tmp_path) == []
+
+
+def test_refused_features_leave_the_old_file(tmp_path: Path) -> None:
+    featureset = write_set(tmp_path, video())
+    bad = video()
+    bad.features[0] = np.nan
+    with pytest.raises(DataError):
+        write_video(tmp_path, bad, featureset)
+    assert arrays_of(read_video(tmp_path, "P01_01", digest=featureset.digest)) == arrays_of(video())
+
+
+@pytest.mark.parametrize(
+    "featureset", [made_of(dim=9), made_of(views=("centre", "flip"))], ids=["width", "number of views"]
+)
+def test_features_of_another_shape_than_the_sets_are_not_written(tmp_path: Path, featureset) -> None:
+    with pytest.raises(DataError, match=r"P01_01: features have shape \(8, 1, 8\), not \(8, "):
+        write_video(tmp_path, video(), featureset)
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"features": np.zeros((8, 8), np.float16)}, r"features are float16 \(8, 8\), not float16 \(N, V, D\)"),
+        ({"features": np.zeros((8, 1, 8), np.float32)}, r"features are float32 \(8, 1, 8\)"),
+        ({"seconds": np.zeros(7)}, r"seconds has shape \(7,\), not \(8,\)"),
+        ({"frame": np.zeros(9, np.int32)}, r"frame has shape \(9,\), not \(8,\)"),
+        ({"start_s": np.zeros(2)}, r"start_s has shape \(2,\), not \(3,\)"),
+        ({"stop_s": np.zeros(4)}, r"stop_s has shape \(4,\), not \(3,\)"),
+        ({"offset": np.array([0, 3, 8])}, r"offset has shape \(3,\), not \(4,\)"),
+        ({"offset": np.array([0, 3, 4, 9])}, "offset does not cut 8 steps into segments"),
+        ({"offset": np.array([1, 3, 4, 8])}, "offset does not cut 8 steps into segments"),
+        ({"offset": np.array([0, 3, 3, 8])}, "offset does not cut 8 steps into segments"),
+        ({"offset": np.array([0, 4, 3, 8])}, "offset does not cut 8 steps into segments"),
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(DataError, match=f"P01_01: {message}"):
+        video(**changes)
+
+
+# ---- what is not given
+
+
+def test_features_of_other_settings_are_not_read(tmp_path: Path) -> None:
+    write_video(tmp_path, video(), made_of(backbone="another"))
+    with pytest.raises(DataError, match=r"P01_01\.h5: made with other settings than featureset\.json"):
+        read_video(tmp_path, "P01_01", digest=made_of().digest)
+
+
+def test_missing_video_is_named(tmp_path: Path) -> None:
+    featureset = write_set(tmp_path)
+    with pytest.raises(DataError, match=r"P01_01\.h5: no such file"):
+        read_video(tmp_path, "P01_01", digest=featureset.digest)
+
+
+@pytest.mark.parametrize("complete", [None, 0])
+def test_file_that_is_not_marked_complete_is_not_read(tmp_path: Path, complete: int | None) -> None:
+    featureset = write_set(tmp_path, video())
+    with h5py.File(tmp_path / "P01_01.h5", "r+") as file:
+        del file.attrs["complete"]
+        if complete is not None:
+            file.attrs["complete"] = complete
+    with pytest.raises(DataError, match=r"P01_01\.h5: not marked complete"):
+        read_video(tmp_path, "P01_01", digest=featureset.digest)
+
+
+@pytest.mark.parametrize("name", ["features", "seconds", "frame", "segments/offset", "segments/narration_id"])
+def test_file_that_lacks_an_array_is_not_read(tmp_path: Path, name: str) -> None:
+    featureset = write_set(tmp_path, video())
+    with h5py.File(tmp_path / "P01_01.h5", "r+") as file:
+        del file[name]
+    with pytest.raises(DataError, match=r"P01_01\.h5: not of this schema"):
+        read_video(tmp_path, "P01_01", digest=featureset.digest)
+
+
+def test_file_of_something_else_is_named(tmp_path: Path) -> None:
+    featureset = write_set(tmp_path)
+    (tmp_path / "P01_01.h5").write_bytes(b"no HDF5 at all")
+    with pytest.raises(DataError, match=r"P01_01\.h5: damaged"):
+        read_video(tmp_path, "P01_01", digest=featureset.digest)
+
+
+def test_file_cut_anywhere_is_not_read(tmp_path: Path) -> None:
+    featureset = write_set(tmp_path, video())
+    path = tmp_path / "P01_01.h5"
+    whole = path.read_bytes()
+    for length in range(0, len(whole), len(whole) // 60):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"P01_01\.h5"):
+            read_video(tmp_path, "P01_01", digest=featureset.digest)
+
+
+@pytest.fixture(scope="module")
+def flipped(tmp_path_factory) -> list[tuple[int, str]]:
+    """What reading gives where one byte is wrong: every so many bytes, in the arrays and in HDF5's own tables.
+
+    Returns:
+        (place, outcome) with outcome "refused", "the same", "other ..." or the name of an error.
+    """
+    root = tmp_path_factory.mktemp("flipped")
+    featureset = write_set(root, video())
+    path = root / "P01_01.h5"
+    whole, intact = path.read_bytes(), arrays_of(read_video(root, "P01_01", digest=featureset.digest))
+    outcomes = []
+    for place in range(0, len(whole), 23):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            found = arrays_of(read_video(root, "P01_01", digest=featureset.digest))
+        except DataError:
+            outcomes.append((place, "refused"))
+        except Exception as error:  # noqa: BLE001 - that there is none is what is tested
+            outcomes.append((place, repr(error)))
+        else:
+            other = [name for name in intact if found[name] != intact[name]]
+            outcomes.append((place, f"other {', '.join(other)}" if other else "the same"))
+    return outcomes
+
+
+def test_flipped_byte_is_refused_by_an_error_of_ours(flipped: list[tuple[int, str]]) -> None:
+    assert [one for one in flipped if not one[1].startswith(("refused", "the same", "other"))] == []
+
+
+def test_flipped_byte_never_changes_what_is_read(flipped: list[tuple[int, str]]) -> None:
+    assert [one for one in flipped if one[1].startswith("other")] == []
+
+
+# ---- segments
+
+
+@pytest.fixture(scope="module")
+def two_views(tmp_path_factory) -> Path:
+    """A set of two videos and two views; P02_101 has a segment fewer than the annotations."""
+    root = tmp_path_factory.mktemp("set")
+    first = video("P01_01", lengths=[3, 1, 4], views=2, seed=1)
+    second = video("P02_101", lengths=[2, 5], views=2, seed=2)
+    write_set(root, first, second, views=("centre", "flip"))
+    return root
+
+
+def segments_of(folder: Path, *rows: dict[str, str]) -> Segments:
+    return read_segments(write_rows(folder / "own.csv", rows, columns=COLUMNS))
+
+
+@pytest.mark.parametrize("view", [0, 1])
+def test_segments_are_the_rows_that_the_files_say(two_views: Path, tmp_path: Path, view: int) -> None:
+    asked = [row(1, video_id="P02_101"), row(2), row(0, video_id="P02_101"), row(0)]
+    found = read_segments_of(two_views, segments_of(tmp_path, *asked), view=view)
+    assert found.narration_id == tuple(one["narration_id"] for one in asked)
+    for index, one in enumerate(asked):
+        with h5py.File(two_views / f"{one['video_id']}.h5") as file:
+            place = list(file["segments/narration_id"].asstr()).index(one["narration_id"])
+            start, stop = file["segments/offset"][place : place + 2]
+            features, seconds = file["features"][start:stop, view], file["seconds"][start:stop]
+        steps = slice(*found.offset[index : index + 2])
+        np.testing.assert_array_equal(found.features[steps], features)
+        np.testing.assert_array_equal(found.seconds[steps], seconds)
+
+
+def test_segments_without_features_are_left_out(two_views: Path, tmp_path: Path) -> None:
+    asked = [row(0, video_id="P03_01"), row(2, video_id="P02_101"), row(1)]
+    found = read_segments_of(two_views, segments_of(tmp_path, *asked))
+    assert found.narration_id == ("P01_01_1",)
+    assert (found.features.shape, found.offset.tolist()) == ((1, 8), [0, 1])
+
+
+def test_segments_none_of_which_has_features_give_none(two_views: Path, tmp_path: Path) -> None:
+    found = read_segments_of(two_views, segments_of(tmp_path, row(0, video_id="P03_01")))
+    assert (found.narration_id, found.features.shape, found.offset.tolist()) == ((), (0, 8), [0])
+
+
+@pytest.mark.parametrize("edge", ["start", "stop"])
+def test_segment_whose_interval_has_changed_is_refused(two_views: Path, tmp_path: Path, edge: str) -> None:
+    changed = row(2, **{f"{edge}_timestamp": "00:00:04.25"})
+    with pytest.raises(DataError, match=r"P01_01\.h5: segment P01_01_2 was extracted from 4\.00 to 5\.00 s") as caught:
+        read_segments_of(two_views, segments_of(tmp_path, row(0), changed))
+    assert "4.25" in str(caught.value)
+
+
+def test_times_are_compared_where_both_have_the_segment(two_views: Path, tmp_path: Path) -> None:
+    stored = read_segment_times(two_views, "P02_101", digest=made_of(views=("centre", "flip")).digest)
+    asked = segment_times(segments_of(tmp_path, row(0, video_id="P02_101"), row(9, video_id="P02_101")))
+    need_same_times(two_views / "P02_101.h5", asked, stored)
+
+
+def test_dense_set_has_no_segments_to_read(tmp_path: Path) -> None:
+    write_set(tmp_path, video(lengths=[]), sampling=DENSE)
+    with pytest.raises(DataError, match="a dense set; one sampled by segment is needed"):
+        read_segments_of(tmp_path, segments_of(tmp_path, row(0)))
+
+
+def test_file_of_other_settings_among_the_asked_is_refused(tmp_path: Path) -> None:
+    write_set(tmp_path, video())
+    write_video(tmp_path, video("P02_101"), made_of(backbone="another"))
+    with pytest.raises(DataError, match=r"P02_101\.h5: made with other settings"):
+        read_segments_of(tmp_path, segments_of(tmp_path, row(0), row(0, video_id="P02_101")))
+
+
+# ---- failures
+
+FAILURES = [
+    Failure("P01_01_1", "BeyondEnd", "P01_01.mp4: ends at 3.2 s", None),
+    Failure("P01_01_2", "Undecodable", "é", 17),
+]
+
+
+def test_failures_come_back(tmp_path: Path) -> None:
+    write_failures(tmp_path, "P01_01", FAILURES)
+    assert read_failures(tmp_path, "P01_01") == FAILURES
+
+
+def test_failures_are_a_json_file_of_the_video(tmp_path: Path) -> None:
+    write_failures(tmp_path, "P01_01", FAILURES[:1])
+    assert json.loads((tmp_path / "failures/P01_01.json").read_text())["segments"] == [
+        {"narration_id": "P01_01_1", "error": "BeyondEnd", "message": "P01_01.mp4: ends at 3.2 s", "frame": None}
+    ]
+
+
+def test_run_without_failures_clears_those_of_an_earlier_one(tmp_path: Path) -> None:
+    write_failures(tmp_path, "P01_01", FAILURES)
+    write_failures(tmp_path, "P01_01", [])
+    assert (read_failures(tmp_path, "P01_01"), failed_video_ids(tmp_path)) == ([], [])
+
+
+def test_clearing_where_nothing_failed_is_no_error(tmp_path: Path) -> None:
+    write_failures(tmp_path, "P01_01", [])
+    assert names_in(tmp_path) == []
+
+
+def test_videos_with_failures_are_listed_by_id(tmp_path: Path) -> None:
+    for video_id in ("P02_101", "P01_01"):
+        write_failures(tmp_path, video_id, FAILURES)
+    assert failed_video_ids(tmp_path) == ["P01_01", "P02_101"]
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"segments": [{"narration_id": "P01_01_1"}]}', '{"segments": 1}']
+)
+def test_damaged_record_of_failures_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "failures").mkdir()
+    (tmp_path / "failures/P01_01.json").write_text(content)
+    with pytest.raises(DataError, match=r"P01_01\.json"):
+        read_failures(tmp_path, "P01_01")

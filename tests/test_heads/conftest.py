@@ -1,0 +1,53 @@
+"""What the heads' tests share: a synthetic feature set, made once, and the command line in this process."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from synthetic import Synthetic, write_synthetic
+
+from features.annotations import find_splits
+from heads.cli import main
+from heads.inputs import load_train_data
+from heads.train import TrainData
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Compute on one thread, here and in processes started from here: networks as small as these only wait on more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def synthetic(tmp_path_factory) -> Synthetic:
+    """The synthetic dataset; read it, never write into it."""
+    return write_synthetic(tmp_path_factory.mktemp("synthetic"))
+
+
+@pytest.fixture(scope="session")
+def train_data(synthetic) -> TrainData:
+    """Its three splits with their features, in memory."""
+    files = find_splits(synthetic.annotations)
+    return load_train_data(synthetic.featureset, files, allow_missing=False, device=torch.device("cpu"))
+
+
+@pytest.fixture
+def heads(tmp_path, monkeypatch):
+    """Run `heads ...` in this process, in an empty folder. Whatever else than an exit code comes out is an error."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("EPIC_ANNOTATIONS", "EPIC_FEATURES", "EPIC_RUNS"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*arguments: object) -> Result:
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run

@@ -1,0 +1,189 @@
+"""Runs that are cut off: killed, interrupted, between two files. They go on, and end as unbroken ones do."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from synthetic import Synthetic, write_synthetic
+
+from heads.cli import main
+from heads.models import names
+
+# The shorter an epoch, the more of them, so that there is time to cut into the run.
+EPOCHS = {"mean_pool": 80, "bilstm": 16, "multiscale_lstm": 10}
+SETTINGS = ("--batch-size", 8, "--lr", 1e-3, "--warmup-epochs", 2, "--set", "dropout=0.4")
+every_head = pytest.mark.parametrize("name", names())
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Synthetic:
+    return write_synthetic(tmp_path_factory.mktemp("dataset"), train=40, validation=12, test=4)
+
+
+def _arguments(name: str, dataset: Synthetic, runs: Path) -> list[str]:
+    size = ("--epochs", EPOCHS[name], *(() if name == "mean_pool" else ("--set", "hidden=8")))
+    places = ("--features", dataset.features, "--annotations", dataset.annotations, "--runs", runs)
+    return [str(word) for word in ("train", "--head", name, "--device", "cpu", *SETTINGS, *size, *places)]
+
+
+@pytest.fixture(scope="module")
+def unbroken(dataset, tmp_path_factory):
+    """The run folder of a head that was trained in one go."""
+    made = {}
+
+    def train(name: str) -> Path:
+        if name not in made:
+            runs = tmp_path_factory.mktemp("unbroken")
+            ran = CliRunner().invoke(main, _arguments(name, dataset, runs))
+            assert ran.exit_code == 0, ran.output
+            made[name] = runs / f"{name}-seed0"
+        return made[name]
+
+    return train
+
+
+@contextmanager
+def _in_a_process(arguments: list[str], metrics: Path) -> Iterator[subprocess.Popen]:
+    """Train in a process of its own, and give it once three epochs, but not all, are behind it."""
+    # A shell's background jobs ignore SIGINT and so do their children; this one shall not.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("heads"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    signal.signal(signal.SIGINT, previous)
+    try:
+        while process.poll() is None and _num_epochs(metrics) < 3:
+            time.sleep(0.002)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _num_epochs(metrics: Path) -> int:
+    return metrics.read_text().count("\n") - 1 if metrics.is_file() else 0
+
+
+def _kill_and_go_on(name: str, dataset: Synthetic, runs: Path, heads) -> None:
+    metrics = runs / f"{name}-seed0" / "metrics.csv"
+    with _in_a_process(_arguments(name, dataset, runs), metrics) as process:
+        process.kill()
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert 3 <= _num_epochs(metrics) < EPOCHS[name]
+    ran = heads(*_arguments(name, dataset, runs))
+    assert ran.exit_code == 0, ran.output
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["model"]
+
+
+def _differing(folder: Path, other: Path) -> list[str]:
+    """What of two runs is not the same to the last bit."""
+    different = []
+    for file in ("best_model.pth", "last.pth"):
+        ours, theirs = _tensors(folder / file), _tensors(other / file)
+        assert ours.keys() == theirs.keys()
+        different += [f"{file} {key}" for key in ours if not torch.equal(ours[key], theirs[key])]
+    ours, theirs = (torch.load(run / "last.pth", weights_only=True) for run in (folder, other))
+    if not torch.equal(ours["rng_cpu"], theirs["rng_cpu"]):
+        different.append("random state")
+    for number, state in theirs["optimizer"]["state"].items():
+        found = ours["optimizer"]["state"][number]
+        different += [f"optimizer {number} {key}" for key in state if not torch.equal(found[key], state[key])]
+    for file in ("val_predictions.pt", "test_predictions.pt"):
+        ours, theirs = (torch.load(run / file, weights_only=True) for run in (folder, other))
+        assert [row["narration_id"] for row in ours] == [row["narration_id"] for row in theirs]
+        for task in ("verb_output", "noun_output"):
+            if any(not torch.equal(one[task], two[task]) for one, two in zip(ours, theirs, strict=True)):
+                different.append(f"{file} {task}")
+    if (folder / "metrics.csv").read_bytes() != (other / "metrics.csv").read_bytes():
+        different.append("metrics.csv")
+    return different
+
+
+@every_head
+def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(name, dataset, unbroken, heads, tmp_path):
+    _kill_and_go_on(name, dataset, tmp_path / "runs", heads)
+    assert _differing(tmp_path / "runs" / f"{name}-seed0", unbroken(name)) == []
+
+
+# ---- an interruption from the keyboard
+
+
+def test_an_interrupted_run_says_so_and_can_go_on(dataset, unbroken, heads, tmp_path):
+    arguments, folder = _arguments("mean_pool", dataset, tmp_path / "runs"), tmp_path / "runs" / "mean_pool-seed0"
+    with _in_a_process(arguments, folder / "metrics.csv") as process:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.rstrip().endswith("Interrupted. What is finished is kept; the same command goes on from there.")
+    assert "Traceback" not in errors
+    assert heads(*arguments).exit_code == 0
+    assert _differing(folder, unbroken("mean_pool")) == []
+
+
+# ---- a kill between two files
+
+
+@pytest.fixture
+def cut_off(unbroken, tmp_path):
+    """A copy of a finished run, to be put back to what a kill leaves behind."""
+    return shutil.copytree(unbroken("mean_pool"), tmp_path / "runs" / "mean_pool-seed0")
+
+
+@pytest.mark.parametrize(
+    "lost", [("val_predictions.pt",), ("test_predictions.pt",), ("val_predictions.pt", "test_predictions.pt")]
+)
+def test_predictions_that_were_not_written_yet_are(lost, dataset, unbroken, heads, cut_off, tmp_path):
+    for name in lost:
+        (cut_off / name).unlink()
+    heads(*_arguments("mean_pool", dataset, tmp_path / "runs"))
+    assert _differing(cut_off, unbroken("mean_pool")) == []
+
+
+def test_a_run_that_ended_before_the_metrics_of_its_last_epoch_writes_them(dataset, heads, tmp_path):
+    one_epoch = (*_arguments("mean_pool", dataset, tmp_path / "runs"), "--epochs", 1)
+    metrics = tmp_path / "runs" / "mean_pool-seed0" / "metrics.csv"
+    metrics.mkdir(parents=True)  # a folder in its place: the file cannot be written
+    assert "metrics.csv: cannot be written" in heads(*one_epoch).stderr
+    metrics.rmdir()
+    heads(*one_epoch)
+    assert metrics.is_file()
+
+
+def test_a_run_that_was_killed_before_its_first_epoch_begins_anew(dataset, unbroken, heads, cut_off, tmp_path):
+    for path in cut_off.iterdir():
+        if path.name != "config.json":
+            path.unlink()
+    heads(*_arguments("mean_pool", dataset, tmp_path / "runs"))
+    assert _differing(cut_off, unbroken("mean_pool")) == []
+
+
+def test_files_that_a_kill_left_half_written_change_nothing(dataset, unbroken, heads, cut_off, tmp_path):
+    (cut_off / "last.pth").unlink()
+    (cut_off / ".last.pth.elsewhere.12345.tmp").write_bytes(b"half")
+    heads(*_arguments("mean_pool", dataset, tmp_path / "runs"))
+    assert _differing(cut_off, unbroken("mean_pool")) == []
+
+
+def test_a_damaged_checkpoint_is_an_error_that_names_it(dataset, heads, cut_off, tmp_path):
+    whole = (cut_off / "last.pth").read_bytes()
+    (cut_off / "last.pth").write_bytes(whole[: len(whole) // 2])
+    ran = heads(*_arguments("mean_pool", dataset, tmp_path / "runs"))
+    assert ran.exit_code == 1
+    assert "last.pth: cannot be loaded safely" in ran.stderr

@@ -1,0 +1,353 @@
+"""Training: it learns, it keeps its best epoch, it says what went wrong, and it never mixes two runs."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic import labelled_rows, write_csv, write_features
+
+from features.annotations import Segments, SplitFiles, read_segments
+from features.errors import DataError, OptionError
+from features.files import read_json
+from features.predictions import read_predictions
+from heads.config import TrainConfig, parse_seeds
+from heads.inputs import find_featureset, load_train_data
+from heads.metrics import accuracies
+from heads.models import names
+from heads.train import Outcome, best_of, fit, lr_at
+
+CPU = torch.device("cpu")
+SMALL = {"mean_pool": {}, "bilstm": {"hidden": 8}, "multiscale_lstm": {"hidden": 8}}
+CONFIG = TrainConfig("bilstm", SMALL["bilstm"], epochs=6, batch_size=8, lr=1e-2, warmup_epochs=1)
+
+
+def _metrics(folder: Path) -> list[dict[str, float]]:
+    with open(folder / "metrics.csv", newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _weights(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["model"]
+
+
+@pytest.fixture(scope="module")
+def run(train_data, tmp_path_factory) -> Outcome:
+    """A finished run; read it, never write into it."""
+    return fit(CONFIG, train_data, tmp_path_factory.mktemp("runs") / "bilstm-seed0", device=CPU)
+
+
+# ---- it learns
+
+
+@pytest.mark.parametrize("name", names())
+def test_sixteen_segments_are_learnt_to_the_last_one(name, tmp_path):
+    rng = np.random.default_rng(0)
+    segments = read_segments(write_csv(tmp_path / "train.csv", labelled_rows(("P01_01", "P02_101"), 16, rng)))
+    steps = {segment: rng.normal(size=(4, 24)) for segment in segments.narration_id}
+    write_features(tmp_path / "set", segments, steps)
+    files = SplitFiles(tmp_path / "train.csv", tmp_path / "train.csv", None)  # scored on what it learns from
+    data = load_train_data(tmp_path / "set", files, allow_missing=False, device=CPU)
+    options = {**({} if name == "mean_pool" else {"hidden": 16}), "dropout": 0.0}
+    config = TrainConfig(name, options, epochs=80, batch_size=4, lr=3e-2, warmup_epochs=2)
+    metrics = fit(config, data, tmp_path / "run", device=CPU).metrics
+    assert (metrics["val_verb_top1"], metrics["val_noun_top1"]) == (100, 100)
+
+
+def test_the_loss_of_the_first_epoch_is_that_of_guessing(train_data, tmp_path):
+    outcome = fit(replace(CONFIG, epochs=1, lr=1e-9), train_data, tmp_path / "run", device=CPU)
+    assert outcome.metrics["train_loss"] == pytest.approx(math.log(97) + math.log(300), abs=0.3)
+
+
+# ---- the learning rate
+
+schedules = st.tuples(st.floats(1e-6, 10), st.integers(0, 50), st.integers(1, 100))
+
+
+@given(schedules)
+def test_the_learning_rate_is_above_zero_and_never_above_its_peak(schedule):
+    peak, warmup, total = schedule
+    assert all(0 < lr_at(step, peak=peak, warmup=warmup, total=total) <= peak * (1 + 1e-15) for step in range(total))
+
+
+@given(schedules)
+def test_the_learning_rate_rises_then_falls(schedule):
+    peak, warmup, total = schedule
+    rates = [lr_at(step, peak=peak, warmup=warmup, total=total) for step in range(total)]
+    assert rates[:warmup] == sorted(rates[:warmup])
+    assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
+
+
+@given(schedules)
+def test_warm_up_rises_by_equal_steps(schedule):
+    peak, warmup, total = schedule
+    rates = [lr_at(step, peak=peak, warmup=warmup, total=total) for step in range(warmup)]
+    np.testing.assert_allclose(np.diff([0, *rates]), peak / max(1, warmup))
+
+
+@given(schedules)
+def test_the_learning_rate_ends_at_zero(schedule):
+    peak, warmup, total = schedule
+    assert lr_at(warmup + total, peak=peak, warmup=warmup, total=warmup + total) == pytest.approx(0)
+
+
+def test_halfway_down_the_cosine_is_half_the_peak():
+    assert lr_at(60, peak=3.0, warmup=20, total=100) == pytest.approx(1.5)
+
+
+# ---- what a run leaves
+
+
+def test_a_run_leaves_these_files(run):
+    assert sorted(path.name for path in run.folder.iterdir()) == [
+        "best_model.pth",
+        "config.json",
+        "last.pth",
+        "metrics.csv",
+        "test_predictions.pt",
+        "val_predictions.pt",
+    ]
+
+
+def test_every_epoch_has_a_row(run):
+    assert [row["epoch"] for row in _metrics(run.folder)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_row_has_losses_and_accuracies(run):
+    assert list(_metrics(run.folder)[0]) == [
+        "epoch",
+        "lr",
+        "train_loss",
+        "val_loss",
+        "val_verb_top1",
+        "val_verb_top5",
+        "val_noun_top1",
+        "val_noun_top5",
+        "val_action_top1",
+        "val_action_top5",
+    ]
+
+
+def test_the_config_repeats_the_run(run, train_data, tmp_path):
+    known = read_json(run.folder / "config.json")
+    config = TrainConfig(**{name: known[name] for name in CONFIG.as_json()})
+    again = fit(config, train_data, tmp_path / "again", device=CPU)
+    assert _metrics(again.folder) == _metrics(run.folder)
+
+
+def test_the_config_says_what_it_was_trained_on(run, synthetic):
+    known = read_json(run.folder / "config.json")
+    assert {name: known[name] for name in ("features", "train_csv", "validation_csv", "test_csv")} == {
+        "features": str(synthetic.featureset),
+        "train_csv": str(synthetic.csv("train")),
+        "validation_csv": str(synthetic.csv("validation")),
+        "test_csv": str(synthetic.csv("test")),
+    }
+
+
+def test_options_that_were_not_given_stand_in_the_config_as_well(heads, synthetic, tmp_path):
+    ran = heads("train", "--head", "mean_pool", "--epochs", 1, *_places(synthetic))
+    assert ran.exit_code == 0, ran.output
+    assert read_json(tmp_path / "runs" / "mean_pool-seed0" / "config.json")["head_options"] == {"dropout": 0.0}
+
+
+@pytest.mark.parametrize(("name", "split"), [("val", "validation"), ("test", "test")])
+def test_predictions_cover_their_split_in_its_order(run, synthetic, name, split):
+    predictions = read_predictions(run.folder / f"{name}_predictions.pt")
+    assert predictions.narration_id == tuple(synthetic.segments(split).narration_id)
+
+
+def test_another_seed_gives_another_run(run, train_data, tmp_path):
+    other = fit(replace(CONFIG, seed=1), train_data, tmp_path / "other", device=CPU)
+    assert _metrics(other.folder) != _metrics(run.folder)
+
+
+# ---- the best epoch
+
+
+def test_the_best_epoch_is_the_one_of_the_highest_action_accuracy(run):
+    actions = [row["val_action_top1"] for row in _metrics(run.folder)]
+    assert run.best_epoch == 1 + actions.index(max(actions))
+
+
+def test_predictions_are_those_of_the_best_epoch(run, synthetic):
+    found = accuracies(read_predictions(run.folder / "val_predictions.pt"), synthetic.segments("validation")).top
+    row = _metrics(run.folder)[run.best_epoch - 1]
+    assert {f"val_{task}_top{k}": value for (task, k), value in found.items()}.items() <= row.items()
+
+
+def test_the_earliest_of_equal_epochs_is_the_best():
+    assert best_of([{"val_action_top1": value} for value in (10.0, 30.0, 20.0, 30.0)]) == 2
+
+
+def test_without_validation_the_last_epoch_is_the_best(train_data, tmp_path):
+    outcome = fit(CONFIG, replace(train_data, validation=None), tmp_path / "run", device=CPU)
+    best, last = (_weights(outcome.folder / name) for name in ("best_model.pth", "last.pth"))
+    assert outcome.best_epoch == 6
+    assert all(torch.equal(best[key], last[key]) for key in last)
+
+
+def test_without_validation_only_the_test_list_is_predicted(train_data, tmp_path):
+    outcome = fit(replace(CONFIG, epochs=1), replace(train_data, validation=None), tmp_path / "run", device=CPU)
+    assert [path.name for path in outcome.folder.glob("*_predictions.pt")] == ["test_predictions.pt"]
+
+
+def test_a_training_csv_alone_is_enough(heads, synthetic, tmp_path):
+    ran = heads(
+        *("train", "--head", "mean_pool", "--epochs", 2),
+        *("--train", synthetic.csv("train"), "--features", synthetic.featureset),
+    )
+    assert (ran.exit_code, ran.stdout) == (0, "runs/mean_pool-seed0: done, best epoch 2\n")
+
+
+# ---- what goes wrong
+
+
+def _epoch_and_step(error: pytest.ExceptionInfo) -> tuple[int, int]:
+    words = str(error.value).replace(",", "").replace(";", "").split()
+    return int(words[words.index("epoch") + 1]), int(words[words.index("step") + 1])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(train_data, tmp_path):
+    with pytest.raises(DataError, match=r"run: the loss is (nan|inf) in epoch \d, step \d; try a lower --lr") as error:
+        fit(replace(CONFIG, head="mean_pool", head_options={}, lr=1e30), train_data, tmp_path / "run", device=CPU)
+    # Three steps an epoch; the first one's loss, of the initial weights, is always finite.
+    assert _epoch_and_step(error) in {(1, 2), (1, 3)}
+
+
+def test_weights_that_are_not_finite_are_never_the_best(train_data, tmp_path):
+    # One step an epoch: in one of them the loss is still finite, and the weights after it no longer are. Logits that
+    # are no numbers have no best class; taken by their order they would be right about class 0, every time.
+    validation = train_data.validation
+    table = validation.segments.table.copy()
+    table[["verb_class", "noun_class"]] = 0
+    all_zero = replace(validation, segments=Segments(table.astype(validation.segments.table.dtypes), "all of class 0"))
+    config = replace(CONFIG, head="mean_pool", head_options={}, lr=1e30, batch_size=100, warmup_epochs=0)
+    with pytest.raises(DataError, match="try a lower --lr"):
+        fit(config, replace(train_data, validation=all_zero), tmp_path / "run", device=CPU)
+    best = tmp_path / "run" / "best_model.pth"
+    assert not best.exists() or all(value.isfinite().all() for value in _weights(best).values())
+
+
+def test_a_training_list_without_labels_is_refused(synthetic, heads, tmp_path):
+    ran = heads("train", "--head", "mean_pool", "--train", synthetic.csv("test"), "--features", synthetic.features)
+    assert ran.exit_code == 1
+    assert "EPIC_100_test_timestamps.csv: segments have no verb_class" in ran.stderr
+
+
+@pytest.mark.parametrize("option", ["--train", "--validation"])
+def test_a_list_without_labels_is_refused_before_a_run_is_begun(synthetic, heads, tmp_path, option):
+    places = _places(synthetic)
+    heads("train", "--head", "mean_pool", "--epochs", 1, *places, option, synthetic.csv("test"))
+    assert not (tmp_path / "runs" / "mean_pool-seed0").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"lr": 2e-2}, "lr 0.01 there, 0.02 now"),
+        ({"epochs": 7}, "epochs 6 there, 7 now"),
+        ({"seed": 1}, "seed 0 there, 1 now"),
+        ({"head": "mean_pool", "head_options": {}}, "head 'bilstm' there, 'mean_pool' now; head_options"),
+    ],
+)
+def test_another_run_in_the_same_folder_is_refused(run, train_data, change, named):
+    with pytest.raises(DataError, match=f"holds another run .*{named}.*give this one a --name"):
+        fit(replace(CONFIG, **change), train_data, run.folder, device=CPU)
+
+
+def test_another_feature_set_in_the_same_folder_is_refused(run, train_data):
+    with pytest.raises(DataError, match=r"holds another run .*featureset_digest"):
+        fit(CONFIG, replace(train_data, featureset="0" * 64), run.folder, device=CPU)
+
+
+def test_validation_that_was_not_there_before_is_another_run(run, train_data):
+    with pytest.raises(DataError, match="validation_segments 12 there, 0 now"):
+        fit(CONFIG, replace(train_data, validation=None), run.folder, device=CPU)
+
+
+def test_other_labels_in_the_same_folder_are_refused(run, synthetic, tmp_path):
+    lines = synthetic.csv("train").read_text().splitlines()
+    verb_class = lines[0].split(",").index("verb_class")
+    cells = [line.split(",") for line in lines[1:]]
+    for row in cells:
+        row[verb_class] = "5"
+    (tmp_path / "train.csv").write_text("\n".join([lines[0], *(",".join(row) for row in cells)]))
+    files = SplitFiles(tmp_path / "train.csv", synthetic.csv("validation"), synthetic.csv("test"))
+    relabelled = load_train_data(synthetic.featureset, files, allow_missing=False, device=CPU)
+    assert set(relabelled.train.segments.verb_class) == {5}
+    with pytest.raises(DataError, match="holds another run"):
+        fit(CONFIG, relabelled, run.folder, device=CPU)
+
+
+def test_a_finished_run_is_not_trained_again(run, train_data):
+    before = {path.name: path.stat().st_mtime_ns for path in run.folder.iterdir()}
+    again = fit(CONFIG, train_data, run.folder, device=CPU)
+    assert {path.name: path.stat().st_mtime_ns for path in run.folder.iterdir()} == before
+    assert again == Outcome(run.folder, run.best_epoch, run.metrics, was_there=True)
+
+
+def test_a_test_list_whose_features_came_later_is_predicted_by_a_finished_run(train_data, tmp_path):
+    fit(replace(CONFIG, epochs=1), replace(train_data, test=None), tmp_path / "run", device=CPU)
+    fit(replace(CONFIG, epochs=1), train_data, tmp_path / "run", device=CPU)
+    assert (tmp_path / "run" / "test_predictions.pt").is_file()
+
+
+# ---- settings and inputs
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"epochs": 0}, "--epochs: 0 is below 1"),
+        ({"batch_size": 0}, "--batch-size: 0 is below 1"),
+        ({"warmup_epochs": -1}, "--warmup-epochs: -1 is below 0"),
+        ({"seed": -1}, "--seed: -1 is below 0"),
+        ({"lr": 0.0}, "--lr must be above 0"),
+        ({"lr": math.nan}, "--lr must be above 0"),
+        ({"lr": math.inf}, "--lr must be"),
+        ({"weight_decay": -0.1}, "--weight-decay not below it"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(change, named):
+    with pytest.raises(OptionError, match=named):
+        replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("0", [0]), ("0-4", [0, 1, 2, 3, 4]), ("0,2,5", [0, 2, 5]), ("3-3", [3]), (" 1 , 7-8", [1, 7, 8])],
+)
+def test_seeds_are_read_as_a_list(text, seeds):
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "0-2-4", "1,,2", "0,0", "0-3,2", "4-0", "1.5"])
+def test_what_is_no_list_of_seeds_is_refused(text):
+    with pytest.raises(OptionError, match=r"^--seeds: "):
+        parse_seeds(text)
+
+
+def test_the_only_feature_set_of_a_folder_is_found(synthetic):
+    assert find_featureset(synthetic.features) == synthetic.featureset
+
+
+def test_a_feature_set_is_found_by_its_own_path(synthetic):
+    assert find_featureset(synthetic.featureset) == synthetic.featureset
+
+
+def test_a_test_list_without_features_is_left_out(synthetic, tmp_path):
+    rows = labelled_rows(("P09_01",), 4, np.random.default_rng(0))
+    files = SplitFiles(synthetic.csv("train"), None, write_csv(tmp_path / "test.csv", rows, labels=False))
+    assert load_train_data(synthetic.featureset, files, allow_missing=False, device=CPU).test is None
+
+
+def _places(synthetic) -> tuple[object, ...]:
+    return "--features", synthetic.features, "--annotations", synthetic.annotations
