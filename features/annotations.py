@@ -147,13 +147,13 @@ def read_segments(path: Path) -> Segments:
     table["stop_s"] = _seconds(path, rows, "stop_timestamp")
     _need_positive_length(path, rows, table)
     for column in _FRAMES:
-        table[column] = pd.to_numeric(rows.get(column, np.nan), errors="coerce")
-        table[column] = table[column].round().astype("Int64")
+        numbers = pd.to_numeric(rows.get(column, pd.Series(np.nan, rows.index)), errors="coerce")
+        table[column] = numbers.where(numbers.between(0, 2**31)).round().astype("Int64")
     for column, num_classes in _LABELS.items():
         given = column in rows
         table[column] = _classes(path, rows, column, num_classes) if given else pd.NA
         table[column] = table[column].astype("Int64")
-    return Segments(table, path.name)
+    return Segments(table.reset_index(drop=True), path.name)
 
 
 def concatenate(parts: Sequence[Segments]) -> Segments:
@@ -276,8 +276,12 @@ def read_video_info(path: Path) -> pd.DataFrame:
 def _read_csv(path: Path) -> pd.DataFrame:
     """Read every cell as text, so that what a message quotes is what the file says."""
     try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8")
-        return rows.fillna("")  # the cells that a short row lacks
+        rows = pd.read_csv(
+            path, dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False, encoding="utf-8"
+        )
+        rows = rows.fillna("")  # the cells that a short row lacks
+        # Blank lines are no segments, yet a spreadsheet counts them: the index keeps a row's place in the file.
+        return rows[(rows != "").any(axis=1)]
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file.") from error
     except OSError as error:  # also what gzip raises for a file that is not one
@@ -294,8 +298,8 @@ def _need_columns(path: Path, rows: pd.DataFrame, columns: Iterable[str]) -> Non
 
 def _where(path: Path, rows: pd.DataFrame, index: int) -> str:
     """Name a row in a message; row 1 is the header."""
-    name = rows.narration_id[index] if "narration_id" in rows else ""
-    return f"{path}, row {index + 2}" + (f" ({name})" if name else "")
+    name = rows.narration_id.iloc[index] if "narration_id" in rows else ""
+    return f"{path}, row {rows.index[index] + 2}" + (f" ({name})" if name else "")
 
 
 def _need_each(path: Path, rows: pd.DataFrame, good: pd.Series, column: str, expected: str) -> None:
@@ -303,7 +307,7 @@ def _need_each(path: Path, rows: pd.DataFrame, good: pd.Series, column: str, exp
     if len(bad):
         index = int(bad[0])
         more = f" ({len(bad) - 1} more such rows)" if len(bad) > 1 else ""
-        value = rows[column][index]
+        value = rows[column].iloc[index]
         raise DataError(f"{_where(path, rows, index)}: {column} is '{value}', not {expected}{more}.")
 
 
@@ -311,8 +315,10 @@ def _need_unique_ids(path: Path, rows: pd.DataFrame) -> None:
     again = np.flatnonzero(rows.narration_id.duplicated())
     if len(again):
         index = int(again[0])
-        first = int(np.flatnonzero(rows.narration_id == rows.narration_id[index])[0])
-        raise DataError(f"{_where(path, rows, index)}: this narration_id stands in row {first + 2} already.")
+        first = int(np.flatnonzero(rows.narration_id == rows.narration_id.iloc[index])[0])
+        raise DataError(
+            f"{_where(path, rows, index)}: this narration_id stands in row {rows.index[first] + 2} already."
+        )
 
 
 def _seconds(path: Path, rows: pd.DataFrame, column: str) -> pd.Series:
@@ -326,12 +332,12 @@ def _need_positive_length(path: Path, rows: pd.DataFrame, table: pd.DataFrame) -
     bad = np.flatnonzero(~(table.stop_s > table.start_s))
     if len(bad):
         index = int(bad[0])
-        start, stop = rows.start_timestamp[index], rows.stop_timestamp[index]
+        start, stop = rows.start_timestamp.iloc[index], rows.stop_timestamp.iloc[index]
         raise DataError(f"{_where(path, rows, index)}: stop_timestamp {stop} is not after start_timestamp {start}.")
 
 
 def _classes(path: Path, rows: pd.DataFrame, column: str, num_classes: int) -> pd.Series:
-    good = rows[column].str.fullmatch(r"\d{1,6}")
+    good = rows[column].str.fullmatch(r"[0-9]{1,6}")
     in_range = pd.to_numeric(rows[column].where(good, "-1")).between(0, num_classes - 1)
     _need_each(path, rows, in_range, column, f"a class id from 0 to {num_classes - 1}")
     return pd.to_numeric(rows[column])

@@ -93,8 +93,8 @@ def read_predictions(path: Path) -> Predictions:
     try:
         return Predictions(
             narration_id=tuple(str(row["narration_id"]) for row in rows),
-            verb=torch.stack([row["verb_output"] for row in rows]).float().numpy(),
-            noun=torch.stack([row["noun_output"] for row in rows]).float().numpy(),
+            verb=torch.stack([row["verb_output"] for row in rows]).detach().float().numpy(),
+            noun=torch.stack([row["noun_output"] for row in rows]).detach().float().numpy(),
             source=str(path),
         )
     except (KeyError, TypeError, RuntimeError, IndexError) as error:

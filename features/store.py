@@ -129,12 +129,21 @@ def write_video(root: Path, video: VideoFeatures, featureset: FeatureSet) -> Non
     expected = (len(video.features), len(featureset.views), featureset.dim)
     if video.features.shape != expected:
         raise DataError(f"{video.video_id}: features have shape {video.features.shape}, not {expected}.")
+    if not len(video.features):
+        raise DataError(f"{video.video_id}: no steps to write.")
     if not np.isfinite(video.features).all():
         raise DataError(f"{video.video_id}: features are not finite (or beyond float16's 65504).")
-    with (
-        written_whole(video_path(root, video.video_id)) as temporary,
-        h5py.File(temporary, "w") as file,
-    ):
+    with written_whole(video_path(root, video.video_id)) as temporary:
+        temporary.write_bytes(_packed(video, featureset))
+
+
+def _packed(video: VideoFeatures, featureset: FeatureSet) -> bytes:
+    """Give the bytes of a video's file.
+
+    They are made in memory: where a disk is full, HDF5 ends the process with a segmentation fault when it closes the
+    file. v110 because older formats have no checksums over their own tables.
+    """
+    with h5py.File("in memory", "w", driver="core", backing_store=False, libver="v110") as file:
         _fill(file, video)
         file.attrs.update(
             {
@@ -144,6 +153,8 @@ def write_video(root: Path, video: VideoFeatures, featureset: FeatureSet) -> Non
                 "complete": 1,
             }
         )
+        file.flush()
+        return file.id.get_file_image()
 
 
 def _fill(file: h5py.File, video: VideoFeatures) -> None:
@@ -239,7 +250,7 @@ def _opened(path: Path, digest: str) -> Iterator[h5py.File]:
         with h5py.File(path, "r") as file:
             _need_complete(path, file.attrs, digest)
             yield file
-    except OSError as error:  # not HDF5, cut short, or a checksum that does not hold
+    except (OSError, RuntimeError) as error:  # not HDF5, cut short, or a checksum that does not hold
         raise DataError(f"{path}: damaged ({error}); {_REMEDY}.") from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{path}: not of this schema ({error}); {_REMEDY}.") from error

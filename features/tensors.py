@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from features.files import written_whole
 
 def save_tensors(path: Path, content: Any) -> None:
     """Write tensors and plain values whole; the same content gives the same bytes."""
-    # Given a path, torch.save writes its name into the file; the temporary one names machine and process.
-    with written_whole(path) as temporary, open(temporary, "wb") as file:
-        torch.save(content, file)
+    # Not to the path itself: torch.save would write the temporary name into the file, and turn a full disk into a
+    # RuntimeError of many lines.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with written_whole(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_safely(path: Path, *, device: torch.device | str = "cpu") -> Any:

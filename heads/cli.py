@@ -154,6 +154,9 @@ def evaluate(sources, annotations, runs, each, as_json) -> None:
         click.echo(json.dumps([_as_json(row) for row in evaluation], indent=2))
     else:
         click.echo(_accuracy_table(evaluation))
+        for row in evaluation:
+            if row.num_segments < row.num_known:
+                click.echo(f"{row.name}: scored on {row.num_segments} of the {row.num_known} segments of validation")
 
 
 def _as_json(row) -> dict:

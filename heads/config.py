@@ -8,8 +8,8 @@ from typing import Any
 
 from features.errors import OptionError
 
-# Far beyond any use, and before AdamW's own arithmetic overflows.
-_MAX_LR = 1e3
+# What torch can still compute with in float32.
+_MAX_LR = 1e30
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class Row:
     Attributes:
         num_seeds: how many runs the line is the mean of; 0 for a baseline.
         spread: standard deviation of action top-1 over them; None for fewer than two.
-        num_segments: how many segments were scored.
+        num_segments: how many segments were scored, of `num_known` that the split has.
         top: (task, k) -> percent.
         unseen, tail: task -> top-1 in percent; empty where there is no list or no such segment.
     """
@@ -31,6 +31,7 @@ class Row:
     num_seeds: int
     spread: float | None
     num_segments: int
+    num_known: int
     top: Mapping[tuple[str, int], float]
     unseen: Mapping[str, float]
     tail: Mapping[str, float]
@@ -58,6 +59,7 @@ def evaluate_sources(
         _mean_row(
             group_of(members[0]) if not each else Path(name).name,
             [_score(predictions_of(member, split), segments, annotations) for member in members],
+            len(segments),
         )
         for name, members in groups.items()
     ]
@@ -102,7 +104,7 @@ def _top1(predictions: Predictions, segments: Segments, masks: Mapping[str, np.n
     }
 
 
-def _mean_row(name: str, scores: list[_Score]) -> Row:
+def _mean_row(name: str, scores: list[_Score], num_known: int) -> Row:
     counts = {score.overall.num_segments for score in scores}
     if len(counts) > 1:
         raise DataError(f"{name}: its seeds predict different numbers of segments ({sorted(counts)}).")
@@ -112,6 +114,7 @@ def _mean_row(name: str, scores: list[_Score]) -> Row:
         num_seeds=len(scores),
         spread=float(np.std(actions, ddof=1)) if len(scores) > 1 else None,
         num_segments=counts.pop(),
+        num_known=num_known,
         top=_mean(score.overall.top for score in scores),
         unseen=_mean(score.unseen for score in scores),
         tail=_mean(score.tail for score in scores),
@@ -131,7 +134,7 @@ def _baselines(annotations: Annotations) -> list[Row]:
         "most frequent": most_frequent(annotations.train, segments),
         "chance": chance(annotations.train),
     }
-    return [Row(name, 0, None, len(segments), top, {}, {}) for name, top in tops.items()]
+    return [Row(name, 0, None, len(segments), len(segments), top, {}, {}) for name, top in tops.items()]
 
 
 def column_names() -> list[str]:

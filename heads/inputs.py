@@ -22,7 +22,7 @@ from features.errors import DataError, OptionError, first_few
 from features.featureset import FILE_NAME, read_featureset
 from features.files import read_json
 from features.predictions import Predictions
-from features.store import read_segments_of
+from features.store import video_ids
 from heads.batches import Split, load_split
 from heads.runs import CONFIG, predictions_of
 from heads.train import TrainData
@@ -38,6 +38,9 @@ def annotations_for(sources: Sequence[Path], given: Path | None) -> Annotations:
     Raises:
         DataError: neither is given nor known, or a file is wrong.
     """
+    absent = [str(source) for source in sources if not source.exists()]
+    if absent:
+        raise DataError(f"{first_few(absent)}: no such run or file.")
     if given is not None and not given.is_dir():
         files = find_splits(given.parent, validation=given)
         return read_annotations(given.parent, replace(files, test=None))
@@ -87,7 +90,8 @@ def load_train_data(featureset: Path, files: SplitFiles, *, allow_missing: bool,
             return None
         return load_split(featureset, read_segments(path), allow_missing=allow_missing, device=device)
 
-    has_test = files.test is not None and bool(read_segments_of(featureset, read_segments(files.test)).narration_id)
+    there = set(video_ids(featureset))
+    has_test = files.test is not None and not there.isdisjoint(read_segments(files.test).table.video_id)
     origin = {f"{split}_csv": str(path) if path else None for split, path in asdict(files).items()}
     return TrainData(
         featureset=read_featureset(featureset).digest,
@@ -108,6 +112,8 @@ def predictions_to_submit(run: Path, given: Path | None) -> tuple[Predictions, S
     Raises:
         DataError: the list is neither given nor known, or the run has no predictions for it.
     """
+    if not run.exists():
+        raise DataError(f"{run}: no such run or file.")
     config = read_json(run / CONFIG) if (run / CONFIG).is_file() else {}
     path = given or (Path(config["test_csv"]) if config.get("test_csv") else None)
     if path is None:

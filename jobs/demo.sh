@@ -21,5 +21,6 @@ run heads train --head mean_pool --device cpu --seeds "${SEEDS:-0-2}" --epochs "
 run heads train --head bilstm --set hidden=64 --device cpu --seeds "${SEEDS:-0-2}" --epochs "${EPOCHS:-30}"
 run heads train --head multiscale_lstm --set hidden=64 --device cpu --seeds "${SEEDS:-0-2}" --epochs "${EPOCHS:-30}"
 run heads ensemble --force
+run heads ensemble --name multiscale_ensemble --force "$out"/runs/multiscale_lstm-seed*
 run heads submit --force
 run heads evaluate

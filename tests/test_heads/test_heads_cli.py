@@ -132,11 +132,11 @@ def test_a_run_that_was_finished_is_said_to_be(heads):
 
 
 @pytest.mark.usefixtures("environment")
-def test_an_ensemble_of_one_run_given_twice_is_scored_as_the_run(heads):
+def test_a_run_given_twice_to_an_ensemble_is_refused(heads):
     heads("train", "--head", "mean_pool", *QUICK)
     ran = heads("ensemble", "here/mean_pool-seed0", "here/mean_pool-seed0")
-    assert ran.exit_code == 0
-    assert "+0.0 over the mean of 2 members" in ran.stdout
+    assert ran.exit_code == USAGE
+    assert "here/mean_pool-seed0: given twice" in ran.stderr
 
 
 @pytest.mark.usefixtures("environment")
@@ -256,7 +256,7 @@ def test_a_run_with_other_settings_is_kept(heads):
     heads(*_train(*QUICK))
     ran = heads(*_train(*QUICK, "--lr", 0.1))
     assert ran.exit_code == DATA
-    assert "holds another run (lr 0.0005 there, 0.1 now); give this one a --name" in ran.stderr
+    assert "holds another run (lr 0.001 there, 0.1 now); give this one a --name" in ran.stderr
 
 
 @pytest.mark.usefixtures("environment")
