@@ -164,21 +164,35 @@ def _as_json(row) -> dict:
 
 
 def _accuracy_table(rows) -> str:
+    """Lay out top-1 and top-5 over all segments and, below, top-1 over the parts that there are lists of."""
     from heads.evaluation import column_names
     from heads.metrics import TASKS
 
+    overall = table(
+        ["accuracy in %", "seeds", *column_names(), "+-"],
+        [
+            [
+                row.name,
+                str(row.num_seeds or ""),
+                *[f"{value:.1f}" for value in row.top.values()],
+                "" if row.spread is None else f"{row.spread:.1f}",
+            ]
+            for row in rows
+        ],
+    )
     parts = [part for part in ("unseen", "tail") if any(getattr(row, part) for row in rows)]
-    header = ["top-1 and top-5 in %", "seeds", *column_names(), "+-"]
-    header += [f"{part} {task}" for part in parts for task in TASKS]
-    lines = []
-    for row in rows:
-        line = [row.name, str(row.num_seeds or ""), *[f"{value:.1f}" for value in row.top.values()]]
-        line.append("" if row.spread is None else f"{row.spread:.1f}")
-        for part in parts:
-            values = getattr(row, part)
-            line += [f"{values[task]:.1f}" if task in values else "" for task in TASKS]
-        lines.append(line)
-    return table(header, lines)
+    if not parts:
+        return overall
+    values = [[getattr(row, part).get(task) for part in parts for task in TASKS] for row in rows]
+    by_part = table(
+        ["top-1 in % over", *[f"{part} {task}" for part in parts for task in TASKS]],
+        [
+            [row.name, *["" if value is None else f"{value:.1f}" for value in line]]
+            for row, line in zip(rows, values, strict=True)
+            if any(value is not None for value in line)
+        ],
+    )
+    return f"{overall}\n\n{by_part}"
 
 
 @main.command()

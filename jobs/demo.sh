@@ -24,3 +24,6 @@ run heads ensemble --force
 run heads ensemble --name multiscale_ensemble --force "$out"/runs/multiscale_lstm-seed*
 run heads submit --force
 run heads evaluate
+
+printf '\nWritten:\n'
+printf '  %s\n' "$out"/annotations "$out"/videos "$out"/features/* "$out"/runs/* "$out"/runs/*/submission/*
