@@ -42,7 +42,7 @@ bench: install ## Measure what is meant to be fast, as ratios
 
 extract: install ## Extract features: BACKBONE=resnet50 [FRAMES=16 WEIGHTS=default DEVICE=auto OUT=...]
 	$(if $(BACKBONE),,$(error BACKBONE is missing: make extract BACKBONE=resnet50))
-	$(BIN)/extract run --annotations $(EPIC_ANNOTATIONS) --videos $(EPIC_VIDEOS) --backbone $(BACKBONE) --frames $(FRAMES) --weights $(WEIGHTS) --device $(DEVICE) --out $(OUT)
+	$(BIN)/extract run --annotations '$(EPIC_ANNOTATIONS)' --videos '$(EPIC_VIDEOS)' --backbone '$(BACKBONE)' --frames '$(FRAMES)' --weights '$(WEIGHTS)' --device '$(DEVICE)' --out '$(OUT)'
 
 clean: ## Remove the virtual environment, the demo and caches; never data/ or runs/
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .ruff_cache .hypothesis

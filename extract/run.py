@@ -149,10 +149,8 @@ def _bring_up_to_date(
     A file with other segments of the video is replaced by one with both, so that features never get fewer.
     """
     there = video_path(job.out, video_id)
-    stored = NO_SEGMENTS
-    if there.is_file():
-        stored = read_segment_times(job.out, video_id, digest=job.featureset.digest)
-        need_same_times(there, asked, stored)
+    stored = _stored(job, video_id)
+    need_same_times(there, asked, stored)
     missing = set(asked.narration_id) - set(stored.narration_id)
     already = len(asked.narration_id) - len(missing)
     # What an earlier run recorded of segments that this one does not ask for, and that are still not there.
@@ -162,6 +160,9 @@ def _bring_up_to_date(
         write_failures(job.out, video_id, others)
         return Counter(already=already)
     features, failures = _extract(job, video_id, path, _union(asked, stored), on_segments)
+    if set(_stored(job, video_id).narration_id) - settled:
+        # Another run has written other segments of this video in the meantime: take these in as well.
+        return _bring_up_to_date(job, video_id, path, asked, on_segments)
     gone = {one.narration_id for one in failures} & set(stored.narration_id)
     if gone:
         reason = (
@@ -174,6 +175,12 @@ def _bring_up_to_date(
     write_failures(job.out, video_id, others + failures)
     failed = len(missing & {one.narration_id for one in failures})
     return Counter(already=already, failed=failed, done=len(missing) - failed)
+
+
+def _stored(job: _Job, video_id: str) -> SegmentTimes:
+    if not video_path(job.out, video_id).is_file():
+        return NO_SEGMENTS
+    return read_segment_times(job.out, video_id, digest=job.featureset.digest)
 
 
 def _union(asked: SegmentTimes, stored: SegmentTimes) -> SegmentTimes:

@@ -155,9 +155,12 @@ def _frames(container: InputContainer, stream: VideoStream, ledger: DamageLedger
             ledger.damaged(packet.pts)
             continue
         yield from _shown(frames, ledger)
-    while True:  # what the decoder still holds; it may report damage several times before it has given all
+    # What the decoder still holds. It reports damage once a picture; one that cannot even start reports it for ever.
+    for _ in range(_MAX_REORDER + 1):
         try:
             yield from _shown(stream.codec_context.decode(None), ledger)
+            return
+        except av.EOFError:
             return
         except av.FFmpegError:
             continue

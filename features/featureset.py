@@ -131,6 +131,8 @@ def create_featureset(root: Path, featureset: FeatureSet) -> FeatureSet:
     """
     root = Path(root)
     path = root / FILE_NAME
+    if root.exists() and not root.is_dir():
+        raise DataError(f"{root}: cannot be written: it is no folder.")
     if not path.is_file():
         _write_if_absent(path, {"schema": SCHEMA, "digest": featureset.digest, **asdict(featureset)})
     standing = read_featureset(root)

@@ -257,6 +257,8 @@ def _opened(path: Path, digest: str) -> Iterator[h5py.File]:
 
 
 def _need_complete(path: Path, attrs: h5py.AttributeManager, digest: str) -> None:
+    if attrs.get("video_id") != path.stem:
+        raise DataError(f"{path}: holds video {attrs.get('video_id')!r}; it was renamed. Give it back its name.")
     if attrs.get("complete") != 1:
         raise DataError(f"{path}: not marked complete; {_REMEDY}.")
     if attrs.get("digest") != digest:

@@ -50,8 +50,11 @@ def load_model(path: Path, *, device: torch.device, featureset: str) -> Standard
     Raises:
         DataError: the file is missing or damaged, or the model was trained on another feature set.
     """
-    content = load_safely(path, device=device)
-    recipe = HeadRecipe(**content["recipe"])
+    try:
+        content = load_safely(path, device=device)
+        recipe = HeadRecipe(**content["recipe"])
+    except (DataError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a trained head ({error}); delete its folder and train again.") from error
     if recipe.featureset != featureset:
         raise DataError(f"{path}: trained on other features (digest {recipe.featureset[:8]} against {featureset[:8]}).")
     model = build_model(recipe).to(device)

@@ -107,6 +107,8 @@ def train(
     for split in filter(None, (data.train, data.validation, data.test)):
         note = f" ({split.num_missing} have none and are left out)" if split.num_missing else ""
         click.echo(f"{split.segments.source}: features of {len(split)} segments{note}", err=True)
+    if files.test and not data.test:
+        click.echo(f"{files.test.name}: none extracted yet; run this again once they are, to predict them", err=True)
     for config in configs:
         outcome = fit(config, data, run_folder(runs, name or head, config.seed), device=where)
         scores = ", ".join(
@@ -200,7 +202,8 @@ def _accuracy_table(rows) -> str:
 @_runs_option
 @click.option("--name", default="ensemble", show_default=True, help="Name of the ensemble's folder under --runs.")
 @click.option("--force", is_flag=True, help="Replace an ensemble of other members.")
-def ensemble(members, runs, name, force) -> None:
+@click.option("--annotations", type=_PATH, help="To score against; those that the runs were trained with by default.")
+def ensemble(members, runs, name, force, annotations) -> None:
     """Average the probabilities of runs; of all finished runs under --runs by default.
 
     \b
@@ -215,7 +218,7 @@ def ensemble(members, runs, name, force) -> None:
     written = write_ensemble(chosen, runs / name, force=force)
     if "validation" in written.splits:
         sources = [*written.members, written.folder]
-        rows = evaluate_sources(sources, annotations_for(sources, None), each=True)[: len(sources)]
+        rows = evaluate_sources(sources, annotations_for(sources, annotations), each=True)[: len(sources)]
         click.echo(_accuracy_table(rows))
         actions = [row.top["action", 1] for row in rows]
         mean = sum(actions[:-1]) / len(written.members)

@@ -62,6 +62,8 @@ def parse_seeds(text: str) -> list[int]:
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise OptionError(f"--seeds: {text!r} is not a list of seeds such as 0-4 or 0,2,5.")
         seeds += range(int(first), int(last if dash else first) + 1)
+    if any(seed >= 2**32 for seed in seeds):
+        raise OptionError(f"--seeds: {text!r} has a seed of 2**32 or more.")
     if not seeds or len(set(seeds)) != len(seeds):
         raise OptionError(f"--seeds: {text!r} names no seed, or one twice.")
     return seeds

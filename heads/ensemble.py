@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from features.errors import DataError, OptionError, first_few
-from features.files import read_json, write_json
+from features.files import write_json
 from features.predictions import Predictions, write_predictions
 from heads.metrics import log_softmax
-from heads.runs import CONFIG, PREDICTIONS, predictions_of
+from heads.runs import CONFIG, PREDICTIONS, predictions_of, read_config
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,10 @@ def write_ensemble(members: Sequence[Path], folder: Path, *, force: bool) -> Ens
         DataError: a member has no predictions, members do not cover the same segments, or `folder` holds something
             else.
     """
-    twice = [name for name, times in Counter(_names(members)).items() if times > 1]
+    absent = [str(member) for member in members if not member.is_dir()]
+    if absent:
+        raise DataError(f"{first_few(absent)}: no such run folder.")
+    twice = [str(name) for name, times in Counter(member.resolve() for member in members).items() if times > 1]
     if twice:
         raise OptionError(f"{first_few(twice)}: given twice; each member counts once.")
     _need_free(folder, members, force=force)
@@ -77,7 +80,7 @@ def write_ensemble(members: Sequence[Path], folder: Path, *, force: bool) -> Ens
     averaged = {
         split: average([predictions_of(member, split) for member in members], source=str(folder)) for split in splits
     }
-    first = read_json(members[0] / CONFIG)
+    first = read_config(members[0])
     inherited = {name: first[name] for name in ("train_csv", "validation_csv", "test_csv") if name in first}
     for name in PREDICTIONS.values():  # of other members: gone before anything says that these are there
         (folder / name).unlink(missing_ok=True)
@@ -88,10 +91,11 @@ def write_ensemble(members: Sequence[Path], folder: Path, *, force: bool) -> Ens
 
 
 def _need_free(folder: Path, members: Sequence[Path], *, force: bool) -> None:
-    path = folder / CONFIG
-    if not path.is_file():
+    if folder.parent.exists() and not folder.parent.is_dir():
+        raise DataError(f"{folder.parent}: cannot be written: it is no folder.")
+    there = read_config(folder)
+    if not there:
         return
-    there = read_json(path)
     if "members" not in there:
         raise DataError(f"{folder}: holds a run, not an ensemble; give this one another --name.")
     if there["members"] != _names(members) and not force:

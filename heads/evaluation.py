@@ -52,7 +52,7 @@ def evaluate_sources(
     if segments is None:
         raise DataError("no validation annotations to score against; give --annotations.")
     groups: dict[str, list[Path]] = {}
-    for source in sources:
+    for source in (Path(given).resolve() for given in sources):
         together = source.is_dir() and not each
         groups.setdefault(str(source.with_name(group_of(source)) if together else source), []).append(source)
     rows = [

@@ -20,11 +20,10 @@ from features.annotations import (
 )
 from features.errors import DataError, OptionError, first_few
 from features.featureset import FILE_NAME, read_featureset
-from features.files import read_json
 from features.predictions import Predictions
 from features.store import video_ids
 from heads.batches import Split, load_split
-from heads.runs import CONFIG, predictions_of
+from heads.runs import PREDICTIONS, predictions_of, read_config
 from heads.train import TrainData
 
 
@@ -47,10 +46,12 @@ def annotations_for(sources: Sequence[Path], given: Path | None) -> Annotations:
     if given is not None:
         return read_annotations(given)
     for source in sources:
-        config = read_json(source / CONFIG) if (source / CONFIG).is_file() else {}
+        config = read_config(source)
         if config.get("validation_csv"):
-            validation = Path(config["validation_csv"])
-            files = SplitFiles(Path(config["train_csv"]), validation, None)
+            train, validation = Path(config["train_csv"]), Path(config["validation_csv"])
+            if not validation.is_file():
+                raise DataError(f"{source}: trained with {validation}, which is not there; give --annotations.")
+            files = SplitFiles(train if train.is_file() else None, validation, None)
             return read_annotations(validation.parent, files)
     raise DataError(f"{sources[0]}: does not say what to score it against; give --annotations.")
 
@@ -77,7 +78,7 @@ def find_featureset(path: Path) -> Path:
 def load_train_data(featureset: Path, files: SplitFiles, *, allow_missing: bool, device: torch.device) -> TrainData:
     """Load the features of all splits that there are.
 
-    A test list without any features is left out: it may not have been extracted yet, and training does not need it.
+    Of the test list, what has features is taken: it may not have been extracted yet, and training does not need it.
 
     Raises:
         DataError: there is no training list, or features are missing or damaged.
@@ -85,20 +86,20 @@ def load_train_data(featureset: Path, files: SplitFiles, *, allow_missing: bool,
     if files.train is None:
         raise DataError(f"no training annotations: give --annotations (the folder of {TRAIN_CSV}) or --train.")
 
-    def load(path: Path | None) -> Split | None:
+    def load(path: Path | None, *, allow_missing: bool = allow_missing) -> Split | None:
         if path is None:
             return None
         return load_split(featureset, read_segments(path), allow_missing=allow_missing, device=device)
 
     there = set(video_ids(featureset))
     has_test = files.test is not None and not there.isdisjoint(read_segments(files.test).table.video_id)
-    origin = {f"{split}_csv": str(path) if path else None for split, path in asdict(files).items()}
+    origin = {f"{split}_csv": str(path.resolve()) if path else None for split, path in asdict(files).items()}
     return TrainData(
         featureset=read_featureset(featureset).digest,
         train=load(files.train),
         validation=load(files.validation),
-        test=load(files.test) if has_test else None,
-        origin={"features": str(featureset), **origin},
+        test=load(files.test, allow_missing=True) if has_test else None,
+        origin={"features": str(featureset.resolve()), **origin},
     )
 
 
@@ -107,17 +108,24 @@ def predictions_to_submit(run: Path, given: Path | None) -> tuple[Predictions, S
 
     Args:
         run: a run folder or a predictions file; of a run, whichever of its predictions are for that list.
-        given: CSV of the list; by default the test list the run was trained with.
+        given: CSV of the list, or the folder of the published one; by default the test list the run was trained with.
 
     Raises:
         DataError: the list is neither given nor known, or the run has no predictions for it.
     """
     if not run.exists():
         raise DataError(f"{run}: no such run or file.")
-    config = read_json(run / CONFIG) if (run / CONFIG).is_file() else {}
+    config = read_config(run)
     path = given or (Path(config["test_csv"]) if config.get("test_csv") else None)
+    if path is not None and path.is_dir():
+        path = find_splits(path).test
     if path is None:
         raise DataError(f"{run}: does not say which segments to submit; give --annotations (such as {TEST_CSV}).")
     segments = read_segments(path)
-    split = "validation" if segments.is_labelled and run.is_dir() else "test"
-    return predictions_of(run, split), segments
+    asked = set(segments.narration_id)
+    for split in PREDICTIONS:
+        if (run / PREDICTIONS[split]).is_file():
+            predictions = predictions_of(run, split)
+            if asked & set(predictions.narration_id):
+                return predictions, segments
+    return predictions_of(run, "test"), segments

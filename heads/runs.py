@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from features.errors import DataError
 from features.files import read_json
@@ -31,7 +33,20 @@ def group_of(folder: Path) -> str:
 def is_ensemble(folder: Path) -> bool:
     """Whether a folder was written by `heads ensemble`."""
     path = Path(folder) / CONFIG
-    return path.is_file() and "members" in read_json(path)
+    return path.is_file() and "members" in read_config(folder)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a run's config.json; an empty record where there is none.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    path = Path(folder) / CONFIG
+    config = read_json(path) if path.is_file() else {}
+    if not isinstance(config, dict):
+        raise DataError(f"{path}: not the configuration of a run; delete its folder.")
+    return config
 
 
 def find_runs(runs: Path) -> list[Path]:
@@ -40,7 +55,7 @@ def find_runs(runs: Path) -> list[Path]:
     Raises:
         DataError: there is none.
     """
-    return [folder for folder in find_predicted(runs) if not is_ensemble(folder)]
+    return [folder for folder in _finished(runs, PREDICTIONS.values()) if not is_ensemble(folder)]
 
 
 def find_predicted(runs: Path) -> list[Path]:
@@ -49,10 +64,14 @@ def find_predicted(runs: Path) -> list[Path]:
     Raises:
         DataError: there is nothing.
     """
-    found = [path.parent for path in sorted(Path(runs).glob(f"*/{PREDICTIONS['validation']}"))]
+    return sorted(_finished(runs, [PREDICTIONS["validation"]]), key=is_ensemble)
+
+
+def _finished(runs: Path, names: Iterable[str]) -> list[Path]:
+    found = sorted({path.parent for name in names for path in Path(runs).glob(f"*/{name}")})
     if not found:
         raise DataError(f"{runs}: no finished runs in it; train some first (heads train --head ...).")
-    return sorted(found, key=is_ensemble)
+    return found
 
 
 def find_last_ensemble(runs: Path) -> Path:
@@ -78,5 +97,8 @@ def predictions_of(source: Path, split: str) -> Predictions:
         return read_predictions(source)
     path = source / PREDICTIONS[split]
     if not path.is_file():
-        raise DataError(f"{source}: no predictions for {split} in it ({path.name}); is the run finished?")
+        raise DataError(
+            f"{source}: no predictions for {split} in it ({path.name}). Extract the features of that list and run the "
+            "same heads train again: it trains nothing twice, and predicts what is new."
+        )
     return read_predictions(path)

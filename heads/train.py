@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from features.errors import DataError
 from features.files import read_json, sha256_of_json, write_json, write_text
-from features.predictions import Predictions, write_predictions
+from features.predictions import Predictions, read_predictions, write_predictions
 from features.progress import progress
 from features.tensors import load_safely, save_tensors
 from heads.batches import Split, batches, statistics
@@ -23,6 +23,7 @@ from heads.checkpoint import BEST, LAST, HeadRecipe, build_model, load_model, sa
 from heads.config import TrainConfig
 from heads.metrics import score_logits
 from heads.models.standardised import Standardised
+from heads.runs import CONFIG, PREDICTIONS
 
 _PREDICT_BATCH = 512
 
@@ -113,9 +114,9 @@ def fit(config: TrainConfig, data: TrainData, folder: Path, *, device: torch.dev
             bar.update()
 
     best = load_model(folder / BEST, device=device, featureset=data.featureset)
-    for split, name in ((data.validation, "val"), (data.test, "test")):
-        path = folder / f"{name}_predictions.pt"
-        if split is not None and not path.is_file():
+    for name, split in (("validation", data.validation), ("test", data.test)):
+        path = folder / PREDICTIONS[name]
+        if split is not None and not _covers(path, split):
             write_predictions(path, predict(best, split, source=str(folder)))
     epoch = best_of(history)
     return Outcome(folder, epoch, history[epoch - 1], was_there)
@@ -172,6 +173,11 @@ def predict(model: nn.Module, split: Split, *, source: str) -> Predictions:
     return Predictions(tuple(split.segments.narration_id), verb, noun, source)
 
 
+def _covers(path: Path, split: Split) -> bool:
+    """Whether predictions are there, for just these segments: a list may have grown since."""
+    return path.is_file() and read_predictions(path).narration_id == tuple(split.segments.narration_id)
+
+
 def _claim(folder: Path, config: TrainConfig, data: TrainData) -> None:
     """Write config.json into a new run folder, or check that the one there says the same."""
     record = {
@@ -183,7 +189,7 @@ def _claim(folder: Path, config: TrainConfig, data: TrainData) -> None:
         "validation_segments": len(data.validation) if data.validation else 0,
         "validation_missing": data.validation.num_missing if data.validation else 0,
     }
-    path = folder / "config.json"
+    path = folder / CONFIG
     if not path.is_file():
         write_json(path, {**record, **data.origin})
         return
@@ -194,14 +200,15 @@ def _claim(folder: Path, config: TrainConfig, data: TrainData) -> None:
     if differing:
         changes = "; ".join(f"{name} {there.get(name)!r} there, {record[name]!r} now" for name in differing)
         raise DataError(f"{folder}: holds another run ({changes}); give this one a --name, or delete the folder.")
+    if {**there, **data.origin} != there:  # the same annotations and features, elsewhere, or a new test list
+        write_json(path, {**there, **data.origin})
 
 
 def _labels_digest(data: TrainData) -> str:
     """Tell one set of annotations from another; refuse those without labels before anything is written."""
     splits = [split.segments for split in (data.train, data.validation) if split is not None]
-    return sha256_of_json(
-        [[list(part.narration_id), part.verb_class.tolist(), part.noun_class.tolist()] for part in splits]
-    )
+    content = [[list(part.narration_id), part.verb_class.tolist(), part.noun_class.tolist()] for part in splits]
+    return sha256_of_json(content)[:12]
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:
@@ -236,13 +243,16 @@ def _save_last(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, h
 def _resume(
     path: Path, model: Standardised, optimizer: torch.optim.Optimizer, device: torch.device
 ) -> list[dict[str, float]]:
-    content = load_safely(path)
-    model.load_state_dict(content["model"])
-    optimizer.load_state_dict(content["optimizer"])
-    torch.set_rng_state(content["rng_cpu"])
-    if device.type == "cuda" and content["rng_cuda"]:
-        torch.cuda.set_rng_state_all(content["rng_cuda"])
-    return content["history"]
+    try:
+        content = load_safely(path)
+        model.load_state_dict(content["model"])
+        optimizer.load_state_dict(content["optimizer"])
+        torch.set_rng_state(content["rng_cpu"])
+        if device.type == "cuda" and content["rng_cuda"]:
+            torch.cuda.set_rng_state_all(content["rng_cuda"])
+        return content["history"]
+    except (DataError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path}: cannot be gone on from ({error}); delete the folder to train again.") from error
 
 
 def _write_metrics(path: Path, history: list[dict[str, float]]) -> None:

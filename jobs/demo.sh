@@ -8,6 +8,9 @@ set -euo pipefail
 out=${1:-demo}
 export EPIC_ANNOTATIONS=$out/annotations EPIC_VIDEOS=$out/videos EPIC_FEATURES=$out/features EPIC_RUNS=$out/runs
 
+# Heads of this size are too small to share among cores: on a busy machine two threads were ten times slower than one.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+
 run() {
     printf '\n$ %s\n' "$*"
     "$@"

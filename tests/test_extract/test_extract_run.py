@@ -542,3 +542,21 @@ def test_painted_numbers_are_found_by_time(encoded, unbroken):
     shown = [(second, number_in(picture)) for second, picture in decode_all(encoded / "P02" / "P02_01.mp4")]
     nearest: Sequence[int] = [min(shown, key=lambda one: abs(one[0] - second))[1] for second in video.seconds]
     assert video.frame.tolist() == nearest
+
+
+def test_other_segments_that_another_run_writes_meanwhile_are_kept(extract, tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        monkeypatch.undo()
+        extract(only("P01_101_2"))  # begins and ends while the first run is at work on the same video
+        return clip_features(*arguments, **options)
+
+    monkeypatch.setattr("extract.run.clip_features", interrupted)
+    extract(only("P01_101_0", "P01_101_1"))
+    stored = read_video(tmp_path / "out", "P01_101", digest=read_featureset(tmp_path / "out").digest)
+    assert stored.narration_id == ("P01_101_0", "P01_101_1", "P01_101_2")
+
+
+def test_file_under_another_videos_name_is_refused(extract, tmp_path):
+    extract()
+    (tmp_path / "out" / "P01_101.h5").rename(tmp_path / "out" / "P01_102.h5")
+    assert [problem for problem in verify(tmp_path / "out") if "P01_102.h5: holds video 'P01_101'" in problem]

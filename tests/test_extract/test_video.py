@@ -258,3 +258,17 @@ def test_painted_video_is_what_pyav_says_it_is(tmp_path):
     with av.open(str(write_video(tmp_path / "P01_01.mp4"))) as container:
         pts = [packet.pts for packet in container.demux(video=0) if packet.pts is not None]
     assert pts != sorted(pts)
+
+
+def test_decoder_that_cannot_start_comes_to_an_end(tmp_path):
+    path = write_video(tmp_path / "P01_01.mp4", codec="libx265")
+    info = probe(path)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"hvcC") + 4  # the decoder's own settings; with these broken it reports damage for ever
+    content[start : start + 24] = b"\xff" * 24
+    path.write_bytes(content)
+    try:
+        frames = list(decode(info, np.arange(len(info.pts))))
+    except VideoError:
+        frames = []
+    assert frames == []

@@ -211,7 +211,7 @@ def _train(*arguments: object) -> tuple[object, ...]:
         (_train("--annotations", "nowhere"), DATA, "no training annotations: give --annotations"),
         (_train("--train", "nowhere.csv"), DATA, "nowhere.csv: no such file."),
         (("ensemble",), DATA, "here: no finished runs in it; train some first (heads train --head ...)."),
-        (("ensemble", "nowhere"), DATA, "nowhere: no predictions"),
+        (("ensemble", "nowhere"), DATA, "nowhere: no such run folder."),
         (("evaluate",), DATA, "here: no finished runs in it; train some first (heads train --head ...)."),
         (("submit",), DATA, "here: no ensemble in it; make one (heads ensemble), or name a run."),
         (("submit", "--sls-pt", 7), USAGE, "--sls-pt: 7 is not a level from 0 to 5."),

@@ -120,3 +120,10 @@ def test_a_predictions_file_is_read_whatever_the_split(finished, synthetic):
 def test_a_file_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"nothing\.pt: no such file"):
         predictions_of(tmp_path / "nothing.pt", "validation")
+
+
+def test_a_run_that_predicts_only_the_test_list_can_be_ensembled(tmp_path):
+    folder = tmp_path / "runs" / "bilstm-seed0"
+    folder.mkdir(parents=True)
+    (folder / "test_predictions.pt").touch()
+    assert find_runs(tmp_path / "runs") == [folder]

@@ -351,3 +351,17 @@ def test_a_test_list_without_features_is_left_out(synthetic, tmp_path):
 
 def _places(synthetic) -> tuple[object, ...]:
     return "--features", synthetic.features, "--annotations", synthetic.annotations
+
+
+def test_a_test_list_that_has_grown_is_predicted_again_without_training(train_data, tmp_path):
+    folder = tmp_path / "run"
+    first_four = replace(
+        train_data.test,
+        segments=train_data.test.segments.where(np.arange(len(train_data.test)) < 4),
+        offset=train_data.test.offset[:5],
+    )
+    fit(CONFIG, replace(train_data, test=first_four), folder, device=CPU)
+    before = (folder / "last.pth").stat().st_mtime_ns
+    fit(CONFIG, train_data, folder, device=CPU)
+    assert len(read_predictions(folder / "test_predictions.pt")) == len(train_data.test)
+    assert (folder / "last.pth").stat().st_mtime_ns == before
