@@ -51,7 +51,11 @@ def run(annotations, more_annotations, videos, backbone, weights, frames, device
       extract run --annotations EPIC_100_train.csv EPIC_100_validation.csv --videos videos_640x360 \\
           --backbone resnet50 --frames 16 --out data/features/resnet50-seg16
     """
-    from extract.run import extract_videos
+    try:
+        from extract.run import extract_videos
+    except ModuleNotFoundError as error:
+        message = f"{error.name.partition('.')[0]} is not installed, and extraction needs it: pip install '.[extract]'"
+        raise click.ClickException(message) from error
     from features.annotations import read_all_segments
     from features.device import choose_device
 

@@ -291,3 +291,12 @@ def test_help_names_every_option():
     assert result.exit_code == 0
     for option in ("--annotations", "--videos", "--backbone", "--weights", "--frames", "--device", "--out"):
         assert option in result.stdout
+
+
+@pytest.mark.parametrize("package", ["av", "torchvision"])
+def test_without_the_extraction_extra_it_says_what_to_install(package):
+    words = ["run", "--annotations", "a.csv", "--videos", "v", "--backbone", "tiny_cnn", "--out", "o"]
+    program = f"import sys; sys.modules[{package!r}] = None; from extract.cli import main; main({words!r})"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert ran.stderr == f"Error: {package} is not installed, and extraction needs it: pip install '.[extract]'\n"
