@@ -13,28 +13,14 @@ from features.console import Commands, human_size, table
 _PATH = click.Path(path_type=Path)
 
 
-def _annotations_option(function):
+def _folder_option(name: str, variable: str, default: str, text: str):
+    """Give an option for a folder that a variable of the environment may name as well."""
     return click.option(
-        "--annotations",
-        type=_PATH,
-        envvar="EPIC_ANNOTATIONS",
-        default=Path("data/annotations"),
-        show_default=True,
-        show_envvar=True,
-        help="Folder of the published annotation files.",
-    )(function)
+        name, type=_PATH, envvar=variable, default=Path(default), show_default=True, show_envvar=True, help=text
+    )
 
 
-def _runs_option(function):
-    return click.option(
-        "--runs",
-        type=_PATH,
-        envvar="EPIC_RUNS",
-        default=Path("runs"),
-        show_default=True,
-        show_envvar=True,
-        help="Folder of the run folders.",
-    )(function)
+_runs_option = _folder_option("--runs", "EPIC_RUNS", "runs", "Folder of the run folders.")
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,16 +31,8 @@ def main() -> None:
 
 @main.command()
 @click.option("--head", required=True, help="mean_pool, bilstm or multiscale_lstm.")
-@click.option(
-    "--features",
-    type=_PATH,
-    envvar="EPIC_FEATURES",
-    default=Path("data/features"),
-    show_default=True,
-    show_envvar=True,
-    help="A feature set, or the folder of the only one.",
-)
-@_annotations_option
+@_folder_option("--features", "EPIC_FEATURES", "data/features", "A feature set, or the folder of the only one.")
+@_folder_option("--annotations", "EPIC_ANNOTATIONS", "data/annotations", "Folder of the published annotation files.")
 @click.option("--train", type=_PATH, help="Training CSV, instead of the one in --annotations.")
 @click.option("--validation", type=_PATH, help="Validation CSV, likewise.")
 @click.option("--test", type=_PATH, help="CSV of segments to predict, likewise.")

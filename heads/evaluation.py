@@ -37,9 +37,7 @@ class Row:
     tail: Mapping[str, float]
 
 
-def evaluate_sources(
-    sources: Sequence[Path], annotations: Annotations, *, each: bool, split: str = "validation"
-) -> list[Row]:
+def evaluate_sources(sources: Sequence[Path], annotations: Annotations, *, each: bool) -> list[Row]:
     """Score run folders and predictions files on the validation split, with baselines where training is known.
 
     Args:
@@ -58,7 +56,7 @@ def evaluate_sources(
     rows = [
         _mean_row(
             group_of(members[0]) if not each else Path(name).name,
-            [_score(predictions_of(member, split), segments, annotations) for member in members],
+            [_score(predictions_of(member, "validation"), segments, annotations) for member in members],
             len(segments),
         )
         for name, members in groups.items()
