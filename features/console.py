@@ -13,7 +13,7 @@ from features.errors import DataError, OptionError
 
 
 class Commands(click.Group):
-    """A click group that ends in one clear line: exit code 2 for a wrong option, 1 for wrong data."""
+    """A click group that ends in one clear line: exit code 2 for a wrong option, 1 for wrong data or a full memory."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -22,6 +22,12 @@ class Commands(click.Group):
             raise click.UsageError(str(error)) from error
         except DataError as error:
             raise click.ClickException(str(error)) from error
+        except (MemoryError, RuntimeError) as error:
+            # torch has a class of its own for a full GPU, but none for a full machine.
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            advice = "make the batch, the head or the set of segments smaller, or take a machine with more"
+            raise click.ClickException(f"out of memory; {advice}.") from error
         except KeyboardInterrupt:
             click.echo(
                 "Interrupted. What is finished is kept; the same command goes on from there.",

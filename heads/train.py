@@ -64,7 +64,6 @@ def fit(config: TrainConfig, data: TrainData, folder: Path, *, device: torch.dev
     Raises:
         DataError: the folder holds another run, or the loss is no longer finite.
     """
-    _claim(folder, config, data)
     recipe = HeadRecipe(config.head, config.head_options, data.train.features.shape[1], data.featureset)
     steps_per_epoch = math.ceil(len(data.train) / config.batch_size)
 
@@ -72,6 +71,7 @@ def fit(config: TrainConfig, data: TrainData, folder: Path, *, device: torch.dev
     model = build_model(recipe)
     model.mean, model.std = statistics(data.train)
     model.to(device)
+    _claim(folder, config, data)  # once it is known that the head fits into memory
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     verb_class = torch.from_numpy(data.train.segments.verb_class).to(device)
     noun_class = torch.from_numpy(data.train.segments.noun_class).to(device)

@@ -294,3 +294,11 @@ def test_help_shows_an_example(heads, name):
 def test_help_names_every_head(heads):
     said = heads("train", "--help").stdout
     assert [name for name in names() if name not in said] == []
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_head_too_large_for_any_machine_ends_in_one_line(heads):
+    ran = heads("train", "--head", "bilstm", "--set", "hidden=999999999", "--device", "cpu")
+    assert ran.exit_code == DATA
+    assert "Error: out of memory; make the batch, the head or the set of segments smaller" in ran.stderr
+    assert not Path("here", "bilstm-seed0").exists()  # so that a smaller one may have the name
