@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,14 +15,14 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import InputContainer
-from av.packet import Packet
 from av.video.stream import VideoStream
 
 from extract.damage import DamageLedger
+from extract.packets import MAX_REORDER, Packet, Packets, UnprovenError, joined, needed, reader, serves_later
 from features.errors import DataError
 
-# H.264 and HEVC let a picture be decoded at most this many pictures before it is shown.
-_MAX_REORDER = 16
+# Packets; up to here, reading on is as quick as finding a place.
+_WORTH_SEEKING = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +33,7 @@ class VideoInfo:
         pts: (F,) int64 presentation time stamps of its frames, strictly ascending.
         time_base: seconds of one unit of pts.
         fps: average frames a second.
+        packets: in the order of decoding.
         is_truncated: the file holds fewer frames than its own index lists; the end of a copy is missing.
     """
 
@@ -43,6 +44,7 @@ class VideoInfo:
     width: int
     height: int
     codec: str
+    packets: Packets
     is_truncated: bool
 
     @property
@@ -67,20 +69,22 @@ def probe(path: Path) -> VideoInfo:
     """
     path = Path(path)
     with _opened(path) as (container, stream):
-        packets = list(_packets(container, stream))
+        packets = _read_packets(container, stream)
         # Packets before the start of an mp4's edit list are decoded but never shown.
-        pts = [packet.pts for packet in packets if packet.pts is not None and not packet.is_discard]
-        if not pts:
+        pts = packets.pts[packets.is_shown]
+        if not len(pts):
             raise VideoError(f"{path}: no frames with a presentation time in it; is it truncated?")
+        context = stream.codec_context
         return VideoInfo(
             path=path,
-            pts=np.unique(np.array(pts, dtype=np.int64)),
+            pts=np.unique(pts),
             time_base=stream.time_base,
             fps=float(stream.average_rate or 0),
-            width=stream.codec_context.width,
-            height=stream.codec_context.height,
-            codec=stream.codec_context.name,
-            is_truncated=len(packets) < stream.frames,
+            width=context.width,
+            height=context.height,
+            codec=context.name,
+            packets=packets,
+            is_truncated=len(packets.pts) < stream.frames,
         )
 
 
@@ -99,18 +103,48 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         raise VideoError(f"{path}: cannot be read as a video: {error.strerror or error}.") from error
 
 
-def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
     """Give the packets of a stream; where the container can be read no further is where they end."""
     # What lies behind that place is not lost in silence: its segments are reported as beyond the end.
     with contextlib.suppress(av.FFmpegError):
         yield from (packet for packet in container.demux(stream) if packet.size)
 
 
-def decode(info: VideoInfo, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Decode a video in order and give (frame number, (H, W, 3) uint8 RGB) for each wanted frame.
+_NO_PTS = np.iinfo(np.int64).min
 
-    A frame that cannot be decoded does not come, and neither does one predicted from it, which would show damage that
-    the decoder does not report; the caller counts.
+
+def _read_packets(container: InputContainer, stream: VideoStream) -> Packets:
+    read = reader(stream.codec_context.name, stream.codec_context.extradata)
+    rows, found = [], []
+    for packet in _packets(container, stream):
+        has_pts = packet.pts is not None
+        rows.append((packet.pts if has_pts else _NO_PTS, has_pts and not packet.is_discard, packet.is_keyframe))
+        if read is not None:
+            try:
+                found.append(_facts(read, packet))
+            except UnprovenError:
+                read = None
+    pts, is_shown, is_key = np.array(rows, dtype=np.int64).reshape(-1, 3).T
+    is_shown, is_key = is_shown.astype(bool), is_key.astype(bool)
+    # Packets are told apart by their time stamps.
+    if read is not None and len(np.unique(pts)) == len(pts):
+        with contextlib.suppress(UnprovenError):
+            is_key, is_reference = joined(found)
+            return Packets(pts, is_shown, is_key, is_reference, proven=True)
+    return Packets(pts, is_shown, is_key, np.ones(len(pts), dtype=bool), proven=False)
+
+
+def _facts(read: Callable[[memoryview], Packet], packet: av.Packet) -> Packet:
+    if packet.pts is None:
+        raise UnprovenError("a packet without a time stamp")
+    return read(memoryview(packet))
+
+
+def decode(info: VideoInfo, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Decode in order and give (frame number, (H, W, 3) uint8 RGB) for each wanted frame.
+
+    Only what must be decoded for them is (extract/packets.py). A frame that cannot be decoded does not come, and
+    neither does one predicted from it, which would show damage that the decoder does not report; the caller counts.
 
     Args:
         wanted: (M,) frame numbers, ascending.
@@ -121,49 +155,94 @@ def decode(info: VideoInfo, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarra
     number = {int(info.pts[frame]): int(frame) for frame in wanted}
     if not number:
         return
+    mask = needed(info.packets, info.pts[wanted])
     with _opened(info.path) as (container, stream):
-        # With frame threads, a decoder reports damage late and takes whole frames down with it.
+        # With frame threads, a decoder reports damage late and takes whole frames down with it; one thread a process
+        # and many processes also decode more frames in all.
         stream.codec_context.thread_count = 1
-        ledger = DamageLedger()
-        held: deque[tuple[int, av.VideoFrame]] = deque()
-        for num_shown, frame in enumerate(_frames(container, stream, ledger)):
-            if frame.pts in number:
-                held.append((num_shown, frame))
-            # Damage may be reported for a picture that is shown after those predicted from it.
-            while held and held[0][0] <= num_shown - _MAX_REORDER:
-                yield from _if_sound(held.popleft()[1], number, ledger)
-            if not held and frame.pts >= max(number):
-                return
-        ledger.finished()
-        for _, frame in held:
-            yield from _if_sound(frame, number, ledger)
+        for pts, frame in _sound_frames(container, stream, info, mask):
+            if pts in number:
+                yield number[pts], frame.to_ndarray(format="rgb24")
 
 
-def _if_sound(frame: av.VideoFrame, number: dict[int, int], ledger: DamageLedger) -> Iterator[tuple[int, np.ndarray]]:
-    if ledger.is_sound(frame.pts):
-        yield number[frame.pts], frame.to_ndarray(format="rgb24")
+def _sound_frames(
+    container: InputContainer, stream: VideoStream, info: VideoInfo, mask: np.ndarray
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decode the packets of a mask; give (pts, frame) of those shown, less those that are or may be damaged."""
+    ledger = DamageLedger()
+    held: deque[av.VideoFrame] = deque()
+    for frame in _frames(container, stream, info.packets, mask, ledger):
+        if frame is None:  # the decoder has given all that it had
+            ledger.finished()
+        else:
+            held.append(frame)
+        # Damage may be reported for a picture that is shown after those predicted from it.
+        while len(held) > (0 if frame is None else MAX_REORDER):
+            first = held.popleft()
+            if ledger.is_sound(first.pts):
+                yield first.pts, first
 
 
-def _frames(container: InputContainer, stream: VideoStream, ledger: DamageLedger) -> Iterator[av.VideoFrame]:
-    """Decode packet by packet, so that one that is damaged costs its own frames and not the rest."""
-    for packet in _packets(container, stream):
+def _frames(
+    container: InputContainer,
+    stream: VideoStream,
+    packets: Packets,
+    mask: np.ndarray,
+    ledger: DamageLedger,
+) -> Iterator[av.VideoFrame | None]:
+    """Decode packet by packet, so that one that is damaged costs its own frames alone; None after a drain."""
+    context = stream.codec_context
+    serves = serves_later(packets)
+    unbroken = True  # nothing has been left out that a later packet may need
+    for index, packet in _from_first_needed(container, stream, packets, mask):
+        if not mask[index]:
+            unbroken &= not serves[index]
+            continue
+        if not unbroken and packets.is_key[index]:
+            yield from _drained(context, ledger)
+            context.flush_buffers()
+            unbroken = True
         if packet.pts is not None:
-            ledger.sent(packet.pts, is_key=packet.is_keyframe, is_shown=not packet.is_discard)
+            ledger.sent(packet.pts, is_key=bool(packets.is_key[index]), is_shown=bool(packets.is_shown[index]))
         try:
             frames = packet.decode()
         except av.FFmpegError:
             ledger.damaged(packet.pts)
             continue
         yield from _shown(frames, ledger)
-    # What the decoder still holds. It reports damage once a picture; one that cannot even start reports it for ever.
-    for _ in range(_MAX_REORDER + 1):
+    yield from _drained(context, ledger)
+
+
+def _from_first_needed(
+    container: InputContainer, stream: VideoStream, packets: Packets, mask: np.ndarray
+) -> Iterator[tuple[int, av.Packet]]:
+    """Give (place in the order of decoding, packet) from the first that a mask has to the last."""
+    first, last = np.flatnonzero(mask)[[0, -1]]
+    if packets.proven and first > _WORTH_SEEKING:
+        container.seek(int(packets.pts[first]), stream=stream)
+        place = {pts: index for index, pts in enumerate(packets.pts.tolist())}
+        found = ((place.get(packet.pts, len(mask)), packet) for packet in _packets(container, stream))
+    else:
+        found = enumerate(_packets(container, stream))
+    for index, packet in found:
+        if index > last:
+            return
+        if index >= first:
+            yield index, packet
+
+
+def _drained(context: av.VideoCodecContext, ledger: DamageLedger) -> Iterator[av.VideoFrame | None]:
+    """Give what the decoder still holds, and None."""
+    # It reports damage once a picture; one that cannot even start reports it for ever.
+    for _ in range(MAX_REORDER + 1):
         try:
-            yield from _shown(stream.codec_context.decode(None), ledger)
-            return
+            yield from _shown(context.decode(None), ledger)
+            break
         except av.EOFError:
-            return
+            break
         except av.FFmpegError:
             continue
+    yield None
 
 
 def _shown(frames: list[av.VideoFrame], ledger: DamageLedger) -> Iterator[av.VideoFrame]:
