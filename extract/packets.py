@@ -115,7 +115,7 @@ class UnprovenError(Exception):
 
 
 def reader(codec: str, extradata: bytes | None) -> Callable[[memoryview], Packet] | None:
-    """Give a function from a packet's bytes to a `Packet`, raising `UnprovenError`; None where no packet is ever proven.
+    """Give a function from the bytes of a packet to a `Packet` (or `UnprovenError`); None where nothing is proven.
 
     Args:
         codec: as FFmpeg calls it.
