@@ -70,7 +70,7 @@ def needed(packets: Packets, wanted_pts: np.ndarray) -> np.ndarray:
     starts = np.flatnonzero(packets.is_key)
     stops = np.append(starts[1:], len(mask))
     group, is_leading = _groups(packets)
-    serves = serves_later(packets)
+    serves = packets.is_reference & ~is_leading
     for number in np.unique(group[places]):
         start, stop = starts[number], stops[number]
         here = slice(start, stop)

@@ -6,6 +6,7 @@ Knows no segment and no model. Frames are numbered from 0 in presentation order.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,9 +21,6 @@ from av.video.stream import VideoStream
 from extract.damage import DamageLedger
 from extract.packets import MAX_REORDER, Packet, Packets, UnprovenError, joined, needed, reader, serves_later
 from features.errors import DataError
-
-# Packets; up to here, reading on is as quick as finding a place.
-_WORTH_SEEKING = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +192,7 @@ def _frames(
     context = stream.codec_context
     serves = serves_later(packets)
     unbroken = True  # nothing has been left out that a later packet may need
-    for index, packet in _from_first_needed(container, stream, packets, mask):
+    for index, packet in _numbered(container, stream, mask):
         if not mask[index]:
             unbroken &= not serves[index]
             continue
@@ -213,22 +211,11 @@ def _frames(
     yield from _drained(context, ledger)
 
 
-def _from_first_needed(
-    container: InputContainer, stream: VideoStream, packets: Packets, mask: np.ndarray
-) -> Iterator[tuple[int, av.Packet]]:
+def _numbered(container: InputContainer, stream: VideoStream, mask: np.ndarray) -> Iterator[tuple[int, av.Packet]]:
     """Give (place in the order of decoding, packet) from the first that a mask has to the last."""
     first, last = np.flatnonzero(mask)[[0, -1]]
-    if packets.proven and first > _WORTH_SEEKING:
-        container.seek(int(packets.pts[first]), stream=stream)
-        place = {pts: index for index, pts in enumerate(packets.pts.tolist())}
-        found = ((place.get(packet.pts, len(mask)), packet) for packet in _packets(container, stream))
-    else:
-        found = enumerate(_packets(container, stream))
-    for index, packet in found:
-        if index > last:
-            return
-        if index >= first:
-            yield index, packet
+    # Reading on to the first costs microseconds a packet, and unlike seeking needs no index in the file.
+    return itertools.islice(enumerate(_packets(container, stream)), first, last + 1)
 
 
 def _drained(context: av.VideoCodecContext, ledger: DamageLedger) -> Iterator[av.VideoFrame | None]:

@@ -87,19 +87,9 @@ def test_what_nothing_wanted_depends_on_is_left_out_where_that_is_proven(kind):
     assert (needed(info.packets, wanted).sum() < 90) == leaves_out
 
 
-def test_frames_found_by_seeking_are_those_of_a_full_decode(kind, monkeypatch):
-    path, pictures, _ = kind
-    monkeypatch.setattr("extract.video._WORTH_SEEKING", 20)
-    info = probe(path)
-    for frame in range(30, NUM_FRAMES, 7):
-        [(_, picture)] = decode_wanted(info, np.array([frame]))
-        np.testing.assert_array_equal(picture, pictures[frame])
-
-
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
-def test_seeking_minds_a_hidden_start(codec, ending, tmp_path, monkeypatch):
-    monkeypatch.setattr("extract.video._WORTH_SEEKING", 20)
+def test_hidden_start_is_minded(codec, ending, tmp_path):
     whole = write_video(tmp_path / "whole.mp4", codec=codec, num_frames=90)
     path = without_start(whole, tmp_path / f"P01_01.{ending}", num_frames=10, fps=30)
     pictures = [picture for _, picture in decode_all(path)]
