@@ -1,111 +1,307 @@
-"""From a video's plan to its features: decode in order, prepare each frame once, batch clips, run the backbone.
+"""Videos to features: workers decode, pictures are scaled once, clips of all videos are batched for the backbone.
 
-Knows no registry, no annotations and no HDF5. A frame is kept only until the last clip that needs it has been put
-together, so memory does not grow with the length of the video.
+    requests -> probe -> plan -> pieces -> decode ->  scale  -> clips -> batches -> backbone -> steps
+                [ worker processes ]     [ worker ]   [ this process, on the device            ]
+
+Knows no registry, no annotations and no HDF5. A picture is kept only until the last clip that needs it has been put
+together, and videos are begun only as workers need them, so memory does not grow with the length of a video or the
+number of videos.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
-from extract.preprocess import Preprocess, prepare
+from extract.decoders import Decoders, Frames, Lost
+from extract.forward import Forward, Pending
+from extract.pieces import pieces
+from extract.preprocess import Preprocess, scaled
 from extract.sampling import VideoPlan
-from extract.video import VideoInfo, decode
+from extract.video import Reading, VideoInfo, reading
+from extract.worker import Finished
 
-# Enough to keep a device busy; a batch of 64 pictures of 224 x 224 is 39 MB.
-_FRAMES_PER_BATCH = 64
+# On CUDA: one batch is computed, one waits to be.
+_BATCHES_IN_FLIGHT = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A video to be done.
+
+    Attributes:
+        plan: turns (F,) seconds of its frames into its plan.
+    """
+
+    video_id: str
+    path: Path
+    plan: Callable[[np.ndarray], VideoPlan]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Why a clip has no steps.
+
+    Attributes:
+        error: its class in one word.
+        frame: that could not be decoded, where it is that.
+    """
+
+    error: str
+    message: str
+    frame: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class ClipFeatures:
-    """The steps of K clips.
+    """What became of a video.
 
     Attributes:
-        steps: (K, P, D) float32; not filled for clips with a lost frame.
-        lost_frame: (K,) int64, the first frame of each clip that could not be decoded; -1 where all could.
+        info, plan: None where the video cannot be used at all.
+        steps: (C, P, D) float16; not filled for clips that are lost.
+        lost: clip -> why.
+        refused: why the video cannot be used; None where it can.
     """
 
+    video_id: str
+    info: VideoInfo | None
+    plan: VideoPlan | None
     steps: np.ndarray
-    lost_frame: np.ndarray
+    lost: dict[int, Loss]
+    refused: Loss | None = None
+
+    @staticmethod
+    def refusal(video_id: str, why: Loss) -> ClipFeatures:
+        """Give the outcome of a video that cannot be used."""
+        return ClipFeatures(video_id, None, None, np.empty((0, 0, 0), np.float16), {}, why)
 
 
-def clip_features(
-    info: VideoInfo,
-    plan: VideoPlan,
-    network: nn.Module,
-    *,
-    preprocess: Preprocess,
-    dim: int,
-    device: torch.device,
-    on_clips: Callable[[int], None],
-) -> ClipFeatures:
-    """Decode the frames that a plan wants and run its clips through a backbone.
+@dataclass
+class Waiting:
+    """Where the time of a pipeline has gone, in seconds: waiting for decoded frames, and for the backbone."""
+
+    decoding: float = 0.0
+    backbone: float = 0.0
+    since: float = field(default_factory=time.perf_counter)
+
+    def __str__(self) -> str:
+        total = max(time.perf_counter() - self.since, 1e-9)
+        return f"waiting {self.decoding / total:.0%} for decoding, {self.backbone / total:.0%} for the backbone"
+
+
+class Pipeline:
+    """Takes videos and gives their features.
 
     Args:
-        network: maps (B, C, L, H, W) float32 on `device` to (B, P, D).
-        on_clips: told how many clips have just been done or lost.
-
-    Raises:
-        VideoError: the file cannot be opened.
+        preprocess: as the backbone's.
+        dim: D.
+        batch_size: clips of a batch.
+        waiting: is kept up to date.
+        on_clips: told of which video how many clips have just been done or lost, out of how many.
     """
-    num_clips, clip_frames = plan.clips.shape
-    steps = np.empty((num_clips, plan.seconds.shape[1], dim), dtype=np.float32)
-    lost_frame = np.full(num_clips, -1, dtype=np.int64)
-    batch_size = max(1, _FRAMES_PER_BATCH // clip_frames)
-    batch: list[_Clip] = []
 
-    def run() -> None:
-        x = torch.stack([torch.stack(clip.pictures, dim=1) for clip in batch])  # (B, C, L, H, W)
-        steps[[clip.number for clip in batch]] = network(x).float().cpu().numpy()
-        on_clips(len(batch))
-        batch.clear()
+    def __init__(
+        self,
+        forward: Forward,
+        *,
+        preprocess: Preprocess,
+        dim: int,
+        device: torch.device,
+        batch_size: int,
+        waiting: Waiting,
+        on_clips: Callable[[str, int, int], None],
+    ) -> None:
+        self._forward = forward
+        self._preprocess = preprocess
+        self._dim = dim
+        self._device = device
+        self._batch_size = batch_size
+        self._on_clips = on_clips
+        self._batch: list[_Clip] = []
+        self._in_flight: deque[tuple[list[_Clip], Pending]] = deque()
+        self._finished: deque[ClipFeatures] = deque()
+        self._waiting = waiting
 
-    with torch.inference_mode():
-        for clip in _gather(info, plan, preprocess, device):
-            if clip.lost_frame is not None:
-                lost_frame[clip.number] = clip.lost_frame
-                on_clips(1)
+    def run(self, requests: Iterator[Request], decoders: Decoders) -> Iterator[ClipFeatures]:
+        """Give the features of each video as soon as they are all there.
+
+        Raises:
+            DataError: no worker can be started.
+        """
+        todo: deque[tuple[_Piece, Reading]] = deque()
+        while True:
+            # Probing goes first while there is little left to decode.
+            while decoders.wants_task():
+                if len(todo) < 2 * decoders.num_workers and (request := next(requests, None)) is not None:
+                    decoders.submit(request, request.path)
+                elif todo:
+                    decoders.submit(*todo.popleft())
+                else:
+                    break
+            if not decoders.num_open:
+                break
+            for key, what in self._events(decoders):
+                if isinstance(what, VideoInfo):
+                    todo.extend(self._planned(key, what))
+                elif isinstance(what, Frames):
+                    self._take(key, what)
+                elif isinstance(key, _Piece):
+                    self._end(key, what)
+                elif isinstance(what, Lost):
+                    message = what.message if what.error == "UnreadableVideo" else f"{key.path}: {what.message}"
+                    self._finished.append(ClipFeatures.refusal(key.video_id, Loss(what.error, message)))
+            yield from self._results()
+        self._start_batch()
+        while self._in_flight:
+            self._collect()
+        yield from self._results()
+
+    def _events(self, decoders: Decoders) -> Iterator[tuple[Request | _Piece, VideoInfo | Frames | Finished | Lost]]:
+        events = decoders.events()
+        while True:
+            before = time.perf_counter()
+            event = next(events, None)
+            self._waiting.decoding += time.perf_counter() - before
+            if event is None:
+                return
+            yield event.key, event.what
+
+    def _planned(self, request: Request, info: VideoInfo) -> Iterator[tuple[_Piece, Reading]]:
+        plan = request.plan(info.seconds)
+        num_clips, num_steps = plan.seconds.shape
+        video = _Video(request.video_id, info, plan, np.empty((num_clips, num_steps, self._dim), np.float16), num_clips)
+        if not num_clips:
+            self._finished.append(video.features())
+        for numbers in pieces(info.packets, info.pts, plan.clips):
+            yield _Piece(video, numbers), reading(info, np.unique(plan.clips[numbers]))
+
+    def _take(self, piece: _Piece, found: Frames) -> None:
+        """Scale the frames of a piece and start every batch that they make full."""
+        pictures = scaled(found.pictures, self._preprocess, self._device)
+        found.release()
+        for frame, picture in zip(found.frames, pictures, strict=True):
+            self._batch_up(piece, piece.passed(frame, picture))
+
+    def _end(self, piece: _Piece, what: Finished | Lost) -> None:
+        lost = Loss(what.error, what.message) if isinstance(what, Lost) else None
+        self._batch_up(piece, piece.ended(lost))
+
+    def _batch_up(self, piece: _Piece, clips: Iterator[_Clip]) -> None:
+        for clip in clips:
+            if clip.loss is not None:
+                self._lose(clip.video, clip.number, clip.loss)
                 continue
-            batch.append(clip)
-            if len(batch) == batch_size:
-                run()
-        if batch:
-            run()
-    return ClipFeatures(steps, lost_frame)
+            self._batch.append(clip)
+            if len(self._batch) == self._batch_size:
+                self._start_batch()
+
+    def _start_batch(self) -> None:
+        if not self._batch:
+            return
+        before = time.perf_counter()
+        clips, self._batch = self._batch, []
+        pictures = [picture for clip in clips for picture in clip.pictures]
+        colours = [clip.video.info.colour for clip in clips for _ in clip.pictures]
+        self._in_flight.append((clips, self._forward.start(pictures, colours, len(clips[0].pictures))))
+        self._waiting.backbone += time.perf_counter() - before
+        if len(self._in_flight) >= _BATCHES_IN_FLIGHT:
+            self._collect()
+
+    def _collect(self) -> None:
+        """Wait for the oldest batch and put its steps where they belong."""
+        clips, pending = self._in_flight.popleft()
+        before = time.perf_counter()
+        steps = pending.get().numpy()  # (B, P, D) float32
+        self._waiting.backbone += time.perf_counter() - before
+        for clip, rows in zip(clips, steps, strict=True):
+            video = clip.video
+            averaged = rows.reshape(video.steps.shape[1], -1, self._dim).mean(axis=1)  # a dense set keeps one a clip
+            with np.errstate(over="ignore"):  # beyond 65504 float16 is infinite, which is what is looked for
+                video.steps[clip.number] = averaged
+            if not np.isfinite(video.steps[clip.number]).all():
+                self._lose(video, clip.number, _NOT_FINITE)
+            else:
+                self._count(video)
+
+    def _lose(self, video: _Video, number: int, loss: Loss) -> None:
+        video.lost[number] = loss
+        self._count(video)
+
+    def _count(self, video: _Video) -> None:
+        video.open_clips -= 1
+        self._on_clips(video.video_id, 1, len(video.steps))
+        if not video.open_clips:
+            self._finished.append(video.features())
+
+    def _results(self) -> Iterator[ClipFeatures]:
+        while self._finished:
+            yield self._finished.popleft()
 
 
-@dataclass(frozen=True)
+_NOT_FINITE = Loss("NotFinite", "the backbone gave values that are NaN, infinite or beyond float16's 65504")
+
+
+@dataclass(eq=False)
+class _Video:
+    """A video that is being done."""
+
+    video_id: str
+    info: VideoInfo
+    plan: VideoPlan
+    steps: np.ndarray
+    open_clips: int
+    lost: dict[int, Loss] = field(default_factory=dict)
+
+    def features(self) -> ClipFeatures:
+        return ClipFeatures(self.video_id, self.info, self.plan, self.steps, self.lost)
+
+
+@dataclass(frozen=True, eq=False)
 class _Clip:
+    video: _Video
     number: int
-    pictures: list[torch.Tensor]  # L of (C, H, W)
-    lost_frame: int | None
+    pictures: list[torch.Tensor]  # L of (3, h, w) uint8
+    loss: Loss | None = None
 
 
-def _gather(info: VideoInfo, plan: VideoPlan, preprocess: Preprocess, device: torch.device) -> Iterator[_Clip]:
-    """Give each clip as soon as its last frame has been passed, in that order."""
-    pending = deque(np.argsort(plan.clips[:, -1], kind="stable").tolist())
-    uses = Counter(plan.clips.reshape(-1).tolist())
-    pictures: dict[int, torch.Tensor] = {}
+class _Piece:
+    """Puts the clips of one piece of a video together as its frames come."""
 
-    def put_together(number: int) -> _Clip:
-        frames = plan.clips[number].tolist()
-        lost = next((frame for frame in frames if frame not in pictures), None)
-        clip = _Clip(number, [] if lost is not None else [pictures[frame] for frame in frames], lost)
-        uses.subtract(frames)
+    def __init__(self, video: _Video, numbers: np.ndarray) -> None:
+        self._video = video
+        self._clips = video.plan.clips
+        self._pending = deque(numbers.tolist())  # by their last frame
+        self._uses = Counter(self._clips[numbers].reshape(-1).tolist())
+        self._pictures: dict[int, torch.Tensor] = {}
+
+    def passed(self, frame: int, picture: torch.Tensor) -> Iterator[_Clip]:
+        """Take a frame, later than those before; give the clips that need none after it."""
+        self._pictures[frame] = picture
+        while self._pending and self._clips[self._pending[0], -1] <= frame:
+            yield self._put_together(self._pending.popleft(), None)
+
+    def ended(self, loss: Loss | None) -> Iterator[_Clip]:
+        """Give the clips that are left when no more frames come; the loss says why, if not for want of frames."""
+        while self._pending:
+            yield self._put_together(self._pending.popleft(), loss)
+
+    def _put_together(self, number: int, loss: Loss | None) -> _Clip:
+        frames = self._clips[number].tolist()
+        missing = next((frame for frame in frames if frame not in self._pictures), None)
+        pictures = [self._pictures[frame] for frame in frames] if missing is None else []
+        self._uses.subtract(frames)
         for frame in frames:
-            if not uses[frame]:
-                pictures.pop(frame, None)
-        return clip
-
-    for passed, picture in decode(info, plan.wanted):
-        pictures[passed] = prepare(picture, preprocess, device)
-        while pending and plan.clips[pending[0], -1] <= passed:
-            yield put_together(pending.popleft())
-    while pending:  # the end of the video did not come: their last frames are lost
-        yield put_together(pending.popleft())
+            if not self._uses[frame]:
+                self._pictures.pop(frame, None)
+        if missing is None:
+            return _Clip(self._video, number, pictures)
+        if loss is None:
+            second = self._video.info.seconds[missing]
+            loss = Loss("Undecodable", f"frame {missing} at {second:.2f} s cannot be decoded", missing)
+        return _Clip(self._video, number, [], loss)

@@ -5,41 +5,38 @@ Knows no command line and no environment variable.
 
 from __future__ import annotations
 
+import os
 import platform
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from collections import Counter, deque
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from tqdm import tqdm
 
 from extract.backbones import Backbone, get
-from extract.pipeline import ClipFeatures, clip_features
-from extract.sampling import VideoPlan, plan_segments, segment_sampling
-from extract.video import VideoError, VideoInfo, probe
+from extract.decoders import Decoders
+from extract.forward import Forward, choose_precision
+from extract.outcome import Lack, look_up, write_nothing_new, write_outcome
+from extract.pipeline import ClipFeatures, Loss, Pipeline, Request, Waiting
+from extract.sampling import ClipShape, VideoPlan, choose_sampling, plan_video
 from extract.videos import find_videos
 from extract.weights import load_backbone
 from features.annotations import Segments
 from features.errors import OptionError
-from features.featureset import FeatureSet, Weights, create_featureset
+from features.featureset import FeatureSet, Sampling, Weights, create_featureset
 from features.progress import progress
-from features.store import (
-    NO_SEGMENTS,
-    Failure,
-    SegmentTimes,
-    VideoFeatures,
-    need_same_times,
-    read_failures,
-    read_segment_times,
-    segment_times,
-    video_path,
-    write_failures,
-    write_video,
-)
+from features.store import segment_times
+
+# Enough to keep a device busy; 64 pictures of 224 x 224 are 39 MB, and on a CPU more of them are no faster each.
+_FRAMES_PER_BATCH = {"cpu": 64, "mps": 64, "cuda": 512}
+# Features waiting to be written; a slow file system holds the backbone up, and not the memory.
+_WRITES_IN_FLIGHT = 4
 
 
 @dataclass(frozen=True)
@@ -70,68 +67,90 @@ def extract_videos(
     backbone: str,
     weights: str = "default",
     num_frames: int = 16,
+    every_s: float | None = None,
     device: torch.device | None = None,
+    precision: str = "auto",
+    workers: int | None = None,
+    batch_size: int | None = None,
 ) -> Summary:
     """Extract the features of segments into the feature set `out`; what is there already is kept.
+
+    Decoding happens in processes of their own, which multiprocessing spawns: a script that calls this needs the usual
+    `if __name__ == "__main__":`.
 
     Args:
         videos: folder of the video files, in any of the layouts that `find_videos` knows.
         weights: as for `load_backbone`.
         num_frames: T, frames spread over each segment.
+        every_s: seconds from one clip to the next over the whole of each video, instead of `num_frames`.
         device: CPU by default.
+        precision: of the backbone's arithmetic, as for `choose_precision`.
+        workers: processes that decode; by default one for each CPU that this process may use.
+        batch_size: clips of a batch; by default as suits the device.
 
     Raises:
-        OptionError: there is no such backbone, or `weights` or `num_frames` make no sense.
+        OptionError: there is no such backbone, or `weights` or a number make no sense.
         DataError: `out` holds other features or cannot be written, or `videos` is no folder. What is wrong with one
             video does not end the run: it is recorded in `out`/failures and counted.
     """
     entry = get(backbone)
-    if num_frames < 1:
-        raise OptionError(f"--frames: {num_frames} is not a number of frames above 0.")
+    device = device or torch.device("cpu")
+    sampling = choose_sampling(num_frames, every_s, entry.clip)
+    precision = choose_precision(precision, device)
+    num_workers = _at_least_1("--workers", workers, num_cpus())
+    batch_size = _at_least_1("--batch-size", batch_size, _FRAMES_PER_BATCH[device.type] // entry.clip.num_frames or 1)
     files = find_videos(videos, segments.table.video_id)
     network, loaded = load_backbone(entry, weights)
-    device = device or torch.device("cpu")
-    featureset = create_featureset(out, _provenance(entry, loaded, num_frames))
-    job = _Job(entry, network.to(device), num_frames, device, out, featureset)
-    counts: Counter[str] = Counter()
-    failed_videos = []
+    featureset = create_featureset(out, _provenance(entry, loaded, sampling, precision))
     with progress(total=len(segments), unit="segments", label=f"extract {entry.name}") as bar:
-        for video_id, rows in segments.by_video():
-            before = bar.n
-            outcome = _bring_up_to_date(job, video_id, files[video_id], segment_times(rows), bar.update)
-            counts.update(outcome)
-            if outcome["failed"]:
-                failed_videos.append(video_id)
-            bar.update(before + len(rows) - bar.n)
+        waiting = Waiting()
+        run = _Run(out, featureset, entry.clip, bar, waiting)
+        pipeline = Pipeline(
+            Forward(network, entry.preprocess, device, precision),
+            preprocess=entry.preprocess,
+            dim=entry.dim,
+            device=device,
+            batch_size=batch_size,
+            waiting=waiting,
+            on_clips=run.show_clips,
+        )
+        lacking = run.look_up((video_id, files[video_id], rows) for video_id, rows in segments.by_video())
+        if lacking:
+            with Decoders(num_workers) as decoders, ThreadPoolExecutor(1, "writer") as writer:
+                while lacking:
+                    results = pipeline.run((run.request(lack) for lack in lacking), decoders)
+                    lacking = run.write(results, writer)
     return Summary(
         videos=len(files),
         asked=len(segments),
-        done=counts["done"],
-        already=counts["already"],
-        failed=counts["failed"],
-        failed_videos=tuple(failed_videos),
+        done=run.counts["done"],
+        already=run.counts["already"],
+        failed=run.counts["failed"],
+        failed_videos=tuple(sorted(run.failed_videos)),
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """What stays the same from video to video."""
-
-    entry: Backbone
-    network: nn.Module
-    num_frames: int
-    device: torch.device
-    out: Path
-    featureset: FeatureSet
+def num_cpus() -> int:
+    """Give how many CPUs this process may use; a SLURM job has fewer of them than its machine."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
-def _provenance(entry: Backbone, weights: Weights, num_frames: int) -> FeatureSet:
+def _at_least_1(option: str, number: int | None, default: int) -> int:
+    if number is not None and number < 1:
+        raise OptionError(f"{option}: {number} is not a number above 0.")
+    return default if number is None else number
+
+
+def _provenance(entry: Backbone, weights: Weights, sampling: Sampling, precision: str) -> FeatureSet:
     packages = ("epic-heads", "torch", "torchvision", "av")
     return FeatureSet(
         backbone=entry.name,
         weights=weights,
         preprocess=entry.preprocess.as_json(),
-        sampling=segment_sampling(num_frames, entry.clip),
+        precision=precision,
+        sampling=sampling,
         dim=entry.dim,
         versions={
             "python": platform.python_version(),
@@ -141,159 +160,80 @@ def _provenance(entry: Backbone, weights: Weights, num_frames: int) -> FeatureSe
     )
 
 
-def _bring_up_to_date(
-    job: _Job, video_id: str, path: Path | None, asked: SegmentTimes, on_segments: Callable[[int], None]
-) -> Counter[str]:
-    """Extract what a video's file lacks of the segments asked for; count them as done, already or failed.
+class _Run:
+    """One run's account of its videos: what they lack, how far they are, what has been written."""
 
-    A file with other segments of the video is replaced by one with both, so that features never get fewer.
-    """
-    there = video_path(job.out, video_id)
-    stored = _stored(job, video_id)
-    need_same_times(there, asked, stored)
-    missing = set(asked.narration_id) - set(stored.narration_id)
-    already = len(asked.narration_id) - len(missing)
-    # What an earlier run recorded of segments that this one does not ask for, and that are still not there.
-    settled = set(asked.narration_id) | set(stored.narration_id)
-    others = [one for one in read_failures(job.out, video_id) if one.narration_id not in settled]
-    if not missing:
-        write_failures(job.out, video_id, others)
-        return Counter(already=already)
-    features, failures = _extract(job, video_id, path, _union(asked, stored), on_segments)
-    if set(_stored(job, video_id).narration_id) - settled:
-        # Another run has written other segments of this video in the meantime: take these in as well.
-        return _bring_up_to_date(job, video_id, path, asked, on_segments)
-    gone = {one.narration_id for one in failures} & set(stored.narration_id)
-    if gone:
-        reason = (
-            f"{path or f'the file of video {video_id}, which has gone,'} no longer gives {len(gone)} segments whose "
-            f"features are there, so {there} is kept as it is; bring back the whole video and run again"
-        )
-        failures = [Failure(name, "KeptEarlier", reason) for name in sorted(missing)]
-    elif features is not None:
-        write_video(job.out, features, job.featureset)
-    write_failures(job.out, video_id, others + failures)
-    failed = len(missing & {one.narration_id for one in failures})
-    return Counter(already=already, failed=failed, done=len(missing) - failed)
+    def __init__(self, out: Path, featureset: FeatureSet, clip: ClipShape, bar: tqdm, waiting: Waiting) -> None:
+        self._out = out
+        self._featureset = featureset
+        self._clip = clip
+        self._bar = bar
+        self._waiting = waiting
+        self._lacks: dict[str, Lack] = {}
+        self._clips_done: Counter[str] = Counter()
+        self._shown: Counter[str] = Counter()  # segments
+        self.counts: Counter[str] = Counter()
+        self.failed_videos: set[str] = set()
 
+    def look_up(self, asked: Iterable[tuple[str, Path | None, Segments]]) -> list[Lack]:
+        """Give what videos lack, less those that lack nothing or have no file: these are settled at once."""
+        lacking = []
+        for video_id, path, rows in asked:
+            lack = look_up(self._out, self._featureset, video_id, path, segment_times(rows))
+            self._lacks[video_id] = lack
+            if not lack.missing:
+                self._settle(lack, write_nothing_new(self._out, lack))
+            elif path is None:
+                message = f"no file named {video_id}.mp4 (whatever the case) below the folder of videos"
+                lost = ClipFeatures.refusal(video_id, Loss("MissingVideo", message))
+                self._settle(lack, write_outcome(self._out, self._featureset, lack, lost))
+            else:
+                lacking.append(lack)
+        return lacking
 
-def _stored(job: _Job, video_id: str) -> SegmentTimes:
-    if not video_path(job.out, video_id).is_file():
-        return NO_SEGMENTS
-    return read_segment_times(job.out, video_id, digest=job.featureset.digest)
+    def request(self, lack: Lack) -> Request:
+        """Give what the pipeline needs to know of a video."""
 
+        def plan(frame_seconds: np.ndarray) -> VideoPlan:
+            return plan_video(frame_seconds, lack.wanted, self._featureset.sampling, self._clip)
 
-def _union(asked: SegmentTimes, stored: SegmentTimes) -> SegmentTimes:
-    """Put both together in order of time, so that a file does not depend on the order of the annotations."""
-    rows = {
-        name: (start, stop, name)
-        for times in (stored, asked)
-        for name, start, stop in zip(*astuple(times), strict=True)
-    }
-    start_s, stop_s, narration_id = zip(*sorted(rows.values()), strict=True)
-    return SegmentTimes(narration_id, np.array(start_s), np.array(stop_s))
+        return Request(lack.video_id, lack.path, plan)
 
+    def write(self, results: Iterable[ClipFeatures], writer: ThreadPoolExecutor) -> list[Lack]:
+        """Have results written while others are made; give those of which another run has changed the file since."""
+        again: list[Lack] = []
+        writes: deque[tuple[Lack, Future]] = deque()
 
-def _extract(
-    job: _Job,
-    video_id: str,
-    path: Path | None,
-    wanted: SegmentTimes,
-    on_segments: Callable[[int], None],
-) -> tuple[VideoFeatures | None, list[Failure]]:
-    """Give the features of the segments of a video that can be had, None if none can, and the others' failures."""
-    if path is None:
-        message = f"no file named {video_id}.mp4 (whatever the case) below the folder of videos"
-        return None, [Failure(name, "MissingVideo", message) for name in wanted.narration_id]
-    clip = job.entry.clip
-    try:
-        info = probe(path)
-        plan = plan_segments(info.seconds, wanted, num_frames=job.num_frames, clip=clip)
-        result = clip_features(
-            info,
-            plan,
-            job.network,
-            preprocess=job.entry.preprocess,
-            dim=job.entry.dim,
-            device=job.device,
-            on_clips=_in_segments(plan, on_segments),
-        )
-    except VideoError as error:
-        return None, [Failure(name, "UnreadableVideo", str(error)) for name in wanted.narration_id]
-    failures = _out_of_reach(info, plan) + _undecodable(info, plan, result) + _not_finite(plan, result)
-    failed = {one.narration_id for one in failures}
-    kept = [index for index, name in enumerate(plan.narration_id) if name not in failed]
-    return (_assemble(video_id, info, plan, result, wanted, kept) if kept else None), failures
+        def settle_first() -> None:
+            lack, write = writes.popleft()
+            counted = write.result()
+            if counted is not None:
+                self._settle(lack, counted)
+            else:
+                again.append(look_up(self._out, self._featureset, lack.video_id, lack.path, lack.asked))
 
+        for result in results:
+            lack = self._lacks[result.video_id]
+            writes.append((lack, writer.submit(write_outcome, self._out, self._featureset, lack, result)))
+            while writes and (len(writes) > _WRITES_IN_FLIGHT or writes[0][1].done()):
+                settle_first()
+        while writes:
+            settle_first()
+        self._lacks.update({lack.video_id: lack for lack in again})
+        return again
 
-def _in_segments(plan: VideoPlan, on_segments: Callable[[int], None]) -> Callable[[int], None]:
-    """Turn a count of clips done into one of segments, all of which have as many clips."""
-    clips_done = 0
-    per_segment = int(plan.clip_offset[1]) if plan.narration_id else 1
+    def show_clips(self, video_id: str, num_clips: int, total: int) -> None:
+        """Note clips that are done or lost; of all segments of a video, as large a share is shown as done."""
+        self._clips_done[video_id] += num_clips
+        self._bar.set_postfix_str(str(self._waiting), refresh=False)
+        self._show(video_id, len(self._lacks[video_id].asked.narration_id) * self._clips_done[video_id] // total)
 
-    def on_clips(num_clips: int) -> None:
-        nonlocal clips_done
-        before, clips_done = clips_done, clips_done + num_clips
-        on_segments(clips_done // per_segment - before // per_segment)
+    def _show(self, video_id: str, segments: int) -> None:
+        self._bar.update(segments - self._shown[video_id])
+        self._shown[video_id] = segments
 
-    return on_clips
-
-
-def _out_of_reach(info: VideoInfo, plan: VideoPlan) -> list[Failure]:
-    truncated = " (the file is truncated: its index lists more frames)" if info.is_truncated else ""
-    beyond_end = [
-        Failure(name, "BeyondEnd", f"{info.path}, segment {name}: {what}{truncated}")
-        for name, what in plan.beyond_end.items()
-    ]
-    return beyond_end + [
-        Failure(name, "NoFrames", f"{info.path}, segment {name}: {what}") for name, what in plan.in_gap.items()
-    ]
-
-
-def _undecodable(info: VideoInfo, plan: VideoPlan, result: ClipFeatures) -> list[Failure]:
-    failures = []
-    for index, name in enumerate(plan.narration_id):
-        lost = result.lost_frame[plan.clip_offset[index] : plan.clip_offset[index + 1]]
-        if (lost >= 0).any():
-            frame = int(lost[lost >= 0][0])
-            second = info.seconds[frame]
-            message = f"{info.path}, segment {name}: frame {frame} at {second:.2f} s cannot be decoded"
-            failures.append(Failure(name, "Undecodable", message, frame=frame))
-    return failures
-
-
-def _not_finite(plan: VideoPlan, result: ClipFeatures) -> list[Failure]:
-    with np.errstate(over="ignore"):  # beyond 65504 float16 is infinite, which is what is looked for
-        finite = np.isfinite(result.steps.astype(np.float16)).all(axis=(1, 2))
-    finite |= result.lost_frame >= 0  # not filled, and reported as undecodable
-    message = "the backbone gave values that are NaN, infinite or beyond float16's 65504"
-    return [
-        Failure(name, "NotFinite", f"segment {name}: {message}")
-        for index, name in enumerate(plan.narration_id)
-        if not finite[plan.clip_offset[index] : plan.clip_offset[index + 1]].all()
-    ]
-
-
-def _assemble(
-    video_id: str,
-    info: VideoInfo,
-    plan: VideoPlan,
-    result: ClipFeatures,
-    wanted: SegmentTimes,
-    kept: list[int],
-) -> VideoFeatures:
-    clips = [clip for index in kept for clip in range(plan.clip_offset[index], plan.clip_offset[index + 1])]
-    steps = result.steps[clips].astype(np.float16)  # (K, P, D)
-    names = tuple(plan.narration_id[index] for index in kept)
-    rows = [wanted.narration_id.index(name) for name in names]
-    return VideoFeatures(
-        video_id=video_id,
-        fps=info.fps,
-        features=steps.reshape(-1, 1, steps.shape[-1]),
-        seconds=plan.seconds[clips].reshape(-1),
-        frame=plan.frame[clips].reshape(-1),
-        narration_id=names,
-        offset=np.arange(len(kept) + 1, dtype=np.int64) * (len(steps) * steps.shape[1] // len(kept)),
-        start_s=wanted.start_s[rows],
-        stop_s=wanted.stop_s[rows],
-    )
+    def _settle(self, lack: Lack, counted: Counter[str]) -> None:
+        self.counts.update(counted)
+        if counted["failed"]:
+            self.failed_videos.add(lack.video_id)
+        self._show(lack.video_id, len(lack.asked.narration_id))

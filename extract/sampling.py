@@ -55,7 +55,7 @@ class VideoPlan:
 
     narration_id: tuple[str, ...]
     clips: np.ndarray
-    clip_offset: np.ndarray
+    clip_range: np.ndarray
     seconds: np.ndarray
     frame: np.ndarray
     beyond_end: dict[str, str]
@@ -109,7 +109,7 @@ def plan_segments(
     return VideoPlan(
         narration_id=tuple(segments.narration_id[index] for index in kept),
         clips=clips,
-        clip_offset=np.arange(len(kept) + 1, dtype=np.int64) * num_clips,
+        clip_range=np.stack([np.arange(len(kept)), np.arange(1, len(kept) + 1)], axis=1) * num_clips,
         seconds=steps,
         frame=nearest_frames(frame_seconds, steps).astype(np.int32),
         beyond_end=_beyond_end(segments, np.flatnonzero(~reached), end_s),
@@ -164,3 +164,11 @@ def nearest_frames(frame_seconds: np.ndarray, positions: np.ndarray) -> np.ndarr
     before = after - 1
     is_before = positions - frame_seconds[before] <= frame_seconds[after] - positions
     return np.where(is_before, before, after)
+
+
+def choose_sampling(num_frames, every_s, clip):
+    return segment_sampling(num_frames, clip)
+
+
+def plan_video(frame_seconds, segments, sampling, clip):
+    return plan_segments(frame_seconds, segments, num_frames=sampling.num_frames, clip=clip)

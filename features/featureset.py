@@ -66,6 +66,7 @@ class FeatureSet:
 
     Attributes:
         preprocess: resize, crop, mean, std as the backbone was published with; recorded and compared, never read.
+        precision: of the backbone's arithmetic: float32, bfloat16 or float16.
         views: names of the V views; view 0 is the plain centre crop.
         dim: D, the width of a step.
         versions, created: of the software and the first run; not part of the digest.
@@ -74,6 +75,7 @@ class FeatureSet:
     backbone: str
     weights: Weights
     preprocess: Mapping[str, Any]
+    precision: str
     sampling: Sampling
     dim: int
     views: tuple[str, ...] = ("centre",)

@@ -362,3 +362,7 @@ def read_failures(root: Path, video_id: str) -> list[Failure]:
 def failed_video_ids(root: Path) -> list[str]:
     """Give the ids of the videos with failures, sorted."""
     return sorted(path.stem for path in (Path(root) / "failures").glob("*.json"))
+
+
+def covered_segments(root, video_id, asked, *, digest, every_s):
+    raise NotImplementedError

@@ -1,0 +1,100 @@
+"""Batches of small pictures through the backbone, on any device. Knows no video and no file.
+
+On CUDA nothing here waits: the next batch is put together while the last one is computed, and steps come back when they
+are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from extract.planes import Colour
+from extract.preprocess import Preprocess, normalised
+from features.errors import OptionError
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """Give the precision of the backbone's arithmetic by its name; "auto" is half precision on CUDA, else float32.
+
+    Raises:
+        OptionError: there is no such precision.
+    """
+    if name not in PRECISIONS:
+        raise OptionError(f"--precision: {name!r} is none of {', '.join(PRECISIONS)}.")
+    if name != "auto":
+        return name
+    if device.type != "cuda":
+        return "float32"
+    # Cards before Ampere only emulate bfloat16.
+    return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
+
+
+@dataclass(frozen=True, eq=False)
+class Pending:
+    """Steps of a batch, (B, P, D) float32 on the CPU, once `get` is called."""
+
+    steps: torch.Tensor
+    copied: torch.cuda.Event | None
+
+    def get(self) -> torch.Tensor:
+        """Wait for the steps and give them."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        return self.steps
+
+
+class Forward:
+    """A backbone with its preprocessing, as a function of uint8 pictures.
+
+    Args:
+        network: maps (B, C, L, H, W) float32 to (B, P, D); moved to `device`.
+        precision: float32, bfloat16 or float16 (autocast).
+    """
+
+    def __init__(self, network: nn.Module, preprocess: Preprocess, device: torch.device, precision: str) -> None:
+        self._network = network.to(device)
+        self._preprocess = preprocess
+        self._device = device
+        self._precision = precision
+        if device.type == "cuda":
+            _channels_last(self._network)
+
+    @torch.inference_mode()
+    def start(self, pictures: Sequence[torch.Tensor], colours: Sequence[Colour], clip_frames: int) -> Pending:
+        """Begin with a batch of B clips.
+
+        Args:
+            pictures: B * clip_frames of (3, h, w) uint8 YUV on the device, clip by clip.
+            colours: as many.
+        """
+        x = normalised(torch.stack(list(pictures)), colours, self._preprocess)
+        x = x.unflatten(0, (-1, clip_frames)).transpose(1, 2)  # (B, C, L, h, w)
+        with self._arithmetic():
+            steps = self._network(x).float()
+        if self._device.type != "cuda":
+            return Pending(steps.cpu(), None)
+        host = torch.empty(steps.shape, pin_memory=True).copy_(steps, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record()
+        return Pending(host, copied)
+
+    def _arithmetic(self) -> AbstractContextManager:
+        if self._precision == "float32":
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=getattr(torch, self._precision))
+
+
+def _channels_last(network: nn.Module) -> None:
+    """Lay the weights of convolutions out as tensor cores read them; activations follow."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+        elif isinstance(module, nn.Conv3d):
+            module.to(memory_format=torch.channels_last_3d)
