@@ -42,8 +42,8 @@ def painted(number: int) -> np.ndarray:
 
 
 def number_in(picture: np.ndarray) -> int:
-    """Read the number painted in a picture, (HEIGHT, WIDTH, 3) uint8."""
-    middle = picture.reshape(_ROWS, _BLOCK, _COLUMNS, _BLOCK, 3)[:, 4:-4, :, 4:-4].mean(axis=(1, 3, 4))
+    """Read the number painted in a picture, (HEIGHT, WIDTH, 3) uint8, or its luma, (HEIGHT, WIDTH)."""
+    middle = picture.reshape(_ROWS, _BLOCK, _COLUMNS, _BLOCK, -1)[:, 4:-4, :, 4:-4].mean(axis=(1, 3, 4))
     return int(_BITS[(middle > 127).reshape(-1)].sum())
 
 
@@ -58,6 +58,8 @@ def write_video(
     gop: int = 12,
     b_frames: int = 2,
     container_options: dict[str, str] | None = None,
+    rotation: int = 0,
+    tags: dict[str, int] | None = None,
 ) -> Path:
     """Encode `num_frames` painted frames, 0, 1, 2, ...; give the path.
 
@@ -65,6 +67,8 @@ def write_video(
         pts: presentation times in units of `time_base`, for a rate that varies; a frame each.
         gop: frames from one key frame to the next.
         container_options: of the muxer, such as movflags.
+        rotation: degrees counter-clockwise by which a player is to turn the pictures.
+        tags: colorspace and color_range, by FFmpeg's numbers.
     """
     fps = Fraction(fps)
     time_base = time_base or 1 / fps
@@ -75,6 +79,10 @@ def write_video(
         stream = container.add_stream(codec, rate=fps, options=options)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.time_base = time_base
+        for name, value in (tags or {}).items():
+            setattr(stream.codec_context, name, value)
+        if rotation:
+            stream.set_display_rotation(rotation)
         for number, moment in enumerate(pts):
             frame = av.VideoFrame.from_ndarray(painted(number), format="rgb24")
             frame.pts, frame.time_base = moment, time_base
@@ -122,6 +130,19 @@ def without_start(path: Path, out: Path, *, num_frames: int, fps: Fraction | int
                 packet.pts, packet.dts, packet.stream = packet.pts - hidden, packet.dts - hidden, copy
                 target.mux(packet)
     return out
+
+
+def planes_of_all(path: Path) -> list[list[np.ndarray]]:
+    """Give the planes (y, u, v) of every frame of a video, made 4:2:0, by a plain loop over PyAV's."""
+    with av.open(str(path)) as container:
+        return [_planes(frame) for frame in container.decode(video=0)]
+
+
+def _planes(frame: av.VideoFrame) -> list[np.ndarray]:
+    if frame.format.name not in ("yuv420p", "yuvj420p"):
+        frame = frame.reformat(format="yuv420p", dst_color_range="MPEG")
+    whole = [np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size) for plane in frame.planes]
+    return [lines[: plane.height, : plane.width].copy() for lines, plane in zip(whole, frame.planes, strict=True)]
 
 
 def decode_all(path: Path) -> Iterator[tuple[float, np.ndarray]]:

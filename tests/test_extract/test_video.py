@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from encode import cut, damage_packet, decode_all, number_in, without_start, write_sound, write_video
+from encode import cut, damage_packet, decode_all, number_in, planes_of_all, without_start, write_sound, write_video
 
-from extract.video import VideoError, decode, probe
+from extract.planes import BT601, BT709, Colour
+from extract.video import VideoError, VideoInfo, decode, probe, reading
 
 UNEVEN = np.cumsum(np.random.default_rng(0).integers(300, 3000, 60)).tolist()  # in 1/30000 s, first not at 0
 KINDS = {
@@ -37,20 +38,32 @@ GOP = 12
 class _Encoded:
     path: Path
     seconds: np.ndarray  # by a full decode
-    pictures: list[np.ndarray]
+    pictures: list[list[np.ndarray]]  # planes
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def encoded(request, tmp_path_factory) -> _Encoded:
     options = dict(KINDS[request.param])
     path = tmp_path_factory.mktemp("video") / f"P01_01.{options.pop('ending', 'mp4')}"
-    seconds, pictures = zip(*decode_all(write_video(path, **options)), strict=True)
-    return _Encoded(path, np.array(seconds), list(pictures))
+    write_video(path, **options)
+    return _Encoded(path, np.array([second for second, _ in decode_all(path)]), planes_of_all(path))
+
+
+def _decoded(info: VideoInfo, wanted: np.ndarray | None = None) -> dict[int, list[np.ndarray]]:
+    """Give the planes of the wanted frames (all by default), in the order in which they come."""
+    wanted = np.arange(len(info.pts)) if wanted is None else np.asarray(wanted)
+    return {
+        frame: [planes.y.copy(), planes.u.copy(), planes.v.copy()] for frame, planes in decode(reading(info, wanted))
+    }
+
+
+def _same(got: list[np.ndarray], expected: list[np.ndarray]) -> bool:
+    return all(np.array_equal(*pair) for pair in zip(got, expected, strict=True))
 
 
 def test_encoder_paints_numbers_that_can_be_read(encoded):
     # Of the helper, on which the tests below rest.
-    assert [number_in(picture) for picture in encoded.pictures] == list(range(len(encoded.pictures)))
+    assert [number_in(picture[0]) for picture in encoded.pictures] == list(range(len(encoded.pictures)))
 
 
 def test_probe_gives_the_times_of_a_full_decode(encoded):
@@ -65,26 +78,24 @@ def test_probe_says_what_the_picture_is(encoded):
 
 def test_decode_gives_exactly_the_wanted_frames(encoded):
     info = probe(encoded.path)
-    wanted = np.flatnonzero(np.random.default_rng(1).random(len(info.pts)) < 0.3)
-    assert [(frame, number_in(picture)) for frame, picture in decode(info, wanted)] == [(n, n) for n in wanted]
+    wanted = np.union1d([0], np.flatnonzero(np.random.default_rng(1).random(len(info.pts)) < 0.3))
+    assert [(frame, number_in(picture[0])) for frame, picture in _decoded(info, wanted).items()] == [
+        (n, n) for n in wanted
+    ]
 
 
 def test_decode_gives_the_pixels_of_a_full_decode(encoded):
     info = probe(encoded.path)
-    got = dict(decode(info, np.arange(len(info.pts))))
+    got = _decoded(info)
     assert sorted(got) == list(range(len(encoded.pictures)))
     for frame, picture in got.items():
-        np.testing.assert_array_equal(picture, encoded.pictures[frame])
+        assert _same(picture, encoded.pictures[frame])
 
 
 def test_decode_of_the_last_frame_alone_gives_it(encoded):
     info = probe(encoded.path)
     last = len(info.pts) - 1
-    assert [number_in(picture) for _, picture in decode(info, np.array([last]))] == [last]
-
-
-def test_decode_of_nothing_gives_nothing(encoded):
-    assert list(decode(probe(encoded.path), np.array([], dtype=np.int64))) == []
+    assert [number_in(picture[0]) for picture in _decoded(info, [last]).values()] == [last]
 
 
 @pytest.mark.parametrize(
@@ -97,13 +108,96 @@ def test_fps_is_the_files(tmp_path, fps, expected):
 def test_hidden_start_is_neither_counted_nor_given(tmp_path):
     whole = write_video(tmp_path / "whole.mp4", gop=30)
     info = probe(without_start(whole, tmp_path / "P01_01.mp4", num_frames=10, fps=30))
-    got = [(frame, number_in(picture)) for frame, picture in decode(info, np.arange(len(info.pts)))]
+    got = [(frame, number_in(picture[0])) for frame, picture in _decoded(info).items()]
     assert got == [(frame, frame + 10) for frame in range(50)]
 
 
 def test_complete_video_with_a_hidden_start_is_not_called_truncated(tmp_path):
     whole = write_video(tmp_path / "whole.mp4", gop=30)
     assert not probe(without_start(whole, tmp_path / "P01_01.mp4", num_frames=10, fps=30)).is_truncated
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_frames_before_time_0_are_neither_counted_nor_given(tmp_path, ending):
+    path = write_video(
+        tmp_path / f"P01_01.{ending}", pts=range(-10, 50), container_options={"avoid_negative_ts": "disabled"}
+    )
+    info = probe(path)
+    assert info.seconds[0] == 0
+    got = [(frame, number_in(picture[0])) for frame, picture in _decoded(info).items()]
+    assert got == [(frame, frame + 10) for frame in range(50)]
+
+
+@pytest.mark.parametrize("rotation", [90, 180, -90])
+def test_pictures_come_upright(tmp_path, rotation):
+    # The same turn as the `ffmpeg` program makes.
+    turned = write_video(tmp_path / "turned.mp4", rotation=rotation)
+    plain = planes_of_all(write_video(tmp_path / "plain.mp4"))
+    for frame, picture in _decoded(probe(turned)).items():
+        assert _same(picture, [np.rot90(plane, rotation // 90) for plane in plain[frame]])
+
+
+def test_turn_by_no_right_angle_is_refused_by_name(tmp_path):
+    path = write_video(tmp_path / "P01_01.mp4", rotation=30)
+    with pytest.raises(VideoError, match=r"P01_01\.mp4: .* (29|30) degrees"):
+        _decoded(probe(path))
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ({}, BT601),
+        ({"colorspace": 1, "color_range": 1}, BT709),
+        ({"colorspace": 5, "color_range": 2}, replace(BT601, full_range=True)),
+        ({"colorspace": 9, "color_range": 1}, Colour(0.2627, 0.0593, full_range=False)),
+    ],
+    ids=["no tags", "BT.709", "BT.601, full range", "BT.2020"],
+)
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_colours_are_those_that_the_file_names(tmp_path, codec, tags, expected):
+    assert probe(write_video(tmp_path / "P01_01.mp4", codec=codec, tags=tags)).colour == expected
+
+
+# ---- long files
+
+
+@pytest.fixture(scope="module", params=["h264 mp4", "hevc mp4", "h264 mkv"])
+def long(request, tmp_path_factory) -> _Encoded:
+    """A video of which the later part is sought."""
+    codec, ending = request.param.split()
+    path = tmp_path_factory.mktemp("long") / f"P01_01.{ending}"
+    write_video(path, codec={"h264": "libx264", "hevc": "libx265"}[codec], num_frames=1500, gop=30)
+    return _Encoded(path, np.array([]), planes_of_all(path))
+
+
+def test_frames_that_are_sought_are_those_of_a_full_decode(long):
+    info = probe(long.path)
+    for first in (1010, 1049, 1050, 1051, 1200, 1499):
+        wanted = np.unique(np.clip([first, first + 7, first + 31], None, 1499))
+        got = _decoded(info, wanted)
+        assert list(got) == wanted.tolist()
+        assert all(_same(picture, long.pictures[frame]) for frame, picture in got.items())
+
+
+def test_seeking_saves_reading_what_lies_before(long):
+    packets = []
+    list(decode(reading(probe(long.path), np.array([1400])), on_packet=lambda: packets.append(1)))
+    assert len(packets) < 100
+
+
+def test_file_without_an_index_is_read_from_its_start(tmp_path):
+    path = write_video(tmp_path / "P01_01.mkv", num_frames=1500, gop=30, container_options={"live": "1"})
+    packets = []
+    [(frame, planes)] = decode(reading(probe(path), np.array([1400])), on_packet=lambda: packets.append(1))
+    assert (frame, number_in(planes.y)) == (1400, 1400)
+    assert len(packets) > 1400
+
+
+def test_file_that_has_changed_since_it_was_probed_gives_no_wrong_frame(tmp_path):
+    path = write_video(tmp_path / "P01_01.mp4")
+    info = probe(path)
+    write_video(path, pts=range(7, 67))
+    assert set(_decoded(info)) == set()
 
 
 # ---- files that are damaged
@@ -154,14 +248,14 @@ def test_mp4_cut_after_its_index_is_called_truncated(tmp_path):
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 def test_frames_before_the_cut_come_whole(tmp_path, codec):
     path = write_video(tmp_path / "P01_01.mp4", codec=codec, container_options={"movflags": "faststart"}, gop=GOP)
-    pictures = [picture for _, picture in decode_all(path)]
+    pictures = planes_of_all(path)
     cut(path, share=0.8)
     info = probe(path)
-    got = dict(decode(info, np.arange(len(info.pts))))
+    got = _decoded(info)
     whole = range((len(info.pts) - 1) // GOP * GOP)  # the groups before the one that is cut
     assert len(whole) >= GOP
     for frame in whole:
-        np.testing.assert_array_equal(got[frame], pictures[frame])
+        assert _same(got[frame], pictures[frame])
 
 
 # A codec, its B-frames, and a frame in the middle of the group 24..35 from which others are predicted.
@@ -179,34 +273,34 @@ DAMAGES = {
 class _Damaged:
     path: Path
     frame: int
-    pictures: list[np.ndarray]  # as they were before
+    pictures: list[list[np.ndarray]]  # as they were before
 
 
 @pytest.fixture(params=DAMAGES)
 def damaged(request, tmp_path) -> _Damaged:
     codec, b_frames, frame = DAMAGES[request.param]
     path = write_video(tmp_path / "P01_01.mp4", codec=codec, gop=GOP, b_frames=b_frames)
-    pictures = [picture for _, picture in decode_all(path)]
+    pictures = planes_of_all(path)
     damage_packet(path, frame)
     return _Damaged(path, frame, pictures)
 
 
 def test_damage_costs_no_frame_outside_its_group(damaged):
     info = probe(damaged.path)
-    got = dict(decode(info, np.arange(len(info.pts))))
+    got = _decoded(info)
     for frame in [*range(24), *range(36, 60)]:
-        np.testing.assert_array_equal(got[frame], damaged.pictures[frame])
+        assert _same(got[frame], damaged.pictures[frame])
 
 
 def test_damaged_frame_does_not_come(damaged):
     info = probe(damaged.path)
-    assert damaged.frame not in dict(decode(info, np.arange(len(info.pts))))
+    assert damaged.frame not in _decoded(info)
 
 
 def test_no_frame_comes_that_was_predicted_from_a_damaged_one(damaged):
     info = probe(damaged.path)
-    got = dict(decode(info, np.arange(len(info.pts))))
-    assert [frame for frame in got if not np.array_equal(got[frame], damaged.pictures[frame])] == []
+    got = _decoded(info)
+    assert [frame for frame in got if not _same(got[frame], damaged.pictures[frame])] == []
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
@@ -215,7 +309,7 @@ def test_damage_near_the_end_costs_no_frame_that_is_whole(tmp_path, codec):
     path = write_video(tmp_path / "P01_01.mp4", codec=codec, gop=1, b_frames=0)  # each frame by itself
     damage_packet(path, 58)
     info = probe(path)
-    assert [frame for frame, _ in decode(info, np.arange(len(info.pts)))] == [*range(58), 59]
+    assert list(_decoded(info)) == [*range(58), 59]
 
 
 def test_title_that_is_not_utf8_does_not_matter(tmp_path):
@@ -232,7 +326,7 @@ def test_codec_that_nobody_knows_is_refused_by_name(tmp_path):
     assert content.count(b"avc1") >= 1
     path.write_bytes(content.replace(b"avc1", b"zzz1"))
     with pytest.raises(VideoError, match=r"P01_01\.mp4"):
-        list(decode(probe(path), np.array([0])))
+        _decoded(probe(path), [0])
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
@@ -247,7 +341,7 @@ def test_noise_anywhere_gives_frames_or_a_named_error(tmp_path, codec):
         path.write_bytes(content)
         try:
             info = probe(path)
-            got = [frame for frame, _ in decode(info, np.arange(len(info.pts)))]
+            got = list(_decoded(info))
         except VideoError:
             continue
         assert set(got) <= set(range(len(info.pts)))
@@ -268,7 +362,7 @@ def test_decoder_that_cannot_start_comes_to_an_end(tmp_path):
     content[start : start + 24] = b"\xff" * 24
     path.write_bytes(content)
     try:
-        frames = list(decode(info, np.arange(len(info.pts))))
+        frames = list(_decoded(info))
     except VideoError:
         frames = []
     assert frames == []
