@@ -230,15 +230,26 @@ def reading(info: VideoInfo, wanted: np.ndarray) -> Reading:
 def decode(what: Reading, *, on_packet: Callable[[], None] = _no_news) -> Iterator[tuple[int, Planes]]:
     """Decode in order and give (frame number, picture) for each wanted frame.
 
-    Only what must be decoded for them is (extract/packets.py). A frame that cannot be decoded does not come, and
-    neither does one predicted from it, which would show damage that the decoder does not report; the caller counts.
     A picture's planes are the decoder's own memory: good until the next one is asked for.
 
     Args:
         on_packet: called at each packet: a sign of life.
 
     Raises:
-        VideoError: the file cannot be opened, or its pictures are turned by a part of a right angle.
+        VideoError: as for `decode_frames`, or its pictures are to be turned by no right angle.
+    """
+    for number, frame in decode_frames(what, on_packet=on_packet):
+        yield number, _planes(frame, what)
+
+
+def decode_frames(what: Reading, *, on_packet: Callable[[], None] = _no_news) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decode in order and give (frame number, frame as the codec has it) for each wanted frame.
+
+    Only what must be decoded for them is (extract/packets.py). A frame that cannot be decoded does not come, and
+    neither does one predicted from it, which would show damage that the decoder does not report; the caller counts.
+
+    Raises:
+        VideoError: the file cannot be opened.
     """
     with _opened(what.path) as (container, stream):
         packets = _sought(_packets(container, stream, on_packet), container, stream, what)
@@ -284,7 +295,7 @@ def _wanted(packets: Iterator[av.Packet], context: av.VideoCodecContext, what: R
     number = dict(zip(what.wanted_pts.tolist(), what.wanted.tolist(), strict=True))
     for frame in _sound_frames(packets, context, what):
         if frame.pts in number:
-            yield number[frame.pts], _planes(frame, what)
+            yield number[frame.pts], frame
 
 
 def _planes(frame: av.VideoFrame, what: Reading) -> Planes:

@@ -185,12 +185,18 @@ def test_seeking_saves_reading_what_lies_before(long):
     assert len(packets) < 100
 
 
-def test_file_without_an_index_is_read_from_its_start(tmp_path):
+def test_file_without_an_index_gives_the_same(tmp_path):
     path = write_video(tmp_path / "P01_01.mkv", num_frames=1500, gop=30, container_options={"live": "1"})
-    packets = []
-    [(frame, planes)] = decode(reading(probe(path), np.array([1400])), on_packet=lambda: packets.append(1))
+    [(frame, planes)] = decode(reading(probe(path), np.array([1400])))
     assert (frame, number_in(planes.y)) == (1400, 1400)
-    assert len(packets) > 1400
+
+
+def test_file_that_cannot_be_sought_in_is_read_from_its_start(long):
+    packets = []
+    what = replace(reading(probe(long.path), np.array([1400])), can_seek=False)
+    [(frame, planes)] = decode(what, on_packet=lambda: packets.append(1))
+    assert (frame, number_in(planes.y)) == (1400, 1400)
+    assert len(packets) > 1390
 
 
 def test_file_that_has_changed_since_it_was_probed_gives_no_wrong_frame(tmp_path):
