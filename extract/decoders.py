@@ -6,21 +6,23 @@ A worker that dies or hangs costs the task it was at, which is reported as lost;
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
+import mmap
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.heap import BufferWrapper
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
-
-import numpy as np
+from typing import BinaryIO
 
 from extract.planes import PlaneBatch
 from extract.video import Reading, VideoInfo
-from extract.worker import BUFFER_BYTES, NUM_BUFFERS, Alive, Filled, Finished, Ready, Refused, batch_in, serve
+from extract.worker import BUFFER_BYTES, NUM_BUFFERS, Alive, Filled, Finished, Ready, Refused, batch_in, buffers_in
 from features.errors import DataError
 
 # A worker gives a sign of life every second while it reads. Network file systems stall for a minute and come back.
@@ -60,7 +62,7 @@ class Event:
 
 @dataclass(eq=False)
 class _Worker:
-    process: BaseProcess
+    process: subprocess.Popen
     connection: Connection
     number: int  # of its place in the shared memory
     tasks: deque[tuple[Hashable, Path | Reading]] = field(default_factory=deque)
@@ -76,9 +78,8 @@ class Decoders:
     """
 
     def __init__(self, num_workers: int) -> None:
-        self._context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-        self._memory = BufferWrapper(num_workers * NUM_BUFFERS * BUFFER_BYTES)
-        self._space = np.frombuffer(self._memory.create_memoryview(), np.uint8)
+        self._file = _memory_file(num_workers * NUM_BUFFERS * BUFFER_BYTES)
+        self._memory = mmap.mmap(self._file.fileno(), 0)
         self._backlog: deque[tuple[Hashable, Path | Reading]] = deque()
         self._workers = [self._started(number) for number in range(num_workers)]
 
@@ -90,13 +91,21 @@ class Decoders:
             worker.connection.close()
             worker.process.kill()
         for worker in self._workers:
-            worker.process.join()
+            _wait_for(worker.process)
+        self._file.close()
 
     def _started(self, number: int) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        offset = number * NUM_BUFFERS * BUFFER_BYTES
-        process = self._context.Process(target=serve, args=(theirs, self._memory, offset), daemon=True)
-        process.start()
+        # multiprocessing would have each worker import the program that runs here, and torch with it (3 s on a busy
+        # machine), and asks every script for an `if __name__ == "__main__"`.
+        ours, theirs = Pipe()
+        arguments = (theirs.fileno(), self._file.fileno(), number)
+        code = f"import sys; sys.path[:] = {sys.path!r}; from extract.worker import serve; serve{arguments}"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.DEVNULL,
+            pass_fds=arguments[:2],
+            start_new_session=True,  # Ctrl-C reaches every process of a terminal; this one says when they end
+        )
         theirs.close()  # so that the end of the process is the end of the connection
         return _Worker(process, ours, number)
 
@@ -162,8 +171,7 @@ class Decoders:
         try:
             message = worker.connection.recv()
         except (EOFError, OSError):
-            worker.process.join()
-            code = worker.process.exitcode
+            code = worker.process.wait()
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             return self._replaced(worker, "WorkerDied", f"the process that read it ended by {how}")
         worker.heard_at = now
@@ -181,8 +189,7 @@ class Decoders:
 
     def _frames(self, worker: _Worker, filled: Filled) -> Frames:
         worker.unread += 1
-        place = (worker.number * NUM_BUFFERS + filled.buffer) * BUFFER_BYTES
-        whole = batch_in(self._space[place:], filled.height, filled.width)
+        whole = batch_in(buffers_in(self._memory, worker.number)[filled.buffer], filled.height, filled.width)
         num = len(filled.frames)
 
         def release() -> None:
@@ -198,8 +205,24 @@ class Decoders:
             raise DataError(f"a process to decode videos cannot start ({what}); it may have printed why.")
         worker.connection.close()
         worker.process.kill()
+        _wait_for(worker.process)
         self._workers[self._workers.index(worker)] = self._started(worker.number)
         tasks = list(worker.tasks)
         self._backlog.extendleft(reversed(tasks[1:]))
         self._hand_out()
         return [Event(key, Lost(error, what)) for key, _ in tasks[:1]]
+
+
+def _wait_for(process: subprocess.Popen) -> None:
+    # One that hangs within a network file system may outlive even this.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=10)
+
+
+def _memory_file(num_bytes: int) -> BinaryIO:
+    """Give a file of this size that is gone once it is closed: in memory where there is room, else on disk."""
+    in_memory = "/dev/shm"  # Linux; in containers often only 64 MB
+    has_room = os.path.isdir(in_memory) and shutil.disk_usage(in_memory).free > num_bytes
+    file = tempfile.TemporaryFile(dir=in_memory if has_room else None)  # noqa: SIM115 - closed with the workers
+    file.truncate(num_bytes)
+    return file

@@ -75,9 +75,13 @@ class Forward:
             colours: as many.
         """
         x = normalised(torch.stack(list(pictures)), colours, self._preprocess)
-        x = x.unflatten(0, (-1, clip_frames)).transpose(1, 2)  # (B, C, L, h, w)
+        return self.steps(x.unflatten(0, (-1, clip_frames)).transpose(1, 2))
+
+    @torch.inference_mode()
+    def steps(self, clips: torch.Tensor) -> Pending:
+        """Begin with clips that are as the backbone wants them: (B, C, L, h, w) float32."""
         with self._arithmetic():
-            steps = self._network(x).float()
+            steps = self._network(clips).float()
         if self._device.type != "cuda":
             return Pending(steps.cpu(), None)
         host = torch.empty(steps.shape, pin_memory=True).copy_(steps, non_blocking=True)

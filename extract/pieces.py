@@ -11,8 +11,8 @@ import numpy as np
 
 from extract.packets import Packets, needed
 
-# About half a second of decoding; beginning a piece costs some milliseconds.
-PIECE_PACKETS = 2000
+# About a third of a second of decoding; beginning a piece costs some milliseconds.
+PIECE_PACKETS = 1000
 
 
 def pieces(

@@ -98,7 +98,7 @@ def extract_videos(
     sampling = choose_sampling(num_frames, every_s, entry.clip)
     precision = choose_precision(precision, device)
     num_workers = _at_least_1("--workers", workers, num_cpus())
-    batch_size = _at_least_1("--batch-size", batch_size, _FRAMES_PER_BATCH[device.type] // entry.clip.num_frames or 1)
+    batch_size = _at_least_1("--batch-size", batch_size, usual_batch_size(device, entry.clip))
     files = find_videos(videos, segments.table.video_id)
     network, loaded = load_backbone(entry, weights)
     featureset = create_featureset(out, _provenance(entry, loaded, sampling, precision))
@@ -135,6 +135,11 @@ def num_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def usual_batch_size(device: torch.device, clip: ClipShape) -> int:
+    """Give how many clips suit a device."""
+    return max(1, _FRAMES_PER_BATCH[device.type] // clip.num_frames)
 
 
 def _at_least_1(option: str, number: int | None, default: int) -> int:

@@ -6,15 +6,14 @@ memory, everything else through a connection.
 
 from __future__ import annotations
 
+import mmap
 import os
 import queue
-import signal
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.heap import BufferWrapper
 from pathlib import Path
 
 import numpy as np
@@ -68,16 +67,24 @@ class Refused:
     message: str
 
 
-def serve(connection: Connection, memory: BufferWrapper, offset: int) -> None:
+def serve(connection: int, memory: int, number: int) -> None:
     """Do the tasks that come through a connection until it is closed.
 
     Args:
-        memory: shared; this worker's buffers begin at `offset`.
+        connection, memory: file descriptors of a socket and of a file that all workers map into their memory.
+        number: of this worker, whose buffers lie at this place in it.
     """
-    # Ctrl-C reaches every process of a terminal; the one that started this one says when to end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Where backbone and decoders share the processor, a picture decoded early is of no use to a backbone held up.
     os.nice(19)
+    _serve(Connection(connection), buffers_in(mmap.mmap(memory, 0), number))
+
+
+def buffers_in(memory: mmap.mmap, number: int) -> np.ndarray:
+    """Give the buffers of a worker, (NUM_BUFFERS, BUFFER_BYTES) uint8."""
+    return np.frombuffer(memory, np.uint8).reshape(-1, NUM_BUFFERS, BUFFER_BYTES)[number]
+
+
+def _serve(connection: Connection, buffers: np.ndarray) -> None:
     tasks: queue.SimpleQueue[Path | Reading] = queue.SimpleQueue()
     free: queue.SimpleQueue[int] = queue.SimpleQueue()
     for buffer in range(NUM_BUFFERS):
@@ -86,12 +93,11 @@ def serve(connection: Connection, memory: BufferWrapper, offset: int) -> None:
     threading.Thread(target=_listen, args=(connection, tasks, free), daemon=True).start()
     connection.send(Ready())
     alive = _seldom(lambda: connection.send(Alive()))
-    space = np.frombuffer(memory.create_memoryview(), np.uint8)[offset:]
     while True:
         task = tasks.get()
         try:
             if isinstance(task, Reading):
-                _decode(task, connection, space, free, alive)
+                _decode(task, connection, buffers, free, alive)
             else:
                 connection.send(probe(task, on_packet=alive))
             connection.send(Finished())
@@ -124,7 +130,7 @@ def _seldom(call: Callable[[], None]) -> Callable[[], None]:
 def _decode(
     task: Reading,
     connection: Connection,
-    space: np.ndarray,
+    buffers: np.ndarray,
     free: queue.SimpleQueue[int],
     alive: Callable[[], None],
 ) -> None:
@@ -141,7 +147,7 @@ def _decode(
             frames = []
         if not frames:
             buffer = free.get()
-            batch = batch_in(space[buffer * BUFFER_BYTES :], *planes.y.shape)
+            batch = batch_in(buffers[buffer], *planes.y.shape)
             if not len(batch):
                 raise VideoError(f"{task.path}: its pictures {planes.y.shape} are larger than {BUFFER_BYTES} bytes.")
         _put(planes, batch, len(frames))
@@ -157,7 +163,10 @@ def _put(planes: Planes, batch: PlaneBatch, place: int) -> None:
 
 
 def batch_in(space: np.ndarray, height: int, width: int) -> PlaneBatch:
-    """Give the pictures of a size that lie in a buffer: as many as one message hands over; none where none fits."""
+    """Give the pictures of a size that lie in a buffer, (BUFFER_BYTES,) uint8: no more than one message hands over.
+
+    None where not even one fits.
+    """
     half = (height + 1) // 2, (width + 1) // 2
     luma, chroma = height * width, half[0] * half[1]
     num = min(_CHUNK_FRAMES, _CHUNK_BYTES // (luma + 2 * chroma)) or int(luma + 2 * chroma <= BUFFER_BYTES)

@@ -1,0 +1,300 @@
+"""What extraction costs beside its floor, and beside what one would write instead: `make bench`.
+
+    D   decode floor: the needed packets decoded, the wanted frames converted and scaled by libswscale, a process a core
+    B   backbone floor: the same clips, already in memory
+    pipeline / floor, where the floor is D + B on a machine without a GPU, which shares its cores, and max(D, B) with one
+
+Alternatives open, seek and decode each segment by itself (PyAV, torchcodec), in as many processes by torch's DataLoader,
+with torchvision's own transforms, before the same backbone.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from epic_like import FPS, HEIGHT, WIDTH, encoded_once, segments_like_epic
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from extract.backbones import Backbone, get
+from extract.decoders import Decoders
+from extract.forward import Forward, choose_precision
+from extract.pieces import pieces
+from extract.pipeline import Pipeline, Request, Waiting
+from extract.run import num_cpus, usual_batch_size
+from extract.sampling import choose_sampling, plan_video, spread
+from extract.video import Reading, decode_frames, probe, reading
+from extract.weights import load_backbone
+from features.store import SegmentTimes
+
+SECONDS = 600
+HERE = Path(__file__).resolve().parent
+VIDEO = HERE / "data" / f"epic_like_{WIDTH}x{HEIGHT}_{FPS}fps_{SECONDS}s.mp4"
+RESULTS = HERE / "results"
+
+
+@dataclass(frozen=True)
+class Regime:
+    """What is measured: a backbone, and how many frames a segment it sees."""
+
+    name: str
+    backbone: str
+    num_frames: int
+
+
+REGIMES = (
+    Regime("decode-bound, 16 frames", "tiny_cnn", 16),
+    Regime("decode-bound, 32 frames", "tiny_cnn", 32),
+    Regime("backbone-bound, 16 frames", "resnet50", 16),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Seconds of one regime; None for an alternative that is not installed."""
+
+    regime: str
+    backbone: str
+    num_frames: int
+    num_clips: int
+    packets: int
+    packets_decoded: int
+    decode_floor_s: float
+    backbone_floor_s: float
+    floor_s: float
+    pipeline_s: float
+    pipeline_over_floor: float
+    pyav_s: float
+    torchcodec_s: float | None
+
+
+def measure(regimes: tuple[Regime, ...] = REGIMES, *, repeats: int = 3) -> list[Result]:
+    """Measure all regimes on one video, which is encoded if it is not there."""
+    encoded_once(VIDEO, SECONDS)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return [_measure(regime, device, repeats) for regime in regimes]
+
+
+def _measure(regime: Regime, device: torch.device, repeats: int) -> Result:
+    entry = get(regime.backbone)
+    network, _ = load_backbone(entry, "random:0")
+    forward = Forward(network, entry.preprocess, device, choose_precision("auto", device))
+    case = _Case(entry, forward, device, regime.num_frames, segments_like_epic(SECONDS), num_cpus())
+    info = probe(VIDEO)
+    plan = case.plan(info.seconds)
+    readings = [reading(info, np.unique(plan.clips[own])) for own in pieces(info.packets, info.pts, plan.clips)]
+    num_decoded = sum(int(one.is_needed.sum()) for one in readings)
+    # In turn, so that a machine that slows down for a while slows down all of them.
+    decode, backbone, pipeline = zip(
+        *[
+            (decode_floor(case, readings), backbone_floor(case, len(plan.clips)), run_pipeline(case))
+            for _ in range(repeats)
+        ],
+        strict=True,
+    )
+    decode_s, backbone_s, pipeline_s = (statistics.median(times) for times in (decode, backbone, pipeline))
+    floor_s = max(decode_s, backbone_s) if device.type == "cuda" else decode_s + backbone_s
+    return Result(
+        regime=regime.name,
+        backbone=regime.backbone,
+        num_frames=regime.num_frames,
+        num_clips=len(plan.clips),
+        packets=len(info.packets.pts),
+        packets_decoded=num_decoded,
+        decode_floor_s=decode_s,
+        backbone_floor_s=backbone_s,
+        floor_s=floor_s,
+        pipeline_s=pipeline_s,
+        pipeline_over_floor=pipeline_s / floor_s,
+        pyav_s=by_segment(case, _PyAV),
+        torchcodec_s=by_segment(case, _TorchCodec) if _has_torchcodec() else None,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    entry: Backbone
+    forward: Forward
+    device: torch.device
+    num_frames: int
+    segments: SegmentTimes
+    num_processes: int
+
+    def plan(self, frame_seconds: np.ndarray):
+        sampling = choose_sampling(self.num_frames, None, self.entry.clip)
+        return plan_video(frame_seconds, self.segments, sampling, self.entry.clip)
+
+    @property
+    def batch_size(self) -> int:
+        return usual_batch_size(self.device, self.entry.clip)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Give how long a piece of work takes, in seconds."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+# ---- the floor
+
+
+def decode_floor(case: _Case, readings: list[Reading]) -> float:
+    """Decode, convert and scale, in processes that have started before."""
+    height, width = _resized(case.entry)
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(case.num_processes, initializer=_one_thread) as pool:
+        pool.map(abs, range(case.num_processes * 4))  # all are there
+        return seconds(lambda: pool.starmap(_decode_piece, [(one, width, height) for one in readings], chunksize=1))
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _decode_piece(what: Reading, width: int, height: int) -> int:
+    num = 0
+    for _, frame in decode_frames(what):
+        frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR")
+        num += 1
+    return num
+
+
+def _resized(entry: Backbone) -> tuple[int, int]:
+    resize = entry.preprocess.resize
+    return resize if isinstance(resize, tuple) else (resize, resize * WIDTH // HEIGHT)
+
+
+def backbone_floor(case: _Case, num_clips: int) -> float:
+    """Run the backbone over as many batches of clips in memory."""
+    crop = case.entry.preprocess.crop or _resized(case.entry)
+    whole, rest = divmod(num_clips, case.batch_size)
+    x = torch.randn(case.batch_size, 3, case.entry.clip.num_frames, *crop, device=case.device)
+    case.forward.steps(x)
+
+    def run() -> None:
+        pending = [case.forward.steps(x) for _ in range(whole)]
+        if rest:
+            pending.append(case.forward.steps(x[:rest]))
+        for one in pending:
+            one.get()
+
+    return seconds(run)
+
+
+# ---- the pipeline
+
+
+def run_pipeline(case: _Case) -> float:
+    """Do it all, workers' start included."""
+
+    def run() -> None:
+        pipeline = Pipeline(
+            case.forward,
+            preprocess=case.entry.preprocess,
+            dim=case.entry.dim,
+            device=case.device,
+            batch_size=case.batch_size,
+            waiting=Waiting(),
+            on_clips=lambda *_: None,
+        )
+        with Decoders(case.num_processes) as decoders:
+            [result] = pipeline.run(iter([Request("P01_101", VIDEO, case.plan)]), decoders)
+        assert not result.lost, result.lost
+
+    return seconds(run)
+
+
+# ---- what one would write instead
+
+
+class _BySegment(Dataset):
+    """Frames of one segment at a time, as the backbone wants them: (T, 3, h, w)."""
+
+    def __init__(self, entry: Backbone, segments: SegmentTimes, num_frames: int) -> None:
+        self.times = spread(segments.start_s, segments.stop_s, num_frames)  # (S, T)
+        self.transform = _transform(entry)
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.transform(self.frames(self.times[index]))
+
+
+class _PyAV(_BySegment):
+    def frames(self, times: np.ndarray) -> torch.Tensor:
+        """Seek to the key frame before the first, decode up to the last, keep the nearest ones."""
+        with av.open(str(VIDEO)) as container:
+            stream = container.streams.video[0]
+            container.seek(int(times[0] / stream.time_base), stream=stream)
+            found: list[np.ndarray] = []
+            half = 0.5 / FPS
+            for frame in container.decode(stream):
+                picture = None
+                while len(found) < len(times) and times[len(found)] <= frame.time + half:
+                    picture = frame.to_ndarray(format="rgb24") if picture is None else picture
+                    found.append(picture)
+                if len(found) == len(times):
+                    break
+        return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
+
+
+class _TorchCodec(_BySegment):
+    def frames(self, times: np.ndarray) -> torch.Tensor:
+        from torchcodec.decoders import VideoDecoder
+
+        decoder = VideoDecoder(str(VIDEO), seek_mode="approximate", num_ffmpeg_threads=1)
+        return decoder.get_frames_played_at(times.tolist()).data
+
+
+def _has_torchcodec() -> bool:
+    try:
+        import torchcodec.decoders  # noqa: F401
+    except (ImportError, RuntimeError) as error:  # a RuntimeError where FFmpeg's libraries are missing
+        print(f"torchcodec is left out: {str(error).strip().splitlines()[0]}")
+        return False
+    return True
+
+
+def _transform(entry: Backbone) -> v2.Transform:
+    recipe = entry.preprocess
+    size = [recipe.resize] if isinstance(recipe.resize, int) else list(recipe.resize)
+    steps = [v2.Resize(size, antialias=recipe.antialias)]
+    if recipe.crop is not None:
+        steps.append(v2.CenterCrop(recipe.crop))
+    return v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), v2.Normalize(recipe.mean, recipe.std)])
+
+
+def by_segment(case: _Case, kind: type[_BySegment]) -> float:
+    """Extract each segment by itself, with as many processes, and the same backbone."""
+    segments_a_batch = max(1, case.batch_size * case.entry.clip.num_frames // case.num_frames)
+    loader = DataLoader(
+        kind(case.entry, case.segments, case.num_frames),
+        batch_size=segments_a_batch,
+        num_workers=case.num_processes,
+        worker_init_fn=_nothing_but_decode,
+    )
+
+    def run() -> None:
+        for frames in loader:
+            clips = frames.flatten(0, 1).unflatten(0, (-1, case.entry.clip.num_frames)).transpose(1, 2)
+            case.forward.steps(clips.to(case.device)).get()
+
+    return seconds(run)
+
+
+def _nothing_but_decode(_: int) -> None:
+    torch.set_num_threads(1)
