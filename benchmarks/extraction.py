@@ -2,23 +2,19 @@
 
     D   decode floor: the needed packets decoded, the wanted frames converted and scaled by libswscale, a process a core
     B   backbone floor: the same clips, already in memory
-    pipeline / floor, where the floor is D + B on a machine without a GPU, which shares its cores, and max(D, B) with one
+    pipeline / floor, where the floor is D + B without a GPU, because both use the same cores, and max(D, B) with one
 
-Alternatives open, seek and decode each segment by itself (PyAV, torchcodec), in as many processes by torch's DataLoader,
-with torchvision's own transforms, before the same backbone.
+Alternatives open, seek and decode each segment by itself (PyAV, torchcodec), in as many processes of torch's
+DataLoader, with torchvision's own transforms, before the same backbone.
 """
 
 from __future__ import annotations
 
-import json
 import multiprocessing
-import os
-import platform
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -29,11 +25,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from extract.backbones import Backbone, get
-from extract.decoders import Decoders
+from extract.decoders import Decoders, num_workers_for
 from extract.forward import Forward, choose_precision
 from extract.pieces import pieces
 from extract.pipeline import Pipeline, Request, Waiting
-from extract.run import num_cpus, usual_batch_size
+from extract.run import usual_batch_size
 from extract.sampling import choose_sampling, plan_video, spread
 from extract.video import Reading, decode_frames, probe, reading
 from extract.weights import load_backbone
@@ -91,7 +87,7 @@ def _measure(regime: Regime, device: torch.device, repeats: int) -> Result:
     entry = get(regime.backbone)
     network, _ = load_backbone(entry, "random:0")
     forward = Forward(network, entry.preprocess, device, choose_precision("auto", device))
-    case = _Case(entry, forward, device, regime.num_frames, segments_like_epic(SECONDS), num_cpus())
+    case = _Case(entry, forward, device, regime.num_frames, segments_like_epic(SECONDS), num_workers_for(None))
     info = probe(VIDEO)
     plan = case.plan(info.seconds)
     readings = [reading(info, np.unique(plan.clips[own])) for own in pieces(info.packets, info.pts, plan.clips)]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from features.console import Commands
+from features.console import Commands, human_size
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -16,34 +21,74 @@ def main() -> None:
     """Run a frozen backbone once over every annotated segment, and keep its features."""
 
 
+def _what_options(command: Callable) -> Callable:
+    """Add the options that say what is extracted, which `run` and `plan` share."""
+    for option in reversed(
+        [
+            click.option(
+                "--annotations",
+                multiple=True,
+                required=True,
+                envvar="EPIC_ANNOTATIONS",
+                type=click.Path(path_type=Path),
+                help="Annotation CSV, or the folder that holds the published ones. More may follow as plain arguments.",
+            ),
+            click.argument("more_annotations", metavar="[CSV]...", nargs=-1, type=click.Path(path_type=Path)),
+            click.option(
+                "--videos",
+                required=True,
+                envvar="EPIC_VIDEOS",
+                type=click.Path(path_type=Path),
+                help="Folder of the videos: P01/P01_101.mp4 or P01/videos/P01_101.MP4.",
+            ),
+            click.option("--backbone", required=True, help="Name of the backbone, such as resnet50."),
+            click.option("--frames", type=int, help="Frames spread over each segment (T).  [default: 16]"),
+            click.option(
+                "--every",
+                type=float,
+                metavar="SECONDS",
+                help="Instead of --frames: a clip every so many seconds over the whole of each video, such as 0.2.",
+            ),
+            click.option("--workers", type=int, help="Processes that read videos.  [default: one a CPU]"),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def _sampling_options(frames: int | None, every: float | None) -> dict[str, float | int | None]:
+    if frames is not None and every is not None:
+        raise click.UsageError("--frames and --every exclude each other: frames of each segment, or the whole video.")
+    return {"num_frames": 16 if frames is None else frames, "every_s": every}
+
+
+@contextlib.contextmanager
+def _extraction_installed() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        message = f"{error.name.partition('.')[0]} is not installed, and extraction needs it: pip install '.[extract]'"
+        raise click.ClickException(message) from error
+
+
 @main.command()
-@click.option(
-    "--annotations",
-    multiple=True,
-    required=True,
-    envvar="EPIC_ANNOTATIONS",
-    type=click.Path(path_type=Path),
-    help="Annotation CSV, or the folder that holds the published ones. More may follow as plain arguments.",
-)
-@click.argument("more_annotations", metavar="[CSV]...", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--videos",
-    required=True,
-    envvar="EPIC_VIDEOS",
-    type=click.Path(path_type=Path),
-    help="Folder of the videos: P01/P01_101.mp4 or P01/videos/P01_101.MP4.",
-)
-@click.option("--backbone", required=True, help="Name of the backbone, such as resnet50.")
+@_what_options
 @click.option(
     "--weights",
     default="default",
     show_default=True,
     help="default (the published ones), a state dict's PATH, or random:SEED.",
 )
-@click.option("--frames", default=16, show_default=True, help="Frames spread over each segment (T).")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    help="Of the backbone's arithmetic: float32, bfloat16, float16, or auto (half precision on CUDA).",
+)
+@click.option("--batch-size", type=int, help="Clips of a batch.  [default: as suits the device]")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the feature set.")
-def run(annotations, more_annotations, videos, backbone, weights, frames, device, out) -> None:
+def run(annotations, more_annotations, videos, frames, every, device, out, **options) -> None:
     """Extract features for every segment; what is there already is kept, so that it resumes by being run again.
 
     \b
@@ -51,11 +96,11 @@ def run(annotations, more_annotations, videos, backbone, weights, frames, device
       extract run --annotations EPIC_100_train.csv EPIC_100_validation.csv --videos videos_640x360 \\
           --backbone resnet50 --frames 16 --out data/features/resnet50-seg16
     """
-    try:
+    sampling = _sampling_options(frames, every)
+    # Before torch is loaded: its threads would wait for each other by spinning, on the cores that decode.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with _extraction_installed():
         from extract.run import extract_videos
-    except ModuleNotFoundError as error:
-        message = f"{error.name.partition('.')[0]} is not installed, and extraction needs it: pip install '.[extract]'"
-        raise click.ClickException(message) from error
     from features.annotations import read_all_segments
     from features.device import choose_device
 
@@ -63,10 +108,9 @@ def run(annotations, more_annotations, videos, backbone, weights, frames, device
         read_all_segments([*annotations, *more_annotations]),
         videos,
         out,
-        backbone=backbone,
-        weights=weights,
-        num_frames=frames,
         device=choose_device(device),
+        **sampling,
+        **options,
     )
     click.echo(
         f"{out}: asked for {summary.asked} segments in {summary.videos} videos: {summary.done} done, "
@@ -81,3 +125,41 @@ def run(annotations, more_annotations, videos, backbone, weights, frames, device
             err=True,
         )
         sys.exit(1)
+
+
+@main.command()
+@_what_options
+@click.option("--tasks", default=8, show_default=True, help="Tasks to deal the videos to.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def plan(annotations, more_annotations, videos, frames, every, as_json, **options) -> None:
+    """Show what an extraction would do: frames, clips, disk, and how even its work is over array tasks.
+
+    Every video's packets are read and none is decoded. Needs no weights.
+
+    \b
+    Example:
+      extract plan --annotations data/annotations --videos data/videos --backbone resnet50 --every 0.2 --tasks 16
+    """
+    sampling = _sampling_options(frames, every)
+    with _extraction_installed():
+        from extract.planning import plan_extraction
+    from features.annotations import read_all_segments
+
+    found = plan_extraction(read_all_segments([*annotations, *more_annotations]), videos, **sampling, **options)
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2))
+        return
+    decoded = f"{found.decoded_frames:,} of {found.frames:,} ({found.decoded_frames / max(found.frames, 1):.0%})"
+    lines = {
+        "videos": f"{found.videos:,}, {found.hours:.1f} hours",
+        "segments": f"{found.segments:,}",
+        "cannot be had": ", ".join(f"{num:,} {why}" for why, num in found.failed.items()) or "none",
+        "frames wanted": f"{found.wanted_frames:,}",
+        "frames decoded": decoded,
+        "clips": f"{found.clips:,} of {found.clip_frames} frames",
+        "steps": f"{found.steps:,} of {found.dim} values",
+        "on disk": human_size(found.size_bytes),
+        "balance": f"the heaviest of {len(found.task_cost)} tasks has {found.imbalance:.3f} x the mean",
+    }
+    for name, value in lines.items():
+        click.echo(f"{name:16}{value}")

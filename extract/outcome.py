@@ -24,6 +24,7 @@ from features.store import (
     need_same_times,
     read_failures,
     read_segment_times,
+    read_video,
     video_path,
     write_failures,
     write_video,
@@ -111,22 +112,32 @@ def write_outcome(out: Path, featureset: FeatureSet, lack: Lack, result: ClipFea
         return None
     failures = _failures(lack, result)
     failed = {one.narration_id for one in failures}
-    gone = failed & set(lack.stored.narration_id)
-    if gone:
+    dense = featureset.sampling.kind == "dense"
+    gone = f"{len(failed & set(lack.stored.narration_id))} segments"
+    if dense:
+        gone = f"{_num_gone(out, featureset, lack, result)} steps"
+    if not gone.startswith("0 "):
         file = lack.path or f"the file of video {lack.video_id}, which has gone,"
         reason = (
-            f"{file} no longer gives {len(gone)} segments whose features are there, so "
+            f"{file} no longer gives {gone} whose features are there, so "
             f"{video_path(out, lack.video_id)} is kept as it is; bring back the whole video and run again"
         )
         failures = [Failure(name, "KeptEarlier", reason) for name in sorted(lack.missing)]
         failed = set(lack.missing)
     elif failed < set(lack.wanted.narration_id):
-        dense = featureset.sampling.kind == "dense"
         features = _dense(lack, result) if dense else _by_segment(lack, result, failed)
         write_video(out, features, featureset)
     write_failures(out, lack.video_id, [*lack.others, *failures])
     num_failed = len(lack.missing & failed)
     return Counter(already=lack.already, failed=num_failed, done=len(lack.missing) - num_failed)
+
+
+def _num_gone(out: Path, featureset: FeatureSet, lack: Lack, result: ClipFeatures) -> int:
+    """Give how many steps of a dense set's file there would be fewer."""
+    if not video_path(out, lack.video_id).is_file():
+        return 0
+    there = len(read_video(out, lack.video_id, digest=featureset.digest).seconds)
+    return max(0, there - (len(result.steps) - len(result.lost)))
 
 
 def _failures(lack: Lack, result: ClipFeatures) -> list[Failure]:

@@ -5,7 +5,6 @@ Knows no command line and no environment variable.
 
 from __future__ import annotations
 
-import os
 import platform
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -20,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from extract.backbones import Backbone, get
-from extract.decoders import Decoders
+from extract.decoders import Decoders, num_workers_for
 from extract.forward import Forward, choose_precision
 from extract.outcome import Lack, look_up, write_nothing_new, write_outcome
 from extract.pipeline import ClipFeatures, Loss, Pipeline, Request, Waiting
@@ -97,8 +96,10 @@ def extract_videos(
     device = device or torch.device("cpu")
     sampling = choose_sampling(num_frames, every_s, entry.clip)
     precision = choose_precision(precision, device)
-    num_workers = _at_least_1("--workers", workers, num_cpus())
-    batch_size = _at_least_1("--batch-size", batch_size, usual_batch_size(device, entry.clip))
+    workers = num_workers_for(workers)
+    if batch_size is not None and batch_size < 1:
+        raise OptionError(f"--batch-size: {batch_size} is not a number of clips above 0.")
+    batch_size = batch_size or usual_batch_size(device, entry.clip)
     files = find_videos(videos, segments.table.video_id)
     network, loaded = load_backbone(entry, weights)
     featureset = create_featureset(out, _provenance(entry, loaded, sampling, precision))
@@ -116,7 +117,7 @@ def extract_videos(
         )
         lacking = run.look_up((video_id, files[video_id], rows) for video_id, rows in segments.by_video())
         if lacking:
-            with Decoders(num_workers) as decoders, ThreadPoolExecutor(1, "writer") as writer:
+            with Decoders(workers) as decoders, ThreadPoolExecutor(1, "writer") as writer:
                 while lacking:
                     results = pipeline.run((run.request(lack) for lack in lacking), decoders)
                     lacking = run.write(results, writer)
@@ -130,22 +131,9 @@ def extract_videos(
     )
 
 
-def num_cpus() -> int:
-    """Give how many CPUs this process may use; a SLURM job has fewer of them than its machine."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def usual_batch_size(device: torch.device, clip: ClipShape) -> int:
     """Give how many clips suit a device."""
     return max(1, _FRAMES_PER_BATCH[device.type] // clip.num_frames)
-
-
-def _at_least_1(option: str, number: int | None, default: int) -> int:
-    if number is not None and number < 1:
-        raise OptionError(f"{option}: {number} is not a number above 0.")
-    return default if number is None else number
 
 
 def _provenance(entry: Backbone, weights: Weights, sampling: Sampling, precision: str) -> FeatureSet:

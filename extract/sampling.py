@@ -6,10 +6,12 @@ rates, and videos whose first frame is not at 0, need no further thought.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from features.errors import OptionError
 from features.featureset import Sampling
 from features.store import SegmentTimes
 
@@ -46,8 +48,9 @@ class VideoPlan:
     Attributes:
         narration_id: the S segments that can be had.
         clips: (C, L) int64 frame numbers, counted from 0 in presentation order, ascending within a clip.
-        clip_offset: (S + 1,) int64; the clips of segment s are rows clip_offset[s]:clip_offset[s + 1].
-        seconds: (C, P) float64, the centre of each step that a clip gives.
+        clip_range: (S, 2) int64; the clips of segment s are rows clip_range[s, 0]:clip_range[s, 1], at least one.
+        seconds: (C, P) float64, the centre of each step that a clip gives; with fewer steps than the backbone gives,
+            each is the average of as many in a row.
         frame: (C, P) int32, the frame of the video nearest to that.
         beyond_end: narration_id -> what is wrong, for segments that the video does not reach.
         in_gap: likewise for segments where the video has no frames.
@@ -67,15 +70,26 @@ class VideoPlan:
         return np.unique(self.clips)
 
 
-def segment_sampling(num_frames: int, clip: ClipShape) -> Sampling:
-    """Give the record of `num_frames` a segment, seen in clips of a backbone's own shape."""
-    return Sampling(
-        kind="segment",
-        num_frames=num_frames,
-        clip_frames=clip.num_frames,
-        clip_fps=clip.fps,
-        steps_per_clip=clip.num_steps,
-    )
+def choose_sampling(num_frames: int, every_s: float | None, clip: ClipShape) -> Sampling:
+    """Give the record of `num_frames` a segment in clips of a backbone's own shape, or of a clip every `every_s`.
+
+    Raises:
+        OptionError: a number makes no sense.
+    """
+    if every_s is None:
+        if num_frames < 1:
+            raise OptionError(f"--frames: {num_frames} is not a number of frames above 0.")
+        return Sampling("segment", clip.num_frames, clip.num_steps, num_frames=num_frames, clip_fps=clip.fps)
+    if not (math.isfinite(every_s) and every_s > 0):
+        raise OptionError(f"--every: {every_s} is not a number of seconds above 0.")
+    return Sampling("dense", clip.num_frames, 1, every_s=every_s, clip_fps=clip.fps)
+
+
+def plan_video(frame_seconds: np.ndarray, segments: SegmentTimes, sampling: Sampling, clip: ClipShape) -> VideoPlan:
+    """Plan the clips of a video as a sampling says; `plan_segments` and `plan_dense` say how."""
+    if sampling.kind == "segment":
+        return plan_segments(frame_seconds, segments, num_frames=sampling.num_frames, clip=clip)
+    return plan_dense(frame_seconds, segments, every_s=sampling.every_s, clip=clip)
 
 
 def plan_segments(
@@ -95,26 +109,78 @@ def plan_segments(
         frame_seconds: (F,) float64 presentation times of the video's frames, strictly ascending.
     """
     num_clips = max(1, -(-num_frames // clip.num_frames))
-    end_s = end_of_video(frame_seconds)
     centres = spread(segments.start_s, segments.stop_s, num_clips)  # (S, K)
-    reached = segments.stop_s <= end_s + END_TOLERANCE_S
-    off = np.abs(frame_seconds[nearest_frames(frame_seconds, centres)] - centres).max(axis=1, initial=0)
-    shown = off <= MAX_GAP_S
-    kept = np.flatnonzero(reached & shown)
+    reached = _reached(frame_seconds, segments)
+    off = _off(frame_seconds, centres).max(axis=1, initial=0)
+    kept = np.flatnonzero(reached & (off <= MAX_GAP_S))
     positions = clip_positions(centres[kept].reshape(-1), clip)  # (C, L)
-    clips = nearest_frames(frame_seconds, positions)
-    steps = positions.reshape(-1, clip.num_steps, clip.num_frames // clip.num_steps).mean(axis=2)  # (C, P)
-    # Where a clip reaches past an end it repeats that frame; its steps lie no further out than the video does.
-    steps = np.clip(steps, frame_seconds[0], end_s)
+    first = np.arange(len(kept)) * num_clips
     return VideoPlan(
         narration_id=tuple(segments.narration_id[index] for index in kept),
-        clips=clips,
-        clip_range=np.stack([np.arange(len(kept)), np.arange(1, len(kept) + 1)], axis=1) * num_clips,
-        seconds=steps,
-        frame=nearest_frames(frame_seconds, steps).astype(np.int32),
-        beyond_end=_beyond_end(segments, np.flatnonzero(~reached), end_s),
-        in_gap=_in_gap(segments, np.flatnonzero(reached & ~shown), off),
+        clip_range=np.stack([first, first + num_clips], axis=1),
+        **_clips(frame_seconds, positions, clip.num_steps),
+        beyond_end=_beyond_end(segments, np.flatnonzero(~reached), end_of_video(frame_seconds)),
+        in_gap=_in_gap(segments, np.flatnonzero(reached & (off > MAX_GAP_S)), off),
     )
+
+
+def plan_dense(frame_seconds: np.ndarray, segments: SegmentTimes, *, every_s: float, clip: ClipShape) -> VideoPlan:
+    """Plan a clip every `every_s` seconds over the whole video, each of which gives one step.
+
+        |  c  |  c  |  c  |  c  |  c  |         c: the centre of a clip, amid its part of the video
+             [ segment ]                        touches the parts of the second to the fourth
+
+    Where the video has a hole there are no clips. The segments are those of whose clips the caller wants to know.
+
+    Args:
+        frame_seconds: (F,) float64 presentation times of the video's frames, strictly ascending.
+    """
+    start_s, end_s = frame_seconds[0], end_of_video(frame_seconds)
+    num_parts = max(1, math.ceil((end_s - start_s) / every_s - 0.5))  # the last centre lies within the video
+    centres = start_s + (np.arange(num_parts) + 0.5) * every_s
+    off = _off(frame_seconds, centres)
+    kept = np.flatnonzero(off <= MAX_GAP_S)
+    touched = _touched(segments, start_s, every_s, num_parts)  # (S, 2), of the parts
+    reached = _reached(frame_seconds, segments)
+    worst = np.array([off[first:stop].max() for first, stop in touched])
+    worst = np.maximum(worst, start_s - segments.start_s)  # before the first frame there is nothing either
+    ours = np.flatnonzero(reached & (worst <= MAX_GAP_S))
+    return VideoPlan(
+        narration_id=tuple(segments.narration_id[index] for index in ours),
+        clip_range=np.searchsorted(kept, touched[ours]),
+        **_clips(frame_seconds, clip_positions(centres[kept], clip), 1),
+        beyond_end=_beyond_end(segments, np.flatnonzero(~reached), end_s),
+        in_gap=_in_gap(segments, np.flatnonzero(reached & (worst > MAX_GAP_S)), worst),
+    )
+
+
+def _touched(segments: SegmentTimes, start_s: float, every_s: float, num_parts: int) -> np.ndarray:
+    """Give the parts of the video that each segment has some of, (S, 2), at least one."""
+    first = np.clip(np.floor((segments.start_s - start_s) / every_s), 0, num_parts - 1)
+    stop = np.clip(np.ceil((segments.stop_s - start_s) / every_s), first + 1, num_parts)
+    return np.stack([first, stop], axis=1).astype(np.int64)
+
+
+def _reached(frame_seconds: np.ndarray, segments: SegmentTimes) -> np.ndarray:
+    return segments.stop_s <= end_of_video(frame_seconds) + END_TOLERANCE_S
+
+
+def _off(frame_seconds: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Give how far the nearest frame is from each position, in seconds."""
+    return np.abs(frame_seconds[nearest_frames(frame_seconds, positions)] - positions)
+
+
+def _clips(frame_seconds: np.ndarray, positions: np.ndarray, num_steps: int) -> dict[str, np.ndarray]:
+    """Give clips whose frames are at these positions, (C, L), and their steps."""
+    num_clips, clip_frames = positions.shape
+    steps = positions.reshape(num_clips, num_steps, clip_frames // num_steps).mean(axis=2)  # (C, P)
+    # Where a clip reaches past an end it repeats that frame; its steps lie no further out than the video does.
+    steps = np.clip(steps, frame_seconds[0], end_of_video(frame_seconds))
+    return {
+        "clips": nearest_frames(frame_seconds, positions),
+        "seconds": steps,
+        "frame": nearest_frames(frame_seconds, steps).astype(np.int32),
+    }
 
 
 def _beyond_end(segments: SegmentTimes, which: np.ndarray, end_s: float) -> dict[str, str]:
@@ -164,11 +230,3 @@ def nearest_frames(frame_seconds: np.ndarray, positions: np.ndarray) -> np.ndarr
     before = after - 1
     is_before = positions - frame_seconds[before] <= frame_seconds[after] - positions
     return np.where(is_before, before, after)
-
-
-def choose_sampling(num_frames, every_s, clip):
-    return segment_sampling(num_frames, clip)
-
-
-def plan_video(frame_seconds, segments, sampling, clip):
-    return plan_segments(frame_seconds, segments, num_frames=sampling.num_frames, clip=clip)

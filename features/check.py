@@ -13,10 +13,12 @@ from features.errors import DataError
 from features.featureset import FeatureSet, read_featureset
 from features.store import (
     VideoFeatures,
+    covered_segments,
     failed_video_ids,
     read_failures,
     read_segment_times,
     read_video,
+    segment_times,
     video_ids,
 )
 
@@ -26,7 +28,8 @@ class Info:
     """What a feature set is and how far it has come.
 
     Attributes:
-        complete_videos, complete_segments: there, with features.
+        complete_videos, complete_segments: there, with features; a dense set has no segments of its own, so those
+            that it covers are counted only where they are asked about.
         failed_videos, failed_segments: with a record in failures/.
         missing_videos, missing_segments: neither, of the annotations asked about; None where none were given.
         size_bytes: of all video files.
@@ -51,9 +54,7 @@ def info(root: Path, segments: Segments | None = None) -> Info:
     root = Path(root)
     featureset = read_featureset(root)
     videos, failed_videos = video_ids(root), failed_video_ids(root)
-    complete = {
-        name for video in videos for name in read_segment_times(root, video, digest=featureset.digest).narration_id
-    }
+    complete = _complete(root, featureset, videos, segments)
     failed = {one.narration_id for video in failed_videos for one in read_failures(root, video)}
     missing_videos = missing_segments = None
     if segments is not None:
@@ -70,6 +71,20 @@ def info(root: Path, segments: Segments | None = None) -> Info:
         missing_segments=missing_segments,
         size_bytes=sum((root / f"{video}.h5").stat().st_size for video in videos),
     )
+
+
+def _complete(root: Path, featureset: FeatureSet, videos: list[str], segments: Segments | None) -> set[str]:
+    """Give the ids of the segments that have features; of a dense set, of those that are asked about."""
+    digest, sampling = featureset.digest, featureset.sampling
+    if sampling.kind == "segment":
+        return {name for video in videos for name in read_segment_times(root, video, digest=digest).narration_id}
+    asked = {} if segments is None else {video: segment_times(rows) for video, rows in segments.by_video()}
+    return {
+        name
+        for video in videos
+        if video in asked
+        for name in covered_segments(root, video, asked[video], digest=digest, every_s=sampling.every_s).narration_id
+    }
 
 
 def verify(root: Path, videos: Iterable[str] | None = None) -> Iterator[str]:
@@ -111,6 +126,8 @@ def _problems(video: VideoFeatures, featureset: FeatureSet) -> Iterator[str]:
         yield f"{bad.sum()} of {len(bad)} steps are NaN or infinite, the first is row {int(bad.argmax())}."
     starts_segment = np.zeros(len(video.seconds), dtype=bool)
     starts_segment[video.offset[:-1]] = True
-    backwards = (np.diff(video.seconds) < 0) & ~starts_segment[1:]
+    gaps = np.diff(video.seconds)
+    # Frames of a short segment repeat; the steps of a dense set do not.
+    backwards = (gaps < 0) & ~starts_segment[1:] if video.narration_id else gaps <= 0
     if backwards.any() or not np.isfinite(video.seconds).all():
         yield "the seconds of its steps do not ascend."

@@ -214,6 +214,48 @@ def read_segment_times(root: Path, video_id: str, *, digest: str) -> SegmentTime
         return _segments_group(file)[0]
 
 
+# How far a segment may pass the steps of a dense set at either end. A video's own ends are never exactly at a step.
+_EDGE_S = 1.0
+
+
+def covered_segments(root: Path, video_id: str, asked: SegmentTimes, *, digest: str, every_s: float) -> SegmentTimes:
+    """Give those of the segments asked for over which a video's file of a dense set has every step.
+
+    Segments that are recorded as failed are not among them.
+
+    Raises:
+        DataError: as for `read_video`.
+    """
+    with _opened(video_path(root, video_id), digest) as file:
+        seconds = file["seconds"][:]
+    failed = {one.narration_id for one in read_failures(root, video_id)}
+    whole = covered(seconds, asked.start_s, asked.stop_s, every_s)
+    kept = [index for index, name in enumerate(asked.narration_id) if whole[index] and name not in failed]
+    return SegmentTimes(tuple(asked.narration_id[index] for index in kept), asked.start_s[kept], asked.stop_s[kept])
+
+
+def covered(seconds: np.ndarray, start_s: np.ndarray, stop_s: np.ndarray, every_s: float) -> np.ndarray:
+    """Tell for each interval whether none of the steps that belong to it is missing, (S,) bool.
+
+    Each step stands for `every_s` seconds round it, and an interval has the steps for all of its moments.
+
+    Args:
+        seconds: (N,) float64, at least one, `every_s` apart or a multiple of that.
+
+    >>> covered(np.array([0.1, 0.3, 0.9, 1.1]), np.array([0.05, 0.35]), np.array([0.35, 1.0]), 0.2).tolist()
+    [True, False]
+    """
+    start, stop = seconds[0] - every_s / 2, seconds[-1] + every_s / 2
+    there = np.zeros(round((stop - start) / every_s) + 1, dtype=np.int64)
+    there[np.round((seconds - seconds[0]) / every_s).astype(int) + 1] = 1
+    before = np.cumsum(there)  # steps before each part
+    num_parts = len(there) - 1
+    first = np.clip(np.floor((start_s - start) / every_s), 0, num_parts - 1).astype(int)
+    last = np.clip(np.ceil((stop_s - start) / every_s), first + 1, num_parts).astype(int)
+    within = (start_s >= start - _EDGE_S) & (stop_s <= stop + max(_EDGE_S, every_s))
+    return within & (before[last] - before[first] == last - first)
+
+
 def _segments_group(file: h5py.File) -> tuple[SegmentTimes, np.ndarray]:
     if "segments" not in file:
         return NO_SEGMENTS, np.zeros(1, dtype=np.int64)
@@ -362,7 +404,3 @@ def read_failures(root: Path, video_id: str) -> list[Failure]:
 def failed_video_ids(root: Path) -> list[str]:
     """Give the ids of the videos with failures, sorted."""
     return sorted(path.stem for path in (Path(root) / "failures").glob("*.json"))
-
-
-def covered_segments(root, video_id, asked, *, digest, every_s):
-    raise NotImplementedError

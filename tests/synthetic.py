@@ -151,6 +151,7 @@ def write_features(root: Path, segments: Segments, steps: Mapping[str, np.ndarra
             backbone="synthetic",
             weights=Weights("random:0", "none", "0" * 64),
             preprocess={},
+            precision="float32",
             sampling=Sampling(kind="segment", clip_frames=1, steps_per_clip=1, num_frames=NUM_STEPS),
             dim=dim,
         ),

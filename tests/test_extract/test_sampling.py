@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extract.backbones import get
-from extract.sampling import ClipShape, VideoPlan, nearest_frames, plan_segments, segment_sampling
+from extract.sampling import (
+    ClipShape,
+    VideoPlan,
+    choose_sampling,
+    nearest_frames,
+    plan_dense,
+    plan_segments,
+    plan_video,
+)
+from features.errors import OptionError
 from features.store import SegmentTimes
 
 IMAGE = ClipShape()
@@ -54,7 +63,7 @@ def _parts(start_s: float, stop_s: float, num: int) -> np.ndarray:
 
 
 def _clips_of(plan: VideoPlan, index: int) -> slice:
-    return slice(plan.clip_offset[index], plan.clip_offset[index + 1])
+    return slice(*plan.clip_range[index])
 
 
 @given(videos_and_segments(), st.integers(1, 40), SHAPES)
@@ -101,7 +110,7 @@ def test_image_backbone_sees_the_frame_nearest_to_the_middle_of_each_part(given_
 def test_image_backbone_gives_as_many_frames_as_asked(given_, num_frames):
     seconds, segments = given_
     plan = plan_segments(seconds, segments, num_frames=num_frames, clip=IMAGE)
-    assert np.diff(plan.clip_offset).tolist() == [num_frames] * len(segments.narration_id)
+    assert np.diff(plan.clip_range)[:, 0].tolist() == [num_frames] * len(segments.narration_id)
 
 
 @given(videos_and_segments(), st.integers(1, 100))
@@ -109,7 +118,7 @@ def test_fewest_clips_that_cover_the_frames_asked(given_, num_frames):
     seconds, segments = given_
     plan = plan_segments(seconds, segments, num_frames=num_frames, clip=CLIP)
     fewest = next(num for num in range(1, 100) if num * 16 >= num_frames)
-    assert np.diff(plan.clip_offset).tolist() == [fewest] * len(segments.narration_id)
+    assert np.diff(plan.clip_range)[:, 0].tolist() == [fewest] * len(segments.narration_id)
 
 
 @given(st.floats(5, 20), st.floats(0.1, 20), st.integers(1, 64))
@@ -181,7 +190,7 @@ def test_segment_beyond_the_end_does_not_disturb_the_others(given_, clip, place,
     alone = plan_segments(seconds, segments, num_frames=16, clip=clip)
     assert plan.narration_id == alone.narration_id
     np.testing.assert_array_equal(plan.clips, alone.clips)
-    np.testing.assert_array_equal(plan.clip_offset, alone.clip_offset)
+    np.testing.assert_array_equal(plan.clip_range, alone.clip_range)
     np.testing.assert_array_equal(plan.seconds, alone.seconds)
 
 
@@ -229,6 +238,79 @@ def test_frame_that_stays_long_is_chosen_by_time_and_not_by_count():
 
 
 def test_sampling_is_recorded_with_the_clip_it_was_made_for():
-    sampling = segment_sampling(32, CLIP)
+    sampling = choose_sampling(32, None, CLIP)
     assert (sampling.kind, sampling.num_frames) == ("segment", 32)
     assert (sampling.clip_frames, sampling.clip_fps, sampling.steps_per_clip) == (16, 15.0, 2)
+
+
+# ---- dense
+
+
+@given(videos_and_segments(), st.sampled_from([0.05, 0.2, 1.0, 7.0]), SHAPES)
+def test_dense_steps_lie_evenly_over_the_video(given_, every_s, clip):
+    seconds, segments = given_
+    plan = plan_dense(seconds, segments, every_s=every_s, clip=clip)
+    assert plan.seconds.shape == plan.frame.shape == (len(plan.clips), 1)
+    gaps = np.diff(plan.seconds[:, 0]) / every_s
+    np.testing.assert_allclose(gaps, np.round(gaps), atol=1e-6)  # more than 1 where the video has a hole
+    assert (gaps > 0.5).all()
+    assert plan.seconds.min(initial=seconds[0]) >= seconds[0]
+
+
+@given(videos_and_segments(), st.sampled_from([0.05, 0.2, 1.0]))
+def test_dense_steps_are_those_of_a_plain_slow_loop(given_, every_s):
+    seconds, segments = given_
+    plan = plan_dense(seconds, segments, every_s=every_s, clip=IMAGE)
+    interval = np.median(np.diff(seconds)) if len(seconds) > 1 else 0
+    expected, number = [], 0
+    while not expected or seconds[0] + (number + 0.5) * every_s < seconds[-1] + interval - 1e-9:
+        centre = seconds[0] + (number + 0.5) * every_s
+        nearest = int(np.abs(seconds - centre).argmin())
+        if abs(seconds[nearest] - centre) <= 1.0:
+            expected.append(nearest)
+        elif not number:
+            break
+        number += 1
+    assert len(plan.clips) - len(expected) in (0, 1)  # whether the last centre lies within is a matter of rounding
+    assert plan.clips[: len(expected), 0].tolist() == expected
+
+
+@given(videos_and_segments(), st.sampled_from([0.05, 0.2, 1.0]))
+def test_dense_clips_of_a_segment_cover_it(given_, every_s):
+    seconds, segments = given_
+    plan = plan_dense(seconds, segments, every_s=every_s, clip=IMAGE)
+    for name, (first, stop) in zip(plan.narration_id, plan.clip_range, strict=True):
+        index = segments.narration_id.index(name)
+        centres = plan.seconds[first:stop, 0]
+        assert centres[0] - every_s / 2 <= segments.start_s[index] + 1e-6
+        # At the end of the video up to half a part has no clip of its own.
+        assert centres[-1] + every_s + 0.1 >= segments.stop_s[index] - 1e-6
+        assert (np.diff(centres) < 1.5 * every_s).all()
+
+
+def test_dense_segments_in_a_hole_and_beyond_the_end_are_named():
+    seconds = np.concatenate([np.arange(0, 4, 0.1), np.arange(9, 12, 0.1)])
+    segments = _segments([1.0, 3.5, 6.0, 9.5, 11.0], [2.0, 6.0, 7.0, 10.5, 13.0])
+    plan = plan_dense(seconds, segments, every_s=0.5, clip=IMAGE)
+    assert plan.narration_id == ("P01_01_0", "P01_01_3")
+    assert (set(plan.in_gap), set(plan.beyond_end)) == ({"P01_01_1", "P01_01_2"}, {"P01_01_4"})
+    assert len(plan.clips) == 24 - 7  # of the centres, those from 5.25 to 7.75 are lost, and 8.0 is none
+    assert ((plan.seconds < 4.95) | (plan.seconds > 8)).all()
+
+
+def test_dense_sampling_is_planned_as_it_is_recorded():
+    seconds = np.arange(0, 4, 0.1)
+    segments = _segments([1.0], [2.0])
+    sampling = choose_sampling(16, 0.5, CLIP)
+    assert (sampling.kind, sampling.every_s, sampling.steps_per_clip, sampling.num_frames) == ("dense", 0.5, 1, None)
+    plan, expected = (
+        plan_video(seconds, segments, sampling, CLIP),
+        plan_dense(seconds, segments, every_s=0.5, clip=CLIP),
+    )
+    np.testing.assert_array_equal(plan.clips, expected.clips)
+
+
+@pytest.mark.parametrize("every_s", [0.0, -1.0, math.nan, math.inf])
+def test_step_that_is_no_time_is_a_wrong_option(every_s):
+    with pytest.raises(OptionError, match="--every"):
+        choose_sampling(16, every_s, IMAGE)

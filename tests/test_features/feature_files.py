@@ -63,6 +63,7 @@ def made_of(**changes: object) -> FeatureSet:
         "backbone": "drawn",
         "weights": Weights("random:0", "none", "0" * 64),
         "preprocess": {"crop": 32, "mean": [0.5, 0.5, 0.5]},
+        "precision": "float32",
         "sampling": SEGMENT_16,
         "dim": 8,
     }
