@@ -1,26 +1,33 @@
 """Measure what is meant to be fast, as ratios within one run: `make bench`. Nothing is asserted here.
 
-extraction    time of `extract run` over the time of decoding the same frames alone
-training      share of a training step that goes into putting its batch together
+Extraction (benchmarks/extraction.py) goes to results/extract.json and results/extract.png; of training, the share of a
+step that goes into putting its batch together is printed.
 """
 
 from __future__ import annotations
 
+import os
+
+# As the command line does, and before torch is loaded: its threads would else wait by spinning, on cores that decode.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import json
+import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from extraction import REGIMES, RESULTS, Regime, Result, measure, seconds
+from plot import draw
 
+from extract.decoders import num_workers_for
 from extract.run import extract_videos
-from extract.sampling import ClipShape, plan_segments
-from extract.video import decode, probe
-from extract.videos import find_videos
-from features.annotations import TRAIN_CSV, Segments, read_annotations, read_segments
+from features.annotations import TRAIN_CSV, read_annotations, read_segments
 from features.console import table
-from features.store import segment_times
 from heads.batches import batches, load_split
 from heads.models import build_head
 
@@ -31,37 +38,76 @@ _CPU = torch.device("cpu")
 
 
 def main() -> None:
-    """Print both measurements, on the small miniature."""
+    """Measure extraction, then training; regimes may be named by their first words as arguments."""
+    chosen = tuple(regime for regime in REGIMES if not sys.argv[1:] or regime.name.startswith(tuple(sys.argv[1:])))
+    results = measure(chosen)
+    print(extraction_table(results))
+    write_results(chosen, results)
+    print()
+    print(training_table())
+
+
+def extraction_table(results: list[Result]) -> str:
+    """Lay out what extraction took; the alternatives as multiples of the pipeline's time."""
+
+    def over(result: Result, alternative: float | None) -> str:
+        return "not installed" if alternative is None else f"{alternative / result.pipeline_s:.2f} x"
+
+    header = ["extraction", "D s", "B s", "pipeline s", "/ floor", "PyAV a segment", "torchcodec a segment"]
+    rows = [
+        [
+            f"{result.backbone}, {result.regime}",
+            f"{result.decode_floor_s:.2f}",
+            f"{result.backbone_floor_s:.2f}",
+            f"{result.pipeline_s:.2f}",
+            f"{result.pipeline_over_floor:.2f}",
+            over(result, result.pyav_s),
+            over(result, result.torchcodec_s),
+        ]
+        for result in results
+    ]
+    return table(header, rows)
+
+
+def write_results(chosen: tuple[Regime, ...], results: list[Result]) -> None:
+    """Keep the figures with what they were measured on; those of regimes that were not measured stay."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / "extract.json"
+    earlier = json.loads(path.read_text())["regimes"] if path.is_file() and chosen != REGIMES else {}
+    regimes = {**earlier, **{result.regime: asdict(result) for result in results}}
+    record = {"command": "make bench", "when": time.strftime("%Y-%m-%d"), "machine": machine(), "regimes": regimes}
+    path.write_text(json.dumps(record, indent=2) + "\n")
+    draw(regimes, RESULTS / "extract.png")
+
+
+def machine() -> dict[str, object]:
+    """Describe what figures are measured on."""
+    cpu = Path("/proc/cpuinfo")
+    models = [line.partition(":")[2].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
+    return {
+        "cpu": models[0] if models else platform.processor(),
+        "cpus": num_workers_for(None),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "torchvision", "av")},
+    }
+
+
+def training_table() -> str:
+    """Measure the data path's share of a training step, on the small miniature."""
     with tempfile.TemporaryDirectory() as folder:
         made = write_miniature(Path(folder) / "miniature", size="test", seed=0)
         out = Path(folder) / "features"
-        annotations = read_annotations(made.annotations)
-        segments = annotations.train
-        decoding = seconds(lambda: decode_only(segments, made.videos))
-        extracting = seconds(
-            lambda: extract_videos(segments, made.videos, out, backbone="tiny_cnn", weights="random:0")
+        extract_videos(
+            read_annotations(made.annotations).train, made.videos, out, backbone="tiny_cnn", weights="random:0"
         )
-        rows = [["extract tiny_cnn, over decoding alone", f"{extracting / decoding:.2f} x"]]
         split = load_split(out, read_segments(made.annotations / TRAIN_CSV), allow_missing=False, device=_CPU)
-        for head in ("mean_pool", "bilstm", "multiscale_lstm"):
-            rows.append([f"data path, share of a step of {head}", f"{100 * data_share(split, head):.1f} %"])
-    print(table(["measured", "ratio"], rows))
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Give how long a piece of work takes, in seconds."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def decode_only(segments: Segments, videos: Path) -> None:
-    """Decode the frames that 16 a segment want, and do nothing with them."""
-    for video_id, rows in segments.by_video():
-        info = probe(find_videos(videos, [video_id])[video_id])
-        plan = plan_segments(info.seconds, segment_times(rows), num_frames=16, clip=ClipShape())
-        for _ in decode(info, plan.wanted):
-            pass
+        rows = [
+            [f"data path, share of a step of {head}", f"{100 * data_share(split, head):.1f} %"]
+            for head in ("mean_pool", "bilstm", "multiscale_lstm")
+        ]
+    return table(["training", "share"], rows)
 
 
 def data_share(split, head: str) -> float:

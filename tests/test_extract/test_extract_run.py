@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import torch
 from encode import cut, damage_packet, decode_all, number_in, planes_of_all, write_sound, write_video
-from torch import nn
+from torchvision.transforms import functional as F
 
 from extract.backbones import get
 from extract.outcome import write_outcome
+from extract.preprocess import Preprocess
 from extract.run import Summary, extract_videos
 from extract.weights import load_backbone
 from features.annotations import read_all_segments, read_segments
@@ -125,21 +126,33 @@ def _add_up(summary: Summary) -> bool:
 _BT601 = torch.tensor([[1.164383, 0, 1.596027], [1.164383, -0.391762, -0.812968], [1.164383, 2.017232, 0]]) / 255
 
 
-def _plain_features(path: Path, start_s: float, stop_s: float, *, num_frames: int, network: nn.Module) -> np.ndarray:
-    """Do the same slowly, in float32: every frame decoded, the nearest looked for, one at a time.
-
-    Scaled planes have 8 bits.
-    """
+def _plain_features(path: Path, start_s: float, stop_s: float, *, num_frames: int, backbone: str) -> np.ndarray:
+    """Do the same slowly, in float32: every frame decoded, the nearest looked for, one clip at a time; (steps, D)."""
+    entry, (network, _) = get(backbone), load_backbone(get(backbone), "random:0")
     seconds, pictures = [second for second, _ in decode_all(path)], planes_of_all(path)
+
+    def nearest(second: float) -> list[np.ndarray]:
+        return pictures[min(range(len(seconds)), key=lambda index: abs(seconds[index] - second))]
+
     rows = []
-    for part in range(num_frames):
-        middle_s = start_s + (stop_s - start_s) * (2 * part + 1) / (2 * num_frames)
-        planes = pictures[min(range(len(seconds)), key=lambda index: abs(seconds[index] - middle_s))]
-        x = [torch.from_numpy(plane)[None, None].float() for plane in planes]
-        y, u, v = (nn.functional.interpolate(one, (48, 80), mode="bilinear", antialias=True).round() for one in x)
-        rgb = (_BT601 @ torch.cat([y - 16, u - 128, v - 128]).reshape(3, -1)).clamp(0, 1).reshape(3, 48, 80)
-        rows.append(network(((rgb - 0.45) / 0.225)[None, :, None])[0, 0].numpy())
-    return np.stack(rows)
+    length = entry.clip.num_frames
+    for part in range(num_frames // length):
+        middle_s = start_s + (stop_s - start_s) * (2 * part + 1) / (2 * num_frames // length)
+        moments = [middle_s + (index - (length - 1) / 2) / (entry.clip.fps or 1) for index in range(length)]
+        clip = torch.stack([_plain_picture(nearest(moment), entry.preprocess) for moment in moments], dim=1)
+        rows += network(clip[None])[0].numpy().tolist()
+    return np.array(rows)
+
+
+def _plain_picture(planes: list[np.ndarray], recipe: Preprocess) -> torch.Tensor:
+    size = [recipe.resize] if isinstance(recipe.resize, int) else list(recipe.resize)
+    luma = F.resize(torch.from_numpy(planes[0])[None].float(), size, antialias=recipe.antialias)
+    size = list(luma.shape[1:])
+    u, v = (F.resize(torch.from_numpy(one)[None].float(), size, antialias=recipe.antialias) for one in planes[1:])
+    rgb = (_BT601 @ torch.cat([luma - 16, u - 128, v - 128]).reshape(3, -1)).clamp(0, 1).reshape(3, *size)
+    if recipe.crop:
+        rgb = F.center_crop(rgb, list(recipe.crop))
+    return F.normalize(rgb, list(recipe.mean), list(recipe.std))
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -151,21 +164,20 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", SEGMENTS)
 def test_features_equal_those_of_a_plain_slow_loop(encoded, unbroken, name):
     video_id = name.rsplit("_", 1)[0]
-    network, _ = load_backbone(get("tiny_cnn"), "random:0")
     path = next(encoded.rglob(f"{video_id}.mp4"))
-    expected = _plain_features(path, *SEGMENTS[name], num_frames=4, network=network)
+    expected = _plain_features(path, *SEGMENTS[name], num_frames=4, backbone="tiny_cnn")
     assert _cosine(_steps(unbroken, name), expected).min() >= 0.9999
 
 
-def test_features_of_the_miniature_equal_those_of_a_plain_slow_loop(miniature, tmp_path):
+@pytest.mark.parametrize("backbone", ["resnet50", "r2plus1d_18"])
+def test_features_of_the_miniature_equal_those_of_a_plain_slow_loop(miniature, tmp_path, backbone):
     table = read_all_segments([miniature.annotations]).table
     video_id = min(table.video_id)
     segments = read_all_segments([miniature.annotations]).where(table.video_id == video_id)
-    extract_videos(segments, miniature.videos, tmp_path, backbone="tiny_cnn", weights="random:0", num_frames=8)
-    network, _ = load_backbone(get("tiny_cnn"), "random:0")
+    extract_videos(segments, miniature.videos, tmp_path, backbone=backbone, weights="random:0", num_frames=16)
     path = next(miniature.videos.rglob(f"{video_id}.*"))
     row = segments.table.iloc[2]
-    expected = _plain_features(path, row.start_s, row.stop_s, num_frames=8, network=network)
+    expected = _plain_features(path, row.start_s, row.stop_s, num_frames=16, backbone=backbone)
     assert _cosine(_steps(tmp_path, row.narration_id), expected).min() >= 0.9999
 
 
@@ -527,8 +539,7 @@ def test_dense_set_has_a_step_at_every_interval_of_every_video(extract, tmp_path
 
 def test_steps_of_a_dense_set_are_the_plain_slow_ones(extract, encoded, tmp_path):
     extract(every_s=0.25)
-    network, _ = load_backbone(get("tiny_cnn"), "random:0")
-    expected = _plain_features(encoded / "P01" / "P01_102.mp4", 0, 2, num_frames=8, network=network)
+    expected = _plain_features(encoded / "P01" / "P01_102.mp4", 0, 2, num_frames=8, backbone="tiny_cnn")
     assert _cosine(_read(tmp_path / "out", "P01_102").features[:, 0], expected).min() >= 0.9999
 
 
@@ -542,11 +553,13 @@ def test_second_dense_run_does_nothing_even_for_other_segments(extract, tmp_path
 
 def test_dense_segments_that_cannot_be_had_are_recorded_at_every_run(extract, videos, tmp_path):
     cut(videos / "P01" / "P01_101.mp4", share=0.75)
-    for _ in range(2):
+    for already in (0, 4):
         summary = extract(every_s=0.25)
         assert _add_up(summary)
-        assert (summary.failed, summary.failed_videos) == (1, ("P01_101",))
-        assert _errors(tmp_path / "out", "P01_101") == {"P01_101_2": "BeyondEnd"}
+        assert (summary.already, summary.failed, summary.failed_videos) == (already, 2, ("P01_101",))
+        # The last frames before the cut cannot be decoded, and every step of a segment counts.
+        errors = {"P01_101_1": "Undecodable", "P01_101_2": "BeyondEnd"}
+        assert _errors(tmp_path / "out", "P01_101") == errors
     assert len(_seconds(tmp_path / "out", "P01_101")) < 8
 
 
@@ -554,7 +567,7 @@ def test_dense_set_has_no_step_at_a_frame_that_is_lost(extract, videos, tmp_path
     path = write_video(videos / "P01" / "P01_101.mp4", gop=1, b_frames=0)
     damage_packet(path, 19)  # nearest to the step at 0.625 s
     summary = extract(every_s=0.25)
-    lost = {name: "Undecodable" for name in ("P01_101_0", "P01_101_1")}
+    lost = {"P01_101_0": "Undecodable", "P01_101_1": "Undecodable"}
     assert _errors(tmp_path / "out", "P01_101") == lost
     assert summary.failed == 2
     expected = np.delete(0.125 + 0.25 * np.arange(8), 2)
