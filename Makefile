@@ -11,7 +11,9 @@ EPIC_FEATURES ?= data/features
 FRAMES ?= 16
 WEIGHTS ?= default
 DEVICE ?= auto
-OUT ?= $(EPIC_FEATURES)/$(BACKBONE)-seg$(FRAMES)
+# A clip every so many seconds over whole videos, instead of FRAMES.
+EVERY ?=
+OUT ?= $(EPIC_FEATURES)/$(BACKBONE)-$(if $(EVERY),every$(EVERY),seg$(FRAMES))
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format bench extract clean
@@ -37,12 +39,12 @@ lint: install ## Check style and format
 format: install ## Mend what lint can mend
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-bench: install ## Measure what is meant to be fast, as ratios
-	$(BIN)/python benchmarks/bench.py
+bench: install ## Measure what is meant to be fast, as ratios (half an hour; the first time it encodes a video)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' && $(BIN)/python benchmarks/bench.py
 
-extract: install ## Extract features: BACKBONE=resnet50 [FRAMES=16 WEIGHTS=default DEVICE=auto OUT=...]
+extract: install ## Extract features: BACKBONE=resnet50 [FRAMES=16 | EVERY=0.2] [WEIGHTS=default DEVICE=auto OUT=...]
 	$(if $(BACKBONE),,$(error BACKBONE is missing: make extract BACKBONE=resnet50))
-	$(BIN)/extract run --annotations '$(EPIC_ANNOTATIONS)' --videos '$(EPIC_VIDEOS)' --backbone '$(BACKBONE)' --frames '$(FRAMES)' --weights '$(WEIGHTS)' --device '$(DEVICE)' --out '$(OUT)'
+	$(BIN)/extract run --annotations '$(EPIC_ANNOTATIONS)' --videos '$(EPIC_VIDEOS)' --backbone '$(BACKBONE)' $(if $(EVERY),--every '$(EVERY)',--frames '$(FRAMES)') --weights '$(WEIGHTS)' --device '$(DEVICE)' --out '$(OUT)'
 
 clean: ## Remove the virtual environment, the demo and caches; never data/ or runs/
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .ruff_cache .hypothesis

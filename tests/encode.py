@@ -75,7 +75,7 @@ def write_video(
     pts = range(num_frames) if pts is None else pts
     options = {name: value.format(gop=gop, b_frames=b_frames) for name, value in _OPTIONS[codec].items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", options=container_options or {}) as container:
+    with av.open(str(path), "w", options=container_options or {}, format=None if path.suffix else "mp4") as container:
         stream = container.add_stream(codec, rate=fps, options=options)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.time_base = time_base
@@ -128,6 +128,21 @@ def without_start(path: Path, out: Path, *, num_frames: int, fps: Fraction | int
         for packet in source.demux(stream):
             if packet.pts is not None:
                 packet.pts, packet.dts, packet.stream = packet.pts - hidden, packet.dts - hidden, copy
+                target.mux(packet)
+    return out
+
+
+def repeat_video(path: Path, out: Path, times: int) -> Path:
+    """Copy a video's packets again and again, which makes a long video in no time."""
+    with av.open(str(path)) as source, av.open(str(out), "w") as target:
+        stream = source.streams.video[0]
+        copy = target.add_stream_from_template(stream)
+        packets = [packet for packet in source.demux(stream) if packet.pts is not None]
+        stamps = [(packet.pts, packet.dts) for packet in packets]
+        length = max(pts for pts, _ in stamps) + packets[0].duration
+        for turn in range(times):
+            for packet, (pts, dts) in zip(packets, stamps, strict=True):
+                packet.pts, packet.dts, packet.stream = pts + turn * length, dts + turn * length, copy
                 target.mux(packet)
     return out
 

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from encode import write_video
+from encode import repeat_video, write_video
 
 from extract.cli import main
 from features.annotations import read_all_segments
 from features.check import info, verify
-from features.store import read_failures
+from features.featureset import read_featureset
+from features.store import read_failures, read_video
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "videos"
 TINY = ("--backbone", "tiny_cnn", "--weights", "random:0", "--device", "cpu")
@@ -300,3 +301,39 @@ def test_without_the_extraction_extra_it_says_what_to_install(package):
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ran.returncode == 1
     assert ran.stderr == f"Error: {package} is not installed, and extraction needs it: pip install '.[extract]'\n"
+
+
+# ---- long videos
+
+_MEASURED = """
+import resource, sys
+from pathlib import Path
+from extract.run import extract_videos
+from features.annotations import read_segments
+
+root = Path(sys.argv[1])
+extract_videos(
+    read_segments(root / "segments.csv"), root, root / "out", backbone="tiny_cnn", weights="random:0", every_s=1.0, workers=2
+)
+print(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+"""
+
+
+def _peak_memory(folder: Path, minutes: int) -> int:
+    """Extract a video of this length; give the most memory that a process of it had, in units of the system."""
+    folder.mkdir()
+    repeat_video(write_video(folder / "short", gop=50, num_frames=500, fps=50), folder / "P01_101.mp4", 6 * minutes)
+    (folder / "short").unlink()
+    _annotate(folder / "segments.csv", ("P01_101_0", "00:00:01.00", "00:00:05.00"))
+    ran = subprocess.run(
+        [sys.executable, "-c", _MEASURED, folder], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    found = read_featureset(folder / "out")
+    assert len(read_video(folder / "out", "P01_101", digest=found.digest).seconds) == 60 * minutes
+    return int(ran.stdout)
+
+
+def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path):
+    short, long = _peak_memory(tmp_path / "1", 1), _peak_memory(tmp_path / "20", 20)
+    assert long < 1.15 * short
