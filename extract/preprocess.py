@@ -137,16 +137,3 @@ def _folded(colour: Colour, recipe: Preprocess, device: torch.device) -> tuple[t
     mean, std = np.array(recipe.mean), np.array(recipe.std)
     parts = matrix / std[:, None], ((offset - mean) / std)[:, None]
     return tuple(torch.from_numpy(part).float().to(device) for part in parts)
-
-
-def prepare(frame: np.ndarray, recipe: Preprocess, device: torch.device) -> torch.Tensor:
-    """Give one frame, (H, W, 3) uint8 RGB, as a backbone's input (C, H, W) float32 on `device`.
-
-    Resizes in float, so that nothing is rounded between the decoder and the backbone.
-    """
-    x = torch.from_numpy(frame).to(device).permute(2, 0, 1).float().div_(255)
-    size = [recipe.resize] if isinstance(recipe.resize, int) else list(recipe.resize)
-    x = F.resize(x, size, InterpolationMode(recipe.interpolation), antialias=recipe.antialias)
-    if recipe.crop is not None:
-        x = F.center_crop(x, list(recipe.crop))
-    return F.normalize(x, list(recipe.mean), list(recipe.std))

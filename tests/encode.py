@@ -75,7 +75,7 @@ def write_video(
     pts = range(num_frames) if pts is None else pts
     options = {name: value.format(gop=gop, b_frames=b_frames) for name, value in _OPTIONS[codec].items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", options=container_options or {}, format=None if path.suffix else "mp4") as container:
+    with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=fps, options=options)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.time_base = time_base

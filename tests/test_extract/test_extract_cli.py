@@ -312,9 +312,8 @@ from extract.run import extract_videos
 from features.annotations import read_segments
 
 root = Path(sys.argv[1])
-extract_videos(
-    read_segments(root / "segments.csv"), root, root / "out", backbone="tiny_cnn", weights="random:0", every_s=1.0, workers=2
-)
+segments = read_segments(root / "segments.csv")
+extract_videos(segments, root, root / "out", backbone="tiny_cnn", weights="random:0", every_s=1.0, workers=2)
 print(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
 """
 
@@ -322,8 +321,8 @@ print(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, re
 def _peak_memory(folder: Path, minutes: int) -> int:
     """Extract a video of this length; give the most memory that a process of it had, in units of the system."""
     folder.mkdir()
-    repeat_video(write_video(folder / "short", gop=50, num_frames=500, fps=50), folder / "P01_101.mp4", 6 * minutes)
-    (folder / "short").unlink()
+    short = write_video(folder.with_suffix(".mp4"), gop=50, num_frames=500, fps=50)
+    repeat_video(short, folder / "P01_101.mp4", 6 * minutes)
     _annotate(folder / "segments.csv", ("P01_101_0", "00:00:01.00", "00:00:05.00"))
     ran = subprocess.run(
         [sys.executable, "-c", _MEASURED, folder], capture_output=True, text=True, timeout=300, check=False
