@@ -17,7 +17,7 @@ WIDTH, HEIGHT = 64, 48
 _BLOCK = 16  # pixels
 _COLUMNS, _ROWS = WIDTH // _BLOCK, HEIGHT // _BLOCK
 _BITS = 2 ** np.arange(_ROWS * _COLUMNS)
-# On one thread, so that the same frames give the same bytes; x265 writes to stderr unless it is told not to.
+# On one thread, which is the quickest for small pictures; x265 writes to stderr unless it is told not to.
 _OPTIONS = {
     "libx264": {"preset": "veryfast", "threads": "1", "g": "{gop}", "bf": "{b_frames}", "sc_threshold": "0"},
     "libx265": {
@@ -58,7 +58,6 @@ def write_video(
     gop: int = 12,
     b_frames: int = 2,
     container_options: dict[str, str] | None = None,
-    rotation: int = 0,
     tags: dict[str, int] | None = None,
 ) -> Path:
     """Encode `num_frames` painted frames, 0, 1, 2, ...; give the path.
@@ -67,7 +66,6 @@ def write_video(
         pts: presentation times in units of `time_base`, for a rate that varies; a frame each.
         gop: frames from one key frame to the next.
         container_options: of the muxer, such as movflags.
-        rotation: degrees counter-clockwise by which a player is to turn the pictures.
         tags: colorspace and color_range, by FFmpeg's numbers.
     """
     fps = Fraction(fps)
@@ -81,8 +79,6 @@ def write_video(
         stream.codec_context.time_base = time_base
         for name, value in (tags or {}).items():
             setattr(stream.codec_context, name, value)
-        if rotation:
-            stream.set_display_rotation(rotation)
         for number, moment in enumerate(pts):
             frame = av.VideoFrame.from_ndarray(painted(number), format="rgb24")
             frame.pts, frame.time_base = moment, time_base
@@ -128,6 +124,19 @@ def without_start(path: Path, out: Path, *, num_frames: int, fps: Fraction | int
         for packet in source.demux(stream):
             if packet.pts is not None:
                 packet.pts, packet.dts, packet.stream = packet.pts - hidden, packet.dts - hidden, copy
+                target.mux(packet)
+    return out
+
+
+def turn_video(path: Path, out: Path, rotation: int) -> Path:
+    """Copy a video's packets, and note by how many degrees counter-clockwise a player is to turn the pictures."""
+    with av.open(str(path)) as source, av.open(str(out), "w") as target:
+        stream = source.streams.video[0]
+        copy = target.add_stream_from_template(stream)
+        copy.set_display_rotation(rotation)
+        for packet in source.demux(stream):
+            if packet.pts is not None:
+                packet.stream = copy
                 target.mux(packet)
     return out
 

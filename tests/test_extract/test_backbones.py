@@ -12,7 +12,8 @@ from torchvision.models import resnet50
 from torchvision.models.video import r2plus1d_18
 
 from extract.backbones import Backbone, get, names, register
-from extract.preprocess import prepare
+from extract.planes import BT601, PlaneBatch
+from extract.preprocess import normalised, scaled
 from extract.weights import load_backbone
 from features.errors import OptionError
 from features.featureset import Weights
@@ -22,10 +23,18 @@ every_backbone = pytest.mark.parametrize("name", names())
 
 def _clips(entry: Backbone, num_clips: int) -> torch.Tensor:
     """Give (B, C, L, H, W) of noise, through the backbone's own preprocessing."""
+    num = num_clips * entry.clip.num_frames
+    return _prepared(entry, num, (60, 80)).unflatten(0, (num_clips, -1)).transpose(1, 2)
+
+
+def _prepared(entry: Backbone, num: int, size: tuple[int, int]) -> torch.Tensor:
+    """Give pictures of noise as the backbone wants them, (num, 3, h, w)."""
     rng = np.random.default_rng(0)
-    frames = rng.integers(0, 256, (num_clips, entry.clip.num_frames, 60, 80, 3), dtype=np.uint8)
-    pictures = [[prepare(frame, entry.preprocess, torch.device("cpu")) for frame in clip] for clip in frames]
-    return torch.stack([torch.stack(clip, dim=1) for clip in pictures])
+    height, width = size
+    y = rng.integers(0, 256, (num, height, width), dtype=np.uint8)
+    uv = rng.integers(0, 256, (num, 2, height // 2, width // 2), dtype=np.uint8)
+    pictures = scaled(PlaneBatch(y, uv), entry.preprocess, torch.device("cpu"))
+    return normalised(pictures, [BT601] * num, entry.preprocess)
 
 
 @dataclass(frozen=True)
@@ -99,11 +108,8 @@ def test_loading_leaves_the_random_state_as_it_was(name):
 @every_backbone
 def test_preprocessing_gives_pictures_of_one_size(name):
     entry = get(name)
-    sizes = {
-        tuple(prepare(np.zeros((*size, 3), np.uint8), entry.preprocess, torch.device("cpu")).shape)
-        for size in [(360, 640), (640, 360), (48, 64)]
-    }
-    assert sizes == {(3, *(entry.preprocess.crop or entry.preprocess.resize))}
+    sizes = {tuple(_prepared(entry, 1, size).shape) for size in [(360, 640), (640, 360), (48, 64)]}
+    assert sizes == {(1, 3, *(entry.preprocess.crop or entry.preprocess.resize))}
 
 
 @every_backbone

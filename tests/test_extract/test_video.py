@@ -9,7 +9,17 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from encode import cut, damage_packet, decode_all, number_in, planes_of_all, without_start, write_sound, write_video
+from encode import (
+    cut,
+    damage_packet,
+    decode_all,
+    number_in,
+    planes_of_all,
+    turn_video,
+    without_start,
+    write_sound,
+    write_video,
+)
 
 from extract.planes import BT601, BT709, Colour
 from extract.video import VideoError, VideoInfo, decode, probe, reading
@@ -131,14 +141,14 @@ def test_frames_before_time_0_are_neither_counted_nor_given(tmp_path, ending):
 @pytest.mark.parametrize("rotation", [90, 180, -90])
 def test_pictures_come_upright(tmp_path, rotation):
     # The same turn as the `ffmpeg` program makes.
-    turned = write_video(tmp_path / "turned.mp4", rotation=rotation)
-    plain = planes_of_all(write_video(tmp_path / "plain.mp4"))
-    for frame, picture in _decoded(probe(turned)).items():
+    path = write_video(tmp_path / "plain.mp4")
+    plain = planes_of_all(path)
+    for frame, picture in _decoded(probe(turn_video(path, tmp_path / "turned.mp4", rotation))).items():
         assert _same(picture, [np.rot90(plane, rotation // 90) for plane in plain[frame]])
 
 
 def test_turn_by_no_right_angle_is_refused_by_name(tmp_path):
-    path = write_video(tmp_path / "P01_01.mp4", rotation=30)
+    path = turn_video(write_video(tmp_path / "plain.mp4"), tmp_path / "P01_01.mp4", 30)
     with pytest.raises(VideoError, match=r"P01_01\.mp4: .* (29|30) degrees"):
         _decoded(probe(path))
 
