@@ -82,7 +82,7 @@ def scaled(batch: PlaneBatch, recipe: Preprocess, device: torch.device) -> torch
         (K, 3, h, w) uint8, YUV, on `device`.
     """
     if device.type == "cuda":
-        y, uv = (torch.from_numpy(planes).pin_memory().to(device, non_blocking=True) for planes in (batch.y, batch.uv))
+        y, uv = _copied(batch.y, device), _copied(batch.uv, device)
     else:  # older MPS cannot resize with antialiasing, and a small picture is copied sooner than a large one
         y, uv = torch.from_numpy(batch.y), torch.from_numpy(batch.uv)
     size = [recipe.resize] if isinstance(recipe.resize, int) else list(recipe.resize)
@@ -91,6 +91,22 @@ def scaled(batch: PlaneBatch, recipe: Preprocess, device: torch.device) -> torch
     crop = list(luma.shape[1:] if recipe.crop is None else recipe.crop)
     pictures = torch.cat([F.center_crop(luma, crop).unsqueeze(1), F.center_crop(chroma, crop)], dim=1)
     return pictures.to(device)
+
+
+@lru_cache
+def _copying(device: torch.device) -> torch.cuda.Stream:
+    """Give a stream of its own for copies, which else would wait for the backbone's batch to be done."""
+    return torch.cuda.Stream(device)
+
+
+def _copied(planes: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Copy planes to a CUDA device while it computes."""
+    with torch.cuda.stream(_copying(device)):
+        there = torch.from_numpy(planes).pin_memory().to(device, non_blocking=True)
+    computing = torch.cuda.current_stream(device)
+    computing.wait_stream(_copying(device))
+    there.record_stream(computing)  # or its memory would be free for the next copy while it is still being read
+    return there
 
 
 def _resized(planes: torch.Tensor, size: list[int], recipe: Preprocess) -> torch.Tensor:
