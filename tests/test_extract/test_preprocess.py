@@ -130,15 +130,16 @@ def test_features_are_those_of_torchvisions_pictures(name):
     network, _ = load_backbone(entry, "random:0")
     ours, theirs, elsewhere = [], [], []
     for moment in range(entry.clip.num_frames):
-        batch, rgb = _filmed(_scene((360, 640), moment), BT709)
+        batch, rgb = _filmed(_scene((360, 640), moment), BT709, SHORT_CUT)
         ours.append(normalised(scaled(batch, entry.preprocess, CPU), [BT709], entry.preprocess)[0])
         theirs.append(_published(rgb, name))
-        elsewhere.append(_published(_filmed(_scene((360, 640), moment, seed=1), BT709)[1], name))
+        elsewhere.append(_published(_filmed(_scene((360, 640), moment, seed=1), BT709, SHORT_CUT)[1], name))
     clips = torch.stack([torch.stack(clip, dim=1) for clip in (ours, theirs, elsewhere)])  # (B, C, L, H, W)
     ours, theirs, elsewhere = network(clips).flatten(1)
     assert torch.cosine_similarity(ours, theirs, dim=0) >= 0.999
-    # All features of a random network point much the same way, so what tells two scenes apart is asked for as well.
-    assert (ours - theirs).norm() < 0.5 * (elsewhere - theirs).norm()
+    # All features of a random network point much the same way, even those of two scenes that share only their edges
+    # and shades (0.9989 and 0.9997): a tenth of what lies between those is measured here.
+    assert (ours - theirs).norm() < 0.2 * (elsewhere - theirs).norm()
 
 
 # scaled
