@@ -156,8 +156,9 @@ def plan_dense(frame_seconds: np.ndarray, segments: SegmentTimes, *, every_s: fl
 
 def _touched(segments: SegmentTimes, start_s: float, every_s: float, num_parts: int) -> np.ndarray:
     """Give the parts of the video that each segment has some of, (S, 2), at least one."""
-    first = np.clip(np.floor((segments.start_s - start_s) / every_s), 0, num_parts - 1)
-    stop = np.clip(np.ceil((segments.stop_s - start_s) / every_s), first + 1, num_parts)
+    # Borders of segments and of parts often coincide, but for rounding.
+    first = np.clip(np.floor((segments.start_s - start_s) / every_s + 1e-6), 0, num_parts - 1)
+    stop = np.clip(np.ceil((segments.stop_s - start_s) / every_s - 1e-6), first + 1, num_parts)
     return np.stack([first, stop], axis=1).astype(np.int64)
 
 

@@ -16,7 +16,7 @@ from features.store import (
     covered_segments,
     failed_video_ids,
     read_failures,
-    read_segment_times,
+    read_times,
     read_video,
     segment_times,
     video_ids,
@@ -28,8 +28,9 @@ class Info:
     """What a feature set is and how far it has come.
 
     Attributes:
-        complete_videos, complete_segments: there, with features; a dense set has no segments of its own, so those
-            that it covers are counted only where they are asked about.
+        complete_videos, complete_steps: there, with features.
+        complete_segments: likewise; of a dense set, the segments of the annotations asked about that its steps cover,
+            None where no annotations were given.
         failed_videos, failed_segments: with a record in failures/.
         missing_videos, missing_segments: neither, of the annotations asked about; None where none were given.
         size_bytes: of all video files.
@@ -37,7 +38,8 @@ class Info:
 
     featureset: FeatureSet
     complete_videos: int
-    complete_segments: int
+    complete_segments: int | None
+    complete_steps: int
     failed_videos: int
     failed_segments: int
     missing_videos: int | None
@@ -54,17 +56,20 @@ def info(root: Path, segments: Segments | None = None) -> Info:
     root = Path(root)
     featureset = read_featureset(root)
     videos, failed_videos = video_ids(root), failed_video_ids(root)
-    complete = _complete(root, featureset, videos, segments)
+    times = {video: read_times(root, video, digest=featureset.digest) for video in videos}
     failed = {one.narration_id for video in failed_videos for one in read_failures(root, video)}
+    complete: set[str] | None = {name for there, _ in times.values() for name in there.narration_id}
+    if featureset.sampling.kind == "dense":
+        complete = None if segments is None else _covered(root, featureset, videos, segments)
     missing_videos = missing_segments = None
     if segments is not None:
-        missing = ~np.isin(segments.narration_id.astype(str), sorted(complete | failed) or [""])
-        missing_segments = int(missing.sum())
+        missing_segments = len(set(segments.narration_id) - complete - failed)
         missing_videos = len(set(segments.table.video_id) - set(videos) - set(failed_videos))
     return Info(
         featureset=featureset,
         complete_videos=len(videos),
-        complete_segments=len(complete),
+        complete_segments=None if complete is None else len(complete),
+        complete_steps=sum(len(seconds) for _, seconds in times.values()),
         failed_videos=len(failed_videos),
         failed_segments=len(failed),
         missing_videos=missing_videos,
@@ -73,25 +78,19 @@ def info(root: Path, segments: Segments | None = None) -> Info:
     )
 
 
-def _complete(root: Path, featureset: FeatureSet, videos: list[str], segments: Segments | None) -> set[str]:
-    """Give the ids of the segments that have features; of a dense set, of those that are asked about."""
-    digest, sampling = featureset.digest, featureset.sampling
-    if sampling.kind == "segment":
-        return {name for video in videos for name in read_segment_times(root, video, digest=digest).narration_id}
-    asked = {} if segments is None else {video: segment_times(rows) for video, rows in segments.by_video()}
-    return {
-        name
-        for video in videos
-        if video in asked
-        for name in covered_segments(root, video, asked[video], digest=digest, every_s=sampling.every_s).narration_id
-    }
+def _covered(root: Path, featureset: FeatureSet, videos: list[str], segments: Segments) -> set[str]:
+    """Give the ids of the segments that the steps of a dense set cover."""
+    how = {"digest": featureset.digest, "every_s": featureset.sampling.every_s}
+    asked = {video: segment_times(rows) for video, rows in segments.by_video() if video in set(videos)}
+    return {name for video, times in asked.items() for name in covered_segments(root, video, times, **how).narration_id}
 
 
 def verify(root: Path, videos: Iterable[str] | None = None) -> Iterator[str]:
     """Read every byte of a feature set and give one message for each thing that is wrong with it.
 
     Checked: every file opens and its checksums hold, it was made with the settings of featureset.json, shapes and
-    counts agree, times ascend within a segment, no value is NaN or infinite, no segment stands in two files.
+    counts agree, times ascend (within a segment; all over a dense file), no value is NaN or infinite, no segment stands
+    in two files.
 
     Args:
         videos: which to check, in this order; all of them by default.
@@ -117,8 +116,11 @@ def _problems(video: VideoFeatures, featureset: FeatureSet) -> Iterator[str]:
     expected = (len(featureset.views), featureset.dim)
     if video.features.shape[1:] != expected:
         yield f"features are {video.features.shape[1:]} a step, featureset.json says {expected}."
-    if featureset.sampling.kind == "segment" and not video.narration_id:
+    is_dense = featureset.sampling.kind == "dense"
+    if not is_dense and not video.narration_id:
         yield "no segments in it, though the set is sampled by segment."
+    if is_dense and video.narration_id:
+        yield "segments in it, though the set is dense."
     if len(set(video.narration_id)) != len(video.narration_id):
         yield "a segment stands in it twice."
     bad = ~np.isfinite(video.features).all(axis=(1, 2))
@@ -128,6 +130,6 @@ def _problems(video: VideoFeatures, featureset: FeatureSet) -> Iterator[str]:
     starts_segment[video.offset[:-1]] = True
     gaps = np.diff(video.seconds)
     # Frames of a short segment repeat; the steps of a dense set do not.
-    backwards = (gaps < 0) & ~starts_segment[1:] if video.narration_id else gaps <= 0
+    backwards = gaps <= 0 if is_dense else (gaps < 0) & ~starts_segment[1:]
     if backwards.any() or not np.isfinite(video.seconds).all():
         yield "the seconds of its steps do not ascend."

@@ -51,7 +51,7 @@ def info(folder: Path, annotations: tuple[Path, ...], as_json: bool) -> None:
         "weights": f"{weights.revision} from {weights.source} (sha256 {weights.sha256[:12]})",
         "sampling": _describe(featureset.sampling),
         "step": f"{len(featureset.views)} view ({', '.join(featureset.views)}) x {featureset.dim} {featureset.dtype}",
-        "complete": f"{found.complete_videos} videos, {found.complete_segments} segments",
+        "complete": f"{found.complete_videos} videos, {_complete(found)}",
         "missing": missing,
         "failed": f"{found.failed_segments} segments in {found.failed_videos} videos"
         + (f" (see {folder / 'failures'})" if found.failed_segments else ""),
@@ -60,6 +60,13 @@ def info(folder: Path, annotations: tuple[Path, ...], as_json: bool) -> None:
     }
     for name, value in lines.items():
         click.echo(f"{name:10}{value}")
+
+
+def _complete(found) -> str:
+    if found.featureset.sampling.kind == "segment":
+        return f"{found.complete_segments} segments"
+    covered = "" if found.complete_segments is None else f" that cover {found.complete_segments} segments"
+    return f"{found.complete_steps} steps{covered}"
 
 
 def _describe(sampling) -> str:

@@ -214,6 +214,16 @@ def read_segment_times(root: Path, video_id: str, *, digest: str) -> SegmentTime
         return _segments_group(file)[0]
 
 
+def read_times(root: Path, video_id: str, *, digest: str) -> tuple[SegmentTimes, np.ndarray]:
+    """Read which segments a video's file holds (none in a dense set) and its steps' seconds, (N,), but no features.
+
+    Raises:
+        DataError: as for `read_video`.
+    """
+    with _opened(video_path(root, video_id), digest) as file:
+        return _segments_group(file)[0], file["seconds"][:]
+
+
 # How far a segment may pass the steps of a dense set at either end. A video's own ends are never exactly at a step.
 _EDGE_S = 1.0
 
@@ -226,8 +236,7 @@ def covered_segments(root: Path, video_id: str, asked: SegmentTimes, *, digest: 
     Raises:
         DataError: as for `read_video`.
     """
-    with _opened(video_path(root, video_id), digest) as file:
-        seconds = file["seconds"][:]
+    _, seconds = read_times(root, video_id, digest=digest)
     failed = {one.narration_id for one in read_failures(root, video_id)}
     whole = covered(seconds, asked.start_s, asked.stop_s, every_s)
     kept = [index for index, name in enumerate(asked.narration_id) if whole[index] and name not in failed]
@@ -250,8 +259,9 @@ def covered(seconds: np.ndarray, start_s: np.ndarray, stop_s: np.ndarray, every_
     there[np.round((seconds - seconds[0]) / every_s).astype(int) + 1] = 1
     before = np.cumsum(there)  # steps before each part
     num_parts = len(there) - 1
-    first = np.clip(np.floor((start_s - start) / every_s), 0, num_parts - 1).astype(int)
-    last = np.clip(np.ceil((stop_s - start) / every_s), first + 1, num_parts).astype(int)
+    # Borders of segments and of steps often coincide, but for rounding.
+    first = np.clip(np.floor((start_s - start) / every_s + 1e-6), 0, num_parts - 1).astype(int)
+    last = np.clip(np.ceil((stop_s - start) / every_s - 1e-6), first + 1, num_parts).astype(int)
     within = (start_s >= start - _EDGE_S) & (stop_s <= stop + max(_EDGE_S, every_s))
     return within & (before[last] - before[first] == last - first)
 

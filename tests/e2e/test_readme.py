@@ -31,6 +31,10 @@ ELSEWHERE = {
 # No weights can be had in a test, and the README's heads have the sizes of real data.
 SMALLER = [
     (
+        r"^make (extract .* EVERY=.*)$",
+        rf"make -C {ROOT} VENV={sys.prefix} \1 WEIGHTS=random:0 DEVICE=cpu OUT={{here}}/dense",
+    ),
+    (
         r"^make (extract .*)$",
         rf"make -C {ROOT} VENV={sys.prefix} \1 WEIGHTS=random:0 DEVICE=cpu OUT={{here}}/data/features/resnet50-seg16",
     ),

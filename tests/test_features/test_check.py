@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -13,7 +14,7 @@ from feature_files import COLUMNS, DENSE, made_of, row, video, write_rows, write
 from features.annotations import Segments, read_segments
 from features.check import info, verify
 from features.errors import DataError
-from features.store import Failure, write_failures, write_video
+from features.store import Failure, VideoFeatures, read_times, write_failures, write_video
 
 
 def problems(root: Path) -> list[str]:
@@ -167,6 +168,19 @@ def test_file_without_segments_in_a_set_of_segments_is_found(tmp_path: Path) -> 
     assert problems(tmp_path) == ["P01_01.h5: no segments in it, though the set is sampled by segment."]
 
 
+@pytest.mark.parametrize("second", [-1.0, np.nan, 1.0])
+def test_times_of_a_dense_file_that_do_not_strictly_ascend_are_found(tmp_path: Path, second: float) -> None:
+    dense = video(lengths=[])
+    dense.seconds[6] = second  # 1.0 is the time of row 5
+    write_set(tmp_path, dense, sampling=DENSE)
+    assert problems(tmp_path) == ["P01_01.h5: the seconds of its steps do not ascend."]
+
+
+def test_segments_in_a_dense_file_are_found(tmp_path: Path) -> None:
+    write_set(tmp_path, video(lengths=[4]), sampling=DENSE)
+    assert problems(tmp_path) == ["P01_01.h5: segments in it, though the set is dense."]
+
+
 # ---- info
 
 
@@ -226,3 +240,47 @@ def test_damaged_record_of_failures_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "failures/P01_01.json").write_text("{")
     with pytest.raises(DataError, match=r"P01_01\.json: not a JSON file"):
         info(tmp_path)
+
+
+def dense(video_id: str, seconds: np.ndarray) -> VideoFeatures:
+    """Features of a dense set with steps at these times."""
+    drawn = video(video_id, lengths=[len(seconds)])
+    none = {"narration_id": (), "offset": np.zeros(1, np.int64), "start_s": np.zeros(0), "stop_s": np.zeros(0)}
+    return replace(drawn, seconds=seconds, **none)
+
+
+def test_steps_of_a_dense_set_are_counted(tmp_path: Path) -> None:
+    write_set(tmp_path, video("P01_01", lengths=[]), video("P01_02", lengths=[]), sampling=DENSE)
+    found = info(tmp_path)
+    assert (found.complete_videos, found.complete_steps, found.complete_segments) == (2, 24, None)
+
+
+def test_segments_that_a_dense_set_covers_are_counted(tmp_path: Path, segments: Segments) -> None:
+    """Segments last from 0 to 1 s and from 2 to 3 s: one video covers both, one has a hole, one is not there."""
+    steps = 0.1 + 0.2 * np.arange(15)  # to 3 s
+    with_hole = steps[(steps < 2.2) | (steps > 2.4)]
+    write_set(tmp_path / "set", dense("P01_01", steps), dense("P01_02", with_hole), sampling=DENSE)
+    found = info(tmp_path / "set", segments)
+    assert (found.complete_videos, found.complete_steps, found.complete_segments) == (2, 29, 3)
+    assert (found.missing_videos, found.missing_segments) == (1, 3)
+
+
+def test_segment_past_the_end_of_a_dense_file_is_missing(tmp_path: Path, segments: Segments) -> None:
+    write_set(tmp_path / "set", dense("P01_01", 0.1 + 0.2 * np.arange(5)), sampling=DENSE)
+    found = info(tmp_path / "set", segments)
+    assert (found.complete_segments, found.missing_segments) == (1, 5)
+
+
+def test_segment_of_a_dense_set_that_failed_is_not_complete(tmp_path: Path, segments: Segments) -> None:
+    write_set(tmp_path / "set", dense("P01_01", 0.1 + 0.2 * np.arange(15)), sampling=DENSE)
+    write_failures(tmp_path / "set", "P01_01", [Failure("P01_01_1", "Undecodable", "frame 7")])
+    found = info(tmp_path / "set", segments)
+    assert (found.complete_segments, found.failed_segments, found.missing_segments) == (1, 1, 4)
+
+
+def test_times_are_those_of_the_whole_file(tmp_path: Path) -> None:
+    one = video()
+    featureset = write_set(tmp_path, one)
+    times, seconds = read_times(tmp_path, "P01_01", digest=featureset.digest)
+    assert times.narration_id == one.narration_id
+    np.testing.assert_array_equal(seconds, one.seconds)

@@ -67,6 +67,7 @@ def test_info_for_programs_is_json(command, root: Path, annotations: Path) -> No
     assert counts == {
         "complete_videos": 1,
         "complete_segments": 2,
+        "complete_steps": 4,
         "failed_videos": 1,
         "failed_segments": 1,
         "missing_videos": 1,
@@ -74,11 +75,14 @@ def test_info_for_programs_is_json(command, root: Path, annotations: Path) -> No
     }
 
 
-def test_info_of_a_dense_set(command, tmp_path: Path) -> None:
+def test_info_of_a_dense_set(command, tmp_path: Path, annotations: Path) -> None:
     write_set(tmp_path / "dense", video(lengths=[]), sampling=DENSE)
     done = command("features", "info", tmp_path / "dense")
     assert "sampling  dense, a clip every 0.2 s\n" in done.stdout
-    assert "complete  1 videos, 0 segments\n" in done.stdout
+    assert "complete  1 videos, 12 steps\n" in done.stdout
+    asked = command("features", "info", tmp_path / "dense", "--annotations", annotations)
+    assert "complete  1 videos, 12 steps that cover 2 segments\n" in asked.stdout
+    assert "missing   2 videos, 2 segments\n" in asked.stdout
 
 
 def test_verify_of_a_sound_set_says_so(command, root: Path) -> None:
