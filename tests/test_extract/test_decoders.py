@@ -45,8 +45,12 @@ def pool():
         yield workers
 
 
-def _kill(process) -> None:
-    os.kill(process.pid, signal.SIGKILL)
+def _kill_at_work(worker) -> None:
+    """Kill a worker soon after it has started."""
+    while not worker.is_ready:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.kill(worker.process.pid, signal.SIGKILL)
 
 
 def _fifo(folder: Path) -> Path:
@@ -115,8 +119,7 @@ def test_worker_that_dies_costs_its_own_task_alone(video, tmp_path):
         pool.submit("lost", _fifo(tmp_path))
         for number in range(4):  # one of them waits behind the one that is lost
             pool.submit(number, video)
-        doomed = pool._workers[0].process
-        threading.Timer(1.0, lambda: _kill(doomed)).start()
+        threading.Thread(target=_kill_at_work, args=(pool._workers[0],)).start()
         events = _all_events(pool)
     lost = {event.key: event.what for event in events if isinstance(event.what, Lost)}
     assert lost == {"lost": Lost("WorkerDied", "the process that read it ended by signal 9")}
@@ -124,7 +127,7 @@ def test_worker_that_dies_costs_its_own_task_alone(video, tmp_path):
 
 
 def test_worker_that_hangs_costs_its_own_task_alone(video, tmp_path, monkeypatch):
-    monkeypatch.setattr(decoders, "HUNG_S", 2.0)
+    monkeypatch.setattr(decoders, "HUNG_S", 3.0)
     with Decoders(2) as pool:
         pool.submit("lost", _fifo(tmp_path))
         for number in range(4):
@@ -136,13 +139,13 @@ def test_worker_that_hangs_costs_its_own_task_alone(video, tmp_path, monkeypatch
 
 
 def test_worker_that_waits_for_a_buffer_is_not_taken_for_hung(video, monkeypatch):
-    monkeypatch.setattr(decoders, "HUNG_S", 1.5)
+    monkeypatch.setattr(decoders, "HUNG_S", 3.0)
     with Decoders(1) as pool:
         pool.submit(1, reading(probe(video), np.arange(600)))
         held: list[Frames] = []
         while len(held) < NUM_BUFFERS:
             held += [event.what for event in pool.events()]
-        time.sleep(2.5)
+        time.sleep(4)
         for frames in held:
             frames.release()
         assert _all_events(pool)[-1].what == Finished()

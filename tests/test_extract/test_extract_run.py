@@ -598,7 +598,7 @@ def test_dense_steps_are_kept_when_their_video_has_since_been_cut(extract, video
 def test_video_whose_reading_hangs_is_recorded_and_the_rest_goes_on(extract, videos, tmp_path, monkeypatch):
     (videos / "P01" / "P01_102.mp4").unlink()
     os.mkfifo(videos / "P01" / "P01_102.mp4")  # opening it waits for a writer for ever
-    monkeypatch.setattr("extract.decoders.HUNG_S", 2.0)
+    monkeypatch.setattr("extract.decoders.HUNG_S", 3.0)
     summary = extract()
     assert (summary.done, summary.failed, summary.failed_videos) == (4, 2, ("P01_102",))
     assert set(_errors(tmp_path / "out", "P01_102").values()) == {"WorkerHung"}
