@@ -13,7 +13,9 @@ WEIGHTS ?= default
 DEVICE ?= auto
 # A clip every so many seconds over whole videos, instead of FRAMES.
 EVERY ?=
-OUT ?= $(EPIC_FEATURES)/$(BACKBONE)-$(if $(EVERY),every$(EVERY),seg$(FRAMES))
+# What a step keeps of its map: mean, grid2 or grid4.
+TOKENS ?= mean
+OUT ?= $(EPIC_FEATURES)/$(BACKBONE)-$(if $(EVERY),every$(EVERY),seg$(FRAMES))$(if $(filter-out mean,$(TOKENS)),-$(TOKENS))
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format bench extract clean
@@ -42,9 +44,9 @@ format: install ## Mend what lint can mend
 bench: install ## Measure what is meant to be fast, as ratios (half an hour; the first time it encodes a video)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' && $(BIN)/python benchmarks/bench.py
 
-extract: install ## Extract features: BACKBONE=resnet50 [FRAMES=16 | EVERY=0.2] [WEIGHTS=default DEVICE=auto OUT=...]
-	$(if $(BACKBONE),,$(error BACKBONE is missing: make extract BACKBONE=resnet50))
-	$(BIN)/extract run --annotations '$(EPIC_ANNOTATIONS)' --videos '$(EPIC_VIDEOS)' --backbone '$(BACKBONE)' $(if $(EVERY),--every '$(EVERY)',--frames '$(FRAMES)') --weights '$(WEIGHTS)' --device '$(DEVICE)' --out '$(OUT)'
+extract: install ## Extract features: BACKBONE=videomae [FRAMES=16 | EVERY=0.2] [TOKENS=mean WEIGHTS=default DEVICE=auto OUT=...]
+	$(if $(BACKBONE),,$(error BACKBONE is missing: make extract BACKBONE=videomae))
+	$(BIN)/extract run --annotations '$(EPIC_ANNOTATIONS)' --videos '$(EPIC_VIDEOS)' --backbone '$(BACKBONE)' $(if $(EVERY),--every '$(EVERY)',--frames '$(FRAMES)') --tokens '$(TOKENS)' --weights '$(WEIGHTS)' --device '$(DEVICE)' --out '$(OUT)'
 
 clean: ## Remove the virtual environment, the demo and caches; never data/ or runs/
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .ruff_cache .hypothesis

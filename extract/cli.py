@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from features.console import Commands, human_size
+from features.console import Commands, human_size, table
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,7 +41,15 @@ def _what_options(command: Callable) -> Callable:
                 type=click.Path(path_type=Path),
                 help="Folder of the videos: P01/P01_101.mp4 or P01/videos/P01_101.MP4.",
             ),
-            click.option("--backbone", required=True, help="Name of the backbone, such as resnet50."),
+            click.option(
+                "--backbone", required=True, help="Name of the backbone, such as videomae: `extract backbones`."
+            ),
+            click.option(
+                "--tokens",
+                default="mean",
+                show_default=True,
+                help="What a step keeps of its map: mean, or a grid of cells side by side, grid2 or grid4.",
+            ),
             click.option("--frames", type=int, help="Frames spread over each segment (T).  [default: 16]"),
             click.option(
                 "--every",
@@ -71,14 +79,26 @@ def _extraction_installed() -> Iterator[None]:
         raise click.ClickException(message) from error
 
 
+def _weights_dir_option(name: str) -> Callable:
+    return click.option(
+        name,
+        "weights_dir",
+        envvar="EPIC_WEIGHTS",
+        type=click.Path(path_type=Path),
+        help="Folder of published weights.  [default: the caches of torch.hub and of the Hugging Face hub]",
+    )
+
+
 @main.command()
 @_what_options
 @click.option(
     "--weights",
     default="default",
     show_default=True,
-    help="default (the published ones), a state dict's PATH, or random:SEED.",
+    help="default (the published ones), random:SEED, or the PATH of a .pth, .pt, .safetensors or save_pretrained folder.",
 )
+@_weights_dir_option("--weights-dir")
+@click.option("--fetch", is_flag=True, help="Fetch published weights that are missing, instead of saying how.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option(
     "--precision",
@@ -125,6 +145,66 @@ def run(annotations, more_annotations, videos, frames, every, device, out, **opt
             err=True,
         )
         sys.exit(1)
+
+
+@main.command()
+@_weights_dir_option("--weights-dir")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def backbones(weights_dir, as_json) -> None:
+    """List the backbones: what they were trained on, what they take and give, their cost and licence.
+
+    GFLOPs are of a clip, in billions of multiply-adds. The licence is that of the weights.
+
+    \b
+    Example:
+      extract backbones
+    """
+    with _extraction_installed():
+        from extract.backbones import ALIASES
+        from extract.listing import list_backbones
+
+    rows = list_backbones(weights_dir)
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        return
+    header = ("backbone", "family", "pretraining", "clip", "steps", "D", "params", "GFLOPs", "licence", "weights")
+    lines = [
+        (
+            row.name,
+            row.family,
+            row.pretraining,
+            "1 frame" if row.clip_fps is None else f"{row.clip_frames} at {row.clip_fps:.4g} fps",
+            str(row.steps),
+            str(row.dim),
+            f"{row.parameters / 1e6:.1f} M",
+            f"{row.gflops:,.4g}" if row.gflops < 1000 else f"{row.gflops:,.0f}",
+            row.weights_licence,
+            "none" if row.published_as is None else "here" if row.weights_path else "to fetch",
+        )
+        for row in rows
+    ]
+    click.echo(table(header, lines, left=("backbone", "family", "pretraining", "clip", "licence", "weights")))
+    click.echo("\nShort names: " + ", ".join(f"{alias} = {name}" for alias, name in ALIASES.items()))
+
+
+@main.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@_weights_dir_option("--dest")
+def weights(names, weights_dir) -> None:
+    """Fetch the published weights of backbones, for machines without network; what is there already is kept.
+
+    \b
+    Examples:
+      extract weights videomae slowfast
+      extract weights dinov2_large --dest $VSC_SCRATCH/weights
+    """
+    with _extraction_installed():
+        from extract.backbones import get
+        from extract.published import fetch_weights
+
+    for entry in [get(name, option="NAME") for name in names]:
+        found = fetch_weights(entry, weights_dir)
+        click.echo(f"{entry.name}: {found.path} ({found.revision})")
 
 
 @main.command()

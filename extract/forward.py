@@ -38,7 +38,7 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Pending:
-    """Steps of a batch, (B, P, D) float32 on the CPU, once `get` is called."""
+    """Steps of a batch, (B, P, grid * grid * D) float32 on the CPU, once `get` is called."""
 
     steps: torch.Tensor
     copied: torch.cuda.Event | None
@@ -54,15 +54,19 @@ class Forward:
     """A backbone with its preprocessing, as a function of uint8 pictures.
 
     Args:
-        network: maps (B, C, L, H, W) float32 to (B, P, D); moved to `device`.
+        network: maps (B, C, L, H, W) float32 and `grid` to (B, P, grid * grid, D); moved to `device`.
         precision: float32, bfloat16 or float16 (autocast).
+        grid: cells of a side of the grid that is kept of each map, side by side in a step.
     """
 
-    def __init__(self, network: nn.Module, preprocess: Preprocess, device: torch.device, precision: str) -> None:
+    def __init__(
+        self, network: nn.Module, preprocess: Preprocess, device: torch.device, precision: str, grid: int = 1
+    ) -> None:
         self._network = network.to(device)
         self._preprocess = preprocess
         self._device = device
         self._precision = precision
+        self._grid = grid
         if device.type != "mps":
             _channels_last(self._network)
 
@@ -81,7 +85,7 @@ class Forward:
     def steps(self, clips: torch.Tensor) -> Pending:
         """Begin with clips that are as the backbone wants them: (B, C, L, h, w) float32."""
         with self._arithmetic():
-            steps = self._network(clips).float()
+            steps = self._network(clips, self._grid).float().flatten(2)
         if self._device.type != "cuda":
             return Pending(steps.cpu(), None)
         host = torch.empty(steps.shape, pin_memory=True).copy_(steps, non_blocking=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from extract.backbones import Backbone, get
+from extract.backbones import Backbone, get, grid_of
 from extract.decoders import Decoders, Lost, num_workers_for
 from extract.packets import needed
 from extract.sampling import VideoPlan, choose_sampling, plan_video
@@ -81,6 +81,7 @@ def plan_extraction(
     every_s: float | None = None,
     tasks: int = 8,
     workers: int | None = None,
+    tokens: str = "mean",
 ) -> Plan:
     """Plan the extraction of segments, and how its videos are dealt to array tasks.
 
@@ -89,6 +90,7 @@ def plan_extraction(
         DataError: `videos` is no folder.
     """
     entry = get(backbone)
+    dim = entry.dim * grid_of(tokens, entry) ** 2
     sampling = choose_sampling(num_frames, every_s, entry.clip)
     if tasks < 1:
         raise OptionError(f"--tasks: {tasks} is not a number of tasks above 0.")
@@ -117,8 +119,8 @@ def plan_extraction(
         clips=sum(share.clips for share in shares),
         clip_frames=entry.clip.num_frames,
         steps=steps,
-        dim=entry.dim,
-        size_bytes=steps * (entry.dim * 2 + 8 + 4),  # float16 features, float64 seconds, int32 frame
+        dim=dim,
+        size_bytes=steps * (dim * 2 + 8 + 4),  # float16 features, float64 seconds, int32 frame
         task_cost=tuple(sum(costs[index] for index in task) for task in deal(costs, tasks)),
     )
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from extract.backbones import Backbone, get
+from extract.backbones import Backbone, get, grid_of
 from extract.decoders import Decoders, num_workers_for
 from extract.forward import Forward, choose_precision
 from extract.outcome import Lack, look_up, write_nothing_new, write_outcome
@@ -71,6 +71,9 @@ def extract_videos(
     precision: str = "auto",
     workers: int | None = None,
     batch_size: int | None = None,
+    tokens: str = "mean",
+    weights_dir: Path | None = None,
+    fetch: bool = False,
 ) -> Summary:
     """Extract the features of segments into the feature set `out`; what is there already is kept.
 
@@ -86,6 +89,8 @@ def extract_videos(
         precision: of the backbone's arithmetic, as for `choose_precision`.
         workers: processes that decode; by default one for each CPU that this process may use.
         batch_size: clips of a batch; by default as suits the device.
+        tokens: what is kept of a map, as for `grid_of`.
+        weights_dir, fetch: where published weights lie, and whether they may be fetched, as for `load_backbone`.
 
     Raises:
         OptionError: there is no such backbone, or `weights` or a number make no sense.
@@ -93,6 +98,7 @@ def extract_videos(
             video does not end the run: it is recorded in `out`/failures and counted.
     """
     entry = get(backbone)
+    grid = grid_of(tokens, entry)
     device = device or torch.device("cpu")
     sampling = choose_sampling(num_frames, every_s, entry.clip)
     precision = choose_precision(precision, device)
@@ -101,15 +107,15 @@ def extract_videos(
         raise OptionError(f"--batch-size: {batch_size} is not a number of clips above 0.")
     batch_size = batch_size or usual_batch_size(device, entry.clip)
     files = find_videos(videos, segments.table.video_id)
-    network, loaded = load_backbone(entry, weights)
-    featureset = create_featureset(out, _provenance(entry, loaded, sampling, precision))
+    network, loaded = load_backbone(entry, weights, folder=weights_dir, fetch=fetch)
+    featureset = create_featureset(out, _provenance(entry, loaded, sampling, precision, tokens))
     with progress(total=len(segments), unit="segments", label=f"extract {entry.name}") as bar:
         waiting = Waiting()
         run = _Run(out, featureset, entry.clip, bar, waiting)
         pipeline = Pipeline(
-            Forward(network, entry.preprocess, device, precision),
+            Forward(network, entry.preprocess, device, precision, grid),
             preprocess=entry.preprocess,
-            dim=entry.dim,
+            dim=featureset.dim,
             device=device,
             batch_size=batch_size,
             waiting=waiting,
@@ -136,15 +142,16 @@ def usual_batch_size(device: torch.device, clip: ClipShape) -> int:
     return max(1, _FRAMES_PER_BATCH[device.type] // clip.num_frames)
 
 
-def _provenance(entry: Backbone, weights: Weights, sampling: Sampling, precision: str) -> FeatureSet:
-    packages = ("epic-heads", "torch", "torchvision", "av")
+def _provenance(entry: Backbone, weights: Weights, sampling: Sampling, precision: str, tokens: str) -> FeatureSet:
+    packages = ("epic-heads", "torch", "torchvision", "transformers", "av")
     return FeatureSet(
         backbone=entry.name,
         weights=weights,
         preprocess=entry.preprocess.as_json(),
         precision=precision,
         sampling=sampling,
-        dim=entry.dim,
+        dim=entry.dim * grid_of(tokens, entry) ** 2,
+        tokens=tokens,
         versions={
             "python": platform.python_version(),
             **{name: version(name) for name in packages},

@@ -1,112 +1,105 @@
-"""Find a backbone's weights, check them, and load them strictly. Knows no architecture, fetches nothing."""
+"""A backbone with the weights asked for, strictly, and a record of which they are. Fetches nothing unless told to."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from extract.backbones import Backbone
+from extract.checkpoint import read_checkpoint
+from extract.published import fetch_weights, need_weights
 from features.errors import DataError, OptionError, first_few
 from features.featureset import Weights
-from features.files import sha256_of_file
-from features.tensors import load_safely
 
 _RANDOM = re.compile(r"random:(\d{1,9})")
-# torch.hub's convention, NAME-<first digits of the file's SHA-256>.pth, which torchvision's files follow.
-_DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.pth")
+_LOG = logging.getLogger(__name__)
 
 
-def load_backbone(backbone: Backbone, weights: str) -> tuple[nn.Module, Weights]:
+def load_backbone(
+    backbone: Backbone, weights: str, *, folder: Path | None = None, fetch: bool = False
+) -> tuple[nn.Module, Weights]:
     """Build a backbone, frozen and in eval mode, with the weights asked for, and say which they are.
 
     Args:
-        weights: "default" (the published ones, from torch.hub's cache), "random:SEED", or a path to a state dict
-            with the published names.
+        weights: "default" (the published ones, fetched beforehand), "random:SEED", or a path to a file or folder as
+            `read_checkpoint` takes it, with the published names.
+        folder: where published weights lie; None for the libraries' own caches.
+        fetch: whether published weights that are missing may be fetched.
 
     Raises:
         OptionError: `weights` is none of these.
         DataError: the file is missing, damaged, or does not fit the backbone.
     """
     if match := _RANDOM.fullmatch(weights):
-        network = _build(backbone, seed=int(match[1]))
+        network = _built(backbone, seed=int(match[1]))
         record = Weights(source=weights, revision="random", sha256=_sha256_of_tensors(network))
+    elif weights == "default":
+        found = (fetch_weights if fetch else need_weights)(backbone, folder)
+        network, sha256 = _loaded(backbone, found.path)
+        record = Weights(source=str(found.path), revision=found.revision, sha256=sha256)
     else:
-        path, revision = _locate(backbone, weights)
-        network = _build(backbone, seed=0)
-        _load_strictly(network, backbone, path)
-        record = Weights(source=str(path), revision=revision, sha256=sha256_of_file(path))
+        path = Path(weights)
+        if not weights or not path.exists():
+            raise OptionError(f"--weights: {weights!r} is no file or folder, nor 'default', nor 'random:SEED'.")
+        network, sha256 = _loaded(backbone, path, say_what_is_left_out=True)
+        record = Weights(source=str(path), revision="local file", sha256=sha256)
     return network.eval().requires_grad_(False), record
 
 
-def _build(backbone: Backbone, *, seed: int) -> nn.Module:
+def _built(backbone: Backbone, *, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return backbone.build()
+        return backbone.model.build()
 
 
-def _locate(backbone: Backbone, weights: str) -> tuple[Path, str]:
-    if weights != "default":
-        path = Path(weights)
-        if not path.is_file():
-            raise OptionError(f"--weights: {weights!r} is no file, nor 'default', nor 'random:SEED' with a number.")
-        return path, "local file"
-    if backbone.weights is None:
-        raise OptionError(f"--weights: nobody published weights for {backbone.name}; use random:SEED or a path.")
-    url = backbone.weights.url
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
-    if not path.is_file():
-        raise DataError(
-            f"{backbone.name}: its weights {backbone.weights.revision} are not at {path}. Fetch them once, on a "
-            f"machine with network:\n  curl --fail --location --create-dirs --output {path} {url}"
-        )
-    _check_digest_in_name(path)
-    return path, backbone.weights.revision
-
-
-def _check_digest_in_name(path: Path) -> None:
-    match = _DIGEST_IN_NAME.search(path.name)
-    if match and not sha256_of_file(path).startswith(match[1]):
-        raise DataError(f"{path}: its SHA-256 does not begin with {match[1]}; fetch it again.")
-
-
-def _load_strictly(network: nn.Module, backbone: Backbone, path: Path) -> None:
-    state = {
-        name: tensor
-        for name, tensor in _read_state(path).items()
-        if not name.startswith(backbone.classifier or ("\0",))
+def _loaded(backbone: Backbone, path: Path, *, say_what_is_left_out: bool = False) -> tuple[nn.Module, str]:
+    checkpoint = read_checkpoint(path)
+    _need_same_settings(backbone, checkpoint.config, path)
+    unused = backbone.classifier or ("\0",)
+    state = {name: tensor for name, tensor in checkpoint.state.items() if not name.startswith(unused)}
+    left_out = [name for name in checkpoint.state if name not in state]
+    if say_what_is_left_out and left_out:
+        shapes = [f"{name} {tuple(checkpoint.state[name].shape)}" for name in left_out]
+        _LOG.warning("%s: left out, as features come before it: %s", path, first_few(shapes))
+    try:
+        with torch.random.fork_rng(devices=[]):
+            network, mismatch = backbone.model.load(state)
+    except RuntimeError as error:  # such as complex numbers, which cannot become real ones
+        raise DataError(f"{path}: does not fit {backbone.name} ({error}).") from error
+    problems = {
+        "missing": mismatch.missing,
+        "unexpected": mismatch.unexpected,
+        "of another shape": mismatch.shapes,
     }
-    expected = network.network.state_dict()
-    missing, unexpected = (
-        sorted(expected.keys() - state.keys()),
-        sorted(state.keys() - expected.keys()),
-    )
-    shapes = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(expected[name].shape)}"
-        for name in sorted(expected.keys() & state.keys())
-        if state[name].shape != expected[name].shape
-    ]
-    problems = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
     if any(problems.values()):
         found = "; ".join(f"{len(keys)} {kind}: {first_few(keys)}" for kind, keys in problems.items() if keys)
         raise DataError(f"{path}: does not fit {backbone.name} ({found}).")
-    try:
-        network.network.load_state_dict(state)
-    except RuntimeError as error:  # such as complex numbers, which cannot become real ones
-        raise DataError(f"{path}: does not fit {backbone.name} ({error}).") from error
+    return network, checkpoint.sha256
 
 
-def _read_state(path: Path) -> Mapping[str, torch.Tensor]:
-    state = load_safely(path)
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
-    ):
-        raise DataError(f"{path}: not a state dict (names to tensors).")
-    return state
+def _need_same_settings(backbone: Backbone, config: Mapping[str, Any], path: Path) -> None:
+    """Refuse weights whose config.json says that they belong to a network that computes otherwise."""
+    differing = [
+        f"{name} {config[name]!r} instead of {wanted!r}"
+        for name, wanted in backbone.model.settings.items()
+        if name in config and name not in backbone.model.free and not _same(config[name], wanted)
+    ]
+    if differing:
+        raise DataError(f"{path}: does not fit {backbone.name}: its config.json has {'; '.join(differing)}.")
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
+        return math.isclose(one, other, rel_tol=1e-6)
+    return one == other
 
 
 def _sha256_of_tensors(network: nn.Module) -> str:

@@ -36,16 +36,15 @@ class Commands(click.Group):
             sys.exit(130)
 
 
-def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Lay out a table for people: the first column to the left, the others to the right."""
+def table(header: Iterable[str], rows: Iterable[Iterable[str]], *, left: Iterable[str] = ()) -> str:
+    """Lay out a table for people: the first column and those named in `left` to the left, the others to the right."""
     lines = [list(header), *[list(row) for row in rows]]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(_padded(line, widths) for line in lines)
-
-
-def _padded(cells: list[str], widths: list[int]) -> str:
-    first, *rest = zip(cells, widths, strict=True)
-    return "  ".join([first[0].ljust(first[1]), *[cell.rjust(width) for cell, width in rest]]).rstrip()
+    to_left = {lines[0][0], *left}
+    columns = []
+    for column in zip(*lines, strict=True):
+        width = max(len(cell) for cell in column)
+        columns.append([cell.ljust(width) if column[0] in to_left else cell.rjust(width) for cell in column])
+    return "\n".join("  ".join(cells).rstrip() for cells in zip(*columns, strict=True))
 
 
 def human_size(num_bytes: float) -> str:

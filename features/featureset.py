@@ -69,6 +69,7 @@ class FeatureSet:
         precision: of the backbone's arithmetic: float32, bfloat16 or float16.
         views: names of the V views; view 0 is the plain centre crop.
         dim: D, the width of a step.
+        tokens: what a step holds of its map: "mean", or the cells of a small grid row by row ("grid2": 2 x 2 of D / 4).
         versions, created: of the software and the first run; not part of the digest.
     """
 
@@ -79,6 +80,7 @@ class FeatureSet:
     sampling: Sampling
     dim: int
     views: tuple[str, ...] = ("centre",)
+    tokens: str = "mean"
     dtype: str = "float16"
     versions: Mapping[str, str] = field(default_factory=dict, compare=False)
     created: str = field(default="", compare=False)

@@ -1,0 +1,115 @@
+"""Files of weights in the formats they are published in, read without running what they say. Knows no backbone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from features.errors import DataError
+from features.files import read_json, sha256_of_file
+from features.tensors import load_safely
+
+# What `save_pretrained` of transformers writes, now and in earlier versions; the first that is there is taken.
+PRETRAINED_NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+# Training programs wrap the state dict in a dictionary, and its names in those of their parallel modules.
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module")
+_PREFIXES = ("module.", "_orig_mod.")
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A state dict from one file or several.
+
+    Attributes:
+        config: of the config.json beside it, as transformers writes it; empty where there is none.
+        sha256: of the file; of the list of its parts' digests where it is in parts.
+    """
+
+    state: Mapping[str, torch.Tensor]
+    config: Mapping[str, Any]
+    sha256: str
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a .pth, .pt or .bin state dict, a .safetensors file, an index of parts, or a save_pretrained folder.
+
+    Raises:
+        DataError: it is none of these, damaged, or would need unsafe loading.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = _in_folder(path)
+    parts = _parts(path)
+    state: dict[str, torch.Tensor] = {}
+    for part in parts:
+        state.update(_read_state(part))
+    digests = [sha256_of_file(part) for part in parts]
+    beside = path.with_name("config.json")
+    config = _read_config(beside) if path.name in PRETRAINED_NAMES and beside.is_file() else {}
+    whole = digests[0] if parts == [path] else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    return Checkpoint(state, config, whole)
+
+
+def _in_folder(folder: Path) -> Path:
+    found = next((folder / name for name in PRETRAINED_NAMES if (folder / name).is_file()), None)
+    if found is None:
+        raise DataError(f"{folder}: none of {', '.join(PRETRAINED_NAMES)} is in this folder.")
+    return found
+
+
+def _parts(path: Path) -> list[Path]:
+    if not path.name.endswith(".index.json"):
+        return [path]
+    record = read_json(path)
+    names = record.get("weight_map") if isinstance(record, dict) else None
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()) or not names:
+        raise DataError(f"{path}: not an index of weights: it has no weight_map.")
+    parts = [path.with_name(Path(name).name) for name in sorted(set(names.values()))]
+    if missing := [part.name for part in parts if not part.is_file()]:
+        raise DataError(f"{path}: its parts {', '.join(missing)} are not beside it.")
+    return parts
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise DataError(f"{path}: not a configuration (names to values).")
+    vision = record.get("vision_config", record)  # of a model of image and text
+    return vision if isinstance(vision, dict) else {}
+
+
+def _read_state(path: Path) -> Mapping[str, torch.Tensor]:
+    state = _read_safetensors(path) if path.suffix == ".safetensors" else load_safely(path)
+    while isinstance(state, Mapping):
+        inner = next((state[name] for name in _WRAPPERS if isinstance(state.get(name), Mapping)), None)
+        if inner is None:
+            break
+        state = inner
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
+        raise DataError(f"{path}: not a state dict (names to tensors).")
+    while prefix := next((one for one in _PREFIXES if state and all(name.startswith(one) for name in state)), None):
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
+
+
+def _read_safetensors(path: Path) -> Mapping[str, torch.Tensor]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file.")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(f"{path}: not a sound safetensors file ({error}).") from error
