@@ -95,7 +95,7 @@ def _weights_dir_option(name: str) -> Callable:
     "--weights",
     default="default",
     show_default=True,
-    help="default (the published ones), random:SEED, or the PATH of a .pth, .pt, .safetensors or save_pretrained folder.",
+    help="default (the published ones), random:SEED, or the PATH of a file or of a save_pretrained folder.",
 )
 @_weights_dir_option("--weights-dir")
 @click.option("--fetch", is_flag=True, help="Fetch published weights that are missing, instead of saying how.")

@@ -6,7 +6,7 @@ the packages, so that it can disagree with them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -51,6 +51,7 @@ def write_video(
     path: Path,
     *,
     num_frames: int = 60,
+    picture: Callable[[int], np.ndarray] = painted,
     fps: Fraction | int = 30,
     codec: str = "libx264",
     pts: Sequence[int] | None = None,
@@ -60,9 +61,10 @@ def write_video(
     container_options: dict[str, str] | None = None,
     tags: dict[str, int] | None = None,
 ) -> Path:
-    """Encode `num_frames` painted frames, 0, 1, 2, ...; give the path.
+    """Encode `num_frames` frames, 0, 1, 2, ...; give the path.
 
     Args:
+        picture: gives a frame by its number, (HEIGHT, WIDTH, 3) uint8; painted with the number by default.
         pts: presentation times in units of `time_base`, for a rate that varies; a frame each.
         gop: frames from one key frame to the next.
         container_options: of the muxer, such as movflags.
@@ -80,7 +82,7 @@ def write_video(
         for name, value in (tags or {}).items():
             setattr(stream.codec_context, name, value)
         for number, moment in enumerate(pts):
-            frame = av.VideoFrame.from_ndarray(painted(number), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
             frame.pts, frame.time_base = moment, time_base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -48,7 +48,7 @@ class Backbone:
 
     Attributes:
         family: backbones of one kind of network and one way of averaging.
-        model: makes the network. It maps clips (B, C, L, H, W) float32 and the side of a grid to (B, P, grid * grid, D).
+        model: makes the network, which maps (B, C, L, H, W) float32 and the side of a grid to (B, P, grid * grid, D).
         dim: D, of a step that is averaged over space.
         clip: L frames in, P steps out, at which rate.
         side: of the last map, in positions, over which features are averaged; no grid can be finer.
@@ -137,12 +137,13 @@ def grid_of(tokens: str, entry: Backbone) -> int:
     return _GRIDS[tokens]
 
 
-from extract.backbones import (  # noqa: E402, F401
-    image_transformers,
-    timesformer,
+from extract.backbones import (  # noqa: E402, F401, I001 (in the order of the table)
     tiny,
     torchvision_image,
+    image_transformers,
     torchvision_video,
+    slowfast,
+    timesformer,
     videomae,
     vjepa2,
 )

@@ -1,4 +1,4 @@
-"""Image transformers, self-supervised (DINOv2, DINOv3) or aligned with text (SigLIP 2): the mean of the patch tokens."""
+"""Image transformers, self-supervised (DINOv2, DINOv3) or aligned with text (SigLIP 2): the mean of patch tokens."""
 
 from __future__ import annotations
 

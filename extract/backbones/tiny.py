@@ -17,7 +17,7 @@ from extract.sampling import ClipShape
 
 
 class TinyCnn(nn.Module):
-    """Two strided convolutions, max-pooled to a grid of 4 x 6 cells of 16 channels: (B, C, 1, H, W) -> (B, 1, 1, 384)."""
+    """Two strided convolutions, max-pooled to 4 x 6 cells of 16 channels: (B, C, 1, H, W) -> (B, 1, 1, 384)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """VideoMAE: a plain video transformer, trained by filling in masked tubes; fine-tuned or as it was pre-trained.
 
-Tong et al., VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training, NeurIPS 2022.
+Tong et al., VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training, NeurIPS
+2022.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ def _row(variant: str, repo: str, *, pretraining: str, fps: float, parameters: i
     )
 
 
-# Kinetics: every 4th frame of 30 a second. Something-Something: fine-tuned with frames spread over the whole of a video,
-# which is some 4 s long; pre-trained with every 2nd of 12 a second.
+# Kinetics: every 4th frame of 30 a second. Something-Something: fine-tuned with frames spread over the whole of a
+# video, which is some 4 s long; pre-trained with every 2nd of 12 a second.
 # fmt: off
 _row("base_k400", "videomae-base-finetuned-kinetics", pretraining="Kinetics-400",
      fps=7.5, parameters=86_227_200, gflops=180.0)

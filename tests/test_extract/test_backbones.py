@@ -1,4 +1,4 @@
-"""The contract of every backbone, and that those of torchvision give torchvision's own features."""
+"""The contract of every backbone: its entry is true, and its features are its source's own."""
 
 from __future__ import annotations
 
@@ -7,18 +7,36 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from sources import Source, as_tested, shallow, source_of
 from torch import nn
-from torchvision.models import resnet50
-from torchvision.models.video import r2plus1d_18
+from torch.utils.flop_counter import FlopCounterMode
 
-from extract.backbones import Backbone, get, names, register
+from extract.backbones import ALIASES, Backbone, PublishedFile, PublishedRepo, get, grid_of, names, register
+from extract.forward import Forward
 from extract.planes import BT601, PlaneBatch
 from extract.preprocess import normalised, scaled
 from extract.weights import load_backbone
 from features.errors import OptionError
 from features.featureset import Weights
 
+CPU = torch.device("cpu")
 every_backbone = pytest.mark.parametrize("name", names())
+# One of each family, the smallest: kinds of networks, of layouts of time and of arithmetic.
+FAMILIES = {
+    "image": "resnet50",
+    "convnext": "convnext_tiny",
+    "DINOv2": "dinov2_base",
+    "DINOv3": "dinov3_base",
+    "SigLIP 2": "siglip2_base",
+    "3D CNN": "r3d_18",
+    "MViT": "mvit_v2_s",
+    "Swin3D": "swin3d_t",
+    "SlowFast": "slowfast_r50",
+    "TimeSformer": "timesformer_base_k400",
+    "VideoMAE": "videomae_base_k400",
+    "V-JEPA 2": "vjepa2_vitl_256",
+}
+every_family = pytest.mark.parametrize("name", FAMILIES.values(), ids=FAMILIES)
 
 
 def _clips(entry: Backbone, num_clips: int) -> torch.Tensor:
@@ -33,31 +51,44 @@ def _prepared(entry: Backbone, num: int, size: tuple[int, int]) -> torch.Tensor:
     height, width = size
     y = rng.integers(0, 256, (num, height, width), dtype=np.uint8)
     uv = rng.integers(0, 256, (num, 2, height // 2, width // 2), dtype=np.uint8)
-    pictures = scaled(PlaneBatch(y, uv), entry.preprocess, torch.device("cpu"))
+    pictures = scaled(PlaneBatch(y, uv), entry.preprocess, CPU)
     return normalised(pictures, [BT601] * num, entry.preprocess)
 
 
 @dataclass(frozen=True)
 class _Used:
-    """A backbone that has been used: with random:0, two clips, and the steps it gave for them."""
+    """A backbone that has been used: with its source's random weights, a clip, and the steps it gave for it."""
 
     entry: Backbone
+    source: Source | None
     network: nn.Module
     weights: Weights
-    clips: torch.Tensor
+    clip: torch.Tensor
     steps: torch.Tensor
 
 
 @pytest.fixture(scope="module", params=names())
-def used(request) -> _Used:
-    entry = get(request.param)
-    network, weights = load_backbone(entry, "random:0")
-    clips = _clips(entry, 2)
-    return _Used(entry, network, weights, clips, network(clips))
+def used(request, tmp_path_factory) -> _Used:
+    entry = as_tested(request.param)
+    source = source_of(entry) if entry.weights else None
+    path = source.save(tmp_path_factory.mktemp("published")) if source else "random:0"
+    network, weights = load_backbone(entry, str(path))
+    clip = _clips(entry, 1)
+    with torch.inference_mode():
+        return _Used(entry, source, network, weights, clip, network(clip, 1))
+
+
+def test_features_are_those_of_the_source(used):
+    if used.source is None:
+        pytest.skip("tiny_cnn is ours alone")
+    with torch.inference_mode():
+        expected = used.source.steps(used.clip)
+    assert expected.std() > 0.01
+    assert (used.steps[:, :, 0] - expected).abs().max() <= 1e-4
 
 
 def test_steps_have_the_shape_that_the_entry_says(used):
-    assert used.steps.shape == (2, used.entry.clip.num_steps, used.entry.dim)
+    assert used.steps.shape == (1, used.entry.clip.num_steps, 1, used.entry.dim)
 
 
 def test_steps_are_float32(used):
@@ -70,39 +101,93 @@ def test_network_is_in_eval_mode_throughout(used):
 
 def test_network_takes_no_gradients(used):
     assert not any(parameter.requires_grad for parameter in used.network.parameters())
-    assert not used.steps.requires_grad
 
 
-def test_batch_of_one_equals_row_of_many(used):
-    alone = used.network(used.clips[1:])
-    torch.testing.assert_close(alone, used.steps[1:], rtol=1e-5, atol=1e-5 * float(used.steps.abs().max()))
-
-
-def test_different_clips_give_different_steps(used):
-    assert not torch.allclose(*used.steps, rtol=1e-3)
-
-
-def test_same_seed_gives_the_same_weights_and_use_does_not_change_them(used):
-    fresh, weights = load_backbone(used.entry, "random:0")
-    state = used.network.state_dict()
-    assert all(torch.equal(tensor, state[key]) for key, tensor in fresh.state_dict().items())
-    assert weights == used.weights
-
-
-def test_other_seed_gives_other_weights(used):
-    other, weights = load_backbone(used.entry, "random:1")
-    state = used.network.state_dict()
-    assert any(not torch.equal(tensor, state[key]) for key, tensor in other.state_dict().items())
-    assert weights.sha256 != used.weights.sha256
+def test_record_of_weights_tells_them_from_others(used):
+    _, other = load_backbone(shallow(used.entry), "random:1")
+    assert other.sha256 != used.weights.sha256
+    assert len(used.weights.sha256) == 64
 
 
 @every_backbone
-def test_loading_leaves_the_random_state_as_it_was(name):
+def test_entry_says_what_the_network_costs(name):
+    # On the device "meta", where nothing is computed, in full.
+    entry = get(name)
+    with torch.device("meta"):
+        network = entry.model.build().eval()
+        clip = torch.empty(1, 3, entry.clip.num_frames, *(entry.preprocess.crop or entry.preprocess.resize))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        steps = network(clip, 1)
+    assert sum(parameter.numel() for parameter in network.parameters()) == entry.parameters
+    assert counter.get_total_flops() / 2e9 == pytest.approx(entry.gflops, rel=0.01)
+    assert steps.shape == (1, entry.clip.num_steps, 1, entry.dim)
+
+
+@every_family
+def test_grid_holds_the_average_of_each_cell(name):
+    entry = shallow(get(name))
+    network, _ = load_backbone(entry, "random:0")
+    clip = _clips(entry, 1)
+    with torch.inference_mode():
+        finest, coarse, mean = (network(clip, grid) for grid in (entry.side, 2, 1))
+    assert coarse.shape == (1, entry.clip.num_steps, 4, entry.dim)
+    if name.startswith(("convnext", "videomae")):
+        return  # these normalise after the average, which is no average any more
+    side = entry.side
+    finest = finest.unflatten(2, (side, side))
+    torch.testing.assert_close(finest.mean(dim=(2, 3)), mean[:, :, 0], rtol=1e-4, atol=1e-5)
+    half = -(-side // 2)
+    for cell, (row, column) in enumerate([(0, 0), (0, side - half), (side - half, 0), (side - half, side - half)]):
+        expected = finest[:, :, row : row + half, column : column + half].mean(dim=(2, 3))
+        torch.testing.assert_close(coarse[:, :, cell], expected, rtol=1e-4, atol=1e-5)
+
+
+@every_family
+def test_cells_of_a_grid_lie_where_the_picture_has_them(name):
+    entry = shallow(get(name))
+    network, _ = load_backbone(entry, "random:0")
+    clip = _clips(entry, 1)
+    changed = clip.clone()
+    height, width = clip.shape[3:]
+    changed[..., : height // 3, -width // 3 :] *= -1  # above on the right
+    with torch.inference_mode():
+        moved = (network(changed, 2) - network(clip, 2))[0].norm(dim=2).mean(dim=0)  # (4,)
+    assert moved.argmax() == 1
+
+
+@every_family
+def test_half_precision_points_the_same_way(name):
+    entry = shallow(get(name))
+    network, _ = load_backbone(entry, "random:0")
+    clips = _clips(entry, 1)
+    whole = Forward(network, entry.preprocess, CPU, "float32").steps(clips).get()
+    half = Forward(network, entry.preprocess, CPU, "bfloat16").steps(clips).get()
+    assert not torch.equal(whole, half)
+    assert torch.cosine_similarity(whole, half, dim=2).min() >= 0.999
+
+
+@every_family
+def test_clip_does_not_change_those_beside_it(name):
+    entry = shallow(get(name))
+    network, _ = load_backbone(entry, "random:0")
+    clips = _clips(entry, 2)
+    with torch.inference_mode():
+        both, alone = network(clips, 1), network(clips[1:], 1)
+    torch.testing.assert_close(alone, both[1:], rtol=1e-5, atol=1e-5 * float(both.abs().max()))
+    assert not torch.allclose(*both, rtol=1e-3)
+
+
+@every_family
+def test_same_seed_gives_the_same_weights_and_leaves_the_random_state(name):
+    entry = shallow(get(name))
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    load_backbone(get(name), "random:0")
+    (first, one), (second, other) = (load_backbone(entry, "random:0") for _ in range(2))
     assert torch.rand(1) == expected
+    state = second.state_dict()
+    assert all(torch.equal(tensor, state[key]) for key, tensor in first.state_dict().items())
+    assert one == other
 
 
 @every_backbone
@@ -121,12 +206,52 @@ def test_record_of_preprocessing_is_plain_json_values(name):
 @every_backbone
 def test_published_weights_come_from_where_they_were_published(name):
     weights = get(name).weights
-    assert weights is None or weights.url.startswith("https://download.pytorch.org/models/")
+    if isinstance(weights, PublishedFile):
+        hosts = ("https://download.pytorch.org/models/", "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/")
+        assert weights.url.startswith(hosts)
+    elif isinstance(weights, PublishedRepo):
+        assert weights.repo.split("/")[0] in {"facebook", "google", "MCG-NJU", "fcakyon"}
 
 
-def test_names_are_sorted_and_known():
-    assert names() == sorted(names())
-    assert all(get(name).name == name for name in names())
+@every_backbone
+def test_sizes_are_those_of_the_papers(name):
+    # Billions of multiply-adds of the same input, millions of parameters with the classifier, by the papers' tables.
+    published = {
+        "resnet50": (4.1, 25.6),
+        "convnext_base": (15.4, 88.6),
+        "efficientnet_b4": (4.4, 19.3),
+        "mvit_v1_b": (70.5, 36.6),
+        "mvit_v2_s": (64, 34.5),
+        "slow_r50": (54.5, 32.5),
+        "slowfast_r50": (65.7, 34.6),
+        "slowfast_r101": (127.2, 62.8),
+        "timesformer_base_k400": (196, 121.4),
+        "timesformer_hr_k400": (1703, 121.4),
+        "timesformer_long_k400": (2380, 121.4),
+        "videomae_base_k400": (180, 87),
+        "videomae_large_k400": (597, 305),
+        "videomae_huge_k400": (1192, 633),
+    }
+    entry = get(name)
+    gflops, millions = published.get(name, (entry.gflops, entry.parameters / 1e6))
+    assert entry.gflops == pytest.approx(gflops, rel=0.02)
+    assert entry.parameters / 1e6 == pytest.approx(millions, rel=0.1)
+
+
+def test_table_has_what_the_field_reaches_for():
+    wanted = """resnet50 efficientnet_b4 convnext_base convnext_tiny dinov2_base dinov2_large dinov3_base dinov3_large
+        siglip2_base siglip2_large r3d_18 mc3_18 r2plus1d_18 s3d mvit_v1_b mvit_v2_s swin3d_t swin3d_s swin3d_b
+        timesformer_base_k400 timesformer_base_k600 timesformer_base_ssv2 timesformer_long_k400 timesformer_hr_k400
+        videomae_base_k400 videomae_base_k400_ssl videomae_base_ssv2 videomae_large_k400 videomae_large_k400_ssl
+        videomae_huge_k400 vjepa2_vitl_256 vjepa2_vith_256 vjepa2_vitg_256 vjepa2_vitg_384 slow_r50 slowfast_r50
+        slowfast_r101"""
+    assert set(wanted.split()) <= set(names())
+
+
+def test_aliases_name_backbones():
+    assert set(ALIASES.values()) <= set(names())
+    assert not set(ALIASES) & set(names())
+    assert all(get(alias) is get(name) for alias, name in ALIASES.items())
 
 
 def test_name_can_be_taken_once():
@@ -139,79 +264,12 @@ def test_unknown_name_is_refused_with_the_nearest_known_one():
         get("resnet5")
 
 
-# ---- torchvision's own features, with the same weights
+@pytest.mark.parametrize("tokens", ["grid3", "", "Mean"])
+def test_unknown_tokens_are_a_wrong_option(tokens):
+    with pytest.raises(OptionError, match=r"--tokens.*mean, grid2, grid4"):
+        grid_of(tokens, get("resnet50"))
 
 
-def _with_random_weights(network: nn.Module) -> nn.Module:
-    """Fill every parameter and every running statistic, so that none can be forgotten unnoticed."""
-    generator = torch.Generator().manual_seed(3)
-    for key, tensor in network.state_dict().items():
-        if key.endswith("num_batches_tracked"):
-            continue
-        noise = torch.rand(tensor.shape, generator=generator)
-        if key.endswith("running_var"):
-            tensor.copy_(0.8 + 0.4 * noise)
-        elif tensor.ndim == 1:  # biases, scales, means
-            tensor.add_(0.2 * (noise - 0.5))
-    return network.eval().requires_grad_(False)
-
-
-def _output_of(layer: nn.Module, network: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Give what a layer of a network gives for an input of the network."""
-    given = []
-    handle = layer.register_forward_hook(lambda module, inputs, output: given.append(output))
-    network(x)
-    handle.remove()
-    return given[0]
-
-
-def test_resnet50_gives_what_goes_into_torchvisions_classifier(tmp_path):
-    theirs = _with_random_weights(resnet50())
-    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
-    ours, _ = load_backbone(get("resnet50"), str(tmp_path / "weights.pth"))
-    clips = _clips(get("resnet50"), 2)
-    expected = _output_of(theirs.avgpool, theirs, clips[:, :, 0]).flatten(1)
-    assert expected.std() > 0.01
-    torch.testing.assert_close(ours(clips)[:, 0], expected, rtol=1e-4, atol=1e-4)
-
-
-@dataclass(frozen=True)
-class _VideoResnets:
-    """Our r2plus1d_18 and torchvision's with the same weights, a clip, and our steps for it."""
-
-    ours: nn.Module
-    theirs: nn.Module
-    clip: torch.Tensor  # a quarter of the pixels, for speed
-    steps: torch.Tensor
-
-
-@pytest.fixture(scope="module")
-def video_resnets(tmp_path_factory) -> _VideoResnets:
-    theirs = _with_random_weights(r2plus1d_18())
-    path = tmp_path_factory.mktemp("weights") / "weights.pth"
-    torch.save(theirs.state_dict(), path)
-    ours, _ = load_backbone(get("r2plus1d_18"), str(path))
-    clip = _clips(get("r2plus1d_18"), 1)[..., :56, :56]
-    return _VideoResnets(ours, theirs, clip, ours(clip))
-
-
-def test_r2plus1d_18_gives_torchvisions_last_map_averaged_over_space(video_resnets):
-    theirs = video_resnets.theirs
-    last_map = _output_of(theirs.layer4, theirs, video_resnets.clip)[0]  # (D, P, H, W)
-    expected = np.stack([last_map[:, step].flatten(1).numpy().mean(axis=1) for step in range(2)])
-    assert expected.std() > 0.01
-    np.testing.assert_allclose(video_resnets.steps[0].numpy(), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_r2plus1d_18_averaged_over_time_is_what_goes_into_torchvisions_classifier(video_resnets):
-    theirs = video_resnets.theirs
-    expected = _output_of(theirs.avgpool, theirs, video_resnets.clip).flatten(1)
-    torch.testing.assert_close(video_resnets.steps.mean(dim=1), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_steps_of_r2plus1d_18_are_in_order_of_time(video_resnets):
-    # Each step sees mostly its own half: changing the last frames moves the last step more than the first.
-    changed = video_resnets.clip.clone()
-    changed[:, :, -4:] = -changed[:, :, -4:]
-    first, last = (video_resnets.ours(changed) - video_resnets.steps)[0].abs().mean(dim=1)
-    assert last > first
+def test_grid_finer_than_the_map_is_a_wrong_option():
+    with pytest.raises(OptionError, match=r"--tokens: grid2 is finer than the last map of tiny_cnn, 1 x 1"):
+        grid_of("grid2", get("tiny_cnn"))

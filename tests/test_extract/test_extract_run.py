@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from annotate import annotate
 from encode import cut, damage_packet, decode_all, number_in, planes_of_all, write_sound, write_video
 from torchvision.transforms import functional as F
 
@@ -43,18 +43,6 @@ SEGMENTS = {
     "P01_102_1": (0.25, 0.75),
     "P02_01_0": (0.40, 1.90),
 }
-
-
-def annotate(path: Path, segments: dict[str, tuple[float, float]] = SEGMENTS) -> Path:
-    """Write an annotation file with these segments, in this order."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["narration_id", "participant_id", "video_id", "start_timestamp", "stop_timestamp"])
-        for name, (start_s, stop_s) in segments.items():
-            video_id = name.rsplit("_", 1)[0]
-            times = (f"00:00:{second:05.2f}" for second in (start_s, stop_s))
-            rows.writerow([name, video_id.split("_")[0], video_id, *times])
-    return path
 
 
 def only(*names: str) -> dict[str, tuple[float, float]]:
@@ -92,7 +80,7 @@ def extract(videos, tmp_path):
 def unbroken(encoded, tmp_path_factory) -> Path:
     """The feature set of one run over everything; read it, never write into it."""
     out = tmp_path_factory.mktemp("unbroken")
-    segments = read_segments(annotate(out / "segments.csv"))
+    segments = read_segments(annotate(out / "segments.csv", SEGMENTS))
     extract_videos(segments, encoded, out, backbone="tiny_cnn", weights="random:0", num_frames=4, workers=1)
     return out
 
@@ -140,7 +128,7 @@ def _plain_features(path: Path, start_s: float, stop_s: float, *, num_frames: in
         middle_s = start_s + (stop_s - start_s) * (2 * part + 1) / (2 * num_frames // length)
         moments = [middle_s + (index - (length - 1) / 2) / (entry.clip.fps or 1) for index in range(length)]
         clip = torch.stack([_plain_picture(nearest(moment), entry.preprocess) for moment in moments], dim=1)
-        rows += network(clip[None])[0].numpy().tolist()
+        rows += network(clip[None], 1)[0, :, 0].numpy().tolist()
     return np.array(rows)
 
 

@@ -23,10 +23,10 @@ CPU = torch.device("cpu")
 
 
 class _Reader(nn.Module):
-    """Gives the mean of each block of 16 x 16 pixels, (B, 3, L, 48, 64) -> (B, L, 12): enough to read the number."""
+    """Gives the mean of each block of 16 x 16 pixels, (B, 3, L, 48, 64) -> (B, L, 1, 12): enough to read the number."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return nn.functional.avg_pool3d(x, (1, 16, 16)).mean(dim=1).flatten(2)
+    def forward(self, x: torch.Tensor, grid: int) -> torch.Tensor:
+        return nn.functional.avg_pool3d(x, (1, 16, 16)).mean(dim=1).flatten(2).unsqueeze(2)
 
 
 _AS_THEY_ARE = Preprocess(resize=(48, 64), crop=None, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -138,8 +138,8 @@ class _Mixer(nn.Module):
             torch.manual_seed(0)
             self.conv = nn.Conv3d(3, 12, (1, 9, 9), stride=(1, 4, 4))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(x).relu().mean(dim=(3, 4)).transpose(1, 2)
+    def forward(self, x: torch.Tensor, grid: int) -> torch.Tensor:
+        return self.conv(x).relu().mean(dim=(3, 4)).transpose(1, 2).unsqueeze(2)
 
 
 def test_features_do_not_depend_on_workers_batches_or_order(video, tmp_path, decoders):
@@ -191,8 +191,8 @@ def test_progress_counts_every_clip_once(video, decoders):
 
 def test_values_beyond_float16_are_lost_by_name(video, decoders):
     class Large(_Reader):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return super().forward(x) * 1e6
+        def forward(self, x: torch.Tensor, grid: int) -> torch.Tensor:
+            return super().forward(x, grid) * 1e6
 
     segments = _segments(3, 2.0)
     result = _run(

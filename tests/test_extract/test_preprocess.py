@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from av.video.reformatter import ColorRange, Colorspace
+from sources import shallow
 from torchvision.models import ResNet50_Weights
 from torchvision.models.video import R2Plus1D_18_Weights
 from torchvision.transforms.v2 import InterpolationMode
@@ -135,11 +136,74 @@ def test_features_are_those_of_torchvisions_pictures(name):
         theirs.append(_published(rgb, name))
         elsewhere.append(_published(_filmed(_scene((360, 640), moment, seed=1), BT709, SHORT_CUT)[1], name))
     clips = torch.stack([torch.stack(clip, dim=1) for clip in (ours, theirs, elsewhere)])  # (B, C, L, H, W)
-    ours, theirs, elsewhere = network(clips).flatten(1)
+    ours, theirs, elsewhere = network(clips, 1).flatten(1)
     assert torch.cosine_similarity(ours, theirs, dim=0) >= 0.999
     # All features of a random network point much the same way, even those of two scenes that share only their edges
     # and shades (0.9989 and 0.9997): a tenth of what lies between those is measured here.
     assert (ours - theirs).norm() < 0.2 * (elsewhere - theirs).norm()
+
+
+# Against what transformers publishes
+
+_IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+
+
+def _processed(rgb: torch.Tensor, name: str) -> torch.Tensor:
+    """Give the input that the processor published with a backbone makes of a frame, (3, H, W) uint8 RGB."""
+    from transformers import (
+        BitImageProcessor,
+        DINOv3ViTImageProcessorFast,
+        SiglipImageProcessor,
+        VideoMAEImageProcessor,
+        VJEPA2VideoProcessor,
+    )
+
+    square = {"height": 224, "width": 224}
+    if name == "vjepa2_vitl_256":
+        processor = VJEPA2VideoProcessor(size={"shortest_edge": 292}, crop_size=256)
+        return processor(rgb[None], return_tensors="pt")["pixel_values_videos"][0, 0]
+    if name in ("videomae_base_k400", "timesformer_base_k400"):
+        colours = _IMAGENET if name.startswith("videomae") else {"image_mean": [0.45] * 3, "image_std": [0.225] * 3}
+        processor = VideoMAEImageProcessor(size={"shortest_edge": 224}, crop_size=square, **colours)
+        return processor([rgb], return_tensors="pt")["pixel_values"][0, 0]
+    processor = {
+        "dinov2_base": BitImageProcessor(size={"shortest_edge": 256}, crop_size=square, resample=3, **_IMAGENET),
+        "dinov3_base": DINOv3ViTImageProcessorFast(size=square),
+        "siglip2_base": SiglipImageProcessor(size=square, image_mean=[0.5] * 3, image_std=[0.5] * 3, resample=2),
+    }[name]
+    return processor(rgb, return_tensors="pt")["pixel_values"][0]
+
+
+every_processor = pytest.mark.parametrize(
+    "name",
+    ["dinov2_base", "dinov3_base", "siglip2_base", "timesformer_base_k400", "videomae_base_k400", "vjepa2_vitl_256"],
+)
+
+
+@every_processor
+@pytest.mark.parametrize("size", [(360, 640), (1080, 1920), (640, 360)], ids=str)
+def test_pictures_are_those_of_the_published_processor_to_two_levels(name, size):
+    recipe = get(name).preprocess
+    batch, rgb = _filmed(_scene(size), BT709)
+    ours = normalised(scaled(batch, recipe, CPU), [BT709], recipe)[0]
+    apart = 255 * (ours - _processed(rgb, name)) * torch.tensor(recipe.std)[:, None, None]
+    assert apart.abs().mean() < 2
+    assert apart.mean(dim=(1, 2)).abs().max() < 0.5
+
+
+@every_processor
+def test_features_are_those_of_the_published_processors_pictures(name):
+    entry = shallow(get(name))
+    network, _ = load_backbone(entry, "random:0")
+    ours, theirs = [], []
+    for moment in range(entry.clip.num_frames):
+        batch, rgb = _filmed(_scene((360, 640), moment), BT709, SHORT_CUT)
+        ours.append(normalised(scaled(batch, entry.preprocess, CPU), [BT709], entry.preprocess)[0])
+        theirs.append(_processed(rgb, name))
+    clips = torch.stack([torch.stack(clip, dim=1) for clip in (ours, theirs)])  # (B, C, L, H, W)
+    with torch.inference_mode():
+        ours, theirs = network(clips, 1)
+    assert torch.cosine_similarity(ours, theirs, dim=2).min() >= 0.999
 
 
 # scaled
