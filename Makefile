@@ -33,7 +33,7 @@ demo: install ## Show the whole path on a generated miniature of the dataset, in
 	PATH="$(abspath $(BIN)):$$PATH" bash jobs/demo.sh demo
 
 test: install ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: install ## Check style and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -13,7 +13,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from miniature import Miniature, write_miniature
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+# Beside other workers of pytest-xdist one thread; OpenMP's own wait for each other on cores that others need.
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from torch import nn
 
 from extract.backbones import ALIASES, Backbone, get
 from extract.backbones.architecture import TransformersModel
+from extract.weights import load_backbone
 
 
 def as_tested(name: str) -> Backbone:
@@ -78,6 +79,24 @@ def with_random_weights(network: nn.Module) -> nn.Module:
             elif tensor.ndim == 1 or (noise is not None and not tensor.any()):
                 tensor.add_(0.2 * (noise - 0.5))  # biases, scales, means, and embeddings that begin as zeros
     return network.eval().requires_grad_(False)
+
+
+# Freshly made, their values fade layer by layer to less than float16 can hold, for want of what training learns.
+_FADING = ("efficientnet_b4", "s3d")
+
+
+def lively_weights(entry: Backbone, folder: Path) -> str:
+    """Give what to load for random weights whose features are of some size: random:0, but for two networks."""
+    if entry.name not in _FADING:
+        return "random:0"
+    network, _ = load_backbone(entry, "random:0")
+    for module in network.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            module.train().momentum = None  # takes over the mean and deviation of what it sees
+    with torch.no_grad():
+        network(torch.randn(1, 3, entry.clip.num_frames, 128, 128, generator=torch.Generator().manual_seed(0)), 1)
+    torch.save(network.network.state_dict(), folder / "lively.pth")
+    return str(folder / "lively.pth")
 
 
 # ---- torchvision

@@ -331,8 +331,8 @@ def test_noise_in_a_checkpoint_gives_an_error_of_ours_or_weights(tmp_path, state
 
 @pytest.mark.parametrize(
     "value",
-    [[1, 2], torch.zeros(3), {"model": {"0.weight": torch.zeros(1)}, "epoch": 3}, {1: torch.zeros(1)}],
-    ids=["list", "tensor", "checkpoint with more in it", "numbers for names"],
+    [[1, 2], torch.zeros(3), {"model": {"0.weight": 3}}, {1: torch.zeros(1)}, {"optimizer": {}, "epoch": 3}],
+    ids=["list", "tensor", "numbers for weights", "numbers for names", "no weights in it"],
 )
 def test_what_is_no_state_dict_is_refused_as_that(tmp_path, value):
     with pytest.raises(DataError, match="not a state dict"):

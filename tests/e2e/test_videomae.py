@@ -1,0 +1,44 @@
+"""What all of this is for, as a user types it: `make extract BACKBONE=videomae`, and a head on what it wrote."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from features.featureset import read_featureset
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_videomae_features_train_a_head(miniature, tmp_path):
+    # A dozen of the miniature's segments, because each takes a CPU two seconds.
+    annotations = tmp_path / "annotations"
+    annotations.mkdir()
+    for file in miniature.annotations.glob("*.csv"):
+        rows = pd.read_csv(file)
+        small = rows.head({"EPIC_100_train.csv": 8}.get(file.name, 2)) if "narration_id" in rows else rows
+        small.to_csv(annotations / file.name, index=False)
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "EPIC_ANNOTATIONS": str(annotations),
+        "EPIC_VIDEOS": str(miniature.videos),
+        "EPIC_FEATURES": str(tmp_path / "features"),
+        "EPIC_RUNS": str(tmp_path / "runs"),
+    }
+
+    def run(*command: str) -> None:
+        ran = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+    run("make", "-C", str(ROOT), f"VENV={sys.prefix}", "extract", "BACKBONE=videomae", "WEIGHTS=random:0", "DEVICE=cpu")
+    featureset = read_featureset(tmp_path / "features" / "videomae-seg16")
+    assert (featureset.backbone, featureset.sampling.steps_per_clip) == ("videomae_base_k400", 8)
+    run("heads", "train", "--head", "multiscale_lstm", "--set", "hidden=16", "--epochs", "2", "--device", "cpu")
+    assert (tmp_path / "runs" / "multiscale_lstm-seed0" / "val_predictions.pt").is_file()
