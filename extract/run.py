@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -154,10 +154,17 @@ def _provenance(entry: Backbone, weights: Weights, sampling: Sampling, precision
         tokens=tokens,
         versions={
             "python": platform.python_version(),
-            **{name: version(name) for name in packages},
+            **{name: found for name in packages if (found := _version(name)) is not None},
         },
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # transformers, which not every backbone needs
+        return None
 
 
 class _Run:

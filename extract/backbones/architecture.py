@@ -111,8 +111,12 @@ class TransformersModel:
         return self.wrap(network), mismatch
 
     def _classes(self) -> tuple[Any, Any]:
-        import transformers  # takes seconds, and a backbone of torchvision does not need it
-
+        try:
+            import transformers  # takes seconds, and a backbone of torchvision does not need it
+        except ModuleNotFoundError as error:
+            raise DataError(
+                f"transformers is not installed, and {self.model} is its: pip install '.[extract]'"
+            ) from error
         try:
             return getattr(transformers, self.model), getattr(transformers, self.config)
         except (AttributeError, ImportError) as error:

@@ -14,7 +14,11 @@ def pooled_map(x: torch.Tensor, grid: int) -> torch.Tensor:
     Cells go row by row. Where H or W is no multiple of `grid`, neighbouring cells share a row or a column
     (torch's adaptive pooling).
     """
-    return F.adaptive_avg_pool3d(x, (None, grid, grid)).flatten(3).permute(0, 2, 3, 1)
+    if grid == 1:
+        return x.mean(dim=(3, 4)).transpose(1, 2).unsqueeze(2)
+    frames = x.transpose(1, 2)  # (B, P, D, H, W); MPS has no adaptive pooling in three dimensions
+    cells = F.adaptive_avg_pool2d(frames.flatten(0, 1), grid).unflatten(0, frames.shape[:2])
+    return cells.flatten(3).transpose(2, 3)
 
 
 def pooled_tokens(x: torch.Tensor, grid: int) -> torch.Tensor:
