@@ -196,7 +196,7 @@ def weights(names, weights_dir) -> None:
     \b
     Examples:
       extract weights videomae slowfast
-      extract weights dinov2_large --dest $VSC_SCRATCH/weights
+      extract weights dinov2_large --dest /scratch/weights
     """
     with _extraction_installed():
         from extract.backbones import get

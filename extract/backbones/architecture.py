@@ -106,7 +106,8 @@ class TransformersModel:
                 ignore_mismatched_sizes=True,
             )
         missing = [name for name in report["missing_keys"] if not name.startswith(self.unused or ("\0",))]
-        shapes = [_shapes(name, there, wanted) for name, there, wanted in report["mismatched_keys"]]
+        # Before version 5 these are names alone.
+        shapes = [key if isinstance(key, str) else _shapes(*key) for key in report["mismatched_keys"]]
         mismatch = Mismatch(tuple(sorted(missing)), tuple(sorted(report["unexpected_keys"])), tuple(sorted(shapes)))
         return self.wrap(network), mismatch
 
