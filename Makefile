@@ -17,6 +17,9 @@ EVERY ?=
 TOKENS ?= mean
 OUT ?= $(EPIC_FEATURES)/$(BACKBONE)-$(if $(EVERY),every$(EVERY),seg$(FRAMES))$(if $(filter-out mean,$(TOKENS)),-$(TOKENS))
 
+# jobs/extract.sh says what these mean.
+export SITE TASKS LIMIT LOGS LOCAL DRY_RUN ACCOUNT
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format bench extract clean
 
@@ -44,9 +47,9 @@ format: install ## Mend what lint can mend
 bench: install ## Measure what is meant to be fast, as ratios (half an hour; the first time it encodes a video)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' && $(BIN)/python benchmarks/bench.py
 
-extract: install ## Extract features: BACKBONE=videomae [FRAMES=16 | EVERY=0.2] [TOKENS=mean WEIGHTS=default DEVICE=auto OUT=...]
+extract: install ## Extract features, by SLURM if it is there: BACKBONE=videomae [FRAMES=16 | EVERY=0.2] [SITE= TASKS=8 LOCAL=1 DRY_RUN=1 ...]
 	$(if $(BACKBONE),,$(error BACKBONE is missing: make extract BACKBONE=videomae))
-	$(BIN)/extract run --annotations '$(EPIC_ANNOTATIONS)' --videos '$(EPIC_VIDEOS)' --backbone '$(BACKBONE)' $(if $(EVERY),--every '$(EVERY)',--frames '$(FRAMES)') --tokens '$(TOKENS)' --weights '$(WEIGHTS)' --device '$(DEVICE)' --out '$(OUT)'
+	bash jobs/extract.sh $(abspath $(BIN))/extract run --annotations '$(EPIC_ANNOTATIONS)' --videos '$(EPIC_VIDEOS)' --backbone '$(BACKBONE)' $(if $(EVERY),--every '$(EVERY)',--frames '$(FRAMES)') --tokens '$(TOKENS)' --weights '$(WEIGHTS)' --device '$(DEVICE)' --out '$(OUT)'
 
 clean: ## Remove the virtual environment, the demo and caches; never data/ or runs/
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .ruff_cache .hypothesis

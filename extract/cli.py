@@ -107,8 +107,9 @@ def _weights_dir_option(name: str) -> Callable:
     help="Of the backbone's arithmetic: float32, bfloat16, float16, or auto (half precision on CUDA).",
 )
 @click.option("--batch-size", type=int, help="Clips of a batch.  [default: as suits the device]")
+@click.option("--shard", metavar="TASK/TASKS", help="Do only this task's share of the videos, counted from 0, as 3/8.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the feature set.")
-def run(annotations, more_annotations, videos, frames, every, device, out, **options) -> None:
+def run(annotations, more_annotations, videos, frames, every, device, shard, out, **options) -> None:
     """Extract features for every segment; what is there already is kept, so that it resumes by being run again.
 
     \b
@@ -121,17 +122,25 @@ def run(annotations, more_annotations, videos, frames, every, device, out, **opt
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with _extraction_installed():
         from extract.run import extract_videos
+        from extract.sharding import parse_shard
+    from extract.stopping import Stopped, stopped_by_signals
     from features.annotations import read_all_segments
     from features.device import choose_device
 
-    summary = extract_videos(
-        read_all_segments([*annotations, *more_annotations]),
-        videos,
-        out,
-        device=choose_device(device),
-        **sampling,
-        **options,
-    )
+    try:
+        with stopped_by_signals():
+            summary = extract_videos(
+                read_all_segments([*annotations, *more_annotations]),
+                videos,
+                out,
+                device=choose_device(device),
+                shard=None if shard is None else parse_shard(shard),
+                **sampling,
+                **options,
+            )
+    except Stopped as stopped:
+        click.echo(f"{out}: {stopped}. What is finished is kept; the same command goes on from there.", err=True)
+        sys.exit(stopped.exit_code)
     click.echo(
         f"{out}: asked for {summary.asked} segments in {summary.videos} videos: {summary.done} done, "
         f"{summary.already} there before, {summary.failed} failed."

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from extract.backbones import Backbone, get, grid_of
 from extract.decoders import Decoders, Lost, num_workers_for
 from extract.packets import needed
 from extract.sampling import VideoPlan, choose_sampling, plan_video
+from extract.sharding import deal_videos
 from extract.video import VideoInfo
 from extract.videos import find_videos
 from features.annotations import Segments
@@ -36,7 +34,7 @@ class Plan:
         clips, clip_frames: C clips of L frames.
         steps, dim: N rows of D values.
         size_bytes: of the features on disk, but for some kilobytes a video.
-        task_cost: of each array task, in frames decoded and frames seen by the backbone.
+        task_cost: of each array task, as its videos are dealt to it, in frames decoded and frames seen by the backbone.
     """
 
     videos: int
@@ -98,16 +96,28 @@ def plan_extraction(
     files = find_videos(videos, segments.table.video_id)
     rows = dict(segments.by_video())
     failed = Counter({"MissingVideo": sum(len(rows[name]) for name, path in files.items() if path is None)})
-    shares = []
+    shares: dict[str, _Share] = {}
     for video_id, info in _probed({name: path for name, path in files.items() if path is not None}, workers):
         if isinstance(info, Lost):
             failed[info.error] += len(rows[video_id])
             continue
         plan = plan_video(info.seconds, segment_times(rows[video_id]), sampling, entry.clip)
         failed.update(BeyondEnd=len(plan.beyond_end), NoFrames=len(plan.in_gap))
-        shares.append(_share(info, plan, entry))
+        shares[video_id] = _share(info, plan, entry)
+    dealt = deal_videos(segments, sampling, entry.clip, tasks)
+    task_cost = tuple(sum(shares[video].cost for video in videos if video in shares) for videos in dealt)
+    return _summed(list(shares.values()), segments, failed, entry, dim, task_cost)
+
+
+def _summed(
+    shares: Sequence[_Share],
+    segments: Segments,
+    failed: Mapping[str, int],
+    entry: Backbone,
+    dim: int,
+    task_cost: tuple[int, ...],
+) -> Plan:
     steps = sum(share.steps for share in shares)
-    costs = [share.cost for share in sorted(shares, key=lambda share: share.cost)]
     return Plan(
         videos=len(shares),
         hours=sum(share.seconds for share in shares) / 3600,
@@ -121,7 +131,7 @@ def plan_extraction(
         steps=steps,
         dim=dim,
         size_bytes=steps * (dim * 2 + 8 + 4),  # float16 features, float64 seconds, int32 frame
-        task_cost=tuple(sum(costs[index] for index in task) for task in deal(costs, tasks)),
+        task_cost=task_cost,
     )
 
 
@@ -149,23 +159,3 @@ def _share(info: VideoInfo, plan: VideoPlan, entry: Backbone) -> _Share:
         steps=plan.seconds.size,
         cost=decoded + len(plan.clips) * entry.clip.num_frames,
     )
-
-
-def deal(costs: Sequence[int], num_tasks: int) -> list[np.ndarray]:
-    """Deal things to tasks so that their costs are even: the costliest first, each to the task with the least so far.
-
-    R. L. Graham, "Bounds on multiprocessing timing anomalies", SIAM J. Appl. Math. 1969: at most 4/3 of the best.
-
-    Returns:
-        For each task the indices of its things, ascending.
-
-    >>> deal([5, 4, 3, 3], 2)
-    [array([0, 3]), array([1, 2])]
-    """
-    tasks: list[list[int]] = [[] for _ in range(num_tasks)]
-    least = [(0, task) for task in range(num_tasks)]  # a heap
-    for index in sorted(range(len(costs)), key=lambda index: (-costs[index], index)):
-        so_far, task = heapq.heappop(least)
-        tasks[task].append(index)
-        heapq.heappush(least, (so_far + costs[index], task))
-    return [np.array(sorted(task), dtype=np.int64) for task in tasks]

@@ -24,6 +24,7 @@ from extract.forward import Forward, choose_precision
 from extract.outcome import Lack, look_up, write_nothing_new, write_outcome
 from extract.pipeline import ClipFeatures, Loss, Pipeline, Request, Waiting
 from extract.sampling import ClipShape, VideoPlan, choose_sampling, plan_video
+from extract.sharding import of_shard
 from extract.videos import find_videos
 from extract.weights import load_backbone
 from features.annotations import Segments
@@ -74,6 +75,7 @@ def extract_videos(
     tokens: str = "mean",
     weights_dir: Path | None = None,
     fetch: bool = False,
+    shard: tuple[int, int] | None = None,
 ) -> Summary:
     """Extract the features of segments into the feature set `out`; what is there already is kept.
 
@@ -90,6 +92,7 @@ def extract_videos(
         workers: processes that decode; by default one for each CPU that this process may use.
         batch_size: clips of a batch; by default as suits the device.
         tokens: what is kept of a map, as for `grid_of`.
+        shard: task and number of tasks, to do only the videos that `of_shard` deals to this one.
         weights_dir, fetch: where published weights lie, and whether they may be fetched, as for `load_backbone`.
 
     Raises:
@@ -106,6 +109,11 @@ def extract_videos(
     if batch_size is not None and batch_size < 1:
         raise OptionError(f"--batch-size: {batch_size} is not a number of clips above 0.")
     batch_size = batch_size or usual_batch_size(device, entry.clip)
+    if shard is not None:
+        dealt = of_shard(segments, sampling, entry.clip, shard)
+        if dealt is None:
+            return Summary(videos=0, asked=0, done=0, already=0, failed=0, failed_videos=())
+        segments = dealt
     files = find_videos(videos, segments.table.video_id)
     network, loaded = load_backbone(entry, weights, folder=weights_dir, fetch=fetch)
     featureset = create_featureset(out, _provenance(entry, loaded, sampling, precision, tokens))

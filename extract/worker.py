@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -74,6 +75,9 @@ def serve(connection: int, memory: int, number: int) -> None:
         connection, memory: file descriptors of a socket and of a file that all workers map into their memory.
         number: of this worker, whose buffers lie at this place in it.
     """
+    # A scheduler that stops a job sends this to all of its processes; the one that runs the backbone says when to end.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     # Where backbone and decoders share the processor, a picture decoded early is of no use to a backbone held up.
     os.nice(19)
     _serve(Connection(connection), buffers_in(mmap.mmap(memory, 0), number))

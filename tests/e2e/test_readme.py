@@ -29,14 +29,16 @@ ELSEWHERE = {
     "extract weights videomae slowfast": "needs the network; tests/test_extract/test_published.py has a hub of its own",
 }
 # No weights can be had in a test, and the README's heads have the sizes of real data.
+_HERE = f"make -C {ROOT} VENV={sys.prefix}"
+_QUICKLY = "WEIGHTS=random:0 DEVICE=cpu LOCAL=1"
 SMALLER = [
     (
         r"^make (extract .* EVERY=.*)$",
-        rf"make -C {ROOT} VENV={sys.prefix} \1 WEIGHTS=random:0 DEVICE=cpu OUT={{here}}/dense",
+        rf"{_HERE} \1 {_QUICKLY} OUT={{here}}/dense",
     ),
     (
         r"^make (extract .*)$",
-        rf"make -C {ROOT} VENV={sys.prefix} \1 WEIGHTS=random:0 DEVICE=cpu OUT={{here}}/data/features/resnet50-seg16",
+        rf"{_HERE} \1 {_QUICKLY} OUT={{here}}/data/features/resnet50-seg16",
     ),
     (r"^(extract run .*)$", r"\1 --weights random:0 --device cpu"),
     (

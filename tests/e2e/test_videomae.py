@@ -37,7 +37,8 @@ def test_videomae_features_train_a_head(miniature, tmp_path):
         )
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
-    run("make", "-C", str(ROOT), f"VENV={sys.prefix}", "extract", "BACKBONE=videomae", "WEIGHTS=random:0", "DEVICE=cpu")
+    make = ("make", "-C", str(ROOT), f"VENV={sys.prefix}", "LOCAL=1")
+    run(*make, "extract", "BACKBONE=videomae", "WEIGHTS=random:0", "DEVICE=cpu")
     featureset = read_featureset(tmp_path / "features" / "videomae-seg16")
     assert (featureset.backbone, featureset.sampling.steps_per_clip) == ("videomae_base_k400", 8)
     run("heads", "train", "--head", "multiscale_lstm", "--set", "hidden=16", "--epochs", "2", "--device", "cpu")

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extract.cli import main
-from extract.planning import deal, plan_extraction
+from extract.planning import plan_extraction
+from extract.sharding import deal
 from features.annotations import read_segments
 from features.errors import OptionError
 
