@@ -21,7 +21,7 @@ OUT ?= $(EPIC_FEATURES)/$(BACKBONE)-$(if $(EVERY),every$(EVERY),seg$(FRAMES))$(i
 export SITE TASKS LIMIT LOGS LOCAL DRY_RUN ACCOUNT
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench extract clean
+.PHONY: help install demo test lint format bench extract pipeline clean
 
 help: ## Print this
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | column -t -s '|'
@@ -49,7 +49,14 @@ bench: install ## Measure what is meant to be fast, as ratios (half an hour; the
 
 extract: install ## Extract features, by SLURM if it is there: BACKBONE=videomae [FRAMES=16 | EVERY=0.2] [SITE= TASKS=8 LOCAL=1 DRY_RUN=1 ...]
 	$(if $(BACKBONE),,$(error BACKBONE is missing: make extract BACKBONE=videomae))
-	bash jobs/extract.sh $(abspath $(BIN))/extract run --annotations '$(EPIC_ANNOTATIONS)' --videos '$(EPIC_VIDEOS)' --backbone '$(BACKBONE)' $(if $(EVERY),--every '$(EVERY)',--frames '$(FRAMES)') --tokens '$(TOKENS)' --weights '$(WEIGHTS)' --device '$(DEVICE)' --out '$(OUT)'
+	bash jobs/extract.sh $(abspath $(BIN))/extract run --annotations '$(EPIC_ANNOTATIONS)' --videos '$(EPIC_VIDEOS)' --backbone '$(BACKBONE)' $(if $(EVERY),--every '$(EVERY)',--frames '$(FRAMES)') --tokens '$(TOKENS)' --weights '$(WEIGHTS)' $(if $(EPIC_WEIGHTS),--weights-dir '$(EPIC_WEIGHTS)') --device '$(DEVICE)' --out '$(OUT)'
+
+HEAD ?= multiscale_lstm
+SEEDS ?= 0-2
+EPIC_RUNS ?= runs
+pipeline: install ## By SLURM, from videos to a submission: BACKBONE=videomae HEAD=multiscale_lstm SEEDS=0-2 [as for extract]
+	$(if $(BACKBONE),,$(error BACKBONE is missing: make pipeline BACKBONE=videomae))
+	BIN='$(abspath $(BIN))' HEAD='$(HEAD)' SEEDS='$(SEEDS)' OUT='$(OUT)' EPIC_ANNOTATIONS='$(EPIC_ANNOTATIONS)' EPIC_RUNS='$(EPIC_RUNS)' bash jobs/pipeline.sh $(MAKE) -s extract BACKBONE='$(BACKBONE)' OUT='$(OUT)'
 
 clean: ## Remove the virtual environment, the demo and caches; never data/ or runs/
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .ruff_cache .hypothesis

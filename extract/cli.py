@@ -157,6 +157,49 @@ def run(annotations, more_annotations, videos, frames, every, device, shard, out
 
 
 @main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--annotations",
+    multiple=True,
+    required=True,
+    envvar="EPIC_ANNOTATIONS",
+    type=click.Path(path_type=Path),
+    help="Annotation CSV, or the folder that holds the published ones. May be repeated.",
+)
+@click.option("--slurm", is_flag=True, help="Show the extraction's jobs as well, as squeue has them.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(folder, annotations, slurm, as_json) -> None:
+    """Show how far an extraction has come over all of its tasks, while they run or after. Changes nothing.
+
+    \b
+    Example:
+      extract status data/features/videomae-seg16 --annotations data/annotations
+    """
+    from features.annotations import read_all_segments
+
+    with _extraction_installed():
+        from extract.status import queued_jobs, read_status
+
+    found = read_status(folder, read_all_segments(annotations))
+    jobs = queued_jobs() if slurm else []
+    if as_json:
+        click.echo(json.dumps({**asdict(found), **({"jobs": jobs} if slurm else {})}, indent=2))
+        return
+    rows = [
+        (kind, *(f"{getattr(found, f'{kind}_{what}'):,}" for what in ("videos", "segments")))
+        for kind in ("done", "failed", "missing")
+    ]
+    click.echo(table(("", "videos", "segments"), [*rows, ("asked", f"{found.videos:,}", f"{found.segments:,}")]))
+    if found.missing_segments and found.segments_per_hour:
+        click.echo(f"{found.segments_per_hour:,.0f} segments an hour; {found.hours_left:.1f} hours left at that rate.")
+    if found.missing_segments and found.last_finished_s_ago is not None:
+        click.echo(f"The last video was finished {found.last_finished_s_ago / 60:.0f} minutes ago.")
+    if slurm:
+        lines = [(job["task"], job["state"], job["time"], job["why"]) for job in jobs]
+        click.echo(table(("task", "state", "time", "why"), lines, left=("why",)) if jobs else "No jobs in the queue.")
+
+
+@main.command()
 @_weights_dir_option("--weights-dir")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def backbones(weights_dir, as_json) -> None:

@@ -48,4 +48,4 @@ job=$("${command[@]}") || {
 }
 job=${job%%;*} # with --clusters: ID;CLUSTER
 printf 'Submitted job %s, %s tasks. To watch it:\n' "$job" "$tasks"
-printf '  squeue --jobs %s\n  tail -f %s/extract-%s_0.log\n' "$job" "$logs" "$job"
+printf '  squeue --jobs %s\n  tail -f %s/extract-%s_0.log\n  extract status FOLDER --slurm\n' "$job" "$logs" "$job"

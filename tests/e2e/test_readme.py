@@ -26,6 +26,7 @@ ELSEWHERE = {
     "make lint": "runs beside the tests in .ci/run",
     "make bench": "a measurement",
     "make extract": "with BACKBONE=, below",
+    "make pipeline": "needs a SLURM; tests/test_jobs/test_extract_job.py has one of its own",
     "extract weights videomae slowfast": "needs the network; tests/test_extract/test_published.py has a hub of its own",
 }
 # No weights can be had in a test, and the README's heads have the sizes of real data.

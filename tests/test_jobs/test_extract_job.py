@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -17,10 +18,12 @@ import numpy as np
 import pytest
 from annotate import annotate
 from encode import write_video
+from miniature import Miniature
 
 from features.annotations import read_segments
 from features.check import info, verify
 from features.featureset import read_featureset
+from features.predictions import read_predictions
 from features.store import read_video, video_ids
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,6 +190,59 @@ def test_extraction_with_failures_fails_its_task(cluster):
     assert "did you mean 'r3d_18'?" in _log(out)
 
 
+def _pipeline(cluster: _Cluster, miniature: Miniature, name: str, **variables: str) -> dict[str, str]:
+    """Submit `make pipeline` on the miniature; give the id of each step's job once none is left."""
+    folder = cluster.folder / name
+    make = ("make", "-s", "-C", ROOT, f"VENV={sys.prefix}", "pipeline", "BACKBONE=tiny_cnn", "DEVICE=cpu", "SEEDS=0-1")
+    places = {
+        "EPIC_ANNOTATIONS": miniature.annotations,
+        "EPIC_VIDEOS": miniature.videos,
+        "EPIC_FEATURES": folder / "features",
+        "EPIC_RUNS": folder / "runs",
+        "LOGS": folder / "logs",
+    }
+    said = cluster.run(*make, "HEAD=mean_pool", "TASKS=2", **places, **variables)
+    jobs = dict(re.findall(r"(verify|train|ensemble|submit) (\d+)", said.rsplit("After it:", 1)[1]))
+    jobs["extract"] = re.search(r"Submitted job (\d+)", said)[1]
+    cluster.wait(lambda: not cluster.run("squeue", "-h").strip(), "the pipeline to end")
+    return jobs
+
+
+@needs_slurm
+def test_pipeline_ends_with_a_submission(cluster, miniature):
+    jobs = _pipeline(cluster, miniature, "pipeline", WEIGHTS="random:0")
+    assert {step: set(cluster.states(job).values()) for step, job in jobs.items()} == {
+        step: {"COMPLETED"} for step in ("extract", "verify", "train", "ensemble", "submit")
+    }
+    submission = cluster.folder / "pipeline" / "runs" / "ensemble" / "submission" / "submission.pt"
+    test = read_segments(miniature.annotations / "EPIC_100_test_timestamps.csv")
+    assert sorted(read_predictions(submission).narration_id) == sorted(test.narration_id)
+
+
+@needs_slurm
+def test_failing_extraction_keeps_the_steps_after_it_from_running(cluster, miniature):
+    jobs = _pipeline(cluster, miniature, "broken", WEIGHTS="default")  # nobody published weights of tiny_cnn
+    states = {step: set(cluster.states(job).values()) for step, job in jobs.items()}
+    assert states.pop("extract") == {"FAILED"}
+    assert states == {step: {"CANCELLED"} for step in ("verify", "train", "ensemble", "submit")}
+    logs = cluster.folder / "broken" / "logs"
+    assert {path.name.split("-")[0] for path in logs.iterdir()} == {"extract"}
+    assert "nobody published weights for tiny_cnn" in "".join(path.read_text() for path in logs.iterdir())
+
+
+@needs_slurm
+def test_status_shows_the_jobs_of_a_running_array(cluster):
+    out = cluster.folder / "watched"
+    job = cluster.submit(out)
+    cluster.wait(lambda: _log(out).count("r3d_18: 0/16") == 2, "both tasks to begin")
+    extract = Path(sys.executable).with_name("extract")
+    said = cluster.run(extract, "status", out, "--slurm")
+    assert re.search(rf"^{job}_0 +RUNNING ", said, flags=re.MULTILINE)
+    assert re.search(r"^asked +4 +32$", said, flags=re.MULTILINE)
+    assert cluster.finish(job) == {"COMPLETED"}
+    assert "No jobs in the queue." in cluster.run(extract, "status", out, "--slurm")
+
+
 # ---- without SLURM
 
 
@@ -204,12 +260,14 @@ def _dry_run(**variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_dry_run_for_wice_names_what_vsc_asks_for():
-    ran = _dry_run(SITE="vsc-wice", ACCOUNT="lp_mine", TASKS="16", LIMIT="4")
+    ran = _dry_run(SITE="vsc-wice", ACCOUNT="lp_mine", TASKS="16", LIMIT="4", EPIC_WEIGHTS="/scratch/weights")
     assert ran.returncode == 0, ran.stderr
     words = shlex.split(ran.stdout)
     assert words[:2] == ["sbatch", "--parsable"]
     options = {"--clusters=wice", "--account=lp_mine", "--partition=gpu_a100", "--gpus-per-node=1", "--array=0-15%4"}
     assert options <= set(words)
+    # All that the job needs comes as arguments: VSC's jobs start in a clean environment.
+    assert words[words.index("--weights-dir") + 1] == "/scratch/weights"
     assert words[-2:] == ["--out", "data/features/videomae-seg16"]
     site = (ROOT / "jobs" / "sites" / "vsc-wice.env").read_text()
     assert "module load PyTorch/2.1.2-foss-2023a-CUDA-12.1.1" in site
