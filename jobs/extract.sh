@@ -7,7 +7,7 @@
 #   TASKS=8           tasks of the array; LIMIT=4: of which so many run at once
 #   LOGS=logs         folder of the tasks' logs
 #   LOCAL=1           here, even if there is SLURM
-#   DRY_RUN=1         print the command and the plan, and do nothing
+#   DRY_RUN=1         print the command, and do nothing
 set -euo pipefail
 
 jobs=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
