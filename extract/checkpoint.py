@@ -69,14 +69,25 @@ def _in_folder(folder: Path) -> Path:
     return found
 
 
-def _parts(path: Path) -> list[Path]:
+def part_names(path: Path) -> list[str]:
+    """Give the names of the files that hold the weights: of a file its own, of an index those of its parts.
+
+    Raises:
+        DataError: it is an index that cannot be read as one.
+    """
     if not path.name.endswith(".index.json"):
-        return [path]
+        return [path.name]
     record = read_json(path)
     names = record.get("weight_map") if isinstance(record, dict) else None
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()) or not names:
         raise DataError(f"{path}: not an index of weights: it has no weight_map.")
-    parts = [path.with_name(Path(name).name) for name in sorted(set(names.values()))]
+    return sorted({Path(name).name for name in names.values()})  # beside the index, wherever it says they are
+
+
+def _parts(path: Path) -> list[Path]:
+    parts = [path.with_name(name) for name in part_names(path)]
+    if parts == [path]:
+        return parts
     if missing := [part.name for part in parts if not part.is_file()]:
         raise DataError(f"{path}: its parts {', '.join(missing)} are not beside it.")
     return parts
@@ -92,11 +103,9 @@ def _read_config(path: Path) -> Mapping[str, Any]:
 
 def _read_state(path: Path) -> Mapping[str, torch.Tensor]:
     state = _read_safetensors(path) if path.suffix == ".safetensors" else load_safely(path)
-    while isinstance(state, Mapping):
-        inner = next((state[name] for name in _WRAPPERS if isinstance(state.get(name), Mapping)), None)
-        if inner is None:
-            break
-        state = inner
+    for _ in _WRAPPERS:  # no deeper: a pickle may hold a dictionary that holds itself
+        if isinstance(state, Mapping):
+            state = next((state[name] for name in _WRAPPERS if isinstance(state.get(name), Mapping)), state)
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):

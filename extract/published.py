@@ -15,9 +15,9 @@ from urllib.error import URLError
 import torch
 
 from extract.backbones import Backbone, PublishedFile, PublishedRepo
-from extract.checkpoint import PRETRAINED_NAMES
+from extract.checkpoint import PRETRAINED_NAMES, part_names
 from features.errors import DataError, OptionError
-from features.files import read_json, sha256_of_file
+from features.files import sha256_of_file
 
 # torch.hub's convention, NAME-<first digits of the file's SHA-256>.pth, which torchvision's files follow.
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.pth$")
@@ -46,7 +46,7 @@ def find_weights(entry: Backbone, folder: Path | None = None) -> Found | None:
         return Found(path, weights.revision) if path.is_file() else None
     paths = [_in_cache(weights, name, folder) for name in PRETRAINED_NAMES]
     path = next((path for path in paths if path is not None), None)
-    if path is None or any(_in_cache(weights, part, folder) is None for part in _parts(path)):
+    if path is None or any(_in_cache(weights, part, folder) is None for part in part_names(path)):
         return None
     return Found(path, f"{weights.repo}@{path.parent.name}")
 
@@ -110,13 +110,6 @@ def _in_cache(weights: PublishedRepo, name: str, folder: Path | None) -> Path | 
     return Path(path) if isinstance(path, str) else None  # else None, or a note that the repository has none
 
 
-def _parts(path: Path) -> list[str]:
-    if not path.name.endswith(".index.json"):
-        return []
-    record = read_json(path)
-    return sorted(set(record.get("weight_map", {}).values())) if isinstance(record, dict) else []
-
-
 def _fetch_file(entry: Backbone, weights: PublishedFile, path: Path) -> None:
     match = _DIGEST_IN_NAME.search(path.name)
     try:
@@ -153,7 +146,7 @@ def _fetch_repo(entry: Backbone, weights: PublishedRepo, folder: Path | None) ->
         path = next((path for name in PRETRAINED_NAMES if (path := fetch(name)) is not None), None)
         if path is None:
             raise DataError(f"{entry.name}: {weights.repo} has none of {', '.join(PRETRAINED_NAMES)}.")
-        for part in _parts(path):
+        for part in part_names(path):
             fetch(part)
     except GatedRepoError as error:
         raise DataError(

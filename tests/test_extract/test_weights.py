@@ -136,6 +136,20 @@ def test_wrappers_of_training_programs_are_peeled(tmp_path, state, wrapper):
     assert all(torch.equal(tensor, state[key]) for key, tensor in network.network.state_dict().items())
 
 
+def test_dictionary_that_holds_itself_is_refused(tmp_path):
+    endless: dict[str, object] = {}
+    endless["model"] = endless
+    with pytest.raises(DataError, match=r"mine\.pth"):
+        load_backbone(TINY, _saved(tmp_path / "mine.pth", endless))
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"weight_map": []}', '{"weight_map": {"a": 3}}', "{"])
+def test_index_that_is_none_is_refused_by_name(tmp_path, content):
+    (tmp_path / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(DataError, match=r"model\.safetensors\.index\.json"):
+        load_backbone(TINY, str(tmp_path))
+
+
 def test_prefix_that_only_some_names_have_is_not_peeled(tmp_path, state):
     state["module.0.weight"] = state.pop("0.weight")
     with pytest.raises(DataError, match=r"1 missing: 0\.weight; 1 unexpected: module\.0\.weight"):
