@@ -5,13 +5,14 @@ LSTM: Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997; both direction
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-import torch
 from torch import nn
 
-from heads.models import need_positive, need_probability, register
-from heads.models.pooling import VerbNounClassifier, masked_mean, run_lstm
+from heads.models import register
+from heads.models.pooling import Classifiers, bidirectional_lstm, masked_mean, run_lstm
+from heads.models.steps import HeadShape, Logits, Steps
+from heads.registry import need_positive, need_probability
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,14 @@ class BiLstmConfig:
 
 @register("bilstm", BiLstmConfig)
 class BiLstm(nn.Module):
-    """Features (B, T, D), mask (B, T) -> verb logits (B, 97), noun logits (B, 300)."""
+    """Steps -> logits by task. The LSTM reads the context as well; averaged are its outputs over the segment."""
 
-    def __init__(self, dim: int, config: BiLstmConfig) -> None:
+    def __init__(self, shape: HeadShape, config: BiLstmConfig) -> None:
         super().__init__()
-        between = config.dropout if config.layers > 1 else 0.0
-        self.lstm = nn.LSTM(dim, config.hidden, config.layers, batch_first=True, bidirectional=True, dropout=between)
+        self.lstm = bidirectional_lstm(shape.dim, **asdict(config))
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = VerbNounClassifier(2 * config.hidden)
+        self.classifier = Classifiers(2 * config.hidden, shape.tasks)
 
-    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x = masked_mean(run_lstm(self.lstm, features, mask), mask)
+    def forward(self, steps: Steps) -> Logits:
+        x = masked_mean(run_lstm(self.lstm, steps.features, steps.mask), steps.within)
         return self.classifier(self.dropout(x))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
-from heads.models import need_probability, register
-from heads.models.pooling import VerbNounClassifier, masked_mean
+from heads.models import register
+from heads.models.pooling import Classifiers, pooled, pooled_dim
+from heads.models.steps import HeadShape, Logits, Steps
+from heads.registry import need_probability
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,13 @@ class MeanPoolConfig:
 
 @register("mean_pool", MeanPoolConfig)
 class MeanPool(nn.Module):
-    """Features (B, T, D), mask (B, T) -> verb logits (B, 97), noun logits (B, 300)."""
+    """Steps -> logits by task. Segment and context are averaged apart."""
 
-    def __init__(self, dim: int, config: MeanPoolConfig) -> None:
+    def __init__(self, shape: HeadShape, config: MeanPoolConfig) -> None:
         super().__init__()
+        self.shape = shape
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = VerbNounClassifier(dim)
+        self.classifier = Classifiers(pooled_dim(shape), shape.tasks)
 
-    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.classifier(self.dropout(masked_mean(features, mask)))
+    def forward(self, steps: Steps) -> Logits:
+        return self.classifier(self.dropout(pooled(steps, self.shape)))

@@ -6,13 +6,15 @@ clockwork and temporal-pyramid networks: Koutnik et al., "A Clockwork RNN", ICML
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
 
-from heads.models import need_positive, need_probability, register
-from heads.models.pooling import VerbNounClassifier, masked_mean, run_lstm
+from heads.models import register
+from heads.models.pooling import Classifiers, bidirectional_lstm, masked_mean, run_lstm
+from heads.models.steps import HeadShape, Logits, Steps
+from heads.registry import need_positive, need_probability
 
 STRIDES = (1, 2, 4)
 
@@ -32,27 +34,38 @@ class MultiscaleLstmConfig:
 
 @register("multiscale_lstm", MultiscaleLstmConfig)
 class MultiscaleLstm(nn.Module):
-    """Features (B, T, D), mask (B, T) -> verb logits (B, 97), noun logits (B, 300)."""
+    """Steps -> logits by task. The LSTMs read the context as well; averaged are their outputs over the segment."""
 
-    def __init__(self, dim: int, config: MultiscaleLstmConfig) -> None:
+    def __init__(self, shape: HeadShape, config: MultiscaleLstmConfig) -> None:
         super().__init__()
-        between = config.dropout if config.layers > 1 else 0.0
         width = 2 * config.hidden
-        self.branches = nn.ModuleList(
-            nn.LSTM(dim, config.hidden, config.layers, batch_first=True, bidirectional=True, dropout=between)
-            for _ in STRIDES
-        )
+        self.branches = nn.ModuleList(bidirectional_lstm(shape.dim, **asdict(config)) for _ in STRIDES)
         self.fuse = nn.Sequential(
             nn.Dropout(config.dropout),
             nn.Linear(len(STRIDES) * width, width),
             nn.ReLU(),
             nn.Dropout(config.dropout),
         )
-        self.classifier = VerbNounClassifier(width)
+        self.classifier = Classifiers(width, shape.tasks)
 
-    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        pooled = []
-        for stride, lstm in zip(STRIDES, self.branches, strict=True):
-            x, valid = features[:, ::stride], mask[:, ::stride]  # the first step of a row is always valid
-            pooled.append(masked_mean(run_lstm(lstm, x, valid), valid))
-        return self.classifier(self.fuse(torch.cat(pooled, dim=-1)))
+    def forward(self, steps: Steps) -> Logits:
+        x = [self._pooled(steps, stride, lstm) for stride, lstm in zip(STRIDES, self.branches, strict=True)]
+        return self.classifier(self.fuse(torch.cat(x, dim=-1)))
+
+    def _pooled(self, steps: Steps, stride: int, lstm: nn.LSTM) -> torch.Tensor:
+        x, mask, within = every(steps, stride)
+        return masked_mean(run_lstm(lstm, x, mask), within)
+
+
+def every(steps: Steps, stride: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Give every stride-th step, counted so that the segment's first is among them: features, mask, within.
+
+    c c c S S S     stride 2: starts at the second step, so that the first S is met
+      ^   ^   ^
+    """
+    phase = steps.within.int().argmax(dim=1, keepdim=True) % stride  # (B, 1)
+    index = phase + torch.arange(0, steps.mask.shape[1], stride, device=phase.device)
+    beyond = index >= steps.mask.shape[1]
+    index = index.masked_fill(beyond, 0)
+    x = steps.features.gather(1, index.unsqueeze(-1).expand(-1, -1, steps.features.shape[-1]))
+    return x, steps.mask.gather(1, index) & ~beyond, steps.within.gather(1, index) & ~beyond

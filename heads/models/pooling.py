@@ -1,4 +1,4 @@
-"""What several heads share: recurrence and averages over the valid steps only, and the two classifiers."""
+"""What several heads share: recurrence and averages over the valid steps only, and the classifiers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,31 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from features.annotations import NUM_NOUNS, NUM_VERBS
+from heads.models.steps import TASKS, HeadShape, Logits, Steps
 
 
 def masked_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Average x (B, T, D) over the steps where mask (B, T) is true: (B, D)."""
-    return x.masked_fill(~mask.unsqueeze(-1), 0).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+    """Average x (B, T, D) over the steps where mask (B, T) is true: (B, D); 0 where it never is."""
+    return x.masked_fill(~mask.unsqueeze(-1), 0).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def pooled_dim(shape: HeadShape) -> int:
+    """Give the width of `pooled`."""
+    return shape.dim * (2 if shape.context else 1)
+
+
+def pooled(steps: Steps, shape: HeadShape) -> torch.Tensor:
+    """Average features over the segment and, where there is context, over that as well: (B, D) or (B, 2 D)."""
+    segment = masked_mean(steps.features, steps.within)
+    if not shape.context:
+        return segment
+    return torch.cat([segment, masked_mean(steps.features, steps.mask & ~steps.within)], dim=-1)
+
+
+def bidirectional_lstm(dim: int, *, hidden: int, layers: int, dropout: float) -> nn.LSTM:
+    """Build a bidirectional LSTM that takes (B, T, D) and gives (B, T, 2 H), with dropout between its layers."""
+    between = dropout if layers > 1 else 0.0
+    return nn.LSTM(dim, hidden, layers, batch_first=True, bidirectional=True, dropout=between)
 
 
 def run_lstm(lstm: nn.LSTM, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -25,13 +44,11 @@ def run_lstm(lstm: nn.LSTM, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor
     return pad_packed_sequence(lstm(packed)[0], batch_first=True, total_length=x.shape[1])[0]
 
 
-class VerbNounClassifier(nn.Module):
-    """Two linear classifiers on one pooled vector: (B, D) -> verb logits (B, 97), noun logits (B, 300)."""
+class Classifiers(nn.ModuleDict):
+    """A linear classifier a task on one pooled vector: (B, D) -> logits by task."""
 
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.verb = nn.Linear(dim, NUM_VERBS)
-        self.noun = nn.Linear(dim, NUM_NOUNS)
+    def __init__(self, dim: int, tasks: tuple[str, ...]) -> None:
+        super().__init__({task: nn.Linear(dim, TASKS[task]) for task in tasks})
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.verb(x), self.noun(x)
+    def forward(self, x: torch.Tensor) -> Logits:
+        return {task: classifier(x) for task, classifier in self.items()}
