@@ -58,7 +58,7 @@ def info(root: Path, segments: Segments | None = None) -> Info:
     videos, failed_videos = video_ids(root), failed_video_ids(root)
     times = {video: read_times(root, video, digest=featureset.digest) for video in videos}
     failed = {one.narration_id for video in failed_videos for one in read_failures(root, video)}
-    complete: set[str] | None = {name for there, _ in times.values() for name in there.narration_id}
+    complete: set[str] | None = {name for there in times.values() for name in there.segments.narration_id}
     if featureset.sampling.kind == "dense":
         complete = None if segments is None else _covered(root, featureset, videos, segments)
     missing_videos = missing_segments = None
@@ -69,7 +69,7 @@ def info(root: Path, segments: Segments | None = None) -> Info:
         featureset=featureset,
         complete_videos=len(videos),
         complete_segments=None if complete is None else len(complete),
-        complete_steps=sum(len(seconds) for _, seconds in times.values()),
+        complete_steps=sum(len(there.seconds) for there in times.values()),
         failed_videos=len(failed_videos),
         failed_segments=len(failed),
         missing_videos=missing_videos,

@@ -26,8 +26,20 @@ class _Lines:
         self._stream.flush()
 
 
-def progress(things: Iterable | None = None, *, total: int, unit: str, label: str, done_before: int = 0) -> tqdm:
-    """Give a progress bar with rate and time left on stderr; where that is no terminal, a line every half minute."""
+def progress(
+    things: Iterable | None = None,
+    *,
+    total: int,
+    unit: str,
+    label: str,
+    done_before: int = 0,
+    delay_s: float = 0.0,
+) -> tqdm:
+    """Give a progress bar with rate and time left on stderr; where that is no terminal, a line every half minute.
+
+    Args:
+        delay_s: show nothing of work that takes less.
+    """
     form = "{desc}: {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
     lines = {"file": _Lines(sys.stderr), "mininterval": _LINE_EVERY_S, "maxinterval": _LINE_EVERY_S, "bar_format": form}
     return tqdm(
@@ -36,5 +48,6 @@ def progress(things: Iterable | None = None, *, total: int, unit: str, label: st
         unit=f" {unit}",
         desc=label,
         initial=done_before,
+        delay=delay_s,
         **({"dynamic_ncols": True} if sys.stderr.isatty() else lines),
     )

@@ -20,7 +20,7 @@ import numpy as np
 
 from features.annotations import Segments
 from features.errors import DataError
-from features.featureset import FeatureSet, read_featureset
+from features.featureset import FeatureSet
 from features.files import read_json, write_json, written_whole
 
 _ROWS_PER_CHUNK = 64
@@ -214,14 +214,40 @@ def read_segment_times(root: Path, video_id: str, *, digest: str) -> SegmentTime
         return _segments_group(file)[0]
 
 
-def read_times(root: Path, video_id: str, *, digest: str) -> tuple[SegmentTimes, np.ndarray]:
-    """Read which segments a video's file holds (none in a dense set) and its steps' seconds, (N,), but no features.
+@dataclass(frozen=True, eq=False)
+class VideoTimes:
+    """What a video's file says of its steps, but for the features themselves.
+
+    Attributes:
+        segments: K of them; none in a dense set.
+        offset: (K + 1,) int64; the steps of segment k are rows offset[k]:offset[k + 1].
+        seconds: (N,) float64, the centre of each step in the video.
+    """
+
+    segments: SegmentTimes
+    offset: np.ndarray
+    seconds: np.ndarray
+
+
+def read_times(root: Path, video_id: str, *, digest: str) -> VideoTimes:
+    """Read when a video's steps are and whose they are, but no features.
 
     Raises:
         DataError: as for `read_video`.
     """
     with _opened(video_path(root, video_id), digest) as file:
-        return _segments_group(file)[0], file["seconds"][:]
+        segments, offset = _segments_group(file)
+        return VideoTimes(segments, offset, file["seconds"][:])
+
+
+def read_features(root: Path, video_id: str, *, digest: str) -> np.ndarray:
+    """Read the features of a video alone, all views: (N, V, D) float16.
+
+    Raises:
+        DataError: as for `read_video`.
+    """
+    with _opened(video_path(root, video_id), digest) as file:
+        return file["features"][:]
 
 
 # How far a segment may pass the steps of a dense set at either end. A video's own ends are never exactly at a step.
@@ -236,7 +262,7 @@ def covered_segments(root: Path, video_id: str, asked: SegmentTimes, *, digest: 
     Raises:
         DataError: as for `read_video`.
     """
-    _, seconds = read_times(root, video_id, digest=digest)
+    seconds = read_times(root, video_id, digest=digest).seconds
     failed = {one.narration_id for one in read_failures(root, video_id)}
     whole = covered(seconds, asked.start_s, asked.stop_s, every_s)
     kept = [index for index, name in enumerate(asked.narration_id) if whole[index] and name not in failed]
@@ -319,66 +345,6 @@ def _need_complete(path: Path, attrs: h5py.AttributeManager, digest: str) -> Non
             f"{str(attrs.get('digest'))[:8]} against {digest[:8]}); delete the file, or extract into a "
             "folder of its own."
         )
-
-
-@dataclass(frozen=True, eq=False)
-class SegmentFeatures:
-    """The features of segments, one after the other in one array.
-
-    Attributes:
-        narration_id: the segments that were found, in the order asked for.
-        features: (N, D) float16, of one view.
-        seconds: (N,) float64, the centre of each step in its video.
-        offset: (S + 1,) int64; the steps of segment s are rows offset[s]:offset[s + 1].
-    """
-
-    narration_id: tuple[str, ...]
-    features: np.ndarray
-    seconds: np.ndarray
-    offset: np.ndarray
-
-    def __repr__(self) -> str:
-        return f"SegmentFeatures({len(self.narration_id)} segments, {self.features.shape})"
-
-
-def read_segments_of(root: Path, segments: Segments, *, view: int = 0) -> SegmentFeatures:
-    """Read the features of segments into memory; those that the set does not hold are left out.
-
-    Raises:
-        DataError: the set or a file of it is damaged, of other settings, dense (it has no segments), or a segment was
-            extracted from another interval than it has now.
-    """
-    featureset = read_featureset(root)
-    if featureset.sampling.kind != "segment":
-        raise DataError(f"{root}: a {featureset.sampling.kind} set; one sampled by segment is needed here.")
-    place = {name: index for index, name in enumerate(segments.narration_id)}
-    present = set(video_ids(root))
-    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for video_id, rows in segments.by_video():
-        if video_id not in present:
-            continue
-        path = video_path(root, video_id)
-        with _opened(path, featureset.digest) as file:
-            times, offset = _segments_group(file)
-            features, seconds = file["features"][:, view], file["seconds"][:]
-        need_same_times(path, segment_times(rows), times)
-        for index, name in enumerate(times.narration_id):
-            if name in place:
-                steps = slice(offset[index], offset[index + 1])
-                found[place[name]] = features[steps], seconds[steps]
-    return _joined(segments.narration_id, found, featureset.dim)
-
-
-def _joined(narration_id: Sequence[str], found: dict, dim: int) -> SegmentFeatures:
-    order = sorted(found)
-    offset = np.zeros(len(order) + 1, dtype=np.int64)
-    offset[1:] = np.cumsum([len(found[index][1]) for index in order])
-    features = np.empty((offset[-1], dim), dtype=np.float16)
-    seconds = np.empty(offset[-1], dtype=np.float64)
-    for place, index in enumerate(order):
-        rows = slice(offset[place], offset[place + 1])
-        features[rows], seconds[rows] = found.pop(index)  # popped: never a second copy of everything
-    return SegmentFeatures(tuple(narration_id[index] for index in order), features, seconds, offset)
 
 
 def failures_path(root: Path, video_id: str) -> Path:

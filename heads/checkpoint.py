@@ -2,61 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
-from features.errors import DataError
+from features.errors import DataError, OptionError
 from features.tensors import load_safely, save_tensors
-from heads.models import build_head
-from heads.models.standardised import Standardised
+from heads.config import Look, TrainConfig
+from heads.models.model import Model, Recipe, StreamSpec
+from heads.streams import Source
 
 BEST, LAST = "best_model.pth", "last.pth"
 
 
-@dataclass(frozen=True)
-class HeadRecipe:
-    """What a model is made of, beside its weights.
-
-    Attributes:
-        dim: D of the features it takes.
-        featureset: digest of the feature set it was trained on.
-    """
-
-    head: str
-    options: Mapping[str, Any]
-    dim: int
-    featureset: str
+def stream_specs(sources: Sequence[Source]) -> tuple[StreamSpec, ...]:
+    """Give feature sets as a model takes them."""
+    return tuple(StreamSpec(one.featureset.digest, one.featureset.dim, one.cells) for one in sources)
 
 
-def build_model(recipe: HeadRecipe) -> Standardised:
-    """Build a head with its standardisation, weights random, statistics 0 and 1."""
-    head = build_head(recipe.head, recipe.dim, recipe.options)
-    return Standardised(head, torch.zeros(recipe.dim), torch.ones(recipe.dim))
+def recipe_of(config: TrainConfig, sources: Sequence[Source]) -> Recipe:
+    """Give what a run's model is made of."""
+    return Recipe(config.head, config.head_options, config.separate, stream_specs(sources), config.look)
 
 
-def save_model(path: Path, recipe: HeadRecipe, model: nn.Module) -> None:
+def save_model(path: Path, recipe: Recipe, model: torch.nn.Module) -> None:
     """Write a trained model whole."""
-    save_tensors(path, {"recipe": {**vars(recipe), "options": dict(recipe.options)}, "model": model.state_dict()})
+    save_tensors(path, {"recipe": {**asdict(recipe), "options": dict(recipe.options)}, "model": model.state_dict()})
 
 
-def load_model(path: Path, *, device: torch.device, featureset: str) -> Standardised:
-    """Load a trained model onto a device, whichever it was trained on.
+def load_model(path: Path, *, device: torch.device) -> tuple[Model, Recipe]:
+    """Load a trained model onto a device, whichever it was trained on, in evaluation mode.
 
     Raises:
-        DataError: the file is missing or damaged, or the model was trained on another feature set.
+        DataError: the file is missing or damaged.
     """
     try:
         content = load_safely(path, device=device)
-        recipe = HeadRecipe(**content["recipe"])
-    except (DataError, KeyError, TypeError) as error:
+        recipe = _recipe(content["recipe"])
+        model = Model(recipe).to(device)
+        model.load_state_dict(content["model"])
+    except (DataError, OptionError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{path}: not a trained head ({error}); delete its folder and train again.") from error
-    if recipe.featureset != featureset:
-        raise DataError(f"{path}: trained on other features (digest {recipe.featureset[:8]} against {featureset[:8]}).")
-    model = build_model(recipe).to(device)
-    model.load_state_dict(content["model"])
-    return model
+    return model.eval(), recipe
+
+
+def _recipe(record: dict[str, Any]) -> Recipe:
+    streams = tuple(StreamSpec(**spec) for spec in record["streams"])
+    look = Look(**{**record["look"], "view": tuple(record["look"]["view"])})
+    return Recipe(**{**record, "streams": streams, "look": look})
+
+
+def need_same_streams(path: Path, recipe: Recipe, sources: Sequence[Source]) -> None:
+    """Check that feature sets are those that a model was trained on, in their order.
+
+    Raises:
+        DataError: one is another.
+    """
+    found = stream_specs(sources)
+    if len(found) != len(recipe.streams):
+        raise DataError(f"{path}: trained on {len(recipe.streams)} feature sets; {len(found)} are given.")
+    for source, ours, theirs in zip(sources, recipe.streams, found, strict=True):
+        if ours.digest != theirs.digest:
+            raise DataError(
+                f"{path}: trained on other features than {source.root} (digest {ours.digest[:8]} against "
+                f"{theirs.digest[:8]})."
+            )
+
+
+def save_last(
+    path: Path, model: nn.Module, average: AveragedModel | None, optimizer: torch.optim.Optimizer, history: list
+) -> None:
+    """Write all that a run goes on from."""
+    save_tensors(
+        path,
+        {
+            "model": model.state_dict(),
+            "average": None if average is None else average.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "history": history,
+            "rng_cpu": torch.get_rng_state(),
+            "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        },
+    )
+
+
+def resume(
+    path: Path,
+    model: Model,
+    average: AveragedModel | None,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+) -> list[dict[str, float]]:
+    """Take up a run where `save_last` left it, random states included; give the rows of its epochs.
+
+    Raises:
+        DataError: the file is damaged, or of another model.
+    """
+    try:
+        content = load_safely(path)
+        model.load_state_dict(content["model"])
+        if average is not None:
+            average.load_state_dict(content["average"])
+        optimizer.load_state_dict(content["optimizer"])
+        torch.set_rng_state(content["rng_cpu"])
+        if device.type == "cuda" and content["rng_cuda"]:
+            torch.cuda.set_rng_state_all(content["rng_cuda"])
+        return content["history"]
+    except (DataError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path}: cannot be gone on from ({error}); delete the folder to train again.") from error

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import ClassVar
 
 import click
 
@@ -29,28 +33,71 @@ def main() -> None:
     """Train light temporal heads on cached features, ensemble them, score them, submit them."""
 
 
+def _setting_options(command: Callable) -> Callable:
+    """Make an option of each setting of a run (heads/config.py)."""
+    from heads.config import GROUPS
+
+    for setting in reversed([setting for record in GROUPS.values() for setting in dataclasses.fields(record)]):
+        several = isinstance(setting.default, tuple)
+        command = click.option(
+            f"--{setting.name.replace('_', '-')}",
+            type=str if several or setting.default is None else type(setting.default),
+            default=None if several else setting.default,
+            multiple=several,
+            show_default=setting.default is not None and not several,
+            metavar=setting.metadata["metavar"],
+            help=setting.metadata["help"] + (" May be repeated." if several else ""),
+        )(command)
+    return command
+
+
+_features_option = click.option(
+    "--features",
+    multiple=True,
+    type=_PATH,
+    envvar="EPIC_FEATURES",
+    default=("data/features",),
+    show_default=True,
+    show_envvar=True,
+    help="A feature set, or the folder of the only one. May be repeated: heads see all of them.",
+)
+_device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+_allow_missing_option = click.option("--allow-missing", is_flag=True, help="Go on where segments have no features.")
+
+
 @main.command()
-@click.option("--head", required=True, help="mean_pool, bilstm or multiscale_lstm.")
-@_folder_option("--features", "EPIC_FEATURES", "data/features", "A feature set, or the folder of the only one.")
+@click.option("--head", required=True, help="Name of the head: `heads list`.")
+@click.option(
+    "--set", "head_options", multiple=True, metavar="KEY=VALUE", help="Option of the head, such as hidden=256."
+)
+@click.option("--separate", is_flag=True, help="A head for verbs and one for nouns, which share nothing.")
+@_features_option
 @_folder_option("--annotations", "EPIC_ANNOTATIONS", "data/annotations", "Folder of the published annotation files.")
 @click.option("--train", type=_PATH, help="Training CSV, instead of the one in --annotations.")
 @click.option("--validation", type=_PATH, help="Validation CSV, likewise.")
 @click.option("--test", type=_PATH, help="CSV of segments to predict, likewise.")
-@click.option("--allow-missing", is_flag=True, help="Go on where segments have no features.")
+@click.option(
+    "--split-train-val",
+    "split",
+    default="official",
+    show_default=True,
+    help="official; all (train on both lists, for a final submission); fold:I/K (of training, by participant).",
+)
+@_allow_missing_option
 @_runs_option
 @click.option("--name", help="Name of the run folders; the head's by default. -seedN is added.")
 @click.option("--seeds", default="0", show_default=True, help="Seeds, such as 0-4 or 0,2,5; a run each.")
-@click.option("--epochs", default=30, show_default=True, help="Passes over the training segments.")
-@click.option("--batch-size", default=64, show_default=True, help="Segments a step.")
-@click.option("--lr", default=1e-3, show_default=True, help="Peak learning rate of AdamW.")
-@click.option("--weight-decay", default=0.01, show_default=True, help="Weight decay of AdamW.")
-@click.option("--warmup-epochs", default=5, show_default=True, help="Epochs of linear warm-up before the cosine.")
+@_device_option
 @click.option(
-    "--set", "head_options", multiple=True, metavar="KEY=VALUE", help="Option of the head, such as hidden=256."
+    "--memory",
+    type=float,
+    metavar="GB",
+    help="Memory for features; more are read as they are needed.  [default: half of it]",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@_setting_options
 def train(
     head,
+    head_options,
     features,
     annotations,
     train,
@@ -61,41 +108,156 @@ def train(
     name,
     seeds,
     device,
-    head_options,
+    memory,
     **settings,
 ) -> None:
     """Train a head, once for each seed, and write a run folder for each. Run again, it goes on where it was cut off.
 
     \b
-    Example: heads train --head multiscale_lstm --seeds 0-4
+    Examples:
+      heads train --head multiscale_lstm --seeds 0-4
+      heads train --head transformer --features A --features B --context 10 --loss focal:gamma=1
     """
     from features.annotations import find_splits
     from features.device import choose_device
-    from heads.config import TrainConfig, parse_seeds
-    from heads.inputs import find_featureset, load_train_data
-    from heads.models import head_config, options_of
+    from features.predictions import read_predictions
+    from heads.config import make_config, parse_seeds
+    from heads.inputs import find_featuresets, load_train_data
+    from heads.models import head_config
+    from heads.plan import describe
+    from heads.registry import options_of
     from heads.runs import run_folder
-    from heads.train import fit
+    from heads.train import fit, score_again
 
     options = options_of(head_config(head, _pairs(head_options)))
-    configs = [TrainConfig(head, options, seed=seed, **settings) for seed in parse_seeds(seeds)]
+    configs = [make_config(head, options, {**settings, "seed": seed}) for seed in parse_seeds(seeds)]
     where = choose_device(device)
     files = find_splits(annotations, train=train, validation=validation, test=test)
-    data = load_train_data(find_featureset(features), files, allow_missing=allow_missing, device=where)
-    for split in filter(None, (data.train, data.validation, data.test)):
-        note = f" ({split.num_missing} have none and are left out)" if split.num_missing else ""
-        click.echo(f"{split.segments.source}: features of {len(split)} segments{note}", err=True)
+    data = load_train_data(
+        find_featuresets(features),
+        files,
+        configs[0],
+        allow_missing=allow_missing,
+        device=where,
+        memory_bytes=None if memory is None else memory * 1e9,
+    )
+    teacher = settings["teacher"] and read_predictions(Path(settings["teacher"]))
+    for what, text in describe(configs[0], data, where):
+        click.echo(f"{what:12}{text}", err=True)
     if files.test and not data.test:
         click.echo(f"{files.test.name}: none extracted yet; run this again once they are, to predict them", err=True)
     for config in configs:
-        outcome = fit(config, data, run_folder(runs, name or head, config.seed), device=where)
+        folder = run_folder(runs, name or head, config.seed)
+        if config.optimisation.epochs == 0:
+            outcome = score_again(data, folder, device=where)
+        else:
+            outcome = fit(config, data, folder, device=where, teacher=teacher, show=_EpochTable())
         scores = ", ".join(
             f"{task} {outcome.metrics[f'val_{task}_top1']:.1f} %"
             for task in ("verb", "noun", "action")
             if f"val_{task}_top1" in outcome.metrics
         )
         done = "was finished" if outcome.was_there else "done"
-        click.echo(f"{outcome.folder}: {done}, best epoch {outcome.best_epoch}" + (f": {scores}" if scores else ""))
+        best = f"best epoch {outcome.best_epoch}" + (f": {scores}" if scores else "")
+        click.echo(f"{outcome.folder}: {done}, {best} ({outcome.folder / 'best_model.pth'})")
+
+
+class _EpochTable:
+    """A table on stderr that grows by a line an epoch, above the progress bar."""
+
+    COLUMNS: ClassVar = {
+        "epoch": "epoch",
+        "train_loss": "loss",
+        "val_loss": "val loss",
+        "val_verb_top1": "verb %",
+        "val_noun_top1": "noun %",
+        "val_action_top1": "action %",
+        "val_verb_recall": "verb recall",
+        "val_noun_recall": "noun recall",
+        "seconds": "s",
+    }
+
+    def __init__(self) -> None:
+        self._header_shown = False
+
+    def __call__(self, row: dict[str, float]) -> None:
+        from tqdm import tqdm
+
+        shown = {name: title for name, title in self.COLUMNS.items() if name in row}
+        if not self._header_shown:
+            tqdm.write("  ".join(title.rjust(8) for title in shown.values()), file=sys.stderr)
+            self._header_shown = True
+        cells = [
+            f"{row[name]:.3f}" if "loss" in name else f"{row[name]:.1f}" if name != "epoch" else str(row[name])
+            for name in shown
+        ]
+        line = "  ".join(cell.rjust(max(8, len(title))) for cell, title in zip(cells, shown.values(), strict=True))
+        tqdm.write(line, file=sys.stderr)
+
+
+@main.command()
+@click.argument("run", type=_PATH)
+@click.option(
+    "--split",
+    "splits",
+    multiple=True,
+    type=click.Choice(["train", "validation", "test"]),
+    help="Which segments, of those that the run was trained with; all of them by default. May be repeated.",
+)
+@click.option("--annotations", "csv", type=_PATH, help="CSV of other segments, instead of --split; needs --out.")
+@click.option("--out", type=_PATH, help="File for the predictions of --annotations.")
+@click.option("--features", multiple=True, type=_PATH, help="The run's feature sets, where they have moved.")
+@_allow_missing_option
+@_device_option
+def predict(run, splits, csv, out, features, allow_missing, device) -> None:
+    """Write what a run's best model predicts, such as for the training segments, for others to learn from.
+
+    \b
+    Examples:
+      heads predict runs/bilstm-seed0 --split train
+      heads predict runs/bilstm-seed0 --annotations mine.csv --out mine.pt
+    """
+    if (csv is None) != (out is None) or (csv is not None and splits):
+        raise click.UsageError("--annotations and --out go together, and not with --split.")
+    from features.device import choose_device
+    from heads.inputs import predict_run
+
+    written = predict_run(
+        run,
+        splits or ("train", "validation", "test"),
+        roots=features,
+        csv=csv,
+        out=out,
+        allow_missing=allow_missing,
+        device=choose_device(device),
+    )
+    for path in written:
+        click.echo(f"{path} ({human_size(path.stat().st_size)})")
+
+
+@main.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def list_(as_json) -> None:
+    """List heads and losses, with their options and defaults.
+
+    \b
+    Example: heads list
+    """
+    from heads.losses import describe_losses
+    from heads.models import describe_heads
+
+    found = {"heads": describe_heads(), "losses": describe_losses()}
+    if as_json:
+        click.echo(json.dumps({kind: [asdict(one) for one in members] for kind, members in found.items()}, indent=2))
+        return
+    for kind, members in found.items():
+        lines = [
+            (one.name, one.what, " ".join(f"{key}={value}" for key, value in one.options.items())) for one in members
+        ]
+        click.echo(
+            table((kind, "what it is", "options, with defaults"), lines, left=("what it is", "options, with defaults"))
+            + "\n"
+        )
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:

@@ -10,7 +10,6 @@ import torch
 
 from features.annotations import (
     TEST_CSV,
-    TRAIN_CSV,
     Annotations,
     Segments,
     SplitFiles,
@@ -19,11 +18,16 @@ from features.annotations import (
     read_segments,
 )
 from features.errors import DataError, OptionError, first_few
-from features.featureset import FILE_NAME, read_featureset
-from features.predictions import Predictions
+from features.featureset import FILE_NAME
+from features.predictions import Predictions, write_predictions
 from features.store import video_ids
-from heads.batches import Split, load_split
+from heads.checkpoint import BEST, load_model, need_same_streams
+from heads.config import Look, TrainConfig
+from heads.predicting import predict, predict_best
 from heads.runs import PREDICTIONS, predictions_of, read_config
+from heads.sources import Source, lay_out, open_sources
+from heads.splits import choose_split, scored_csv
+from heads.streams import Split, free_bytes
 from heads.train import TrainData
 
 
@@ -46,24 +50,35 @@ def annotations_for(sources: Sequence[Path], given: Path | None) -> Annotations:
     if given is not None:
         return read_annotations(given)
     for source in sources:
-        config = read_config(source)
-        if config.get("validation_csv"):
-            train, validation = Path(config["train_csv"]), Path(config["validation_csv"])
+        files, split = files_of(source)
+        validation = scored_csv(split, files)
+        if validation is not None:
             if not validation.is_file():
                 raise DataError(f"{source}: trained with {validation}, which is not there; give --annotations.")
-            files = SplitFiles(train if train.is_file() else None, validation, None)
-            return read_annotations(validation.parent, files)
+            train = files.train if files.train and files.train.is_file() else None
+            return read_annotations(validation.parent, SplitFiles(train, validation, None))
     raise DataError(f"{sources[0]}: does not say what to score it against; give --annotations.")
 
 
-def find_featureset(path: Path) -> Path:
-    """Give the feature set at `path`, or the only one in it.
+def files_of(run: Path) -> tuple[SplitFiles, str]:
+    """Give the annotation files that a run was trained with, and its way to split; none of a file of predictions."""
+    config = read_config(run)
+    files = {split: config.get(f"{split}_csv") for split in ("train", "validation", "test")}
+    paths = {split: Path(path) if path else None for split, path in files.items()}
+    return SplitFiles(**paths), config.get("split", "official")
+
+
+def find_featuresets(paths: Sequence[Path]) -> list[Path]:
+    """Give the feature sets at `paths`; for a folder of sets, the only one in it.
 
     Raises:
-        OptionError: there are several in it.
+        OptionError: there are several in one.
         DataError: there is none.
     """
-    path = Path(path)
+    return [_find_featureset(Path(path)) for path in paths]
+
+
+def _find_featureset(path: Path) -> Path:
     if (path / FILE_NAME).is_file():
         return path
     found = sorted(inner.parent for inner in path.glob(f"*/{FILE_NAME}"))
@@ -71,36 +86,114 @@ def find_featureset(path: Path) -> Path:
         raise DataError(f"{path}: no feature set in it; extract one first (make extract BACKBONE=...).")
     if len(found) > 1:
         names = first_few(folder.name for folder in found)
-        raise OptionError(f"--features: {path} holds several feature sets ({names}); name one.")
+        raise OptionError(f"--features: {path} holds several feature sets ({names}); name those to train on.")
     return found[0]
 
 
-def load_train_data(featureset: Path, files: SplitFiles, *, allow_missing: bool, device: torch.device) -> TrainData:
+def load_split(
+    sources: Sequence[Source],
+    segments: Segments,
+    look: Look,
+    *,
+    allow_missing: bool,
+    device: torch.device,
+    memory_bytes: float | None = None,
+) -> Split:
+    """Load the features of segments from all feature sets.
+
+    Args:
+        allow_missing: go on with the segments that have features in all of them, where some have not.
+        memory_bytes: what they may take, by default half of the machine's memory.
+
+    Raises:
+        DataError: as for `lay_out` and `Split`.
+    """
+    layout = lay_out(tuple(sources), segments, look, allow_missing=allow_missing)
+    memory_bytes = free_bytes(torch.device("cpu")) if memory_bytes is None else memory_bytes
+    return Split(layout, device, memory_bytes=memory_bytes)
+
+
+def load_train_data(
+    roots: Sequence[Path],
+    files: SplitFiles,
+    config: TrainConfig,
+    *,
+    allow_missing: bool,
+    device: torch.device,
+    memory_bytes: float | None = None,
+) -> TrainData:
     """Load the features of all splits that there are.
 
     Of the test list, what has features is taken: it may not have been extracted yet, and training does not need it.
 
+    Args:
+        roots: feature sets.
+
     Raises:
+        OptionError: the configuration does not fit the feature sets.
         DataError: there is no training list, or features are missing or damaged.
     """
-    if files.train is None:
-        raise DataError(f"no training annotations: give --annotations (the folder of {TRAIN_CSV}) or --train.")
+    sources = open_sources(roots, config.look)
+    chosen = choose_split(config.split, files)
 
-    def load(path: Path | None, *, allow_missing: bool = allow_missing) -> Split | None:
-        if path is None:
+    def load(segments: Segments | None, *, allow_missing: bool = allow_missing) -> Split | None:
+        if segments is None:
             return None
-        return load_split(featureset, read_segments(path), allow_missing=allow_missing, device=device)
+        how = {"allow_missing": allow_missing, "device": device, "memory_bytes": memory_bytes}
+        return load_split(sources, segments, config.look, **how)
 
-    there = set(video_ids(featureset))
-    has_test = files.test is not None and not there.isdisjoint(read_segments(files.test).table.video_id)
+    test = files.test and read_segments(files.test)
+    has_test = test is not None and all(set(video_ids(root)) & set(test.table.video_id) for root in roots)
     origin = {f"{split}_csv": str(path.resolve()) if path else None for split, path in asdict(files).items()}
     return TrainData(
-        featureset=read_featureset(featureset).digest,
-        train=load(files.train),
-        validation=load(files.validation),
-        test=load(files.test, allow_missing=True) if has_test else None,
-        origin={"features": str(featureset.resolve()), **origin},
+        sources=sources,
+        train=load(chosen.train),
+        validation=load(chosen.validation),
+        test=load(test, allow_missing=True) if has_test else None,
+        origin={"features": [str(root.resolve()) for root in roots], **origin},
     )
+
+
+def predict_run(
+    run: Path,
+    splits: Sequence[str],
+    *,
+    roots: Sequence[Path] = (),
+    csv: Path | None = None,
+    out: Path | None = None,
+    allow_missing: bool = False,
+    device: torch.device,
+) -> list[Path]:
+    """Write what a run's best model predicts for splits of its own, or for any list; give the files.
+
+    Args:
+        splits: of train, validation and test; each goes into the run's folder, and is kept where it is there already.
+        roots: the feature sets it was trained on, where they have moved since.
+        csv, out: another list of segments, and the file for its predictions.
+
+    Raises:
+        DataError: the run has no trained head or not this split, or its features are missing or other ones.
+    """
+    model, recipe = load_model(run / BEST, device=device)
+    sources = open_sources(list(roots) or [Path(path) for path in read_config(run).get("features", ())], recipe.look)
+    need_same_streams(run / BEST, recipe, sources)
+
+    def load(segments: Segments) -> Split:
+        return load_split(sources, segments, recipe.look, allow_missing=allow_missing, device=device)
+
+    if csv is not None:
+        write_predictions(out, predict(model, load(read_segments(csv)), source=str(run), device=device))
+        return [out]
+    files, way = files_of(run)
+    chosen = choose_split(way, files)
+    lists = {"train": chosen.train, "validation": chosen.validation, "test": files.test and read_segments(files.test)}
+    absent = [split for split in splits if lists[split] is None]
+    if absent:
+        raise DataError(
+            f"{run}: was trained without a {absent[0]} list; name one by --annotations, and a file by --out."
+        )
+    predict_best(run, {split: load(lists[split]) for split in splits}, device=device)
+    return [run / PREDICTIONS[split] for split in splits]
 
 
 def predictions_to_submit(run: Path, given: Path | None) -> tuple[Predictions, Segments]:

@@ -24,10 +24,12 @@ class Accuracies:
 
     Attributes:
         top: (task, k) -> share of segments whose class is among the k best, for each of TASKS and KS.
+        recall: verb and noun -> mean over the classes that there are of the share of theirs that is found first.
     """
 
     num_segments: int
     top: Mapping[tuple[str, int], float]
+    recall: Mapping[str, float]
 
 
 def accuracies(predictions: Predictions, segments: Segments) -> Accuracies:
@@ -58,7 +60,14 @@ def score_logits(
             for task in TASKS
             for k in KS
         },
+        recall={task: _mean_class_recall(best[task][:, 0], truth[task]) for task in ("verb", "noun")},
     )
+
+
+def _mean_class_recall(found: np.ndarray, truth: np.ndarray) -> float:
+    """Give the mean over the classes in `truth` of the percentage of their segments that are found."""
+    _, place, counts = np.unique(truth, return_inverse=True, return_counts=True)
+    return 100 * float((np.bincount(place, weights=found == truth) / counts).mean())
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,15 @@ class Entry:
     name: str
     build: Callable[..., Any]
     config: type
+
+
+@dataclass(frozen=True)
+class Description:
+    """A member in words: the first sentence of what it is, and its options with their defaults."""
+
+    name: str
+    what: str
+    options: dict[str, Any]
 
 
 class Registry:
@@ -76,6 +86,16 @@ class Registry:
             return entry.config(**values)
         except ValueError as error:
             raise OptionError(f"{self._set_option}: {error}") from None
+
+
+    def describe(self) -> list[Description]:
+        """Describe all members, by name; what one is, the first line of its docstring says."""
+        found = []
+        for name in self.names():
+            entry = self._entries[name]
+            text = inspect.getdoc(entry.build) or ""
+            found.append(Description(name, text.strip().split("\n", 1)[0].rstrip("."), options_of(entry.config())))
+        return found
 
 
 def options_of(config: Any) -> dict[str, Any]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from features.errors import DataError
-from features.files import read_json
+from features.files import read_json, write_json, write_text
 from features.predictions import Predictions, read_predictions
 
 CONFIG = "config.json"
-PREDICTIONS = {"validation": "val_predictions.pt", "test": "test_predictions.pt"}
+PREDICTIONS = {"validation": "val_predictions.pt", "test": "test_predictions.pt", "train": "train_predictions.pt"}
 _SEED = re.compile(r"-seed\d+$")
 
 
@@ -102,3 +104,35 @@ def predictions_of(source: Path, split: str) -> Predictions:
             "same heads train again: it trains nothing twice, and predicts what is new."
         )
     return read_predictions(path)
+
+
+def claim(folder: Path, record: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
+    """Write config.json into a new run folder, or check that the one there says the same.
+
+    Args:
+        record: what makes the run this one.
+        origin: where its data lies; that may change.
+
+    Raises:
+        DataError: the folder holds another run.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        write_json(path, {**record, **origin})
+        return
+    there = read_config(folder)
+    differing = [name for name in record if there.get(name) != record[name]]
+    if differing:
+        changes = "; ".join(f"{name} {there.get(name)!r} there, {record[name]!r} now" for name in differing)
+        raise DataError(f"{folder}: holds another run ({changes}); give this one a --name, or delete the folder.")
+    if {**there, **origin} != there:  # the same annotations and features, elsewhere, or a new test list
+        write_json(path, {**there, **origin})
+
+
+def write_metrics(path: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """Write metrics.csv, a row an epoch."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(path, text.getvalue())

@@ -16,6 +16,7 @@ from heads.registry import Registry
 
 _HEADS = Registry("head", option="--head", set_option="--set")
 register, names, get, head_config = _HEADS.register, _HEADS.names, _HEADS.get, _HEADS.config
+describe_heads = _HEADS.describe
 
 
 def build_head(name: str, shape: HeadShape, options: Mapping[str, Any]) -> nn.Module:

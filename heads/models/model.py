@@ -1,0 +1,120 @@
+"""A whole model: feature sets, each standardised, come together and go through a head. Knows no file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from heads.config import Look
+from heads.models import build_head
+from heads.models.steps import TASKS, HeadShape, Logits, Steps
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """A feature set as a model takes it.
+
+    Attributes:
+        digest: of the feature set.
+        dim: D of its steps; cells: of a step's map, which D counts.
+    """
+
+    digest: str
+    dim: int
+    cells: int = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a model is made of and fed with, beside its weights."""
+
+    head: str
+    options: Mapping[str, Any]
+    separate: bool
+    streams: tuple[StreamSpec, ...]
+    look: Look
+
+
+class Model(nn.Module):
+    """Steps of each feature set -> logits by task.
+
+    Early fusion lays the steps of all sets side by side before one head; late fusion has a head for each set and
+    averages their logits. Steps of the segment and of its context are marked by a learned embedding each.
+
+    Attributes:
+        adjust_verb, adjust_noun: (K,), subtracted from the logits in evaluation; 0 unless a run asks for more.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        look = recipe.look
+        self.look = look
+        self.inputs = nn.ModuleList(Input(spec.dim, look.project) for spec in recipe.streams)
+        widths = [look.project or spec.dim for spec in recipe.streams]
+        cells = [1 if look.project else spec.cells for spec in recipe.streams]
+        if look.fusion == "early" and len(widths) > 1:
+            widths, cells = [sum(widths)], [1]
+        shapes = [HeadShape(dim, num, look.has_context) for dim, num in zip(widths, cells, strict=True)]
+        self.marks = nn.ParameterList(0.02 * torch.randn(2, dim) for dim in widths if look.has_context)
+        self.heads = nn.ModuleList(
+            build_head(recipe.head, shape, recipe.options, separate=recipe.separate) for shape in shapes
+        )
+        for task, num_classes in TASKS.items():
+            self.register_buffer(f"adjust_{task}", torch.zeros(num_classes))
+
+    def forward(self, streams: Sequence[Steps]) -> Logits:
+        x = [prepare(steps.features) for prepare, steps in zip(self.inputs, streams, strict=True)]
+        kept = self._draw_kept(x)
+        if self.look.fusion == "early":
+            if kept is not None:
+                x = [features * keep[:, None, None] for features, keep in zip(x, kept, strict=True)]
+            logits = self._through(0, streams[0], x[0] if len(x) == 1 else torch.cat(x, dim=-1))
+        else:
+            each = [self._through(place, *both) for place, both in enumerate(zip(streams, x, strict=True))]
+            logits = {task: _weighted_mean([one[task] for one in each], kept) for task in each[0]}
+        if self.training:
+            return logits
+        return {task: one - getattr(self, f"adjust_{task}") for task, one in logits.items()}
+
+    def _through(self, place: int, steps: Steps, x: torch.Tensor) -> Logits:
+        if self.look.has_context:
+            segment, context = self.marks[place]
+            x = x + torch.where(steps.within.unsqueeze(-1), segment, context)
+        return self.heads[place](steps._replace(features=x))
+
+    def _draw_kept(self, x: list[torch.Tensor]) -> list[torch.Tensor] | None:
+        """Draw which streams each segment keeps in training, (B,) of 0 and 1 a stream; one of them always stays."""
+        if not self.training or not self.look.stream_dropout or len(x) == 1:
+            return None
+        chance = torch.rand(len(x), len(x[0]), device=x[0].device)
+        kept = (chance >= self.look.stream_dropout) | (chance == chance.amax(dim=0))
+        return list(kept.float())
+
+
+class Input(nn.Module):
+    """Features of one set, float16 or float32, standardised and, if asked for, projected: (B, T, D) -> (B, T, D').
+
+    The statistics are buffers, not parameters: the head keeps its own count of these, and a checkpoint carries what
+    its weights were trained on.
+    """
+
+    def __init__(self, dim: int, project: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
+        self.project = nn.Linear(dim, project) if project else nn.Identity()
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.project((features.float() - self.mean).div_(self.std))
+
+
+def _weighted_mean(each: list[torch.Tensor], kept: list[torch.Tensor] | None) -> torch.Tensor:
+    """Average logits (B, K) over the streams that each segment keeps."""
+    if kept is None:
+        return torch.stack(each).mean(dim=0)
+    weight = torch.stack(kept).unsqueeze(-1)  # (streams, B, 1)
+    return (torch.stack(each) * weight).sum(dim=0) / weight.sum(dim=0)

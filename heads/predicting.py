@@ -1,0 +1,88 @@
+"""What a model says of a split: logits, scores, predictions. Knows no training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from features.errors import DataError
+from features.predictions import Predictions, read_predictions, write_predictions
+from heads.batches import batches
+from heads.checkpoint import BEST, load_model, need_same_streams
+from heads.metrics import score_logits
+from heads.models.model import Model
+from heads.models.steps import TASKS
+from heads.runs import PREDICTIONS
+from heads.streams import Split
+
+_PREDICT_BATCH = 512
+
+
+def evaluate(model: nn.Module, split: Split, *, where: str, device: torch.device) -> dict[str, float]:
+    """Score a model on a labelled split: the columns of metrics.csv, accuracies in percent.
+
+    Raises:
+        DataError: logits are not finite; they would rank the classes by their ids.
+    """
+    logits = predict_logits(model, split, device=device)
+    verb, noun = logits["verb"], logits["noun"]
+    if not (np.isfinite(verb).all() and np.isfinite(noun).all()):
+        raise DataError(f"{where}: the model's logits are no longer finite; try a lower --lr.")
+    segments = split.segments
+    loss = F.cross_entropy(torch.from_numpy(verb), torch.from_numpy(segments.verb_class)) + F.cross_entropy(
+        torch.from_numpy(noun), torch.from_numpy(segments.noun_class)
+    )
+    scores = score_logits(verb, noun, segments.verb_class, segments.noun_class)
+    return (
+        {"val_loss": float(loss)}
+        | {f"val_{task}_top{k}": value for (task, k), value in scores.top.items()}
+        | {f"val_{task}_recall": value for task, value in scores.recall.items()}
+    )
+
+
+@torch.inference_mode()
+def predict_logits(model: Model, split: Split, *, device: torch.device) -> dict[str, np.ndarray]:
+    """Run a model over a split: verb (S, 97) and noun (S, 300) logits, float32, in the split's order."""
+    model.eval()
+    logits = {task: np.empty((len(split), num), dtype=np.float32) for task, num in TASKS.items()}
+    for chunk, order in split.chunks():
+        for batch in batches(chunk, order, _PREDICT_BATCH, look=model.look, device=device):
+            places = batch.index.cpu().numpy()
+            for task, found in model(batch.streams).items():
+                logits[task][places] = found.float().cpu().numpy()
+    return logits
+
+
+def predict(model: Model, split: Split, *, source: str, device: torch.device) -> Predictions:
+    """Give a model's predictions for a split."""
+    logits = predict_logits(model, split, device=device)
+    return Predictions(tuple(split.segments.narration_id), logits["verb"], logits["noun"], source)
+
+
+def predict_best(folder: Path, splits: Mapping[str, Split | None], *, device: torch.device) -> list[Path]:
+    """Write what a run's best model predicts for splits by name, unless it is there already; give what was written.
+
+    Raises:
+        DataError: there is no trained head, or it was trained on other features.
+    """
+    lacking = {
+        folder / PREDICTIONS[name]: split
+        for name, split in splits.items()
+        if split is not None and not _covers(folder / PREDICTIONS[name], split)
+    }
+    if lacking:
+        model, recipe = load_model(folder / BEST, device=device)
+        for path, split in lacking.items():
+            need_same_streams(folder / BEST, recipe, split.sources)
+            write_predictions(path, predict(model, split, source=str(folder), device=device))
+    return list(lacking)
+
+
+def _covers(path: Path, split: Split) -> bool:
+    """Whether predictions are there, for just these segments: a list may have grown since."""
+    return path.is_file() and read_predictions(path).narration_id == tuple(split.segments.narration_id)

@@ -1,0 +1,69 @@
+"""Which segments are trained on and which validate. Knows no feature."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from features.annotations import TRAIN_CSV, VALIDATION_CSV, Segments, SplitFiles, concatenate, read_segments
+from features.errors import DataError, OptionError
+
+_FOLD = re.compile(r"fold:(\d{1,4})/(\d{1,4})")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainSplit:
+    """What a run trains on, and what it is scored on."""
+
+    train: Segments
+    validation: Segments | None
+
+
+def choose_split(name: str, files: SplitFiles) -> TrainSplit:
+    """Give the segments of a way to split.
+
+    Args:
+        name: "official", the published lists; "all", training and validation together with nothing to validate on, for
+            a final submission; or "fold:I/K", fold I (from 0) of the training list cut into K by participant, so that
+            nobody is seen in both parts.
+
+    Raises:
+        OptionError: there is no such way, or no such fold.
+        DataError: a list that it needs is missing.
+    """
+    if files.train is None:
+        raise DataError(f"no training annotations: give --annotations (the folder of {TRAIN_CSV}) or --train.")
+    train = read_segments(files.train)
+    if name == "official":
+        return TrainSplit(train, files.validation and read_segments(files.validation))
+    if name == "all":
+        if files.validation is None:
+            raise DataError(f"--split-train-val all: there is no {VALIDATION_CSV} beside {files.train}.")
+        return TrainSplit(concatenate([train, read_segments(files.validation)]), None)
+    match = _FOLD.fullmatch(name)
+    if match is None:
+        raise OptionError(f"--split-train-val: {name!r} is none of official, all, fold:I/K (such as fold:0/5).")
+    return _fold(train, int(match[1]), int(match[2]))
+
+
+def scored_csv(name: str, files: SplitFiles) -> Path | None:
+    """Give the file that holds the segments which a run with this way to split is scored on."""
+    return {"official": files.validation, "all": None}.get(name, files.train)
+
+
+def _fold(segments: Segments, fold: int, num_folds: int) -> TrainSplit:
+    from sklearn.model_selection import GroupKFold
+
+    participants = segments.table.participant_id.to_numpy()
+    num_participants = len(np.unique(participants))
+    if not 2 <= num_folds <= num_participants or fold >= num_folds:
+        raise OptionError(
+            f"--split-train-val: fold:{fold}/{num_folds}: there are {num_participants} participants for 2 to so many "
+            "folds, counted from 0."
+        )
+    parts = list(GroupKFold(num_folds).split(participants, groups=participants))
+    held_out = np.isin(np.arange(len(segments)), parts[fold][1])
+    return TrainSplit(segments.where(~held_out), segments.where(held_out))
