@@ -10,6 +10,9 @@ average of frames tells verbs apart, their order does. A mirrored video shows th
 kitchen. All of it lies about within the square that backbones crop from the middle of the picture.
 
     python tests/miniature.py demo --size demo
+
+With `--nouns before`, a segment's object is a grey disc, alike for all nouns, and what it is shows only in the second
+before it: for heads that look beyond the segment.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -96,6 +99,9 @@ NOUNS = (
     Noun("glass", "crockery", (165, 215, 225), ((0, 0, 0.45, 0.95, 8),)),
     Noun("hand", "hand", (215, 155, 130), ((0, 0.3, 0.7, 0.6, 2), (0, -0.5, 0.5, 0.5, 8))),
 )
+# What stands for each of them where the noun shows only before.
+_DISC = Noun("disc", "none", (60, 60, 60), ((0, 0, 0.8, 0.8, 2),))
+_BEFORE_CS = 60, 100  # for how long a noun shows before its segment, in centiseconds
 # The rarer half of the classes, about a fifth of the segments, as under the real lists.
 TAIL_VERBS = range(4, len(VERBS))
 TAIL_NOUNS = range(6, len(NOUNS))
@@ -140,6 +146,14 @@ _SIZES = {
         },
         num_segments=(22, 29),
     ),
+    "context": _Size(
+        {
+            "train": _ids(range(1, 5), [*range(1, 4)]),
+            "validation": _ids(range(1, 5), [7]),
+            "test": ["P02_102", "P05_101"],
+        },
+        num_segments=(22, 29),
+    ),
 }
 
 
@@ -152,6 +166,7 @@ class _Action:
     verb_class: int
     noun_class: int
     lane: int  # -1 left, 1 right
+    before_cs: int = 0  # for how long the noun shows before, and then not in the segment; 0 for in the segment
 
 
 @dataclass(frozen=True)
@@ -183,8 +198,11 @@ class _Video:
         return float(self.num_frames / self.fps)
 
 
-def write_miniature(out: Path, *, size: str = "test", seed: int = 0) -> Miniature:
+def write_miniature(out: Path, *, size: str = "test", seed: int = 0, nouns: str = "within") -> Miniature:
     """Write a miniature into `out`, or find it there: of this size and seed, by this version.
+
+    Args:
+        nouns: "within" their segments are they seen, or only "before" them.
 
     An unfinished or another miniature there is replaced. One machine always makes the same bytes.
 
@@ -198,7 +216,7 @@ def write_miniature(out: Path, *, size: str = "test", seed: int = 0) -> Miniatur
     made = Miniature(annotations=Path(out, "annotations"), videos=Path(out, "videos"))
     marker = Path(out, "miniature.json")
     version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    record = json.dumps({"size": size, "seed": seed, "version": version})
+    record = json.dumps({"size": size, "seed": seed, "nouns": nouns, "version": version})
     if marker.is_file():
         if marker.read_text() == record:
             print(f"{out}: is there already (--size {size} --seed {seed})", file=sys.stderr)
@@ -211,6 +229,8 @@ def write_miniature(out: Path, *, size: str = "test", seed: int = 0) -> Miniatur
     unfinished.mkdir(parents=True)
     marker.write_text("")  # what lies here is ours to replace, and not finished
     splits = _plan(_SIZES[size], np.random.default_rng(seed))
+    if nouns == "before":
+        splits = {split: [_with_nouns_before(video) for video in videos] for split, videos in splits.items()}
     videos = list(itertools.chain.from_iterable(splits.values()))
     _write_annotations(unfinished / "annotations", splits)
     # Threads suffice: encoding is most of the time, and goes on without the interpreter's lock.
@@ -290,6 +310,19 @@ def _plan_video(
     lanes = itertools.cycle([-1, 1])  # in turn, so that of two overlapping objects both are seen
     actions = tuple(_Action(start_cs, stop_cs, next(verbs), next(nouns), next(lanes)) for start_cs, stop_cs in timeline)
     return _Video(video_id, actions, actions[-1].stop_cs + int(rng.integers(20, 150)))
+
+
+def _with_nouns_before(video: _Video) -> _Video:
+    """Give the same video with the actions apart from each other, and room before each for its noun to show."""
+    rng = np.random.default_rng(video.stop_cs)
+    actions, free_from = [], 0
+    for action in video.actions:
+        before = int(rng.integers(*_BEFORE_CS))
+        start = free_from + before + int(rng.integers(10, 40))
+        stop = start + action.stop_cs - action.start_cs
+        actions.append(replace(action, start_cs=start, stop_cs=stop, before_cs=before))
+        free_from = stop
+    return replace(video, actions=tuple(actions), stop_cs=free_from + 50)
 
 
 # ---- the annotation files
@@ -452,21 +485,27 @@ def _appearance(rng: np.random.Generator, action: _Action, seconds: np.ndarray) 
     """Give the frames on which an action's object is, and how: lit from above, larger when near."""
     noun = NOUNS[action.noun_class]
     start_s, stop_s = action.start_cs / 100, action.stop_cs / 100
-    first, end = np.searchsorted(seconds, [start_s, stop_s])
-    progress = (seconds[first:end] - start_s) / (stop_s - start_s)
+    first, end = np.searchsorted(seconds, [start_s - action.before_cs / 100, stop_s])
+    progress = (seconds[first:end] - start_s) / (stop_s - start_s)  # below 0 before the segment, where nothing moves
+    is_before = progress < 0
+    look = _DISC if action.before_cs else noun
     angle = rng.normal(-math.pi / 2, _START_SPREAD) + motion(VERBS[action.verb_class].turns, progress)
     nearness, height = 1 + _DEPTH * np.cos(angle), np.sin(angle)
 
     middle_x, middle_y = _MARGIN + np.array([WIDTH, HEIGHT]) / 2 + rng.uniform(-2, 2, 2)
     x = np.rint(middle_x + action.lane * (_LANE_X + _OUTWARD * np.cos(angle))).astype(int)
     y = np.rint(middle_y - _CIRCLE_RADIUS * height).astype(int)
-    rgb = np.array(noun.rgb) * rng.uniform(*_LIGHT) + rng.normal(0, _COLOUR_SPREAD, 3)
+    light, spread = rng.uniform(*_LIGHT), rng.normal(0, _COLOUR_SPREAD, 3)
+    rgb = np.where(is_before[:, None], noun.rgb, look.rgb) * light + spread
     rgb = (rgb * (1 + 0.2 * height[:, None])).astype(np.float32)  # (T, 3)
     radius = np.rint(2 * rng.uniform(*_OBJECT_RADIUS) * nearness) / 2  # few sizes, drawn once each
     tilt = rng.normal(0, 0.25)
-    covers = {size: _cover(noun, size, tilt) for size in np.unique(radius)}
+    shapes = {True: noun, False: look}
+    pairs = sorted(set(zip(radius.tolist(), is_before.tolist(), strict=True)))
+    covers = {(size, before): _cover(shapes[before], size, tilt) for size, before in pairs}
     for index in range(end - first):
-        yield first + index, _Stamp(x[index], y[index], rgb[index], covers[radius[index]])
+        cover = covers[radius[index], bool(is_before[index])]
+        yield first + index, _Stamp(x[index], y[index], rgb[index], cover)
 
 
 def _cover(noun: Noun, radius: float, tilt: float) -> np.ndarray:
@@ -488,9 +527,10 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to make; a finished miniature there is kept")
     parser.add_argument("--size", choices=_SIZES, default="demo", help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="another draws another (default: 0)")
+    parser.add_argument("--nouns", choices=["within", "before"], default="within", help="default: %(default)s")
     given = parser.parse_args()
     try:
-        write_miniature(given.out, size=given.size, seed=given.seed)
+        write_miniature(given.out, size=given.size, seed=given.seed, nouns=given.nouns)
     except FileExistsError as error:
         sys.exit(str(error))
 
