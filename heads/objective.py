@@ -7,10 +7,11 @@ from torch import nn
 
 from features.annotations import Segments
 from features.predictions import Predictions
+from heads.action_loss import ActionLoss
 from heads.augment import Mixture
 from heads.config import Objective
 from heads.distillation import distillation
-from heads.losses import ActionLoss, build_loss, parse_loss
+from heads.losses import build_loss, parse_loss
 from heads.models.steps import TASKS, Logits
 
 

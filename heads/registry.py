@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -87,15 +86,17 @@ class Registry:
         except ValueError as error:
             raise OptionError(f"{self._set_option}: {error}") from None
 
+    def describe(self, text_of: Callable[[Entry], str | None] = lambda entry: entry.build.__doc__) -> list[Description]:
+        """Describe all members, by name.
 
-    def describe(self) -> list[Description]:
-        """Describe all members, by name; what one is, the first line of its docstring says."""
-        found = []
-        for name in self.names():
-            entry = self._entries[name]
-            text = inspect.getdoc(entry.build) or ""
-            found.append(Description(name, text.strip().split("\n", 1)[0].rstrip("."), options_of(entry.config())))
-        return found
+        Args:
+            text_of: gives what to quote the first line of, by default the builder's docstring.
+        """
+        entries = [self._entries[name] for name in self.names()]
+        return [
+            Description(entry.name, (text_of(entry) or "").strip().split("\n", 1)[0], options_of(entry.config()))
+            for entry in entries
+        ]
 
 
 def options_of(config: Any) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from features.tensors import load_safely
 from heads.augment import Mixture, augmented
 from heads.batches import Batch, batches, statistics
 from heads.checkpoint import BEST, LAST, load_model, need_same_streams, recipe_of, resume, save_last, save_model
+from heads.class_counts import log_prior
 from heads.config import TrainConfig
-from heads.losses import log_prior
 from heads.models.model import Model, Recipe
 from heads.models.steps import TASKS
 from heads.objective import Target
@@ -79,7 +79,7 @@ def fit(
 
     Args:
         teacher: predictions for the training segments, where the objective has one.
-        show: called with each epoch's row of metrics.csv.
+        show: called with each epoch's row of metrics.csv, and the seconds it took.
 
     Raises:
         OptionError: the configuration does not fit the data.
@@ -124,12 +124,12 @@ def fit(
             row = {"epoch": epoch + 1, "lr": lr, "train_loss": _mean_loss(losses, asked, data.train, folder, epoch)}
             if data.validation is not None:
                 row |= evaluate(judged, data.validation, where=f"{folder}, epoch {epoch + 1}", device=device)
-            history.append(row | {"seconds": round(time.monotonic() - began, 3)})
+            history.append(row)
             if best_of(history) == epoch + 1:
                 save_model(folder / BEST, recipe, judged)
             write_metrics(folder / "metrics.csv", history)
             save_last(folder / LAST, model, average, optimizer, history)
-            show(history[-1])
+            show(row | {"seconds": time.monotonic() - began})
             bar.set_postfix_str(_postfix(row), refresh=False)
             bar.update()
 

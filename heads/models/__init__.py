@@ -6,23 +6,28 @@ HeadShape (heads/models/steps.py). What lies in the padding changes nothing.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from heads.models.steps import HeadShape
-from heads.registry import Registry
+from heads.registry import Description, Registry
 
 _HEADS = Registry("head", option="--head", set_option="--set")
 register, names, get, head_config = _HEADS.register, _HEADS.names, _HEADS.get, _HEADS.config
-describe_heads = _HEADS.describe
 
 
 def build_head(name: str, shape: HeadShape, options: Mapping[str, Any]) -> nn.Module:
     """Build a head with randomly initialised weights."""
     head = get(name)
     return head.build(shape, head.config(**options))
+
+
+def describe_heads() -> list[Description]:
+    """Describe all heads, by name; what one is, the first line of its module says."""
+    return _HEADS.describe(lambda entry: sys.modules[entry.build.__module__].__doc__)
 
 
 from heads.models import bilstm, mean_pool, multiscale_lstm  # noqa: E402, F401

@@ -24,7 +24,7 @@ class MeanPoolConfig:
 
 @register("mean_pool", MeanPoolConfig)
 class MeanPool(nn.Module):
-    """Average over time, then a linear layer a task. Steps -> logits by task; segment and context are averaged apart."""
+    """Steps -> logits by task. Segment and context are averaged apart."""
 
     def __init__(self, shape: HeadShape, config: MeanPoolConfig) -> None:
         super().__init__()

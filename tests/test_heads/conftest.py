@@ -9,6 +9,7 @@ from synthetic import Synthetic, write_synthetic
 
 from features.annotations import find_splits
 from heads.cli import main
+from heads.config import TrainConfig
 from heads.inputs import load_train_data
 from heads.train import TrainData
 
@@ -34,7 +35,8 @@ def synthetic(tmp_path_factory) -> Synthetic:
 def train_data(synthetic) -> TrainData:
     """Its three splits with their features, in memory."""
     files = find_splits(synthetic.annotations)
-    return load_train_data(synthetic.featureset, files, allow_missing=False, device=torch.device("cpu"))
+    config = TrainConfig("mean_pool")
+    return load_train_data([synthetic.featureset], files, config, allow_missing=False, device=torch.device("cpu"))
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,9 +15,10 @@ from synthetic import Synthetic, drawn_predictions
 
 from features.files import read_json
 from features.predictions import read_predictions, write_predictions
+from heads import losses
 from heads.models import names
 
-COMMANDS = ("train", "evaluate", "ensemble", "submit")
+COMMANDS = ("train", "predict", "list", "evaluate", "ensemble", "submit")
 QUICK = ("--epochs", 2, "--device", "cpu")
 
 
@@ -180,7 +183,7 @@ def test_segments_without_features_stop_the_training(heads, lacking):
 def test_segments_without_features_are_left_out_when_allowed(heads, lacking, tmp_path):
     ran = heads("train", "--head", "mean_pool", *QUICK, *_places(lacking), "--allow-missing")
     assert ran.exit_code == 0
-    assert "EPIC_100_train.csv: features of 16 segments (8 have none and are left out)" in ran.stderr
+    assert "training    16 segments of 24 (8 have no features and are left out) of EPIC_100_train.csv" in ran.stderr
     assert read_json(tmp_path / "runs" / "mean_pool-seed0" / "config.json")["train_missing"] == 8
 
 
@@ -203,9 +206,9 @@ def _train(*arguments: object) -> tuple[object, ...]:
         (_train("--set", "dropout"), USAGE, "--set: 'dropout' is not KEY=VALUE, such as hidden=256."),
         (_train("--set", "hidden=8"), USAGE, "--set: no option of mean_pool 'hidden'. Known: dropout."),
         (_train("--set", "dropout=1.5"), USAGE, "--set: dropout is 1.5, not in [0, 1)."),
-        (_train("--epochs", 0), USAGE, "--epochs: 0 is below 1."),
+        (_train("--epochs", -1), USAGE, "--epochs: -1 is below 0."),
         (_train("--epochs", "many"), USAGE, "Invalid value for '--epochs'"),
-        (_train("--lr", -1), USAGE, "--lr must be above 0"),
+        (_train("--lr", -1), USAGE, "--lr: -1.0 is below 1e-30."),
         (_train("--device", "abacus"), USAGE, "--device: no abacus on this machine; there is "),
         (_train("--features", "nowhere"), DATA, "nowhere: no feature set in it; extract one first"),
         (_train("--annotations", "nowhere"), DATA, "no training annotations: give --annotations"),
@@ -238,7 +241,7 @@ def test_a_device_that_is_not_there_is_a_wrong_option(heads):
 
 @pytest.mark.usefixtures("environment")
 def test_a_mistake_leaves_no_folder(heads, tmp_path):
-    for line in (_train("--epochs", 0), _train("--features", "nowhere"), ("ensemble",), ("submit",)):
+    for line in (_train("--epochs", -1), _train("--features", "nowhere"), ("ensemble",), ("submit",)):
         heads(*line)
     assert list(tmp_path.iterdir()) == []
 
@@ -248,7 +251,7 @@ def test_of_two_feature_sets_one_must_be_named(heads, synthetic, tmp_path):
         shutil.copytree(synthetic.featureset, tmp_path / "sets" / name)
     ran = heads(*_train("--annotations", synthetic.annotations, "--features", "sets"))
     assert ran.exit_code == USAGE
-    assert "--features: sets holds several feature sets (one, other); name one." in ran.stderr
+    assert "--features: sets holds several feature sets (one, other); name those to train on." in ran.stderr
 
 
 @pytest.mark.usefixtures("environment")
@@ -288,12 +291,16 @@ def test_help_needs_no_torch(line):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_shows_an_example(heads, name):
-    assert f"Example: heads {name} " in heads(name, "--help").stdout
+    assert re.search(rf"Examples?:\s+heads {name}", heads(name, "--help").stdout)
 
 
-def test_help_names_every_head(heads):
-    said = heads("train", "--help").stdout
-    assert [name for name in names() if name not in said] == []
+def test_the_list_names_every_head_and_loss_with_its_options(heads):
+    found = json.loads(heads("list", "--json").stdout)
+    assert [one["name"] for one in found["heads"]] == names()
+    assert [one["name"] for one in found["losses"]] == losses.names()
+    assert {one["name"]: one["options"] for one in found["heads"]}["mean_pool"] == {"dropout": 0.0}
+    said = heads("list").stdout
+    assert [name for name in (*names(), *losses.names()) if name not in said] == []
 
 
 @pytest.mark.usefixtures("environment")

@@ -6,13 +6,13 @@ import dataclasses
 
 import pytest
 import torch
+from heads.models.standardised import Standardised
 from torch import nn
 
 from features.errors import DataError, OptionError
 from heads.checkpoint import HeadRecipe, build_model, load_model, save_model
 from heads.models import build_head, get, head_config, names, options_of, register
 from heads.models.bilstm import BiLstmConfig
-from heads.models.standardised import Standardised
 
 DIM = 6
 every_head = pytest.mark.parametrize("name", names())

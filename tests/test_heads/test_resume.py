@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from small_heads import small_options
 from synthetic import Synthetic, write_synthetic
 
 from heads.cli import main
 from heads.models import names
 
 # The shorter an epoch, the more of them, so that there is time to cut into the run.
-EPOCHS = {"mean_pool": 80, "bilstm": 16, "multiscale_lstm": 10}
-SETTINGS = ("--batch-size", 8, "--lr", 1e-3, "--warmup-epochs", 2, "--set", "dropout=0.4")
+EPOCHS = {"mean_pool": 80, "mlp": 40, "bilstm": 16}
+SETTINGS = ("--batch-size", 8, "--lr", 1e-3, "--warmup-epochs", 2)
 every_head = pytest.mark.parametrize("name", names())
 
 
@@ -30,8 +31,16 @@ def dataset(tmp_path_factory) -> Synthetic:
     return write_synthetic(tmp_path_factory.mktemp("dataset"), train=40, validation=12, test=4)
 
 
+def _epochs(name: str) -> int:
+    return EPOCHS.get(name, 10)
+
+
+def _set(options: dict[str, object]) -> list[object]:
+    return [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
+
+
 def _arguments(name: str, dataset: Synthetic, runs: Path) -> list[str]:
-    size = ("--epochs", EPOCHS[name], *(() if name == "mean_pool" else ("--set", "hidden=8")))
+    size = ("--epochs", _epochs(name), *_set(small_options(name, dropout=0.4)))
     places = ("--features", dataset.features, "--annotations", dataset.annotations, "--runs", runs)
     return [str(word) for word in ("train", "--head", name, "--device", "cpu", *SETTINGS, *size, *places)]
 
@@ -83,7 +92,7 @@ def _kill_and_go_on(name: str, dataset: Synthetic, runs: Path, heads) -> None:
         process.kill()
         process.wait()
     assert process.returncode == -signal.SIGKILL
-    assert 3 <= _num_epochs(metrics) < EPOCHS[name]
+    assert 3 <= _num_epochs(metrics) < _epochs(name)
     ran = heads(*_arguments(name, dataset, runs))
     assert ran.exit_code == 0, ran.output
 

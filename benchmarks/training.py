@@ -1,0 +1,202 @@
+"""What an epoch of a head costs, beside features in place and beside a DataLoader that reads HDF5: for `make bench`.
+
+The set is as large as the training list of EPIC-KITCHENS-100: 67,217 segments of 16 steps of 768 values, drawn at random,
+in 495 videos (1.7 GB in benchmarks/data, kept). Times are of some hundred steps or some seconds, whichever is longer,
+and stand for an epoch's 1,051 steps of 64 segments.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from features.annotations import NUM_NOUNS, NUM_VERBS, Segments
+from features.featureset import FeatureSet, Sampling, Weights, create_featureset
+from features.progress import progress
+from features.store import VideoFeatures, video_ids, video_path, write_video
+from heads.batches import Batch, batches, statistics
+from heads.checkpoint import stream_specs
+from heads.config import Look, Objective
+from heads.inputs import load_split
+from heads.models import get, names
+from heads.models.model import Model, Recipe
+from heads.models.steps import Steps
+from heads.objective import Target
+from heads.registry import options_of
+from heads.sources import open_sources
+from heads.streams import Split
+
+NUM_SEGMENTS, NUM_VIDEOS, NUM_STEPS, DIM, BATCH_SIZE = 67_217, 495, 16, 768, 64
+_AT_LEAST_S = 4.0
+_LOOK = Look()
+
+
+@dataclass(frozen=True)
+class HeadResult:
+    """Seconds an epoch: as trained, with the same batch over and over, and through a DataLoader over HDF5.
+
+    Attributes:
+        streamed_s: with features read a chunk of videos at a time, as for sets larger than memory.
+    """
+
+    head: str
+    device: str
+    epoch_s: float
+    in_place_s: float
+    streamed_s: float
+    dataloader_s: float
+
+    @property
+    def data_share(self) -> float:
+        """The data path's share of a step."""
+        return 1 - self.in_place_s / self.epoch_s
+
+
+def measure_heads(folder: Path, device: torch.device, chosen: Iterable[str] = ()) -> list[HeadResult]:
+    """Measure all heads, or those chosen, at their own sizes."""
+    root, segments = make_set(folder)
+    sources = open_sources([root], _LOOK)
+    split = load_split(sources, segments, _LOOK, allow_missing=False, device=device, memory_bytes=8e9)
+    streamed = load_split(sources, segments, _LOOK, allow_missing=False, device=device, memory_bytes=6e8)
+    deviations = statistics(split)
+    results = []
+    for head in chosen or names():
+        recipe = Recipe(head, options_of(get(head).config()), False, stream_specs(sources), _LOOK)
+        step = _step(recipe, segments, deviations, device)
+        (first,) = itertools.islice(_shuffled(split, device), 1)
+        for _ in range(3):
+            step(first)  # the first steps allocate
+        results.append(
+            HeadResult(
+                head=head,
+                device=device.type,
+                epoch_s=_epoch_s(step, lambda: _shuffled(split, device)),
+                in_place_s=_epoch_s(step, lambda batch=first: itertools.repeat(batch)),
+                streamed_s=_epoch_s(step, lambda: _shuffled(streamed, device)),
+                dataloader_s=_epoch_s(step, lambda: _loaded(root, segments, device)),
+            )
+        )
+    return results
+
+
+def _step(recipe: Recipe, segments: Segments, found: list, device: torch.device) -> Callable[[Batch], None]:
+    """Give one training step, as heads.train does it."""
+    model = Model(recipe).to(device).train()
+    for each, (mean, std) in zip(model.inputs, found, strict=True):
+        each.mean, each.std = mean.to(device), std.to(device)
+    target = Target(Objective(), segments, None).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+    def step(batch: Batch) -> None:
+        loss = target(model(batch.streams), batch.index, None, 0.0)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def _shuffled(split: Split, device: torch.device) -> Iterable[Batch]:
+    for chunk, order in split.chunks(torch.Generator().manual_seed(0)):
+        yield from batches(chunk, order, BATCH_SIZE, look=_LOOK, device=device)
+
+
+def _epoch_s(step: Callable[[Batch], None], source: Callable[[], Iterable[Batch]]) -> float:
+    """Give the seconds of an epoch, from as many steps as `_AT_LEAST_S` hold; a source's start is part of it."""
+    began, count = time.perf_counter(), 0
+    for batch in itertools.islice(source(), -(-NUM_SEGMENTS // BATCH_SIZE)):
+        step(batch)
+        count += 1
+        if time.perf_counter() - began > _AT_LEAST_S and count >= 20:
+            break
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return (time.perf_counter() - began) / count * NUM_SEGMENTS / BATCH_SIZE
+
+
+class _Hdf5Dataset(Dataset):
+    """What one would write: an item is a segment, read from its video's file, which stays open in its worker."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._items = []
+        for video_id in video_ids(root):
+            with h5py.File(video_path(root, video_id)) as file:
+                offset = file["segments/offset"][:]
+            self._items += [(video_id, offset[index], offset[index + 1]) for index in range(len(offset) - 1)]
+        self._files: dict[str, h5py.File] = {}
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        video_id, first, stop = self._items[index]
+        if video_id not in self._files:
+            self._files[video_id] = h5py.File(video_path(self._root, video_id))
+        return torch.from_numpy(self._files[video_id]["features"][first:stop, 0].astype(np.float32)), index
+
+
+def _loaded(root: Path, segments: Segments, device: torch.device) -> Iterable[Batch]:
+    """Give the same batches by a DataLoader of two workers."""
+    loader = DataLoader(_Hdf5Dataset(root), BATCH_SIZE, shuffle=True, num_workers=2, pin_memory=device.type == "cuda")
+    for features, index in loader:
+        mask = torch.ones(features.shape[:2], dtype=torch.bool, device=device)
+        seconds = torch.zeros(features.shape[:2], device=device)
+        yield Batch((Steps(features.to(device), mask, seconds, mask),), index.to(device))
+
+
+def make_set(folder: Path) -> tuple[Path, Segments]:
+    """Write the feature set, or find it there; give it with its segments."""
+    root = folder / f"random-{NUM_SEGMENTS}x{NUM_STEPS}x{DIM}"
+    rng = np.random.default_rng(0)
+    video = np.arange(NUM_SEGMENTS) % NUM_VIDEOS
+    place = np.arange(NUM_SEGMENTS) // NUM_VIDEOS
+    table = pd.DataFrame(
+        {
+            "narration_id": [f"P01_{v:03}_{p}" for v, p in zip(video, place, strict=True)],
+            "participant_id": "P01",
+            "video_id": [f"P01_{v:03}" for v in video],
+            "start_s": place * 3.0,
+            "stop_s": place * 3.0 + 2.0,
+            "verb_class": rng.integers(0, NUM_VERBS, NUM_SEGMENTS),
+            "noun_class": rng.integers(0, NUM_NOUNS, NUM_SEGMENTS),
+        }
+    )
+    segments = Segments(table, "drawn at random")
+    sampling = Sampling(kind="segment", clip_frames=1, steps_per_clip=1, num_frames=NUM_STEPS)
+    made_of = FeatureSet("random", Weights("random:0", "none", "0" * 64), {}, "float32", sampling, dim=DIM)
+    featureset = create_featureset(root, made_of)
+    missing = set(table.video_id) - set(video_ids(root))
+    with progress(total=len(missing), unit="videos", label="draw features") as bar:
+        for video_id, rows in segments.by_video():
+            if video_id not in missing:
+                continue
+            starts = rows.table.start_s.to_numpy()
+            seconds = (starts[:, None] + (np.arange(NUM_STEPS) + 0.5) * 2.0 / NUM_STEPS).ravel()
+            features = rng.standard_normal((len(seconds), 1, DIM), dtype=np.float32).astype(np.float16)
+            write_video(
+                root,
+                VideoFeatures(
+                    video_id=video_id,
+                    fps=50.0,
+                    features=features,
+                    seconds=seconds,
+                    frame=(seconds * 50).astype(np.int32),
+                    narration_id=tuple(rows.narration_id),
+                    offset=np.arange(len(rows) + 1) * NUM_STEPS,
+                    start_s=starts,
+                    stop_s=rows.table.stop_s.to_numpy(),
+                ),
+                featureset,
+            )
+            bar.update()
+    return root, segments
