@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from features.errors import OptionError
+from heads.action_loss import ActionLoss
 from heads.class_counts import effective_number_weights, inverse_sqrt_weights, log_prior
 from heads.losses import build_loss, loss_text, names, parse_loss
 
@@ -487,3 +488,84 @@ def test_a_loss_as_text_is_read_as_the_same_loss(text):
 def test_a_loss_that_cannot_be_meant_is_refused(text, expected):
     with pytest.raises(OptionError, match=f"^--loss: {expected}"):
         parse_loss(text)
+
+
+# ---- the action
+
+
+def _action(x: np.ndarray, verb_class: int, noun_class: int, pairs: set[tuple[int, int]]) -> np.ndarray:
+    """x (..., 97 + 300) complex -> (...): cross-entropy over the pairs and the segment's own."""
+    pairs = sorted(pairs | {(verb_class, noun_class)})
+    logits = np.stack([x[..., verb] + x[..., 97 + noun] for verb, noun in pairs], axis=-1)
+    return _cross_entropy(logits, pairs.index((verb_class, noun_class)))
+
+
+_pair = st.tuples(st.integers(0, 96), st.integers(0, 299))
+
+
+@given(
+    shown=st.lists(_pair, min_size=1, max_size=60),
+    other=_pair,
+    bound=st.sampled_from([3.0, 1e4]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(deadline=None, max_examples=25)
+def test_the_action_loss_and_its_gradient_are_cross_entropy_over_the_pairs_shown(shown, other, bound, seed):
+    loss = ActionLoss(*torch.tensor(shown).T)
+    x = np.random.default_rng(seed).uniform(-bound, bound, (3, 397))
+    labels = [shown[0], shown[-1], other]
+    logits = torch.from_numpy(x)
+    references = [lambda row, pair=pair: _action(row, *pair, set(shown)) for pair in labels]
+
+    def found(logits):
+        return loss(logits[:, :97], logits[:, 97:], *torch.tensor(labels).T)
+
+    _check(found(logits), [reference(row + 0j).real for reference, row in zip(references, x, strict=True)])
+    slopes = [_complex_step(reference, row) for reference, row in zip(references, x, strict=True)]
+    _check(_gradient(found, logits), slopes)
+
+
+def _action_batch(num_segments: int, scale: float = 3.0) -> list[torch.Tensor]:
+    labels = [torch.randint(num_classes, (num_segments,)) for num_classes in (97, 300)]
+    return [torch.randn(num_segments, 97) * scale, torch.randn(num_segments, 300) * scale, *labels]
+
+
+def test_the_action_loss_over_all_pairs_is_the_verbs_and_the_nouns():
+    verb, noun, verb_class, noun_class = _action_batch(4)
+    expected = F.cross_entropy(verb, verb_class, reduction="none") + F.cross_entropy(noun, noun_class, reduction="none")
+    loss = ActionLoss(*torch.cartesian_prod(torch.arange(97), torch.arange(300)).T)
+    torch.testing.assert_close(loss(verb, noun, verb_class, noun_class), expected)
+
+
+def test_the_action_loss_counts_a_pair_once_however_often_it_is_shown():
+    batch = _action_batch(4)
+    once, often = (ActionLoss(*torch.tensor([(3, 4), (5, 6)] + [(3, 4)] * n).T) for n in (0, 9))
+    torch.testing.assert_close(once(*batch), often(*batch))
+
+
+def test_the_action_loss_is_finite_where_the_best_verb_and_the_best_noun_are_no_pair():
+    loss = ActionLoss(torch.tensor([0, 1]), torch.tensor([1, 0]))
+    verb, noun = torch.zeros(1, 97), torch.zeros(1, 300)
+    verb[0, 0] = noun[0, 0] = 1e4
+    verb[0, 1] = noun[0, 1] = -1e4
+    labels = torch.tensor([0]), torch.tensor([1])
+    torch.testing.assert_close(loss(verb, noun, *labels), torch.tensor([2.0]).log())
+    assert _gradient(lambda x: loss(x, noun, *labels), verb).isfinite().all()
+
+
+def test_the_action_loss_has_a_row_a_segment_in_float32_and_moves_with_its_device():
+    batch = _action_batch(5)
+    loss = ActionLoss(torch.randint(97, (50,)), torch.randint(300, (50,)))
+    together = loss(*batch)
+    alone = torch.cat([loss(*(tensor[row : row + 1] for tensor in batch)) for row in range(5)])
+    torch.testing.assert_close(together, alone, rtol=1e-6, atol=1e-6)
+    assert (together.dtype, bool((together >= 0).all())) == (torch.float32, True)
+    for device in DEVICES:
+        assert loss.to(device)(*(tensor.to(device) for tensor in batch)).device.type == device
+
+
+def test_the_action_loss_can_be_carried_over_several_heads():
+    loss = ActionLoss(torch.randint(97, (50,)), torch.randint(300, (50,)))
+    batches = [_action_batch(5) for _ in range(3)]
+    found = torch.func.vmap(loss)(*(torch.stack(tensors) for tensors in zip(*batches, strict=True)))
+    torch.testing.assert_close(found, torch.stack([loss(*batch) for batch in batches]))
