@@ -23,6 +23,7 @@ from torchvision.ops import sigmoid_focal_loss
 from features.errors import OptionError
 from heads.action_loss import ActionLoss
 from heads.class_counts import effective_number_weights, inverse_sqrt_weights, log_prior
+from heads.distillation import distillation
 from heads.losses import build_loss, loss_text, names, parse_loss
 
 SPECS = [
@@ -569,3 +570,69 @@ def test_the_action_loss_can_be_carried_over_several_heads():
     batches = [_action_batch(5) for _ in range(3)]
     found = torch.func.vmap(loss)(*(torch.stack(tensors) for tensors in zip(*batches, strict=True)))
     torch.testing.assert_close(found, torch.stack([loss(*batch) for batch in batches]))
+
+
+# ---- distillation
+
+
+@given(case=_cases(), other=st.integers(0, 2**32 - 1), temperature=st.sampled_from([0.5, 1.0, 4.0, 50.0]))
+@settings(deadline=None, max_examples=25)
+def test_distillation_and_its_gradient_are_those_of_the_published_formula(case, other, temperature):
+    teacher = np.random.default_rng(other).permuted(case.logits, axis=1)
+
+    def reference(x, teacher):
+        p, q = _log_softmax(x / temperature), _log_softmax(teacher / temperature)
+        return temperature**2 * sum(np.exp(q[k]) * (q[k] - p[..., k]) for k in range(len(q)))
+
+    logits, teacher_logits = torch.from_numpy(case.logits), torch.from_numpy(teacher)
+    rows = list(zip(case.logits, teacher, strict=True))
+    largest = temperature**2
+    _check(
+        distillation(logits, teacher_logits, temperature),
+        [reference(x + 0j, row).real for x, row in rows],
+        largest=largest,
+    )
+    _check(
+        _gradient(lambda x: distillation(x, teacher_logits, temperature), logits),
+        [_complex_step(lambda x, row=row: reference(x, row), x) for x, row in rows],
+        largest=largest,
+    )
+
+
+def test_distillation_is_kl_divergence_of_torch():
+    (logits, _), (teacher, _) = _batch(), _batch(seed=1)
+    expected = 9 * F.kl_div((logits / 3).log_softmax(1), (teacher / 3).softmax(1), reduction="none").sum(dim=1)
+    torch.testing.assert_close(distillation(logits, teacher, 3.0), expected)
+
+
+def test_distillation_from_oneself_is_nothing():
+    logits, _ = _batch()
+    torch.testing.assert_close(distillation(logits, logits + 5, 2.0), torch.zeros(5), rtol=0, atol=1e-5)
+
+
+def test_distillation_at_temperature_one_has_the_gradient_of_cross_entropy_with_the_teachers_probabilities():
+    (logits, _), (teacher, _) = _batch(), _batch(seed=1)
+    expected = _gradient(lambda x: F.cross_entropy(x, teacher.softmax(1), reduction="none"), logits)
+    torch.testing.assert_close(_gradient(lambda x: distillation(x, teacher, 1.0), logits), expected)
+
+
+def test_distillation_at_a_high_temperature_has_the_gradient_of_matching_logits():
+    (logits, _), (teacher, _) = ((tensor.double(), labels) for tensor, labels in (_batch(), _batch(seed=1)))
+    difference = logits - teacher
+    expected = (difference - difference.mean(dim=1, keepdim=True)) / logits.shape[1]
+    found = _gradient(lambda x: distillation(x, teacher, 1e4), logits)
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 10.0])
+def test_distillation_is_finite_for_extreme_logits(temperature):
+    logits = 1e4 * (2 * torch.eye(8) - 1)
+    teacher = logits.flip(0)
+    assert distillation(logits, teacher, temperature).isfinite().all()
+    assert _gradient(lambda x: distillation(x, teacher, temperature), logits).isfinite().all()
+
+
+def test_distillation_can_be_carried_over_several_heads():
+    logits, teacher = torch.randn(3, 5, 8), torch.randn(5, 8)
+    found = torch.func.vmap(distillation, in_dims=(0, None, None))(logits, teacher, 2.0)
+    torch.testing.assert_close(found, torch.stack([distillation(head, teacher, 2.0) for head in logits]))
