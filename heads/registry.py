@@ -1,4 +1,7 @@
-"""Registries of heads and of losses: a dictionary of names, each with a builder and a record of its options."""
+"""Registries of heads and of losses: a dictionary of names, each with a builder and a record of its options.
+
+A member with its options is written name[:key=value]..., such as focal:gamma=2:alpha=0.25. Knows no member.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,14 @@ class Description:
     name: str
     what: str
     options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A member as it is asked for: its name, and all of its options as plain values, by default where none is given."""
+
+    name: str
+    options: Mapping[str, int | float]
 
 
 class Registry:
@@ -65,26 +76,61 @@ class Registry:
             raise unknown_name(option or self._option, self._kind, name, self._entries)
         return self._entries[name]
 
-    def config(self, name: str, options: Mapping[str, str]) -> Any:
+    def config(self, name: str, options: Mapping[str, str], *, option: str | None = None) -> Any:
         """Give the config record of a member from options as text, such as {"hidden": "256"}.
+
+        Args:
+            option: of the command line, which messages name; without it, the registry's own.
 
         Raises:
             OptionError: there is no such member, it has no such option, or the value is not of its type or range.
         """
-        entry = self.get(name)
+        entry = self.get(name, option=option)
+        option = option or self._set_option
         types = typing.get_type_hints(entry.config)
         values = {}
         for key, text in options.items():
+            if not types:
+                raise OptionError(f"{option}: {name} has no options, so none {key!r}.")
             if key not in types:
-                raise unknown_name(self._set_option, f"option of {name}", key, types)
+                raise unknown_name(option, f"option of {name}", key, types)
             try:
                 values[key] = types[key](text)
             except ValueError:
-                raise OptionError(f"{self._set_option}: {key} is {text!r}, not {_EXPECTED[types[key]]}.") from None
+                raise OptionError(f"{option}: {key} is {text!r}, not {_EXPECTED[types[key]]}.") from None
         try:
             return entry.config(**values)
         except ValueError as error:
-            raise OptionError(f"{self._set_option}: {error}") from None
+            raise OptionError(f"{option}: {error}") from None
+
+    def parse_spec(self, text: str, option: str | None = None) -> Spec:
+        """Read name[:key=value]..., such as focal:gamma=2:alpha=0.25.
+
+        Args:
+            option: of the command line, which messages name; without it, the one that names a member.
+
+        Raises:
+            OptionError: it is not of this form or gives an option twice; or as `config`.
+        """
+        option = option or self._option
+        name, *parts = text.split(":")
+        options: dict[str, str] = {}
+        for part in parts:
+            key, equals, value = part.partition("=")
+            if not (key and equals):
+                raise OptionError(f"{option}: {part!r} in {text!r} is not key=value.")
+            if key in options:
+                raise OptionError(f"{option}: {key} stands twice in {text!r}.")
+            options[key] = value
+        return Spec(name, options_of(self.config(name, options, option=option)))
+
+    def text(self, spec: Spec) -> str:
+        """Write a Spec as parse_spec reads it, in the shortest form: without what is at its default."""
+        defaults = options_of(self.get(spec.name).config())
+        given = [
+            f"{key}={repr(value).removesuffix('.0')}" for key, value in spec.options.items() if value != defaults[key]
+        ]
+        return ":".join([spec.name, *given])
 
     def describe(self, text_of: Callable[[Entry], str | None] = lambda entry: entry.build.__doc__) -> list[Description]:
         """Describe all members, by name.
@@ -116,3 +162,10 @@ def need_probability(config: Any, *fields: str) -> None:
     for field in fields:
         if not 0 <= getattr(config, field) < 1:
             raise ValueError(f"{field} is {getattr(config, field)}, not in [0, 1).")
+
+
+def need_between(config: Any, least: float, most: float, *fields: str) -> None:
+    """Check numbers of a config record; ValueError names the one that is not from `least` to `most`."""
+    for field in fields:
+        if not least <= getattr(config, field) <= most:
+            raise ValueError(f"{field} is {getattr(config, field)}, not from {least:g} to {most:g}.")

@@ -1,0 +1,54 @@
+"""A loss of the action itself, the pair of a verb and a noun, besides those of its two parts."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from features.annotations import NUM_NOUNS, NUM_VERBS
+
+
+class ActionLoss(nn.Module):
+    """Cross-entropy of the action, over the pairs that the training segments show.
+
+    The logit of a pair is the sum of its verb's and its noun's. Over all 97 x 300 pairs the loss would be the verb's
+    cross-entropy plus the noun's. Over those that are shown, 3,568 in EPIC-KITCHENS-100, it is not: a verb and a noun
+    that never meet do not compete with the pair that is right.
+
+    A pair that training does not show, as in validation, joins the softmax of its own segment, so that its loss is a
+    cross-entropy too.
+
+    Args:
+        verb_class, noun_class: (S,) int64, of the training segments.
+    """
+
+    def __init__(self, verb_class: torch.Tensor, noun_class: torch.Tensor) -> None:
+        super().__init__()
+        pair_verb, pair_noun = torch.stack([verb_class, noun_class]).unique(dim=1)  # (P,) each
+        is_shown = torch.zeros(NUM_VERBS, NUM_NOUNS, dtype=torch.bool, device=pair_verb.device)
+        is_shown[pair_verb, pair_noun] = True
+        self.register_buffer("pair_verb", pair_verb)
+        self.register_buffer("pair_noun", pair_noun)
+        self.register_buffer("is_shown", is_shown)
+
+    def forward(
+        self, verb: torch.Tensor, noun: torch.Tensor, verb_class: torch.Tensor, noun_class: torch.Tensor
+    ) -> torch.Tensor:
+        """Give the loss of each segment.
+
+        Args:
+            verb, noun: (B, 97) and (B, 300) float32, logits.
+            verb_class, noun_class: (B,) int64, labels.
+
+        Returns:
+            (B,) float32.
+        """
+        # Rows of the transposed logits, which index_select copies and adds back as wholes. Measured at B = 64 on one
+        # core, forward and backward: 1.8 ms; along the columns 2.3 ms, by [:, index] 6.2 ms, with all 29,100 pairs
+        # 29 ms. (A product of exponentials with the (97, 300) table of pairs takes 0.6 ms, and gives log 0 where the
+        # likeliest verb and the likeliest noun are no pair and lie 90 above all that are.)
+        pairs = verb.t().index_select(0, self.pair_verb) + noun.t().index_select(0, self.pair_noun)  # (P, B)
+        own = (verb.gather(1, verb_class[:, None]) + noun.gather(1, noun_class[:, None]))[:, 0]
+        total = pairs.logsumexp(dim=0)
+        total = torch.where(self.is_shown[verb_class, noun_class], total, torch.logaddexp(total, own))
+        return total - own
