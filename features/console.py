@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -23,8 +24,8 @@ class Commands(click.Group):
         except DataError as error:
             raise click.ClickException(str(error)) from error
         except (MemoryError, RuntimeError) as error:
-            # torch has a class of its own for a full GPU, but none for a full machine.
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
+            # torch has a class of its own for a full GPU, but none for a full machine, nor for sizes beyond any.
+            if isinstance(error, RuntimeError) and not re.search("memory|Storage size", str(error)):
                 raise
             advice = "make the batch, the head or the set of segments smaller, or take a machine with more"
             raise click.ClickException(f"out of memory; {advice}.") from error

@@ -200,7 +200,7 @@ def _train(*arguments: object) -> tuple[object, ...]:
     ("line", "code", "said"),
     [
         (("train",), USAGE, "Missing option '--head'"),
-        (("train", "--head", "bilstn"), USAGE, "--head: no head 'bilstn'; did you mean 'bilstm'? Known: bilstm, mean"),
+        (("train", "--head", "bilstn"), USAGE, "--head: no head 'bilstn'; did you mean 'bilstm'? Known: "),
         (_train("--seeds", "0-"), USAGE, "--seeds: '0-' is not a list of seeds such as 0-4 or 0,2,5."),
         (_train("--seeds", "1,1"), USAGE, "--seeds: '1,1' names no seed, or one twice."),
         (_train("--set", "dropout"), USAGE, "--set: 'dropout' is not KEY=VALUE, such as hidden=256."),
