@@ -15,6 +15,9 @@ from heads.config import Augmentation, Look
 from heads.models.steps import Steps
 from heads.streams import Chunk, Split, Stream
 
+# Rows are reckoned for so many segments at a time: thirty small operations a batch would take as long as gathering it.
+_SEGMENTS_AT_ONCE = 2048
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -39,6 +42,11 @@ class _Rows:
     seconds: torch.Tensor
     within: torch.Tensor
 
+    def of(self, piece: slice) -> _Rows:
+        """Give those of some of the segments, no wider than these need."""
+        width = int(self.mask[piece].any(dim=0).sum())
+        return _Rows(*(part[piece, :width] for part in (self.rows, self.mask, self.seconds, self.within)))
+
     def take(self, order: torch.Tensor) -> _Rows:
         """Give them in another order, (B, T') places in T."""
         return _Rows(*(part.gather(1, order) for part in (self.rows, self.mask, self.seconds, self.within)))
@@ -60,20 +68,34 @@ def batches(
         device: where batches are wanted.
         augmentation: in training; random numbers come from torch's global generator.
     """
-    for places in order.split(batch_size):
-        moves = None if augmentation is None else _draw_moves(len(places), augmentation)
-        found = [_rows(chunk, stream, places, look, moves) for stream in chunk.streams]
-        if augmentation is not None and augmentation.step_dropout:
-            fused = look.fusion == "early"
-            found = [found[0] if fused and place else _thinned(one, augmentation) for place, one in enumerate(found)]
-        if look.fusion == "early":
-            found = [found[0], *[_aligned(found[0], other) for other in found[1:]]]
-        views = _draw_views(chunk, len(places), random=augmentation is not None)
-        streams = tuple(
-            Steps(_gathered(stream, one.rows, view, device), *_moved(one, device))
-            for stream, one, view in zip(chunk.streams, found, views, strict=True)
-        )
-        yield Batch(streams, chunk.index[places].to(device, non_blocking=True))
+    for block in order.split(max(1, _SEGMENTS_AT_ONCE // batch_size) * batch_size):
+        reckoned = _reckoned(chunk, block, look, augmentation)
+        views = _draw_views(chunk, len(block), random=augmentation is not None)
+        for start in range(0, len(block), batch_size):
+            piece = slice(start, start + batch_size)
+            found = [one.of(piece) for one in reckoned]
+            if look.fusion == "early":
+                found = [found[0], *[_aligned(found[0], other) for other in found[1:]]]
+            streams = tuple(
+                Steps(_gathered(stream, one.rows, None if view is None else view[piece], device), *_moved(one, device))
+                for stream, one, view in zip(chunk.streams, found, views, strict=True)
+            )
+            yield Batch(streams, chunk.index[block[piece]].to(device, non_blocking=True))
+
+
+def _reckoned(chunk: Chunk, places: torch.Tensor, look: Look, augmentation: Augmentation | None) -> list[_Rows]:
+    """Give the rows of segments in each stream, as augmented; where sets are fused early, not yet aligned."""
+    moves = None if augmentation is None else _draw_moves(len(places), augmentation)
+    found = []
+    for place, stream in enumerate(chunk.streams):
+        # Of sets that are fused early, the first one says when a step is: the others follow it.
+        follows = place > 0 and look.fusion == "early"
+        clock = chunk.streams[0] if follows else stream
+        one = _rows(chunk, stream, places, look, moves if clock.is_dense else None)
+        if augmentation is not None and augmentation.step_dropout and not follows:
+            one = _thinned(one, augmentation)
+        found.append(one)
+    return found
 
 
 def _moved(one: _Rows, device: torch.device) -> tuple[torch.Tensor, ...]:
@@ -119,10 +141,13 @@ def _draw_moves(num_segments: int, augmentation: Augmentation) -> _Moves | None:
 
 
 def _rows(chunk: Chunk, stream: Stream, places: torch.Tensor, look: Look, moves: _Moves | None) -> _Rows:
-    """Give the rows of each segment's window, thinned evenly where there are more than `max_steps`."""
+    """Give the rows of each segment's window, thinned evenly where there are more than `max_steps`.
+
+    Args:
+        moves: how time changes; the steps of a set by segment stay, and only when they are changes.
+    """
     first, stop = stream.first[places], stream.stop[places]
     inner_first, inner_stop = stream.inner_first[places], stream.inner_stop[places]
-    speed: torch.Tensor | None = None
     if moves is not None and stream.is_dense:
         low, high = stream.video_first[places], stream.video_stop[places]
         length = inner_stop - inner_first
@@ -131,9 +156,10 @@ def _rows(chunk: Chunk, stream: Stream, places: torch.Tensor, look: Look, moves:
         inner_stop = torch.minimum(inner_stop + by_stop, high).maximum(inner_first + 1)
         first = torch.minimum((first + by_start).maximum(low), inner_first)
         stop = torch.minimum(stop + by_stop, high).maximum(inner_stop)
-        speed = moves.speed
     length = stop - first
-    count = length if speed is None else (length / speed).round().long().clamp(min=1)
+    count = length
+    if moves is not None and stream.is_dense:
+        count = (length / moves.speed).round().long().clamp(min=1)
     count = count.clamp(max=look.max_steps)
     step = torch.arange(int(count.max()))
     mask = step < count[:, None]
@@ -144,10 +170,12 @@ def _rows(chunk: Chunk, stream: Stream, places: torch.Tensor, look: Look, moves:
     own = (2 * (middle - first) + 1) * count // (2 * length)  # in whose part the segment's middle lies
     rows.scatter_(1, own[:, None], middle[:, None])  # so that thinning never takes all of a short segment
     seconds = stream.seconds[rows] - chunk.middle_s[places, None]
+    if moves is not None:
+        seconds = seconds / moves.speed[:, None]
     return _Rows(
         rows=rows,
         mask=mask,
-        seconds=torch.where(mask, seconds if speed is None else seconds / speed[:, None], 0.0),
+        seconds=torch.where(mask, seconds, 0.0),
         within=mask & (inner_first[:, None] <= rows) & (rows < inner_stop[:, None]),
     )
 
