@@ -1,4 +1,4 @@
-"""What several heads share: recurrence and averages over the valid steps only, and the classifiers."""
+"""What several heads share: averages and recurrence over the valid steps only, and the classifiers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from heads.models.steps import TASKS, HeadShape, Logits, Steps
 
 
+def zeroed(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Give x (B, T, D) with zeros where mask (B, T) is false, whatever was there: 0 times NaN is NaN."""
+    return x.masked_fill(~mask.unsqueeze(-1), 0)
+
+
 def masked_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Average x (B, T, D) over the steps where mask (B, T) is true: (B, D); 0 where it never is."""
-    return x.masked_fill(~mask.unsqueeze(-1), 0).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+    return zeroed(x, mask).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def pooled_dim(shape: HeadShape) -> int:
