@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ SMALL = {"hidden": 8, "width": 16, "attention_heads": 2}
 
 every_head = pytest.mark.parametrize("name", names())
 every_shape = pytest.mark.parametrize("shape", [PLAIN, CONTEXT], ids=["segment", "context"])
-blind_to_order = {"mean_pool"}
+blind_to_order = {"mean_pool", "mlp"}
 order_reading_heads = pytest.mark.parametrize("name", sorted(set(names()) - blind_to_order))
 # nn.LSTM has no rule for vmap.
 stackable_heads = pytest.mark.parametrize("name", sorted(set(names()) - {"bilstm", "multiscale_lstm"}))
@@ -78,7 +79,7 @@ ROWS = {PLAIN: (16, 11, 5, 1), CONTEXT: ((3, 8, 5), (0, 7, 4), (2, 3, 0), (0, 1,
 
 
 def test_the_registry_names_the_heads():
-    known = {"bilstm", "mean_pool", "multiscale_lstm"}
+    known = {"bilstm", "mean_pool", "mlp", "multiscale_lstm"}
     assert set(names()) >= known
 
 
@@ -240,7 +241,7 @@ def test_an_accelerator_gives_the_logits_of_the_cpu(name, shape):
     torch.testing.assert_close({task: logits.cpu() for task, logits in found.items()}, expected, rtol=1e-3, atol=1e-4)
 
 
-# ---- mean_pool
+# ---- mean_pool and mlp
 
 
 def _plain_average(steps: Steps, row: int) -> torch.Tensor:
@@ -264,6 +265,15 @@ def test_mean_pool_averages_segment_and_context_apart():
     head, steps = _head("mean_pool", CONTEXT), _steps(*ROWS[CONTEXT])
     averages = torch.stack([_plain_average(steps, row) for row in range(len(ROWS[CONTEXT]))])
     torch.testing.assert_close(head(steps)["verb"], head.classifier.verb(averages))
+
+
+def test_mlp_is_hidden_layers_on_the_averages():
+    head, steps = _head("mlp", CONTEXT, layers=2), _steps(*ROWS[CONTEXT])
+    x = torch.stack([_plain_average(steps, row) for row in range(len(ROWS[CONTEXT]))])
+    for layer in (module for module in head.hidden if isinstance(module, nn.Linear)):
+        x = x @ layer.weight.T + layer.bias
+        x = x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))
+    torch.testing.assert_close(head(steps)["verb"], head.classifier.verb(x))
 
 
 # ---- bilstm and multiscale_lstm
