@@ -18,6 +18,7 @@ from heads.models import build_head, get, head_config, names, register
 from heads.models.bilstm import BiLstmConfig
 from heads.models.multiscale_lstm import every
 from heads.models.steps import HeadShape, Logits, Steps
+from heads.models.tcn import DilatedLayer
 
 DIM, CELLS = 12, 4
 PLAIN = HeadShape(DIM)
@@ -79,7 +80,7 @@ ROWS = {PLAIN: (16, 11, 5, 1), CONTEXT: ((3, 8, 5), (0, 7, 4), (2, 3, 0), (0, 1,
 
 
 def test_the_registry_names_the_heads():
-    known = {"bilstm", "mean_pool", "mlp", "multiscale_lstm"}
+    known = {"bilstm", "mean_pool", "mlp", "multiscale_lstm", "tcn"}
     assert set(names()) >= known
 
 
@@ -350,6 +351,55 @@ def test_multiscale_lstm_of_2048_wide_features_has_as_many_parameters_as_counted
 
 def test_one_layer_lstm_needs_no_dropout_between_layers():
     assert _head("bilstm", layers=1).lstm.dropout == 0.0
+
+
+# ---- tcn
+
+
+def _plain_dilated_layer(layer: DilatedLayer, x: torch.Tensor) -> torch.Tensor:
+    """What a layer makes of one unpadded segment (T, W), step by step and tap by tap."""
+    width = x.shape[-1]
+    normed = [layer.norm(step) for step in x]
+    taps = layer.taps.weight.split(width, dim=1)
+    outputs = []
+    for step, old in enumerate(x):
+        total = layer.taps.bias
+        for tap, offset in zip(taps, (-layer.dilation, 0, layer.dilation), strict=True):
+            if 0 <= step + offset < len(x):
+                total = total + tap @ normed[step + offset]
+        outputs.append(old + layer.mix(F.gelu(total)))
+    return torch.stack(outputs)
+
+
+@every_shape
+def test_tcn_is_a_plain_loop_on_each_unpadded_segment(shape):
+    head, steps = _head("tcn", shape), _steps(*ROWS[shape])
+    pooled = []
+    for row in range(len(ROWS[shape])):
+        alone = _row(steps, row)
+        x = head.input(alone.features[0])
+        for layer in head.layers:
+            x = _plain_dilated_layer(layer, x)
+        pooled.append(head.norm(x)[alone.within[0]].mean(dim=0))
+    torch.testing.assert_close(head(steps)["noun"], head.classifier.noun(torch.stack(pooled)))
+
+
+def test_tcn_layers_are_dilated_convolutions():
+    layer, x = _head("tcn").layers[2], torch.randn(2, 9, 16)
+    weight = torch.stack(layer.taps.weight.split(16, dim=1), dim=-1)  # (W, W, 3)
+    convolved = F.conv1d(layer.norm(x).mT, weight, layer.taps.bias, padding=4, dilation=4).mT
+    found = layer(x, torch.ones(2, 9, dtype=torch.bool))
+    torch.testing.assert_close(found, x + layer.mix(F.gelu(convolved)))
+
+
+def test_tcn_reaches_15_steps_to_either_side_in_4_layers():
+    head, x = _head("tcn"), torch.randn(1, 41, 16, requires_grad=True)
+    y = x
+    for layer in head.layers:
+        y = layer(y, torch.ones(1, 41, dtype=torch.bool))
+    y[0, 20].sum().backward()
+    reached = x.grad[0].any(dim=-1).nonzero().squeeze(-1).tolist()
+    assert reached == list(range(5, 36))
 
 
 # ---- options as text
