@@ -19,6 +19,8 @@ from heads.models.bilstm import BiLstmConfig
 from heads.models.multiscale_lstm import every
 from heads.models.steps import HeadShape, Logits, Steps
 from heads.models.tcn import DilatedLayer
+from heads.models.times import rotate, rotation
+from heads.models.transformer import SelfAttention, TransformerConfig
 
 DIM, CELLS = 12, 4
 PLAIN = HeadShape(DIM)
@@ -80,7 +82,7 @@ ROWS = {PLAIN: (16, 11, 5, 1), CONTEXT: ((3, 8, 5), (0, 7, 4), (2, 3, 0), (0, 1,
 
 
 def test_the_registry_names_the_heads():
-    known = {"bilstm", "mean_pool", "mlp", "multiscale_lstm", "tcn"}
+    known = {"bilstm", "mean_pool", "mlp", "multiscale_lstm", "tcn", "transformer"}
     assert set(names()) >= known
 
 
@@ -159,6 +161,8 @@ def test_context_is_read(name):
 @every_head
 def test_context_and_segment_are_told_apart(name):
     head, steps = _head(name, CONTEXT), _steps((1, 7, 1), (1, 7, 1))
+    if name == "transformer":
+        nn.init.normal_(head.readout.context)  # they begin as equals
     steps = steps._replace(seconds=torch.arange(-4.0, 5.0).expand(2, 9))
     narrower = steps._replace(within=steps.seconds.abs() < 3)  # its middle is the same
     assert _differ(head(narrower), head(steps)) > 1e-3
@@ -402,6 +406,75 @@ def test_tcn_reaches_15_steps_to_either_side_in_4_layers():
     assert reached == list(range(5, 36))
 
 
+# ---- transformer, and the times it reads
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    at=st.tuples(st.floats(-100, 100), st.floats(-100, 100)),
+    shift=st.floats(-100, 100),
+    seed=st.integers(0, 1000),
+)
+def test_products_of_turned_vectors_depend_on_the_time_between_them_only(at, shift, seed):
+    torch.manual_seed(seed)
+    q, k = torch.randn(2, 1, 1, 1, 8, dtype=torch.float64)
+
+    def product(q_s: float, k_s: float) -> torch.Tensor:
+        turned = [rotate(x, rotation(torch.tensor([[s]], dtype=torch.float64), 8)) for x, s in ((q, q_s), (k, k_s))]
+        return (turned[0] * turned[1]).sum()
+
+    torch.testing.assert_close(product(at[0] + shift, at[1] + shift), product(*at), rtol=0, atol=1e-6)
+
+
+def test_vectors_are_turned_as_complex_numbers_on_wavelengths_from_a_tenth_of_a_second_to_a_minute():
+    x, seconds = torch.randn(1, 1, 5, 6), torch.tensor([[-3.0, -0.25, 0.0, 0.1, 7.0]])
+    turned = rotate(x, rotation(seconds, 6))
+    for step, time in enumerate(seconds[0].tolist()):
+        for pair, wavelength in enumerate((0.1, math.sqrt(0.1 * 60), 60.0)):
+            value = complex(x[0, 0, step, pair], x[0, 0, step, pair + 3])
+            angle = 2 * math.pi * time / wavelength
+            value *= complex(math.cos(angle), math.sin(angle))
+            found = complex(turned[0, 0, step, pair], turned[0, 0, step, pair + 3])
+            assert abs(found - value) < 1e-4
+
+
+@settings(max_examples=20, deadline=None)
+@given(shift=st.floats(-100, 100))
+def test_transformer_does_not_read_where_time_begins(shift):
+    head, steps = _head("transformer", CONTEXT), _steps(*ROWS[CONTEXT])
+    shifted = head(steps._replace(seconds=steps.seconds + shift))
+    torch.testing.assert_close(shifted, head(steps), rtol=0, atol=1e-3)  # float32 of seconds, in tenths of a second
+
+
+@pytest.mark.parametrize("name", ["transformer"])
+def test_heads_that_read_time_read_how_much_of_it_passes(name):
+    head, steps = _head(name), _steps(5, 7)
+    assert _differ(head(steps._replace(seconds=2 * steps.seconds)), head(steps)) > 1e-3
+
+
+def test_without_time_transformer_layers_are_those_of_torch():
+    torch.manual_seed(0)
+    layer = SelfAttention(TransformerConfig(width=16, attention_heads=2, hidden=8)).eval()
+    theirs = nn.TransformerEncoderLayer(16, 2, 8, activation="gelu", batch_first=True, norm_first=True).eval()
+    up, down = (module for module in layer.feed_forward.layers if isinstance(module, nn.Linear))
+    pairs = [
+        (theirs.self_attn.in_proj_weight, layer.queries_keys_values.weight),
+        (theirs.self_attn.in_proj_bias, layer.queries_keys_values.bias),
+        (theirs.self_attn.out_proj.weight, layer.output.weight),
+        (theirs.self_attn.out_proj.bias, layer.output.bias),
+        (theirs.linear1.weight, up.weight),
+        (theirs.linear1.bias, up.bias),
+        (theirs.linear2.weight, down.weight),
+        (theirs.linear2.bias, down.bias),
+    ]
+    with torch.no_grad():
+        for copy, original in pairs:
+            copy.copy_(original)
+    x, mask = torch.randn(3, 7, 16), torch.arange(7) < torch.tensor([[7], [2], [5]])
+    found = layer(x, mask, rotation(torch.zeros(3, 7), 8))
+    torch.testing.assert_close(found[mask], theirs(x, src_key_padding_mask=~mask)[mask])
+
+
 # ---- options as text
 
 
@@ -428,6 +501,7 @@ def test_a_wrong_option_names_the_nearest_one():
         ("bilstm", "dropout", "half", "dropout is 'half', not a number"),
         ("bilstm", "hidden", "0", "hidden is 0, not 1 or more"),
         ("bilstm", "layers", "-1", "layers is -1, not 1 or more"),
+        ("transformer", "width", "88", "width is 88, not a multiple of twice 8 attention heads"),
     ],
 )
 def test_a_wrong_value_of_an_option_is_refused(head, key, text, expected):
