@@ -24,4 +24,4 @@ def build_head(name: str, shape: HeadShape, options: Mapping[str, Any]) -> nn.Mo
     return head.build(shape, head.config(**options))
 
 
-from heads.models import bilstm, mean_pool, mlp, multiscale_lstm, tcn, transformer  # noqa: E402, F401
+from heads.models import attentive, bilstm, mean_pool, mlp, multiscale_lstm, tcn, transformer  # noqa: E402, F401

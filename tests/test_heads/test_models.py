@@ -82,7 +82,7 @@ ROWS = {PLAIN: (16, 11, 5, 1), CONTEXT: ((3, 8, 5), (0, 7, 4), (2, 3, 0), (0, 1,
 
 
 def test_the_registry_names_the_heads():
-    known = {"bilstm", "mean_pool", "mlp", "multiscale_lstm", "tcn", "transformer"}
+    known = {"attentive", "bilstm", "mean_pool", "mlp", "multiscale_lstm", "tcn", "transformer"}
     assert set(names()) >= known
 
 
@@ -161,8 +161,8 @@ def test_context_is_read(name):
 @every_head
 def test_context_and_segment_are_told_apart(name):
     head, steps = _head(name, CONTEXT), _steps((1, 7, 1), (1, 7, 1))
-    if name == "transformer":
-        nn.init.normal_(head.readout.context)  # they begin as equals
+    if name in {"attentive", "transformer"}:
+        nn.init.normal_(head.context if name == "attentive" else head.readout.context)  # they begin as equals
     steps = steps._replace(seconds=torch.arange(-4.0, 5.0).expand(2, 9))
     narrower = steps._replace(within=steps.seconds.abs() < 3)  # its middle is the same
     assert _differ(head(narrower), head(steps)) > 1e-3
@@ -446,7 +446,7 @@ def test_transformer_does_not_read_where_time_begins(shift):
     torch.testing.assert_close(shifted, head(steps), rtol=0, atol=1e-3)  # float32 of seconds, in tenths of a second
 
 
-@pytest.mark.parametrize("name", ["transformer"])
+@pytest.mark.parametrize("name", ["attentive", "transformer"])
 def test_heads_that_read_time_read_how_much_of_it_passes(name):
     head, steps = _head(name), _steps(5, 7)
     assert _differ(head(steps._replace(seconds=2 * steps.seconds)), head(steps)) > 1e-3
@@ -475,6 +475,60 @@ def test_without_time_transformer_layers_are_those_of_torch():
     torch.testing.assert_close(found[mask], theirs(x, src_key_padding_mask=~mask)[mask])
 
 
+# ---- attentive
+
+
+def _plain_attention(head: nn.Module, steps: Steps, task: int) -> torch.Tensor:
+    """The values of a task by torch's attention, with every token made and projected: (B, width).
+
+    Its query and key projection are random ones whose product is what the head has learned.
+    """
+    B, T = steps.mask.shape
+    d, width, num_heads = DIM // CELLS, 16, 2
+    seconds = steps.seconds.masked_fill(~steps.mask, 0)
+    tokens, valid, context = [], [], []
+    for step in range(T):
+        angles = [2 * math.pi * seconds[:, step] / (0.1 * 600 ** (i / 7)) for i in range(8)]
+        time = torch.stack([torch.sin(angle) for angle in angles] + [torch.cos(angle) for angle in angles], dim=-1)
+        for cell in range(CELLS):
+            features = steps.features[:, step, cell * d : (cell + 1) * d]
+            tokens.append(features + time @ head.place[:16] + head.place[16 + cell])
+            valid.append(steps.mask[:, step])
+            context.append(~steps.within[:, step])
+    tokens, valid, context = (torch.stack(parts, dim=1) for parts in (tokens, valid, context))
+
+    attention = nn.MultiheadAttention(width, num_heads, kdim=d, vdim=d, batch_first=True)
+    query = torch.randn(width)
+    keys = []
+    for index in range(num_heads):
+        q = query[8 * index : 8 * index + 8]
+        # W_k with W_k^T q = u * sqrt(8), the scale that attention divides by
+        keys.append(torch.outer(q, head.queries[task * num_heads + index]) * math.sqrt(8) / q.square().sum())
+    state = {
+        "q_proj_weight": torch.eye(width),
+        "k_proj_weight": torch.cat(keys),
+        "v_proj_weight": torch.cat([head.values[task * num_heads + index].T for index in range(num_heads)]),
+        "in_proj_bias": torch.cat([torch.zeros(2 * width), head.bias[task]]),
+        "out_proj.weight": torch.eye(width),
+        "out_proj.bias": torch.zeros(width),
+    }
+    attention.load_state_dict({key: value.detach() for key, value in state.items()})
+    bias = head.context[task * num_heads : (task + 1) * num_heads, None] * context[:, None, :]  # (B, heads, N)
+    bias = bias.masked_fill(~valid[:, None, :], float("-inf")).reshape(B * num_heads, 1, -1)
+    return attention(query.expand(B, 1, width), tokens, tokens, attn_mask=bias, need_weights=False)[0].squeeze(1)
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+def test_attentive_is_plain_attention_over_all_tokens(layers):
+    head, steps = _head("attentive", CONTEXT, layers=layers), _steps(*ROWS[CONTEXT])
+    for parameter in (head.queries, head.place, head.context, head.bias):
+        nn.init.normal_(parameter)
+    found = head(steps)
+    for task, name in enumerate(("verb", "noun")):
+        expected = head.classifier[name](head.layers(_plain_attention(head, steps, task)))
+        torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-4)
+
+
 # ---- options as text
 
 
@@ -501,6 +555,8 @@ def test_a_wrong_option_names_the_nearest_one():
         ("bilstm", "dropout", "half", "dropout is 'half', not a number"),
         ("bilstm", "hidden", "0", "hidden is 0, not 1 or more"),
         ("bilstm", "layers", "-1", "layers is -1, not 1 or more"),
+        ("attentive", "layers", "-1", "layers is -1, not 0 or more"),
+        ("attentive", "width", "100", "width is 100, not a multiple of 8 attention heads"),
         ("transformer", "width", "88", "width is 88, not a multiple of twice 8 attention heads"),
     ],
 )
