@@ -30,4 +30,4 @@ def describe_heads() -> list[Description]:
     return _HEADS.describe(lambda entry: sys.modules[entry.build.__module__].__doc__)
 
 
-from heads.models import bilstm, mean_pool, multiscale_lstm  # noqa: E402, F401
+from heads.models import attentive, bilstm, mean_pool, mlp, multiscale_lstm, tcn, transformer  # noqa: E402, F401
