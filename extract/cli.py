@@ -214,8 +214,12 @@ def status(folder, annotations, slurm, as_json) -> None:
     with _extraction_installed():
         from extract.status import queued_jobs, read_status
 
-    found = read_status(folder, read_all_segments(annotations))
     jobs = queued_jobs() if slurm else []
+    if slurm and not as_json:  # first, as they are there before the set is
+        lines = [(job["task"], job["state"], job["time"], job["why"]) for job in jobs]
+        click.echo(table(("task", "state", "time", "why"), lines, left=("why",)) if jobs else "No jobs in the queue.")
+        click.echo()
+    found = read_status(folder, read_all_segments(annotations))
     if as_json:
         click.echo(json.dumps({**asdict(found), **({"jobs": jobs} if slurm else {})}, indent=2))
         return
@@ -232,9 +236,6 @@ def status(folder, annotations, slurm, as_json) -> None:
         click.echo(f"{found.segments_per_hour:,.0f} segments an hour; {found.hours_left:.1f} hours left at that rate.")
     if left and found.last_finished_s_ago is not None:
         click.echo(f"The last video was finished {found.last_finished_s_ago / 60:.0f} minutes ago.")
-    if slurm:
-        lines = [(job["task"], job["state"], job["time"], job["why"]) for job in jobs]
-        click.echo(table(("task", "state", "time", "why"), lines, left=("why",)) if jobs else "No jobs in the queue.")
 
 
 @main.command()
