@@ -155,11 +155,11 @@ def cluster(tmp_path_factory) -> Iterator[_Cluster]:
 
 
 @pytest.fixture(scope="module")
-def meanwhile(cluster) -> Iterator[dict[str, Future]]:
+def meanwhile(cluster) -> Iterator[dict[Callable, Future]]:
     """What is mostly waiting, begun before the first test and looked at in the last ones."""
     begun = (_meet_the_time_limit, _lose_the_node, _give_way_to_urgent_work)
     with ThreadPoolExecutor(len(begun)) as pool:
-        yield {one.__name__: pool.submit(one, cluster) for one in begun}
+        yield {one: pool.submit(one, cluster) for one in begun}
 
 
 @pytest.fixture(scope="module")
@@ -357,7 +357,7 @@ def test_failing_extraction_keeps_the_steps_after_it_from_running(cluster, minia
 
 @needs_slurm
 def test_task_near_its_time_limit_has_another_turn(cluster, local, meanwhile):
-    out, shown = meanwhile["_meet_the_time_limit"].result()
+    out, shown = meanwhile[_meet_the_time_limit].result()
     assert "stopped by SIGUSR1. What is finished is kept" in _log(out)
     assert "Asking for another turn." in _log(out)
     assert "start 2" in _log(out)
@@ -372,7 +372,7 @@ def test_task_near_its_time_limit_has_another_turn(cluster, local, meanwhile):
 
 @needs_slurm
 def test_array_whose_node_fails_begins_again_and_goes_on(cluster, local, meanwhile):
-    out = meanwhile["_lose_the_node"].result()
+    out = meanwhile[_lose_the_node].result()
     shutil.rmtree(out / "running", ignore_errors=True)  # what the killed one left
     assert "start 2" in _log(out)
     _assert_same(cluster, out, local)
@@ -380,7 +380,7 @@ def test_array_whose_node_fails_begins_again_and_goes_on(cluster, local, meanwhi
 
 @needs_slurm
 def test_array_that_is_preempted_goes_on(cluster, local, meanwhile):
-    out = meanwhile["_give_way_to_urgent_work"].result()
+    out = meanwhile[_give_way_to_urgent_work].result()
     assert "stopped by SIGTERM. What is finished is kept" in _log(out)
     assert "start 2" in _log(out)
     _assert_same(cluster, out, local)
