@@ -34,7 +34,10 @@ if [[ ${LOCAL:-0} != 1 ]] && { [[ ${DRY_RUN:-0} = 1 && $SITE != generic ]] || co
     )
 else
     command=("$@") tasks=1
-    [[ $stage = 0 ]] || command+=(--stage "$(site_scratch)")
+    if [[ $stage = 1 ]]; then
+        scratch=$(site_scratch)
+        command+=(--stage "$scratch")
+    fi
 fi
 
 if [[ ${DRY_RUN:-0} = 1 ]]; then
