@@ -17,6 +17,7 @@ from features.errors import OptionError
 from heads.models import build_head, get, head_config, names, register
 from heads.models.bilstm import BiLstmConfig
 from heads.models.multiscale_lstm import every
+from heads.models.separate import Separate
 from heads.models.steps import HeadShape, Logits, Steps
 from heads.models.tcn import DilatedLayer
 from heads.models.times import rotate, rotation
@@ -35,12 +36,12 @@ order_reading_heads = pytest.mark.parametrize("name", sorted(set(names()) - blin
 stackable_heads = pytest.mark.parametrize("name", sorted(set(names()) - {"bilstm", "multiscale_lstm"}))
 
 
-def _head(name: str, shape: HeadShape = PLAIN, *, seed: int = 0, **options: float) -> nn.Module:
+def _head(name: str, shape: HeadShape = PLAIN, *, seed: int = 0, separate: bool = False, **options: float) -> nn.Module:
     """A small head in evaluation mode; `options` beside those that make it small."""
     fields = {field.name for field in dataclasses.fields(get(name).config)}
     torch.manual_seed(seed)
     small = {key: value for key, value in SMALL.items() if key in fields}
-    return build_head(name, shape, {**small, **options}).eval()
+    return build_head(name, shape, {**small, **options}, separate=separate).eval()
 
 
 def _steps(*rows: int | tuple[int, int, int], seed: int = 0) -> Steps:
@@ -146,8 +147,9 @@ def test_a_batch_of_one_is_the_row_of_many(name, rows, seed):
 
 @every_head
 @every_shape
-def test_gradients_reach_every_parameter(name, shape):
-    gradients = _gradients(_head(name, shape), _steps(*ROWS[shape]))
+@pytest.mark.parametrize("separate", [False, True], ids=["shared", "separate"])
+def test_gradients_reach_every_parameter(name, shape, separate):
+    gradients = _gradients(_head(name, shape, separate=separate), _steps(*ROWS[shape]))
     assert [key for key, value in gradients.items() if value is None or not value.any()] == []
 
 
@@ -244,6 +246,26 @@ def test_an_accelerator_gives_the_logits_of_the_cpu(name, shape):
     expected = {task: logits.detach() for task, logits in head(steps).items()}
     found = head.to(device)(Steps(*(part.to(device) for part in steps)))
     torch.testing.assert_close({task: logits.cpu() for task, logits in found.items()}, expected, rtol=1e-3, atol=1e-4)
+
+
+# ---- a head a task
+
+
+@every_head
+def test_separate_heads_are_two_heads(name):
+    both, steps = _head(name, CONTEXT, separate=True), _steps(*ROWS[CONTEXT])
+    for task in ("verb", "noun"):
+        alone = _head(name, dataclasses.replace(CONTEXT, tasks=(task,)))
+        alone.load_state_dict(both.heads[task].state_dict())
+        torch.testing.assert_close(both(steps)[task], alone(steps)[task], rtol=0, atol=0)
+
+
+@every_head
+def test_separate_heads_share_nothing(name):
+    both, steps = _head(name, separate=True), _steps(3, 5)
+    both(steps)["verb"].sum().backward()
+    assert isinstance(both, Separate)
+    assert all(value.grad is None for value in both.heads["noun"].parameters())
 
 
 # ---- mean_pool and mlp
