@@ -7,7 +7,7 @@ model, which has to touch them anyway.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -35,21 +35,32 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows of one stream, (B, T) each: which, whether there is one, when, and whether it is the segment's own."""
+    """What segments see of one stream, (B, T) each.
+
+    Attributes:
+        rows: places in the stream's features, its views one after the other: row * V + view.
+        mask, seconds, within: as those of Steps.
+    """
 
     rows: torch.Tensor
     mask: torch.Tensor
     seconds: torch.Tensor
     within: torch.Tensor
 
-    def of(self, piece: slice) -> _Rows:
-        """Give those of some of the segments, no wider than these need."""
-        width = int(self.mask[piece].any(dim=0).sum())
-        return _Rows(*(part[piece, :width] for part in (self.rows, self.mask, self.seconds, self.within)))
+    @property
+    def _parts(self) -> tuple[torch.Tensor, ...]:
+        return self.rows, self.mask, self.seconds, self.within
 
     def take(self, order: torch.Tensor) -> _Rows:
         """Give them in another order, (B, T') places in T."""
-        return _Rows(*(part.gather(1, order) for part in (self.rows, self.mask, self.seconds, self.within)))
+        return _Rows(*(part.gather(1, order) for part in self._parts))
+
+    def split(self, batch_size: int, home: torch.device) -> Iterator[_Rows]:
+        """Give them a batch at a time, none wider than it needs, on the device where the features are."""
+        widths = [int(length.max()) for length in self.mask.sum(dim=1).split(batch_size)]
+        pieces = (part.to(home, non_blocking=True).split(batch_size) for part in self._parts)
+        for width, *parts in zip(widths, *pieces, strict=True):
+            yield _Rows(*(part.narrow(1, 0, width) for part in parts))
 
 
 def batches(
@@ -70,17 +81,14 @@ def batches(
     """
     for block in order.split(max(1, _SEGMENTS_AT_ONCE // batch_size) * batch_size):
         reckoned = _reckoned(chunk, block, look, augmentation)
-        views = _draw_views(chunk, len(block), random=augmentation is not None)
-        for start in range(0, len(block), batch_size):
-            piece = slice(start, start + batch_size)
-            found = [one.of(piece) for one in reckoned]
+        pieces = [
+            one.split(batch_size, stream.features.device) for one, stream in zip(reckoned, chunk.streams, strict=True)
+        ]
+        for index, *found in zip(chunk.index[block].split(batch_size), *pieces, strict=True):
             if look.fusion == "early":
-                found = [found[0], *[_aligned(found[0], other) for other in found[1:]]]
-            streams = tuple(
-                Steps(_gathered(stream, one.rows, None if view is None else view[piece], device), *_moved(one, device))
-                for stream, one, view in zip(chunk.streams, found, views, strict=True)
-            )
-            yield Batch(streams, chunk.index[block[piece]].to(device, non_blocking=True))
+                found[1:] = [_aligned(found[0], other) for other in found[1:]]
+            streams = (_gathered(stream, one, device) for stream, one in zip(chunk.streams, found, strict=True))
+            yield Batch(tuple(streams), index.to(device, non_blocking=True))
 
 
 def _reckoned(chunk: Chunk, places: torch.Tensor, look: Look, augmentation: Augmentation | None) -> list[_Rows]:
@@ -94,29 +102,24 @@ def _reckoned(chunk: Chunk, places: torch.Tensor, look: Look, augmentation: Augm
         one = _rows(chunk, stream, places, look, moves if clock.is_dense else None)
         if augmentation is not None and augmentation.step_dropout and not follows:
             one = _thinned(one, augmentation)
-        found.append(one)
+        found.append(_of_a_view(one, stream, random=augmentation is not None))
     return found
 
 
-def _moved(one: _Rows, device: torch.device) -> tuple[torch.Tensor, ...]:
-    return tuple(part.to(device, non_blocking=True) for part in (one.mask, one.seconds, one.within))
+def _of_a_view(one: _Rows, stream: Stream, *, random: bool) -> _Rows:
+    """Choose a view for each segment, at random or the first one: rows become places among all views."""
+    num_views = stream.features.shape[1]
+    if num_views == 1:
+        return one
+    view = torch.randint(num_views, (len(one.rows), 1)) if random else 0
+    return replace(one, rows=one.rows * num_views + view)
 
 
-def _gathered(stream: Stream, rows: torch.Tensor, view: torch.Tensor | None, device: torch.device) -> torch.Tensor:
-    """Gather the features of rows (B, T), of one view for each segment: (B, T, D) float16.
-
-    index_select takes a quarter of the time that indexing by a tensor does.
-    """
-    _, num_views, dim = stream.features.shape
-    flat = rows * num_views if view is None else rows * num_views + view[:, None]
-    found = stream.features.view(-1, dim).index_select(0, flat.flatten().to(stream.features.device))
-    return found.view(*rows.shape, dim).to(device, non_blocking=True)
-
-
-def _draw_views(chunk: Chunk, num_segments: int, *, random: bool) -> list[torch.Tensor | None]:
-    """Draw a view of each stream for each segment, (B,); None for the first one."""
-    counts = [stream.features.shape[1] for stream in chunk.streams]
-    return [torch.randint(count, (num_segments,)) if random and count > 1 else None for count in counts]
+def _gathered(stream: Stream, one: _Rows, device: torch.device) -> Steps:
+    """Gather features, (B, T, D) float16. index_select takes a quarter of the time that indexing by a tensor does."""
+    dim = stream.features.shape[2]
+    features = stream.features.view(-1, dim).index_select(0, one.rows.flatten()).view(*one.rows.shape, dim)
+    return Steps(*(part.to(device, non_blocking=True) for part in (features, one.mask, one.seconds, one.within)))
 
 
 @dataclass(frozen=True, eq=False)
