@@ -40,7 +40,7 @@ demo: install ## Show the whole path on a generated miniature of the dataset, in
 	PATH="$(abspath $(BIN)):$$PATH" bash jobs/demo.sh demo
 
 test: install ## Run the tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-floor: ## Run the tests with the oldest torch that will do, in .venv-floor [FLOOR_PYTHON=python3.10]
 	@$(FLOOR_PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v[:2] in [(3, 10), (3, 11)] else "FLOOR_PYTHON: torch 2.1 is there for Python 3.10 and 3.11, and this is %d.%d." % v[:2])'
