@@ -22,6 +22,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = {
     "make demo": "tests/e2e/test_demo.py",
     "make test": "is running",
+    "make test-floor": "these tests, in another environment",
     "make install": "has run before `make test`",
     "make lint": "runs beside the tests in .ci/run",
     "make bench": "a measurement",
