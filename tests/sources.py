@@ -95,20 +95,38 @@ def with_random_weights(network: nn.Module) -> nn.Module:
 
 # Freshly made, their values fade layer by layer to less than float16 can hold, for want of what training learns.
 _FADING = ("efficientnet_b4", "s3d")
+# torch draws truncated normals otherwise from version to version, and how sharp an MViT's steps are hangs on the draw.
+_DRAWN = ("mvit_v2_s",)
 
 
 def lively_weights(entry: Backbone, folder: Path) -> str:
-    """Give what to load for random weights whose features are of some size: random:0, but for two networks."""
-    if entry.name not in _FADING:
+    """Give what to load for random weights whose features are of some size and sharpness: random:0, but for a few."""
+    if entry.name not in _FADING + _DRAWN:
         return "random:0"
     network, _ = load_backbone(entry, "random:0")
-    for module in network.modules():
-        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
-            module.train().momentum = None  # takes over the mean and deviation of what it sees
-    with torch.no_grad():
-        network(torch.randn(1, 3, entry.clip.num_frames, 128, 128, generator=torch.Generator().manual_seed(0)), 1)
+    if entry.name in _FADING:
+        _settle(network, entry)
+    else:
+        _draw(network)
     torch.save(network.network.state_dict(), folder / "lively.pth")
     return str(folder / "lively.pth")
+
+
+def _settle(network: nn.Module, entry: Backbone) -> None:
+    """Have its normalisations take over the mean and deviation of what they see."""
+    for module in network.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            module.train().momentum = None
+    with torch.no_grad():
+        network(torch.randn(1, 3, entry.clip.num_frames, 128, 128, generator=torch.Generator().manual_seed(0)), 1)
+
+
+def _draw(network: nn.Module) -> None:
+    """Fill matrices with numbers that are the same in all versions, large enough for positions to matter."""
+    generator = torch.Generator().manual_seed(4)
+    for parameter in network.parameters():
+        if parameter.ndim == 2:
+            parameter.normal_(std=0.12, generator=generator)
 
 
 # ---- torchvision
