@@ -1,8 +1,8 @@
 """Several predictions as one: weighted means, and weights that are fitted. Arithmetic only: reads no file.
 
 Averaging what networks trained from different seeds say is the surest gain there is (Lakshminarayanan et al., "Simple
-and Scalable Predictive Uncertainty Estimation using Deep Ensembles", NeurIPS 2017). Weights are fitted to the likelihood
-of the labels and not to an accuracy, which would be fitted to the luck of a few segments.
+and Scalable Predictive Uncertainty Estimation using Deep Ensembles", NeurIPS 2017). Weights are fitted to the
+likelihood of the labels, not to an accuracy, which would be fitted to the luck of a few segments.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def blend(members: Sequence[Predictions], weights: Weights, kind: str, *, source
 
 
 def _mean(log_p: np.ndarray, weights: np.ndarray, kind: str) -> np.ndarray:
-    """Average log-probabilities (M, N, K): (N, K) float32. In logarithms no probability is too small to be told from 0."""
+    """Average log-probabilities (M, N, K): (N, K) float32. In logarithms no probability is too small to count."""
     counted = weights > 0
     log_p, weights = log_p[counted], weights[counted, None, None]
     if kind == "logits":

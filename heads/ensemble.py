@@ -90,12 +90,12 @@ def write_ensemble(
     *,
     recipe: Recipe = Recipe(),
     annotations: Annotations | None,
-    force: bool,  # noqa: B008
+    force: bool,
 ) -> Ensemble:
     """Put together what runs predict and write the result as a run folder of its own.
 
-    Where anything is fitted, it is fitted to validation: its predictions for validation are cross-fitted over videos, so
-    that scores of them are honest, and those for other splits use what all of validation says.
+    Where anything is fitted, it is fitted to validation: its predictions for validation are cross-fitted over videos,
+    so that scores of them are honest, and those for other splits use what all of validation says.
 
     Args:
         members: run folders or predictions files (for validation); what all of them predict is put together.

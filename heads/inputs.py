@@ -18,7 +18,7 @@ from features.annotations import (
     read_segments,
 )
 from features.errors import DataError, OptionError, first_few
-from features.featureset import FILE_NAME
+from features.featureset import FILE_NAME, read_featureset
 from features.predictions import Predictions, write_predictions
 from features.store import video_ids
 from heads.checkpoint import BEST, load_model, need_same_streams
@@ -26,6 +26,7 @@ from heads.config import Look, TrainConfig
 from heads.predicting import predict, predict_best
 from heads.runs import PREDICTIONS, predictions_of, read_config
 from heads.sources import Source, lay_out, open_sources
+from heads.submission import SupervisionLevels
 from heads.splits import choose_split, scored_csv
 from heads.streams import Split, free_bytes
 from heads.train import TrainData
@@ -58,6 +59,17 @@ def annotations_for(sources: Sequence[Path], given: Path | None) -> Annotations:
             train = files.train if files.train and files.train.is_file() else None
             return read_annotations(validation.parent, SplitFiles(train, validation, None))
     raise DataError(f"{sources[0]}: does not say what to score it against; give --annotations.")
+
+
+def known_annotations(sources: Sequence[Path], given: Path | None) -> Annotations | None:
+    """Give the annotations to score against, or None where neither is given nor known.
+
+    Raises:
+        DataError: a file is wrong, or one that a run names is no longer there.
+    """
+    if given is None and not any(scored_csv(*reversed(files_of(source))) for source in sources if source.is_dir()):
+        return None
+    return annotations_for(sources, given)
 
 
 def files_of(run: Path) -> tuple[SplitFiles, str]:
@@ -222,3 +234,31 @@ def predictions_to_submit(run: Path, given: Path | None) -> tuple[Predictions, S
             if asked & set(predictions.narration_id):
                 return predictions, segments
     return predictions_of(run, "test"), segments
+
+
+def training_list(run: Path) -> Segments:
+    """Give the list that a run was trained on.
+
+    Raises:
+        DataError: the run does not say, or the file is gone.
+    """
+    files, way = files_of(run)
+    return choose_split(way, files).train
+
+
+def levels_of(
+    run: Path, *, pretraining: int | None, training_labels: int, training_data: int | None
+) -> SupervisionLevels:
+    """Give a run's levels of supervision; those that are not given are told from its record.
+
+    The pretraining is that of its feature sets' backbones, the highest of them; 2 (public images and videos) where a
+    feature set does not say or is gone. Training data are 4 where validation was trained on, else 3.
+    """
+    config = read_config(run)
+    if pretraining is None:
+        roots = [Path(path) for path in config.get("features", ())]
+        known = [read_featureset(root).supervision for root in roots if (root / FILE_NAME).is_file()]
+        pretraining = max([level for level in known if level is not None], default=2)
+    if training_data is None:
+        training_data = 4 if config.get("split") == "all" else 3
+    return SupervisionLevels(pretraining, training_labels, training_data)

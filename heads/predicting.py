@@ -14,7 +14,7 @@ from features.errors import DataError
 from features.predictions import Predictions, read_predictions, write_predictions
 from heads.batches import batches
 from heads.checkpoint import BEST, load_model, need_same_streams
-from heads.metrics import score_logits
+from heads.metrics import KS, compare, figures
 from heads.models.model import Model
 from heads.models.steps import TASKS
 from heads.runs import PREDICTIONS
@@ -37,11 +37,11 @@ def evaluate(model: nn.Module, split: Split, *, where: str, device: torch.device
     loss = F.cross_entropy(torch.from_numpy(verb), torch.from_numpy(segments.verb_class)) + F.cross_entropy(
         torch.from_numpy(noun), torch.from_numpy(segments.noun_class)
     )
-    scores = score_logits(verb, noun, segments.verb_class, segments.noun_class)
+    found = figures(compare(Predictions(tuple(segments.narration_id), verb, noun, where), segments))
     return (
         {"val_loss": float(loss)}
-        | {f"val_{task}_top{k}": value for (task, k), value in scores.top.items()}
-        | {f"val_{task}_recall": value for task, value in scores.recall.items()}
+        | {f"val_{task}_top{k}": float(found[f"{task}@{k}"][0]) for task in ("verb", "noun", "action") for k in KS}
+        | {f"val_{task}_recall": float(found[f"{task} mean-class@1"][0]) for task in ("verb", "noun")}
     )
 
 
