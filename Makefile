@@ -18,7 +18,7 @@ TOKENS ?= mean
 OUT ?= $(EPIC_FEATURES)/$(BACKBONE)-$(if $(EVERY),every$(EVERY),seg$(FRAMES))$(if $(filter-out mean,$(TOKENS)),-$(TOKENS))
 
 # jobs/extract.sh says what these mean.
-export SITE TASKS LIMIT LOGS LOCAL DRY_RUN ACCOUNT
+export SITE TASKS LIMIT LOGS STAGE LOCAL DRY_RUN ACCOUNT
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format bench extract pipeline clean
@@ -47,16 +47,16 @@ format: install ## Mend what lint can mend
 bench: install ## Measure what is meant to be fast, as ratios (half an hour; the first time it encodes a video)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' && $(BIN)/python benchmarks/bench.py
 
-extract: install ## Extract features, by SLURM if it is there: BACKBONE=videomae [FRAMES=16 | EVERY=0.2] [SITE= TASKS=8 LOCAL=1 DRY_RUN=1 ...]
+extract: install ## Extract features, by SLURM if it is there: BACKBONE=videomae [FRAMES=16 | EVERY=0.2] [SITE= TASKS=8 STAGE=1 LOCAL=1 DRY_RUN=1 ...]
 	$(if $(BACKBONE),,$(error BACKBONE is missing: make extract BACKBONE=videomae))
 	bash jobs/extract.sh $(abspath $(BIN))/extract run --annotations '$(EPIC_ANNOTATIONS)' --videos '$(EPIC_VIDEOS)' --backbone '$(BACKBONE)' $(if $(EVERY),--every '$(EVERY)',--frames '$(FRAMES)') --tokens '$(TOKENS)' --weights '$(WEIGHTS)' $(if $(EPIC_WEIGHTS),--weights-dir '$(EPIC_WEIGHTS)') --device '$(DEVICE)' --out '$(OUT)'
 
 HEAD ?= multiscale_lstm
 SEEDS ?= 0-2
 EPIC_RUNS ?= runs
-pipeline: install ## By SLURM, from videos to a submission: BACKBONE=videomae HEAD=multiscale_lstm SEEDS=0-2 [as for extract]
+pipeline: install ## By SLURM, from weights and videos to a submission: BACKBONE=videomae HEAD=multiscale_lstm SEEDS=0-2 [as for extract]
 	$(if $(BACKBONE),,$(error BACKBONE is missing: make pipeline BACKBONE=videomae))
-	BIN='$(abspath $(BIN))' HEAD='$(HEAD)' SEEDS='$(SEEDS)' OUT='$(OUT)' EPIC_ANNOTATIONS='$(EPIC_ANNOTATIONS)' EPIC_RUNS='$(EPIC_RUNS)' bash jobs/pipeline.sh $(MAKE) -s extract BACKBONE='$(BACKBONE)' OUT='$(OUT)'
+	BIN='$(abspath $(BIN))' BACKBONE='$(BACKBONE)' WEIGHTS='$(WEIGHTS)' $(if $(EPIC_WEIGHTS),EPIC_WEIGHTS='$(EPIC_WEIGHTS)') HEAD='$(HEAD)' SEEDS='$(SEEDS)' OUT='$(OUT)' EPIC_ANNOTATIONS='$(EPIC_ANNOTATIONS)' EPIC_RUNS='$(EPIC_RUNS)' bash jobs/pipeline.sh $(MAKE) -s extract BACKBONE='$(BACKBONE)' OUT='$(OUT)'
 
 clean: ## Remove the virtual environment, the demo and caches; never data/ or runs/
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .ruff_cache .hypothesis

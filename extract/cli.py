@@ -108,8 +108,16 @@ def _weights_dir_option(name: str) -> Callable:
 )
 @click.option("--batch-size", type=int, help="Clips of a batch.  [default: as suits the device]")
 @click.option("--shard", metavar="TASK/TASKS", help="Do only this task's share of the videos, counted from 0, as 3/8.")
+@click.option(
+    "--stage",
+    type=click.Path(path_type=Path),
+    help="Folder on a disk of this machine: each video is copied there before it is read, and removed after.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Only show how the videos are dealt to the tasks; needs no more than annotations."
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the feature set.")
-def run(annotations, more_annotations, videos, frames, every, device, shard, out, **options) -> None:
+def run(annotations, more_annotations, videos, frames, every, device, shard, dry_run, out, **options) -> None:
     """Extract features for every segment; what is there already is kept, so that it resumes by being run again.
 
     \b
@@ -118,6 +126,9 @@ def run(annotations, more_annotations, videos, frames, every, device, shard, out
           --backbone resnet50 --frames 16 --out data/features/resnet50-seg16
     """
     sampling = _sampling_options(frames, every)
+    if dry_run:
+        _show_shares([*annotations, *more_annotations], options["backbone"], sampling, shard)
+        return
     # Before torch is loaded: its threads would wait for each other by spinning, on the cores that decode.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with _extraction_installed():
@@ -156,6 +167,28 @@ def run(annotations, more_annotations, videos, frames, every, device, shard, out
         sys.exit(1)
 
 
+def _show_shares(annotations: list[Path], backbone: str, sampling: dict, shard: str | None) -> None:
+    with _extraction_installed():
+        from extract.backbones import get
+        from extract.sampling import choose_sampling
+        from extract.sharding import parse_shard, shares
+    from features.annotations import read_all_segments
+
+    clip = get(backbone).clip
+    _, num_tasks = parse_shard(shard or "0/1")
+    how = choose_sampling(sampling["num_frames"], sampling["every_s"], clip)
+    dealt = shares(read_all_segments(annotations), how, clip, num_tasks)
+    total = sum(share.cost for share in dealt)
+    rows = [
+        (str(task), f"{share.videos:,}", f"{share.segments:,}", f"{share.cost / total:.2%}")
+        for task, share in enumerate(dealt)
+    ]
+    all_of_it = ("all", f"{sum(share.videos for share in dealt):,}", f"{sum(share.segments for share in dealt):,}", "")
+    click.echo(table(("task", "videos", "segments", "of the cost"), [*rows, all_of_it]))
+    heaviest = max(share.cost for share in dealt) * num_tasks / total
+    click.echo(f"The heaviest of {num_tasks} tasks is expected to cost {heaviest:.3f} x the mean.")
+
+
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
@@ -176,27 +209,33 @@ def status(folder, annotations, slurm, as_json) -> None:
       extract status data/features/videomae-seg16 --annotations data/annotations
     """
     from features.annotations import read_all_segments
+    from features.errors import first_few
 
     with _extraction_installed():
         from extract.status import queued_jobs, read_status
 
-    found = read_status(folder, read_all_segments(annotations))
     jobs = queued_jobs() if slurm else []
+    if slurm and not as_json:  # first, as they are there before the set is
+        lines = [(job["task"], job["state"], job["time"], job["why"]) for job in jobs]
+        click.echo(table(("task", "state", "time", "why"), lines, left=("why",)) if jobs else "No jobs in the queue.")
+        click.echo()
+    found = read_status(folder, read_all_segments(annotations))
     if as_json:
         click.echo(json.dumps({**asdict(found), **({"jobs": jobs} if slurm else {})}, indent=2))
         return
     rows = [
         (kind, *(f"{getattr(found, f'{kind}_{what}'):,}" for what in ("videos", "segments")))
-        for kind in ("done", "failed", "missing")
+        for kind in ("done", "running", "failed", "missing")
     ]
     click.echo(table(("", "videos", "segments"), [*rows, ("asked", f"{found.videos:,}", f"{found.segments:,}")]))
-    if found.missing_segments and found.segments_per_hour:
+    for note in found.running:
+        task = "" if note.shard is None else f", task {note.shard[0]} of {note.shard[1]}"
+        click.echo(f"On {note.host}{task}: {first_few(note.videos) or 'about to begin or end'}")
+    left = found.running_segments + found.missing_segments
+    if left and found.segments_per_hour:
         click.echo(f"{found.segments_per_hour:,.0f} segments an hour; {found.hours_left:.1f} hours left at that rate.")
-    if found.missing_segments and found.last_finished_s_ago is not None:
+    if left and found.last_finished_s_ago is not None:
         click.echo(f"The last video was finished {found.last_finished_s_ago / 60:.0f} minutes ago.")
-    if slurm:
-        lines = [(job["task"], job["state"], job["time"], job["why"]) for job in jobs]
-        click.echo(table(("task", "state", "time", "why"), lines, left=("why",)) if jobs else "No jobs in the queue.")
 
 
 @main.command()

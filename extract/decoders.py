@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from extract.planes import PlaneBatch
+from extract.staging import Staged
 from extract.video import Reading, VideoInfo
 from extract.worker import BUFFER_BYTES, NUM_BUFFERS, Alive, Filled, Finished, Ready, Refused, batch_in, buffers_in
 from features.errors import DataError, OptionError
@@ -79,7 +80,7 @@ class _Worker:
     process: subprocess.Popen
     connection: Connection
     number: int  # of its place in the shared memory
-    tasks: deque[tuple[Hashable, Path | Reading]] = field(default_factory=deque)
+    tasks: deque[tuple[Hashable, Path | Staged | Reading]] = field(default_factory=deque)
     is_ready: bool = False
     unread: int = 0  # buffers that are not free again
     heard_at: float = field(default_factory=time.monotonic)
@@ -94,7 +95,7 @@ class Decoders:
     def __init__(self, num_workers: int) -> None:
         self._file = _memory_file(num_workers * NUM_BUFFERS * BUFFER_BYTES)
         self._memory = mmap.mmap(self._file.fileno(), 0)
-        self._backlog: deque[tuple[Hashable, Path | Reading]] = deque()
+        self._backlog: deque[tuple[Hashable, Path | Staged | Reading]] = deque()
         self._workers = [self._started(number) for number in range(num_workers)]
 
     def __enter__(self) -> Decoders:
@@ -137,8 +138,8 @@ class Decoders:
         """Whether a task that is submitted now is soon begun."""
         return self.num_open < _TASKS_PER_WORKER * len(self._workers)
 
-    def submit(self, key: Hashable, task: Path | Reading) -> None:
-        """Have a video probed (a path) or frames of it decoded (a Reading); events carry the key."""
+    def submit(self, key: Hashable, task: Path | Staged | Reading) -> None:
+        """Have a video probed, copied first if it is to be staged, or frames of it decoded; events carry the key."""
         self._backlog.append((key, task))
         self._hand_out()
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from extract.forward import Forward, Pending
 from extract.pieces import pieces
 from extract.preprocess import Preprocess, scaled
 from extract.sampling import VideoPlan
+from extract.staging import Staged
 from extract.video import Reading, VideoInfo, reading
 from extract.worker import Finished
 
@@ -37,11 +38,13 @@ class Request:
 
     Attributes:
         plan: turns (F,) seconds of its frames into its plan.
+        copy: where to copy its file to before it is read, if anywhere. What is said of the video names its own path.
     """
 
     video_id: str
     path: Path
     plan: Callable[[np.ndarray], VideoPlan]
+    copy: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ class Pipeline:
             # Probing goes first while there is little left to decode.
             while decoders.wants_task():
                 if len(todo) < 2 * decoders.num_workers and (request := next(requests, None)) is not None:
-                    decoders.submit(request, request.path)
+                    decoders.submit(request, Staged(request.path, request.copy) if request.copy else request.path)
                 elif todo:
                     decoders.submit(*todo.popleft())
                 else:
@@ -170,12 +173,18 @@ class Pipeline:
             self._waiting.decoding += time.perf_counter() - before
             if event is None:
                 return
-            yield event.key, event.what
+            what = event.what
+            if isinstance(what, Lost):
+                request = event.key if isinstance(event.key, Request) else event.key.request
+                if request.copy is not None:
+                    what = replace(what, message=what.message.replace(str(request.copy), str(request.path)))
+            yield event.key, what
 
     def _planned(self, request: Request, info: VideoInfo) -> Iterator[tuple[_Piece, Reading]]:
         plan = request.plan(info.seconds)
         num_clips, num_steps = plan.seconds.shape
-        video = _Video(request.video_id, info, plan, np.empty((num_clips, num_steps, self._dim), np.float16), num_clips)
+        steps = np.empty((num_clips, num_steps, self._dim), np.float16)
+        video = _Video(request, replace(info, path=request.path), plan, steps, num_clips)
         if not num_clips:
             self._finished.append(video.features())
         for numbers in pieces(info.packets, info.pts, plan.clips):
@@ -235,7 +244,7 @@ class Pipeline:
 
     def _count(self, video: _Video) -> None:
         video.open_clips -= 1
-        self._on_clips(video.video_id, 1, len(video.steps))
+        self._on_clips(video.request.video_id, 1, len(video.steps))
         if not video.open_clips:
             self._finished.append(video.features())
 
@@ -251,7 +260,7 @@ _NOT_FINITE = Loss("NotFinite", "the backbone gave values that are NaN, infinite
 class _Video:
     """A video that is being done."""
 
-    video_id: str
+    request: Request
     info: VideoInfo
     plan: VideoPlan
     steps: np.ndarray
@@ -259,7 +268,7 @@ class _Video:
     lost: dict[int, Loss] = field(default_factory=dict)
 
     def features(self) -> ClipFeatures:
-        return ClipFeatures(self.video_id, self.info, self.plan, self.steps, self.lost)
+        return ClipFeatures(self.request.video_id, self.info, self.plan, self.steps, self.lost)
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,6 +288,11 @@ class _Piece:
         self._pending = deque(numbers.tolist())  # by their last frame
         self._uses = Counter(self._clips[numbers].reshape(-1).tolist())
         self._pictures: dict[int, torch.Tensor] = {}
+
+    @property
+    def request(self) -> Request:
+        """The video that it is a piece of."""
+        return self._video.request
 
     def passed(self, frame: int, picture: torch.Tensor) -> Iterator[_Clip]:
         """Take a frame, later than those before; give the clips that need none after it."""

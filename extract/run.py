@@ -5,6 +5,7 @@ Knows no command line and no environment variable.
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -23,8 +24,10 @@ from extract.decoders import Decoders, num_workers_for
 from extract.forward import Forward, choose_precision
 from extract.outcome import Lack, look_up, write_nothing_new, write_outcome
 from extract.pipeline import ClipFeatures, Loss, Pipeline, Request, Waiting
+from extract.running import Notekeeper
 from extract.sampling import ClipShape, VideoPlan, choose_sampling, plan_video
 from extract.sharding import of_shard
+from extract.staging import staging_folder
 from extract.videos import find_videos
 from extract.weights import load_backbone
 from features.annotations import Segments
@@ -76,6 +79,7 @@ def extract_videos(
     weights_dir: Path | None = None,
     fetch: bool = False,
     shard: tuple[int, int] | None = None,
+    stage: Path | None = None,
 ) -> Summary:
     """Extract the features of segments into the feature set `out`; what is there already is kept.
 
@@ -93,6 +97,7 @@ def extract_videos(
         batch_size: clips of a batch; by default as suits the device.
         tokens: what is kept of a map, as for `grid_of`.
         shard: task and number of tasks, to do only the videos that `of_shard` deals to this one.
+        stage: folder on a disk of this machine, to which each video is copied before it is read.
         weights_dir, fetch: where published weights lie, and whether they may be fetched, as for `load_backbone`.
 
     Raises:
@@ -119,7 +124,8 @@ def extract_videos(
     featureset = create_featureset(out, _provenance(entry, loaded, sampling, precision, tokens))
     with progress(total=len(segments), unit="segments", label=f"extract {entry.name}") as bar:
         waiting = Waiting()
-        run = _Run(out, featureset, entry.clip, bar, waiting)
+        notes = Notekeeper(out, shard)
+        run = _Run(out, featureset, entry.clip, bar, waiting, notes)
         pipeline = Pipeline(
             Forward(network, entry.preprocess, device, precision, grid),
             preprocess=entry.preprocess,
@@ -131,9 +137,10 @@ def extract_videos(
         )
         lacking = run.look_up((video_id, files[video_id], rows) for video_id, rows in segments.by_video())
         if lacking:
-            with Decoders(workers) as decoders, ThreadPoolExecutor(1, "writer") as writer:
+            place = contextlib.nullcontext() if stage is None else staging_folder(stage)
+            with place as copies, notes, Decoders(workers) as decoders, ThreadPoolExecutor(1, "writer") as writer:
                 while lacking:
-                    results = pipeline.run((run.request(lack) for lack in lacking), decoders)
+                    results = pipeline.run((run.request(lack, copies) for lack in lacking), decoders)
                     lacking = run.write(results, writer)
     return Summary(
         videos=len(files),
@@ -178,12 +185,16 @@ def _version(package: str) -> str | None:
 class _Run:
     """One run's account of its videos: what they lack, how far they are, what has been written."""
 
-    def __init__(self, out: Path, featureset: FeatureSet, clip: ClipShape, bar: tqdm, waiting: Waiting) -> None:
+    def __init__(
+        self, out: Path, featureset: FeatureSet, clip: ClipShape, bar: tqdm, waiting: Waiting, notes: Notekeeper
+    ) -> None:
         self._out = out
         self._featureset = featureset
         self._clip = clip
         self._bar = bar
         self._waiting = waiting
+        self._notes = notes
+        self._copies: dict[str, Path] = {}
         self._lacks: dict[str, Lack] = {}
         self._clips_done: Counter[str] = Counter()
         self._shown: Counter[str] = Counter()  # segments
@@ -206,13 +217,16 @@ class _Run:
                 lacking.append(lack)
         return lacking
 
-    def request(self, lack: Lack) -> Request:
-        """Give what the pipeline needs to know of a video."""
+    def request(self, lack: Lack, copies: Path | None) -> Request:
+        """Give what the pipeline needs to know of a video that begins; `copies` is a folder for copies of videos."""
 
         def plan(frame_seconds: np.ndarray) -> VideoPlan:
             return plan_video(frame_seconds, lack.wanted, self._featureset.sampling, self._clip)
 
-        return Request(lack.video_id, lack.path, plan)
+        self._notes.begin(lack.video_id)
+        if copies is not None:
+            self._copies[lack.video_id] = copies / f"{lack.video_id}{lack.path.suffix}"
+        return Request(lack.video_id, lack.path, plan, self._copies.get(lack.video_id))
 
     def write(self, results: Iterable[ClipFeatures], writer: ThreadPoolExecutor) -> list[Lack]:
         """Have results written while others are made; give those of which another run has changed the file since."""
@@ -228,6 +242,8 @@ class _Run:
                 again.append(look_up(self._out, self._featureset, lack.video_id, lack.path, lack.asked))
 
         for result in results:
+            if result.video_id in self._copies:
+                self._copies[result.video_id].unlink(missing_ok=True)
             lack = self._lacks[result.video_id]
             writes.append((lack, writer.submit(write_outcome, self._out, self._featureset, lack, result)))
             while writes and (len(writes) > _WRITES_IN_FLIGHT or writes[0][1].done()):
@@ -248,6 +264,7 @@ class _Run:
         self._shown[video_id] = segments
 
     def _settle(self, lack: Lack, counted: Counter[str]) -> None:
+        self._notes.end(lack.video_id)
         self.counts.update(counted)
         if counted["failed"]:
             self.failed_videos.add(lack.video_id)

@@ -10,6 +10,7 @@ import heapq
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,6 +23,15 @@ _SHARD = re.compile(r"(\d{1,6})/(\d{1,6})")
 # What must be decoded of a second of video: all frames for a dense set; of 16 frames a segment 22 of 50, as measured
 # with `make bench` (needed packets: 13,139 of 30,000 in ten minutes).
 _DECODED_PER_S = {"segment": 22, "dense": 50}
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one task of an array is dealt; its expected cost is in frames."""
+
+    videos: int
+    segments: int
+    cost: int
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -57,6 +67,15 @@ def deal_videos(segments: Segments, sampling: Sampling, clip: ClipShape, num_tas
     costs = expected_costs(segments, sampling, clip)
     videos = sorted(costs)
     return [[videos[index] for index in task] for task in deal([costs[video] for video in videos], num_tasks)]
+
+
+def shares(segments: Segments, sampling: Sampling, clip: ClipShape, num_tasks: int) -> list[Share]:
+    """Give the share of each task, as `deal_videos` deals them."""
+    costs, num_segments = expected_costs(segments, sampling, clip), segments.table.video_id.value_counts()
+    return [
+        Share(len(videos), sum(int(num_segments[video]) for video in videos), sum(costs[video] for video in videos))
+        for videos in deal_videos(segments, sampling, clip, num_tasks)
+    ]
 
 
 def of_shard(segments: Segments, sampling: Sampling, clip: ClipShape, shard: tuple[int, int]) -> Segments | None:

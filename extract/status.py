@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from extract.running import Note, read_notes
 from features.annotations import Segments
 from features.errors import DataError
 from features.featureset import read_featureset
@@ -26,23 +27,28 @@ _WINDOW_S = 3600.0
 
 @dataclass(frozen=True)
 class Status:
-    """How many videos and segments are done, failed and missing, of those asked about; the three add up.
+    """How many videos and segments are done, running, failed and missing, of those asked about; the four add up.
 
     Attributes:
-        done_videos: with all of their segments. failed_videos: with a failure. missing_videos: the others.
+        done_videos: with all of their segments. running_videos: that a run is at. failed_videos: with a failure.
+            missing_videos: the others.
+        running: what each run says of itself.
         segments_per_hour: in the last hour in which videos were finished; None with fewer than two of them.
-        hours_left: for what is missing, at that rate; None where it is not known.
+        hours_left: for what is running or missing, at that rate; None where it is not known.
         last_finished_s_ago: since the last video was finished; None where there is none.
     """
 
     videos: int
     done_videos: int
+    running_videos: int
     failed_videos: int
     missing_videos: int
     segments: int
     done_segments: int
+    running_segments: int
     failed_segments: int
     missing_segments: int
+    running: tuple[Note, ...]
     segments_per_hour: float | None
     hours_left: float | None
     last_finished_s_ago: float | None
@@ -59,8 +65,11 @@ def read_status(root: Path, segments: Segments, *, now: float | None = None) -> 
     """
     root = Path(root)
     featureset = read_featureset(root)
+    now = time.time() if now is None else now
+    notes = read_notes(root, now=now)
+    begun = {video_id for note in notes for video_id in note.videos}
     there, with_failures = set(video_ids(root)), set(failed_video_ids(root))
-    done_videos = failed_videos = done = failed = 0
+    done_videos = running_videos = failed_videos = done = running = failed = 0
     finished: list[tuple[float, int]] = []  # when, and how many segments
     for video_id, rows in segments.by_video():
         asked = set(rows.narration_id)
@@ -73,25 +82,31 @@ def read_status(root: Path, segments: Segments, *, now: float | None = None) -> 
         lost: set[str] = set()
         if video_id in with_failures:
             lost = (asked & {one.narration_id for one in read_failures(root, video_id)}) - have
-        done, failed = done + len(have), failed + len(lost)
-        done_videos += have == asked
-        failed_videos += bool(lost)
+        done += len(have)
+        if have == asked:
+            done_videos += 1
+        elif video_id in begun:
+            running_videos, running = running_videos + 1, running + len(asked - have)
+        elif lost:
+            failed_videos, failed = failed_videos + 1, failed + len(lost)
         if video_id in there:
             finished.append((video_path(root, video_id).stat().st_mtime, len(have)))
-    num_videos, missing = segments.table.video_id.nunique(), len(segments) - done - failed
+    num_videos, missing = segments.table.video_id.nunique(), len(segments) - done - running - failed
     rate = _rate(finished)
-    now = time.time() if now is None else now
     return Status(
         videos=num_videos,
         done_videos=done_videos,
+        running_videos=running_videos,
         failed_videos=failed_videos,
-        missing_videos=num_videos - done_videos - failed_videos,
+        missing_videos=num_videos - done_videos - running_videos - failed_videos,
         segments=len(segments),
         done_segments=done,
+        running_segments=running,
         failed_segments=failed,
         missing_segments=missing,
+        running=tuple(notes),
         segments_per_hour=rate,
-        hours_left=missing / rate if rate else None,
+        hours_left=(running + missing) / rate if rate else None,
         last_finished_s_ago=max(0.0, now - max(when for when, _ in finished)) if finished else None,
     )
 

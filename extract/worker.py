@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from extract.planes import PlaneBatch, Planes
+from extract.staging import Staged, staged
 from extract.video import Reading, VideoError, decode, probe
 
 # Each worker fills one buffer while another is being read. A buffer holds a picture of 4096 x 2160 pixels.
@@ -31,9 +32,9 @@ _CHUNK_FRAMES = 64
 _ALIVE_EVERY_S = 1.0
 
 
-# ---- what is sent: a path (to be probed) or a Reading (to be decoded), and numbers of buffers that are free again.
-# What comes back: first Ready; then for a path its VideoInfo, for a Reading any number of Filled; Finished or Refused
-# at the end of either; and Alive in between.
+# ---- what is sent: a path (to be probed), a Staged (to be copied first) or a Reading (to be decoded), and numbers of
+# buffers that are free again. What comes back: first Ready; then for a path its VideoInfo, for a Reading any number of
+# Filled; Finished or Refused at the end of each; and Alive in between.
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Alive:
-    """The worker is reading packets."""
+    """The worker is copying a video or reading packets."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def buffers_in(memory: mmap.mmap, number: int) -> np.ndarray:
 
 
 def _serve(connection: Connection, buffers: np.ndarray) -> None:
-    tasks: queue.SimpleQueue[Path | Reading] = queue.SimpleQueue()
+    tasks: queue.SimpleQueue[Path | Staged | Reading] = queue.SimpleQueue()
     free: queue.SimpleQueue[int] = queue.SimpleQueue()
     for buffer in range(NUM_BUFFERS):
         free.put(buffer)
@@ -103,7 +104,8 @@ def _serve(connection: Connection, buffers: np.ndarray) -> None:
             if isinstance(task, Reading):
                 _decode(task, connection, buffers, free, alive)
             else:
-                connection.send(probe(task, on_packet=alive))
+                path = staged(task, alive) if isinstance(task, Staged) else task
+                connection.send(probe(path, on_packet=alive))
             connection.send(Finished())
         except VideoError as error:
             connection.send(Refused(str(error)))

@@ -237,7 +237,10 @@ def read_times(root: Path, video_id: str, *, digest: str) -> VideoTimes:
     """
     with _opened(video_path(root, video_id), digest) as file:
         segments, offset = _segments_group(file)
-        return VideoTimes(segments, offset, file["seconds"][:])
+        seconds = file["seconds"][:]
+    if segments.narration_id and not _is_partition(offset, len(seconds)):
+        raise DataError(f"{video_path(root, video_id)}: offset does not cut {len(seconds)} steps into segments.")
+    return VideoTimes(segments, offset, seconds)
 
 
 def read_features(root: Path, video_id: str, *, digest: str) -> np.ndarray:

@@ -30,6 +30,7 @@ def augmented(batch: Batch, augmentation: Augmentation, deviations: list[torch.T
     the CPU, so that every device draws the same.
 
     Args:
+        batch: with nothing asked for, it comes back as it is.
         deviations: standard deviation of each dimension, (D,) a stream.
     """
     streams, mixture = list(batch.streams), None
@@ -39,7 +40,7 @@ def augmented(batch: Batch, augmentation: Augmentation, deviations: list[torch.T
         streams, mixture = _mixed(streams, len(batch.index), choice, getattr(augmentation, choice))
     if augmentation.noise:
         streams = [_noisy(steps, std * augmentation.noise) for steps, std in zip(streams, deviations, strict=True)]
-    return Batch(tuple(streams), batch.index), mixture
+    return (Batch(tuple(streams), batch.index) if choices or augmentation.noise else batch), mixture
 
 
 def _mixed(streams: list[Steps], num_segments: int, choice: str, alpha: float) -> tuple[list[Steps], Mixture]:
@@ -57,9 +58,8 @@ def _mixed(streams: list[Steps], num_segments: int, choice: str, alpha: float) -
 
 def _mixed_up(steps: Steps, partner: torch.Tensor, own: torch.Tensor) -> Steps:
     """Average each step with the partner's of the same place, where it has one (Zhang et al., ICLR 2018)."""
-    share = torch.where(steps.mask[partner], own[:, None], 1.0).unsqueeze(-1)  # (B, T, 1)
-    features = steps.features.float()
-    return steps._replace(features=torch.lerp(features[partner], features, share))
+    other = torch.where(steps.mask[partner].unsqueeze(-1), steps.features[partner], steps.features)
+    return steps._replace(features=torch.lerp(other.float(), steps.features.float(), own[:, None, None]))
 
 
 def _cut_in(steps: Steps, partner: torch.Tensor, own: torch.Tensor, start: torch.Tensor) -> tuple[Steps, torch.Tensor]:

@@ -7,13 +7,16 @@ model, which has to touch them anyway.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from heads.config import Augmentation, Look
 from heads.models.steps import Steps
 from heads.streams import Chunk, Split, Stream
+
+# Rows are reckoned for so many segments at a time: thirty small operations a batch would take as long as gathering it.
+_SEGMENTS_AT_ONCE = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,16 +35,32 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows of one stream, (B, T) each: which, whether there is one, when, and whether it is the segment's own."""
+    """What segments see of one stream, (B, T) each.
+
+    Attributes:
+        rows: places in the stream's features, its views one after the other: row * V + view.
+        mask, seconds, within: as those of Steps.
+    """
 
     rows: torch.Tensor
     mask: torch.Tensor
     seconds: torch.Tensor
     within: torch.Tensor
 
+    @property
+    def _parts(self) -> tuple[torch.Tensor, ...]:
+        return self.rows, self.mask, self.seconds, self.within
+
     def take(self, order: torch.Tensor) -> _Rows:
         """Give them in another order, (B, T') places in T."""
-        return _Rows(*(part.gather(1, order) for part in (self.rows, self.mask, self.seconds, self.within)))
+        return _Rows(*(part.gather(1, order) for part in self._parts))
+
+    def split(self, batch_size: int, home: torch.device) -> Iterator[_Rows]:
+        """Give them a batch at a time, none wider than it needs, on the device where the features are."""
+        widths = [int(length.max()) for length in self.mask.sum(dim=1).split(batch_size)]
+        pieces = (part.to(home, non_blocking=True).split(batch_size) for part in self._parts)
+        for width, *parts in zip(widths, *pieces, strict=True):
+            yield _Rows(*(part.narrow(1, 0, width) for part in parts))
 
 
 def batches(
@@ -60,41 +79,47 @@ def batches(
         device: where batches are wanted.
         augmentation: in training; random numbers come from torch's global generator.
     """
-    for places in order.split(batch_size):
-        moves = None if augmentation is None else _draw_moves(len(places), augmentation)
-        found = [_rows(chunk, stream, places, look, moves) for stream in chunk.streams]
-        if augmentation is not None and augmentation.step_dropout:
-            fused = look.fusion == "early"
-            found = [found[0] if fused and place else _thinned(one, augmentation) for place, one in enumerate(found)]
-        if look.fusion == "early":
-            found = [found[0], *[_aligned(found[0], other) for other in found[1:]]]
-        views = _draw_views(chunk, len(places), random=augmentation is not None)
-        streams = tuple(
-            Steps(_gathered(stream, one.rows, view, device), *_moved(one, device))
-            for stream, one, view in zip(chunk.streams, found, views, strict=True)
-        )
-        yield Batch(streams, chunk.index[places].to(device, non_blocking=True))
+    for block in order.split(max(1, _SEGMENTS_AT_ONCE // batch_size) * batch_size):
+        reckoned = _reckoned(chunk, block, look, augmentation)
+        pieces = [
+            one.split(batch_size, stream.features.device) for one, stream in zip(reckoned, chunk.streams, strict=True)
+        ]
+        for index, *found in zip(chunk.index[block].split(batch_size), *pieces, strict=True):
+            if look.fusion == "early":
+                found[1:] = [_aligned(found[0], other) for other in found[1:]]
+            streams = (_gathered(stream, one, device) for stream, one in zip(chunk.streams, found, strict=True))
+            yield Batch(tuple(streams), index.to(device, non_blocking=True))
 
 
-def _moved(one: _Rows, device: torch.device) -> tuple[torch.Tensor, ...]:
-    return tuple(part.to(device, non_blocking=True) for part in (one.mask, one.seconds, one.within))
+def _reckoned(chunk: Chunk, places: torch.Tensor, look: Look, augmentation: Augmentation | None) -> list[_Rows]:
+    """Give the rows of segments in each stream, as augmented; where sets are fused early, not yet aligned."""
+    moves = None if augmentation is None else _draw_moves(len(places), augmentation)
+    found = []
+    for place, stream in enumerate(chunk.streams):
+        # Of sets that are fused early, the first one says when a step is: the others follow it.
+        follows = place > 0 and look.fusion == "early"
+        clock = chunk.streams[0] if follows else stream
+        one = _rows(chunk, stream, places, look, moves if clock.is_dense else None)
+        if augmentation is not None and augmentation.step_dropout and not follows:
+            one = _thinned(one, augmentation)
+        found.append(_of_a_view(one, stream, random=augmentation is not None))
+    return found
 
 
-def _gathered(stream: Stream, rows: torch.Tensor, view: torch.Tensor | None, device: torch.device) -> torch.Tensor:
-    """Gather the features of rows (B, T), of one view for each segment: (B, T, D) float16.
-
-    index_select takes a quarter of the time that indexing by a tensor does.
-    """
-    _, num_views, dim = stream.features.shape
-    flat = rows * num_views if view is None else rows * num_views + view[:, None]
-    found = stream.features.view(-1, dim).index_select(0, flat.flatten().to(stream.features.device))
-    return found.view(*rows.shape, dim).to(device, non_blocking=True)
+def _of_a_view(one: _Rows, stream: Stream, *, random: bool) -> _Rows:
+    """Choose a view for each segment, at random or the first one: rows become places among all views."""
+    num_views = stream.features.shape[1]
+    if num_views == 1:
+        return one
+    view = torch.randint(num_views, (len(one.rows), 1)) if random else 0
+    return replace(one, rows=one.rows * num_views + view)
 
 
-def _draw_views(chunk: Chunk, num_segments: int, *, random: bool) -> list[torch.Tensor | None]:
-    """Draw a view of each stream for each segment, (B,); None for the first one."""
-    counts = [stream.features.shape[1] for stream in chunk.streams]
-    return [torch.randint(count, (num_segments,)) if random and count > 1 else None for count in counts]
+def _gathered(stream: Stream, one: _Rows, device: torch.device) -> Steps:
+    """Gather features, (B, T, D) float16. index_select takes a quarter of the time that indexing by a tensor does."""
+    dim = stream.features.shape[2]
+    features = stream.features.view(-1, dim).index_select(0, one.rows.flatten()).view(*one.rows.shape, dim)
+    return Steps(*(part.to(device, non_blocking=True) for part in (features, one.mask, one.seconds, one.within)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,10 +144,13 @@ def _draw_moves(num_segments: int, augmentation: Augmentation) -> _Moves | None:
 
 
 def _rows(chunk: Chunk, stream: Stream, places: torch.Tensor, look: Look, moves: _Moves | None) -> _Rows:
-    """Give the rows of each segment's window, thinned evenly where there are more than `max_steps`."""
+    """Give the rows of each segment's window, thinned evenly where there are more than `max_steps`.
+
+    Args:
+        moves: how time changes; the steps of a set by segment stay, and only when they are changes.
+    """
     first, stop = stream.first[places], stream.stop[places]
     inner_first, inner_stop = stream.inner_first[places], stream.inner_stop[places]
-    speed: torch.Tensor | None = None
     if moves is not None and stream.is_dense:
         low, high = stream.video_first[places], stream.video_stop[places]
         length = inner_stop - inner_first
@@ -131,9 +159,10 @@ def _rows(chunk: Chunk, stream: Stream, places: torch.Tensor, look: Look, moves:
         inner_stop = torch.minimum(inner_stop + by_stop, high).maximum(inner_first + 1)
         first = torch.minimum((first + by_start).maximum(low), inner_first)
         stop = torch.minimum(stop + by_stop, high).maximum(inner_stop)
-        speed = moves.speed
     length = stop - first
-    count = length if speed is None else (length / speed).round().long().clamp(min=1)
+    count = length
+    if moves is not None and stream.is_dense:
+        count = (length / moves.speed).round().long().clamp(min=1)
     count = count.clamp(max=look.max_steps)
     step = torch.arange(int(count.max()))
     mask = step < count[:, None]
@@ -144,10 +173,12 @@ def _rows(chunk: Chunk, stream: Stream, places: torch.Tensor, look: Look, moves:
     own = (2 * (middle - first) + 1) * count // (2 * length)  # in whose part the segment's middle lies
     rows.scatter_(1, own[:, None], middle[:, None])  # so that thinning never takes all of a short segment
     seconds = stream.seconds[rows] - chunk.middle_s[places, None]
+    if moves is not None:
+        seconds = seconds / moves.speed[:, None]
     return _Rows(
         rows=rows,
         mask=mask,
-        seconds=torch.where(mask, seconds if speed is None else seconds / speed[:, None], 0.0),
+        seconds=torch.where(mask, seconds, 0.0),
         within=mask & (inner_first[:, None] <= rows) & (rows < inner_stop[:, None]),
     )
 

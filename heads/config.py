@@ -122,10 +122,14 @@ class Optimisation:
         factors = {}
         for text in self.lr_scale:
             prefix, _, factor = text.partition("=")
+            if prefix in factors:
+                raise OptionError(f"--lr-scale: {prefix!r} is given twice.")
             try:
                 factors[prefix] = float(factor)
             except ValueError:
-                raise OptionError(f"--lr-scale: {text!r} is not NAME=FACTOR, such as classifier=0.1.") from None
+                prefix = ""
+            if not prefix:
+                raise OptionError(f"--lr-scale: {text!r} is not NAME=FACTOR, such as classifier=0.1.")
             if not 0 <= factors[prefix] <= _MAX:
                 raise OptionError(f"--lr-scale: the factor of {text!r} is negative or too large.")
         return factors
@@ -170,14 +174,16 @@ class TrainConfig:
 
 
 def make_config(head: str, head_options: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainConfig:
-    """Give the record of a run from its settings by name, in whichever group they stand; the rest are defaults."""
+    """Give the record of a run from its settings by name, in whichever group they stand; the rest are defaults.
+
+    `settings` may be what `as_json` gave, or config.json: what is not a setting is passed over.
+    """
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     groups = {
-        group: record(
-            **{each.name: settings[each.name] for each in dataclasses.fields(record) if each.name in settings}
-        )
+        group: record(**{each.name: given[each.name] for each in dataclasses.fields(record) if each.name in given})
         for group, record in GROUPS.items()
     }
-    own = {name: settings[name] for name in ("separate", "split", "seed") if name in settings}
+    own = {name: given[name] for name in ("separate", "split", "seed") if name in given}
     return TrainConfig(head, head_options, **own, **groups)
 
 

@@ -58,13 +58,19 @@ def open_sources(roots: Sequence[Path], look: Look) -> tuple[Source, ...]:
     """Open feature sets, in the order given, and check that what is to be seen of them can be.
 
     Raises:
-        OptionError: a view is in none of them, one is given twice, or a kind of context fits none.
+        OptionError: a feature set or a view is given twice, a view is in none of them, or a kind of context fits none.
         DataError: one is no feature set.
     """
-    twice = len({Path(root).resolve() for root in roots}) < len(roots)
-    if twice:
+    if len({Path(root).resolve() for root in roots}) < len(roots):
         raise OptionError("--features: a feature set is given twice.")
-    sources = tuple(Source(root, found := read_featureset(root), _views(root, found, look.view)) for root in roots)
+    if len(set(look.view)) < len(look.view):
+        raise OptionError("--view: a view is given twice.")
+    sets = {Path(root): read_featureset(root) for root in roots}
+    known = {view for each in sets.values() for view in each.views}
+    for name in look.view:
+        if name not in known:
+            raise unknown_name("--view", "view", name, known)
+    sources = tuple(Source(root, each, _views(root, each, look.view)) for root, each in sets.items())
     dense = [source.is_dense for source in sources]
     if look.context and not any(dense):
         raise OptionError(

@@ -55,15 +55,22 @@ def scored_csv(name: str, files: SplitFiles) -> Path | None:
 
 
 def _fold(segments: Segments, fold: int, num_folds: int) -> TrainSplit:
-    from sklearn.model_selection import GroupKFold
-
-    participants = segments.table.participant_id.to_numpy()
+    participants = segments.table.participant_id.to_numpy(dtype=str)
     num_participants = len(np.unique(participants))
     if not 2 <= num_folds <= num_participants or fold >= num_folds:
         raise OptionError(
             f"--split-train-val: fold:{fold}/{num_folds}: there are {num_participants} participants for 2 to so many "
             "folds, counted from 0."
         )
-    parts = list(GroupKFold(num_folds).split(participants, groups=participants))
-    held_out = np.isin(np.arange(len(segments)), parts[fold][1])
+    held_out = _folds(participants, num_folds) == fold
     return TrainSplit(segments.where(~held_out), segments.where(held_out))
+
+
+def _folds(participants: np.ndarray, num_folds: int) -> np.ndarray:
+    """Give the fold of each segment, (N,): the participants, from the one with most, go to the smallest fold so far."""
+    _, who, counts = np.unique(participants, return_inverse=True, return_counts=True)
+    fold_of, sizes = np.zeros(len(counts), dtype=int), np.zeros(num_folds, dtype=int)
+    for participant in np.argsort(-counts, kind="stable"):
+        fold_of[participant] = sizes.argmin()
+        sizes[fold_of[participant]] += counts[participant]
+    return fold_of[who]

@@ -162,9 +162,7 @@ class Split:
             for place, source in enumerate(self.sources):
                 rows = part.windows[place].rows
                 into = features[place][filled[place] : filled[place] + len(rows)]
-                into[:] = read_features(source.root, part.video_id, digest=source.featureset.digest)[
-                    rows[:, None], source.views
-                ]
+                into[:] = _stored(source, part.video_id, rows)
                 self._need_finite(source, part, part.windows[place], into)
                 filled[place] += len(rows)
             each()
@@ -185,6 +183,18 @@ class Split:
             f"{video_path(source.root, part.video_id)}: features of {whose} are not finite; delete the file and run "
             "the extraction again."
         )
+
+
+def _stored(source: Source, video_id: str, rows: np.ndarray) -> np.ndarray:
+    """Read rows of a video's features, of those views that are looked at: (N, V, D) float16."""
+    found = read_features(source.root, video_id, digest=source.featureset.digest)
+    num_views, dim = len(source.featureset.views), source.featureset.dim
+    if found.dtype != np.float16 or found.shape[1:] != (num_views, dim) or len(found) <= rows.max():
+        raise DataError(
+            f"{video_path(source.root, video_id)}: features are {found.dtype} {found.shape}, not float16 "
+            f"({rows.max() + 1} or more, {num_views}, {dim}); delete the file and run the extraction again."
+        )
+    return found[rows[:, None], source.views]
 
 
 def _stream(parts: Sequence[Part], place: int, features: torch.Tensor, is_dense: bool) -> Stream:

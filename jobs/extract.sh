@@ -3,49 +3,68 @@
 #
 #   bash jobs/extract.sh COMMAND...       such as .venv/bin/extract run --backbone videomae --out ...
 #
-#   SITE=generic      a file in jobs/sites/, or the path of your own: what a task asks for, and its modules
+#   SITE=generic      a file in jobs/sites/, or the path of your own: what a task asks for, its modules and its own disk
 #   TASKS=8           tasks of the array; LIMIT=4: of which so many run at once
 #   LOGS=logs         folder of the tasks' logs
+#   STAGE=1           copy each video to the node's own disk before it is read
 #   LOCAL=1           here, even if there is SLURM
-#   DRY_RUN=1         print the command, and do nothing
+#   DRY_RUN=1         print the command, what a task does first, and how the videos are dealt to the tasks; nothing else
 set -euo pipefail
 
-jobs=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-site=$jobs/sites/${SITE:=generic}.env
-[[ $SITE != */* ]] || site=$SITE
-tasks=${TASKS:-8} logs=${LOGS:-logs}
+# shellcheck source=jobs/site.sh
+source "$(dirname "${BASH_SOURCE[0]}")/site.sh"
 
-fail() {
-    printf '%s\n' "$*" >&2
-    exit 2
+value_of() { # OPTION COMMAND...: what a command has after an option
+    local option=$1
+    shift
+    while [[ $# -gt 1 && $1 != "$option" ]]; do shift; done
+    printf '%s' "${2:-}"
 }
 
-[[ -f $site ]] || fail "SITE: no $site; there are: $(basename -s .env -a "$jobs"/sites/*.env | xargs)."
+tasks=${TASKS:-8} logs=${LOGS:-logs} stage=${STAGE:-0}
+
 [[ $tasks =~ ^[1-9][0-9]*$ ]] || fail "TASKS: '$tasks' is not a number of tasks above 0."
 [[ -z ${LIMIT:-} || $LIMIT =~ ^[1-9][0-9]*$ ]] || fail "LIMIT: '$LIMIT' is not a number of tasks above 0."
+[[ $stage =~ ^[01]$ ]] || fail "STAGE: '$stage' is not 1 or 0."
 
-command=("$@")
 if [[ ${LOCAL:-0} != 1 ]] && { [[ ${DRY_RUN:-0} = 1 && $SITE != generic ]] || command -v sbatch >/dev/null; }; then
-    # shellcheck source=jobs/sites/generic.env
-    source "$site"
     command=(
-        sbatch --parsable "${SITE_OPTIONS[@]}" "--array=0-$((tasks - 1))${LIMIT:+%$LIMIT}"
-        "--output=$logs/%x-%A_%a.log" "$jobs/extract.sbatch" "$site" "$tasks" "$@"
+        sbatch --parsable "${SITE_EXTRACT_OPTIONS[@]}" "--array=0-$((tasks - 1))${LIMIT:+%$LIMIT}"
+        "--output=$logs/%x-%A_%a.log" "$jobs/extract.sbatch" "$site" "$tasks" "$stage" "$@"
     )
+else
+    command=("$@") tasks=1
+    if [[ $stage = 1 ]]; then
+        scratch=$(site_scratch)
+        command+=(--stage "$scratch")
+    fi
 fi
 
 if [[ ${DRY_RUN:-0} = 1 ]]; then
     printf '%q ' "${command[@]}"
     printf '\n'
-    exit
+    [[ ${command[0]} != sbatch ]] || printf '\nFirst, each task runs this:\n%s\n' "$(declare -f site_setup)"
+    printf '\nHow the videos are dealt to tasks:\n'
+    code=0
+    "$@" --dry-run --shard "0/$tasks" || code=$?
+    # What is not on this machine may be on another; but a command that is wrong here is wrong everywhere.
+    ((code != 2)) || exit 2
+    ((code == 0)) || printf 'That cannot be told here; the command above is what would run.\n'
+    exit 0
 fi
-[[ ${command[0]} = sbatch ]] || exec "$@"
+[[ ${command[0]} = sbatch ]] || exec "${command[@]}"
 
 mkdir -p "$logs"
 job=$("${command[@]}") || {
     printf 'sbatch took nothing; LOCAL=1 runs the extraction here.\n' >&2
     exit 1
 }
-job=${job%%;*} # with --clusters: ID;CLUSTER
+# With --clusters it is ID;CLUSTER, and squeue has to be told as well.
+cluster=
+[[ $job != *';'* ]] || cluster=${job#*;}
+job=${job%%;*}
 printf 'Submitted job %s, %s tasks. To watch it:\n' "$job" "$tasks"
-printf '  squeue --jobs %s\n  tail -f %s/extract-%s_0.log\n  extract status FOLDER --slurm\n' "$job" "$logs" "$job"
+printf '  squeue%s --jobs %s\n' "${cluster:+ --clusters=$cluster}" "$job"
+printf '  tail -f %s/extract-%s_0.log\n' "$logs" "$job"
+printf '  %s%q status %q --annotations %q --slurm\n' "${cluster:+SLURM_CLUSTERS=$cluster }" "$1" \
+    "$(value_of --out "$@")" "$(value_of --annotations "$@")"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ import pandas as pd
 from features.annotations import NUM_NOUNS, NUM_VERBS, Segments, read_segments
 from features.featureset import FeatureSet, Sampling, Weights, create_featureset
 from features.predictions import Predictions
-from features.store import VideoFeatures, write_video
+from features.store import NO_SEGMENTS, SegmentTimes, VideoFeatures, write_video
 
 NUM_STEPS = 5
 VERBS = {0: "take", 1: "put", 2: "wash", 3: "open"}
@@ -48,6 +49,11 @@ class Synthetic:
     def featureset(self) -> Path:
         return self.features / "synthetic-seg5"
 
+    @property
+    def dense(self) -> Path:
+        """Where `write_synthetic_dense` writes; in a folder of its own, so that `features` holds one set."""
+        return self.features.with_name("features-dense") / "synthetic-every0.2"
+
     def csv(self, split: str) -> Path:
         return self.annotations / CSV[split]
 
@@ -62,7 +68,7 @@ def write_synthetic(out: Path, *, train: int = 24, validation: int = 12, test: i
     for split, count in (("train", train), ("validation", validation), ("test", test)):
         write_csv(made.csv(split), labelled_rows(VIDEOS[split], count, rng), labels=split != "test")
     write_lists(made.annotations)
-    directions = np.random.default_rng(seed + 1).normal(size=(len(VERBS) + len(NOUNS), 12))
+    directions = _directions(seed)
     for split in CSV:
         segments = made.segments(split)
         write_features(made.featureset, segments, _steps_of(segments, directions, rng))
@@ -131,31 +137,31 @@ def _steps_of(segments: Segments, directions: np.ndarray, rng: np.random.Generat
         num_steps = int(rng.integers(1, NUM_STEPS + 1))
         x = rng.normal(0, 0.3, (num_steps, directions.shape[1]))
         if segments.is_labelled:
-            verb, noun = list(VERBS).index(row.verb_class), list(NOUNS).index(row.noun_class)
-            swing = np.linspace(-1, 1, num_steps)[:, None] if num_steps > 1 else np.ones((1, 1))
-            x += swing * directions[verb] + directions[len(VERBS) + noun]
+            x += _path(row, num_steps, directions)
         steps[row.narration_id] = x
     return steps
 
 
-def write_features(root: Path, segments: Segments, steps: Mapping[str, np.ndarray]) -> FeatureSet:
-    """Write a feature set, or add videos to it.
+def _directions(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed + 1).normal(size=(len(VERBS) + len(NOUNS), 12))
+
+
+def _path(row: Any, num_steps: int, directions: np.ndarray) -> np.ndarray:
+    """Give where the steps of a labelled segment lie but for noise, (T, D)."""
+    verb, noun = list(VERBS).index(row.verb_class), list(NOUNS).index(row.noun_class)
+    swing = np.linspace(-1, 1, num_steps)[:, None] if num_steps > 1 else np.ones((1, 1))
+    return swing * directions[verb] + directions[len(VERBS) + noun]
+
+
+def write_features(root: Path, segments: Segments, steps: Mapping[str, np.ndarray], **changes: object) -> FeatureSet:
+    """Write a feature set sampled by segment, or add videos to it.
 
     Args:
-        steps: narration_id -> (T, D); segments that are not in it get no features.
+        steps: narration_id -> (T, D), or (T, V, D) of several views; segments that are not in it get no features.
+        changes: fields of the set's record, such as views, tokens or backbone.
     """
-    dim = next(iter(steps.values())).shape[1]
-    featureset = create_featureset(
-        root,
-        FeatureSet(
-            backbone="synthetic",
-            weights=Weights("random:0", "none", "0" * 64),
-            preprocess={},
-            precision="float32",
-            sampling=Sampling(kind="segment", clip_frames=1, steps_per_clip=1, num_frames=NUM_STEPS),
-            dim=dim,
-        ),
-    )
+    sampling = Sampling(kind="segment", clip_frames=1, steps_per_clip=1, num_frames=NUM_STEPS)
+    featureset = create_featureset(root, _record(sampling, next(iter(steps.values())), changes))
     for video_id, rows in segments.by_video():
         there = rows.table[rows.table.narration_id.isin(list(steps))]
         if there.empty:
@@ -167,20 +173,77 @@ def write_features(root: Path, segments: Segments, steps: Mapping[str, np.ndarra
                 for row, length in zip(there.itertuples(), lengths, strict=True)
             ]
         )
-        features = np.concatenate([steps[name] for name in there.narration_id]).astype(np.float16)
-        video = VideoFeatures(
-            video_id=video_id,
-            fps=50.0,
-            features=features[:, None],
-            seconds=seconds,
-            frame=(seconds * 50).astype(np.int32),
-            narration_id=tuple(there.narration_id),
-            offset=np.cumsum([0, *lengths]),
-            start_s=there.start_s.to_numpy(),
-            stop_s=there.stop_s.to_numpy(),
-        )
-        write_video(root, video, featureset)
+        features = np.concatenate([_with_views(steps[name]) for name in there.narration_id])
+        times = SegmentTimes(tuple(there.narration_id), there.start_s.to_numpy(), there.stop_s.to_numpy())
+        write_video(root, _video(video_id, features, seconds, times, np.cumsum([0, *lengths])), featureset)
     return featureset
+
+
+def write_dense(root: Path, steps: Mapping[str, np.ndarray], *, every_s: float = 0.2, **changes: object) -> FeatureSet:
+    """Write a dense feature set, or add videos to it; a video's first step stands for its first `every_s` seconds.
+
+    Args:
+        steps: video_id -> (N, D), or (N, V, D) of several views.
+        changes: fields of the set's record, such as views, tokens or backbone.
+    """
+    sampling = Sampling(kind="dense", clip_frames=1, steps_per_clip=1, every_s=every_s)
+    featureset = create_featureset(root, _record(sampling, next(iter(steps.values())), changes))
+    for video_id, features in steps.items():
+        seconds = every_s * (np.arange(len(features)) + 0.5)
+        write_video(root, _video(video_id, _with_views(features), seconds, NO_SEGMENTS, np.zeros(1, int)), featureset)
+    return featureset
+
+
+def _record(sampling: Sampling, steps: np.ndarray, changes: Mapping[str, object]) -> FeatureSet:
+    usual = {
+        "backbone": "synthetic",
+        "weights": Weights("random:0", "none", "0" * 64),
+        "preprocess": {},
+        "precision": "float32",
+        "sampling": sampling,
+        "dim": steps.shape[-1],
+    }
+    return FeatureSet(**{**usual, **changes})
+
+
+def _with_views(steps: np.ndarray) -> np.ndarray:
+    """Give steps (T, D) or (T, V, D) as (T, V, D) float16."""
+    return (steps if steps.ndim == 3 else steps[:, None]).astype(np.float16)
+
+
+def _video(
+    video_id: str, features: np.ndarray, seconds: np.ndarray, segments: SegmentTimes, offset: np.ndarray
+) -> VideoFeatures:
+    return VideoFeatures(
+        video_id=video_id,
+        fps=50.0,
+        features=features,
+        seconds=seconds,
+        frame=(seconds * 50).astype(np.int32),
+        narration_id=segments.narration_id,
+        offset=offset,
+        start_s=segments.start_s,
+        stop_s=segments.stop_s,
+    )
+
+
+def write_synthetic_dense(made: Synthetic, *, every_s: float = 0.2, seed: int = 0) -> FeatureSet:
+    """Write the dense set of a synthetic dataset: steps over whole videos, with the same directions as its segments'.
+
+    Where segments overlap, the later one is seen.
+    """
+    directions, rng = _directions(seed), np.random.default_rng(seed + 2)
+    steps = {}
+    for split in CSV:
+        for video_id, rows in made.segments(split).by_video():
+            seconds = every_s * (np.arange(int(rows.table.stop_s.max() / every_s) + 3) + 0.5)
+            x = rng.normal(0, 0.3, (len(seconds), directions.shape[1]))
+            for row in rows.table.itertuples():
+                within = np.flatnonzero((row.start_s <= seconds) & (seconds <= row.stop_s))
+                if rows.is_labelled and len(within):
+                    x[within] = rng.normal(0, 0.3, (len(within), x.shape[1])) + _path(row, len(within), directions)
+            steps[video_id] = x
+    return write_dense(made.dense, steps, every_s=every_s)
 
 
 def drawn_predictions(segments: Segments, *, seed: int = 0, scale: float = 3.0) -> Predictions:

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from heads.models.separate import Separate
 from heads.models.steps import HeadShape
 from heads.registry import Description, Registry
 
@@ -19,10 +20,11 @@ _HEADS = Registry("head", option="--head", set_option="--set")
 register, names, get, head_config = _HEADS.register, _HEADS.names, _HEADS.get, _HEADS.config
 
 
-def build_head(name: str, shape: HeadShape, options: Mapping[str, Any]) -> nn.Module:
-    """Build a head with randomly initialised weights."""
+def build_head(name: str, shape: HeadShape, options: Mapping[str, Any], *, separate: bool = False) -> nn.Module:
+    """Build a head with randomly initialised weights, or one a task that share nothing (`separate`)."""
     head = get(name)
-    return head.build(shape, head.config(**options))
+    config = head.config(**options)
+    return Separate(shape, lambda shape: head.build(shape, config)) if separate else head.build(shape, config)
 
 
 def describe_heads() -> list[Description]:
@@ -30,4 +32,4 @@ def describe_heads() -> list[Description]:
     return _HEADS.describe(lambda entry: sys.modules[entry.build.__module__].__doc__)
 
 
-from heads.models import bilstm, mean_pool, multiscale_lstm  # noqa: E402, F401
+from heads.models import attentive, bilstm, mean_pool, mlp, multiscale_lstm, tcn, transformer  # noqa: E402, F401

@@ -1,4 +1,4 @@
-"""What several heads share: recurrence and averages over the valid steps only, and the classifiers."""
+"""What several heads share: averages and recurrence over the valid steps only, feed-forward layers, classifiers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from heads.models.steps import TASKS, HeadShape, Logits, Steps
 
 
+def zeroed(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Give x (B, T, D) with zeros where mask (B, T) is false, whatever was there: 0 times NaN is NaN."""
+    return x.masked_fill(~mask.unsqueeze(-1), 0)
+
+
 def masked_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Average x (B, T, D) over the steps where mask (B, T) is true: (B, D); 0 where it never is."""
-    return x.masked_fill(~mask.unsqueeze(-1), 0).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+    return zeroed(x, mask).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def pooled_dim(shape: HeadShape) -> int:
@@ -44,6 +49,24 @@ def run_lstm(lstm: nn.LSTM, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor
     return pad_packed_sequence(lstm(packed)[0], batch_first=True, total_length=x.shape[1])[0]
 
 
+class FeedForward(nn.Module):
+    """x (.., W) -> x plus what two linear layers make of it, normalised before them as in most transformers."""
+
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, width),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.layers(x)
+
+
 class Classifiers(nn.ModuleDict):
     """A linear classifier a task on one pooled vector: (B, D) -> logits by task."""
 
@@ -52,3 +75,7 @@ class Classifiers(nn.ModuleDict):
 
     def forward(self, x: torch.Tensor) -> Logits:
         return {task: classifier(x) for task, classifier in self.items()}
+
+    def each(self, x: torch.Tensor) -> Logits:
+        """Classify a vector a task, in their order: (B, tasks, D) -> logits by task."""
+        return {task: classifier(part) for (task, classifier), part in zip(self.items(), x.unbind(1), strict=True)}

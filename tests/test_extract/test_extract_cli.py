@@ -162,6 +162,18 @@ def test_annotations_may_be_compressed(run, segments):
     assert "3 done" in run("--annotations", compressed).stdout
 
 
+def test_dry_run_shows_the_shares_from_the_annotations_alone_and_does_nothing(run, segments, tmp_path):
+    result = run("--annotations", segments, "--dry-run", "--shard", "0/2", videos=tmp_path / "nowhere")
+    assert result.exit_code == 0, result.stderr
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert [row[:3] for row in rows[1:4]] == [["0", "1", "2"], ["1", "1", "1"], ["all", "2", "3"]]
+    # 22 frames decoded of each second up to the last segment's end, and 4 seen of each segment.
+    costs = [42 + 8, 33 + 4]
+    assert [row[3] for row in rows[1:3]] == [f"{cost / sum(costs):.2%}" for cost in costs]
+    assert f"The heaviest of 2 tasks is expected to cost {2 * costs[0] / sum(costs):.3f} x the mean" in result.stdout
+    assert not (tmp_path / "out").exists()
+
+
 # ---- what is wrong is said
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from extract.backbones import get
 from extract.sampling import choose_sampling
-from extract.sharding import deal_videos, expected_costs, of_shard, parse_shard
+from extract.sharding import deal_videos, expected_costs, of_shard, parse_shard, shares
 from features.annotations import Segments, read_all_segments, read_segments
 from features.errors import OptionError
 
@@ -63,6 +63,17 @@ def test_cost_is_frames_decoded_and_frames_seen(segments):
     # Dense, every frame and a clip every half second.
     costs = expected_costs(segments, choose_sampling(16, 0.5, VIDEOMAE), VIDEOMAE)
     assert costs["P01_02"] == 19 * 50 + 38 * 16
+
+
+@given(num_tasks=st.integers(1, 9))
+def test_shares_are_what_each_task_is_dealt(segments_once, num_tasks):
+    sampling = choose_sampling(16, None, VIDEOMAE)
+    costs = expected_costs(segments_once, sampling, VIDEOMAE)
+    for task, share in enumerate(shares(segments_once, sampling, VIDEOMAE, num_tasks)):
+        dealt = of_shard(segments_once, sampling, VIDEOMAE, (task, num_tasks))
+        videos = set() if dealt is None else set(dealt.table.video_id)
+        assert (share.videos, share.segments) == (len(videos), 0 if dealt is None else len(dealt))
+        assert share.cost == sum(costs[video] for video in videos)
 
 
 @pytest.mark.skipif(not EPIC.is_dir(), reason="the published annotation files are not there")

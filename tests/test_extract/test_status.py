@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,10 @@ from encode import write_video
 
 from extract.cli import main
 from extract.run import extract_videos
+from extract.running import STALE_S, Notekeeper, read_notes
 from extract.status import read_status
 from features.annotations import Segments, read_segments
+from features.check import info, verify
 from features.errors import DataError
 
 TIMES = {f"P01_{video:02}_{number}": (0.1 * number, 0.5 + 0.1 * number) for video in range(4) for number in range(3)}
@@ -71,6 +76,60 @@ def test_nothing_is_known_of_the_rate_before_a_second_video(extract, segments):
     assert found.hours_left is None
 
 
+@pytest.fixture
+def keep_note():
+    """Keep the note of a run that is at some videos."""
+    with contextlib.ExitStack() as stack:
+
+        def keep(out: Path, *video_ids: str) -> Path:
+            notes = stack.enter_context(Notekeeper(out, (1, 8)))
+            for video_id in video_ids:
+                notes.begin(video_id)
+            until = time.monotonic() + 30
+            while not any(set(video_ids) <= set(note.videos) for note in read_notes(out, now=time.time())):
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            return out / "running" / f"{socket.gethostname()}.{os.getpid()}.json"
+
+        yield keep
+
+
+def test_videos_that_a_run_is_at_are_running(extract, segments, tmp_path, keep_note):
+    out = extract(segments, "P01_00", "P01_03")  # there is no P01_03
+    keep_note(out, "P01_00", "P01_01", "P01_03")
+    found = read_status(out, segments)
+    assert (found.done_videos, found.running_videos, found.failed_videos, found.missing_videos) == (1, 2, 0, 1)
+    assert (found.done_segments, found.running_segments, found.missing_segments) == (3, 6, 3)
+    ran = CliRunner().invoke(main, ["status", str(out), "--annotations", str(tmp_path / "segments.csv")])
+    assert f"On {socket.gethostname()}, task 1 of 8: P01_00, P01_01, P01_03\n" in ran.output
+
+
+def test_note_that_is_no_longer_renewed_says_nothing(extract, segments, keep_note):
+    out = extract(segments, "P01_00")
+    note = keep_note(out, "P01_01")
+    assert read_status(out, segments, now=time.time() + STALE_S + 60).running_videos == 0
+    note.write_text("{")
+    assert read_status(out, segments).running_videos == 0
+
+
+def test_run_leaves_no_note(extract, segments):
+    assert not (extract(segments, "P01_00") / "running").exists()
+
+
+def test_set_with_notes_is_sound(extract, segments, keep_note):
+    out = extract(segments, "P01_00")
+    keep_note(out, "P01_01")
+    assert list(verify(out)) == []
+    assert info(out, segments).missing_videos == 3
+
+
+def test_notes_that_cannot_be_written_stop_nothing(extract, segments):
+    out = extract(segments, "P01_00")
+    (out / "running").write_text("a file where the folder should be")
+    extract(segments, "P01_01")
+    assert read_status(out, segments).done_videos == 2
+
+
 def test_folder_that_is_no_feature_set_is_an_error(tmp_path, segments):
     with pytest.raises(DataError, match="not a feature set"):
         read_status(tmp_path, segments)
@@ -82,8 +141,14 @@ def test_command_shows_a_table_and_what_is_left(extract, segments, tmp_path):
         os.utime(out / f"{video}.h5", (moment, moment))
     ran = CliRunner().invoke(main, ["status", str(out), "--annotations", str(tmp_path / "segments.csv")])
     assert ran.exit_code == 0, ran.output
-    rows = {line.split()[0]: line.split()[1:] for line in ran.output.splitlines()[1:5]}
-    assert rows == {"done": ["2", "6"], "failed": ["0", "0"], "missing": ["2", "6"], "asked": ["4", "12"]}
+    rows = {line.split()[0]: line.split()[1:] for line in ran.output.splitlines()[1:6]}
+    assert rows == {
+        "done": ["2", "6"],
+        "running": ["0", "0"],
+        "failed": ["0", "0"],
+        "missing": ["2", "6"],
+        "asked": ["4", "12"],
+    }
     assert "18 segments an hour; 0.3 hours left" in ran.output
 
 

@@ -14,7 +14,7 @@ from feature_files import COLUMNS, DENSE, made_of, row, video, write_rows, write
 from features.annotations import Segments, read_segments
 from features.check import info, verify
 from features.errors import DataError
-from features.store import Failure, VideoFeatures, read_times, write_failures, write_video
+from features.store import Failure, VideoFeatures, write_failures, write_video
 
 
 def problems(root: Path) -> list[str]:
@@ -276,11 +276,3 @@ def test_segment_of_a_dense_set_that_failed_is_not_complete(tmp_path: Path, segm
     write_failures(tmp_path / "set", "P01_01", [Failure("P01_01_1", "Undecodable", "frame 7")])
     found = info(tmp_path / "set", segments)
     assert (found.complete_segments, found.failed_segments, found.missing_segments) == (1, 1, 4)
-
-
-def test_times_are_those_of_the_whole_file(tmp_path: Path) -> None:
-    one = video()
-    featureset = write_set(tmp_path, one)
-    times, seconds = read_times(tmp_path, "P01_01", digest=featureset.digest)
-    assert times.narration_id == one.narration_id
-    np.testing.assert_array_equal(seconds, one.seconds)

@@ -6,6 +6,7 @@ import json
 import resource
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -23,8 +24,9 @@ from features.store import (
     failed_video_ids,
     need_same_times,
     read_failures,
+    read_features,
     read_segment_times,
-    read_segments_of,
+    read_times,
     read_video,
     segment_times,
     video_ids,
@@ -285,18 +287,6 @@ def test_arrays_that_do_not_fit_together_are_refused(changes: dict, message: str
 # ---- what is not given
 
 
-def test_features_of_other_settings_are_not_read(tmp_path: Path) -> None:
-    write_video(tmp_path, video(), made_of(backbone="another"))
-    with pytest.raises(DataError, match=r"P01_01\.h5: made with other settings than featureset\.json"):
-        read_video(tmp_path, "P01_01", digest=made_of().digest)
-
-
-def test_missing_video_is_named(tmp_path: Path) -> None:
-    featureset = write_set(tmp_path)
-    with pytest.raises(DataError, match=r"P01_01\.h5: no such file"):
-        read_video(tmp_path, "P01_01", digest=featureset.digest)
-
-
 @pytest.mark.parametrize("complete", [None, 0])
 def test_file_that_is_not_marked_complete_is_not_read(tmp_path: Path, complete: int | None) -> None:
     featureset = write_set(tmp_path, video())
@@ -368,12 +358,12 @@ def test_flipped_byte_never_changes_what_is_read(flipped: list[tuple[int, str]])
     assert [one for one in flipped if one[1].startswith("other")] == []
 
 
-# ---- segments
+# ---- times and features, each alone
 
 
 @pytest.fixture(scope="module")
 def two_views(tmp_path_factory) -> Path:
-    """A set of two videos and two views; P02_101 has a segment fewer than the annotations."""
+    """A set of two videos and two views; P02_101 has a segment fewer than P01_01."""
     root = tmp_path_factory.mktemp("set")
     first = video("P01_01", lengths=[3, 1, 4], views=2, seed=1)
     second = video("P02_101", lengths=[2, 5], views=2, seed=2)
@@ -381,62 +371,83 @@ def two_views(tmp_path_factory) -> Path:
     return root
 
 
+TWO_VIEWS = made_of(views=("centre", "flip")).digest
+
+
 def segments_of(folder: Path, *rows: dict[str, str]) -> Segments:
     return read_segments(write_rows(folder / "own.csv", rows, columns=COLUMNS))
 
 
-@pytest.mark.parametrize("view", [0, 1])
-def test_segments_are_the_rows_that_the_files_say(two_views: Path, tmp_path: Path, view: int) -> None:
-    asked = [row(1, video_id="P02_101"), row(2), row(0, video_id="P02_101"), row(0)]
-    found = read_segments_of(two_views, segments_of(tmp_path, *asked), view=view)
-    assert found.narration_id == tuple(one["narration_id"] for one in asked)
-    for index, one in enumerate(asked):
-        with h5py.File(two_views / f"{one['video_id']}.h5") as file:
-            place = list(file["segments/narration_id"].asstr()).index(one["narration_id"])
-            start, stop = file["segments/offset"][place : place + 2]
-            features, seconds = file["features"][start:stop, view], file["seconds"][start:stop]
-        steps = slice(*found.offset[index : index + 2])
-        np.testing.assert_array_equal(found.features[steps], features)
-        np.testing.assert_array_equal(found.seconds[steps], seconds)
+def test_times_are_those_of_the_whole_file(two_views: Path) -> None:
+    whole = read_video(two_views, "P01_01", digest=TWO_VIEWS)
+    times = read_times(two_views, "P01_01", digest=TWO_VIEWS)
+    assert times.segments.narration_id == whole.narration_id
+    found = (times.segments.start_s, times.segments.stop_s, times.offset, times.seconds)
+    for array, expected in zip(found, (whole.start_s, whole.stop_s, whole.offset, whole.seconds), strict=True):
+        np.testing.assert_array_equal(array, expected)
 
 
-def test_segments_without_features_are_left_out(two_views: Path, tmp_path: Path) -> None:
-    asked = [row(0, video_id="P03_01"), row(2, video_id="P02_101"), row(1)]
-    found = read_segments_of(two_views, segments_of(tmp_path, *asked))
-    assert found.narration_id == ("P01_01_1",)
-    assert (found.features.shape, found.offset.tolist()) == ((1, 8), [0, 1])
+def test_times_of_a_dense_file_name_no_segments(tmp_path: Path) -> None:
+    dense = video(lengths=[])
+    featureset = write_set(tmp_path, dense, sampling=DENSE)
+    times = read_times(tmp_path, "P01_01", digest=featureset.digest)
+    assert (times.segments.narration_id, times.offset.tolist()) == ((), [0])
+    np.testing.assert_array_equal(times.seconds, dense.seconds)
 
 
-def test_segments_none_of_which_has_features_give_none(two_views: Path, tmp_path: Path) -> None:
-    found = read_segments_of(two_views, segments_of(tmp_path, row(0, video_id="P03_01")))
-    assert (found.narration_id, found.features.shape, found.offset.tolist()) == ((), (0, 8), [0])
+def test_features_alone_are_those_of_the_whole_file(two_views: Path) -> None:
+    whole = read_video(two_views, "P02_101", digest=TWO_VIEWS)
+    np.testing.assert_array_equal(read_features(two_views, "P02_101", digest=TWO_VIEWS), whole.features)
+
+
+READERS = {"video": read_video, "segment times": read_segment_times, "times": read_times, "features": read_features}
+every_reader = pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+
+
+@every_reader
+def test_file_that_is_not_there_is_named(tmp_path: Path, read: Callable) -> None:
+    with pytest.raises(DataError, match=r"P01_01\.h5: no such file; extract this video first"):
+        read(tmp_path, "P01_01", digest="any")
+
+
+@every_reader
+def test_file_of_other_settings_is_refused(two_views: Path, read: Callable) -> None:
+    with pytest.raises(DataError, match=r"P01_01\.h5: made with other settings"):
+        read(two_views, "P01_01", digest=made_of().digest)
+
+
+@every_reader
+def test_file_without_what_is_read_is_not_of_this_schema(tmp_path: Path, read: Callable) -> None:
+    featureset = write_set(tmp_path, video())
+    with h5py.File(tmp_path / "P01_01.h5", "r+") as file:
+        for name in ("features", "seconds", "segments/start_s"):
+            del file[name]
+    with pytest.raises(DataError, match=r"P01_01\.h5: not of this schema"):
+        read(tmp_path, "P01_01", digest=featureset.digest)
+
+
+def test_times_of_segments_beyond_the_steps_are_refused(tmp_path: Path) -> None:
+    featureset = write_set(tmp_path, video())
+    with h5py.File(tmp_path / "P01_01.h5", "r+") as file:
+        file["segments/offset"][3] = 9
+    with pytest.raises(DataError, match=r"P01_01\.h5: offset does not cut 8 steps into segments"):
+        read_times(tmp_path, "P01_01", digest=featureset.digest)
 
 
 @pytest.mark.parametrize("edge", ["start", "stop"])
 def test_segment_whose_interval_has_changed_is_refused(two_views: Path, tmp_path: Path, edge: str) -> None:
+    stored = read_segment_times(two_views, "P01_01", digest=TWO_VIEWS)
     changed = row(2, **{f"{edge}_timestamp": "00:00:04.25"})
+    asked = segment_times(segments_of(tmp_path, row(0), changed))
     with pytest.raises(DataError, match=r"P01_01\.h5: segment P01_01_2 was extracted from 4\.00 to 5\.00 s") as caught:
-        read_segments_of(two_views, segments_of(tmp_path, row(0), changed))
+        need_same_times(two_views / "P01_01.h5", asked, stored)
     assert "4.25" in str(caught.value)
 
 
 def test_times_are_compared_where_both_have_the_segment(two_views: Path, tmp_path: Path) -> None:
-    stored = read_segment_times(two_views, "P02_101", digest=made_of(views=("centre", "flip")).digest)
+    stored = read_segment_times(two_views, "P02_101", digest=TWO_VIEWS)
     asked = segment_times(segments_of(tmp_path, row(0, video_id="P02_101"), row(9, video_id="P02_101")))
     need_same_times(two_views / "P02_101.h5", asked, stored)
-
-
-def test_dense_set_has_no_segments_to_read(tmp_path: Path) -> None:
-    write_set(tmp_path, video(lengths=[]), sampling=DENSE)
-    with pytest.raises(DataError, match="a dense set; one sampled by segment is needed"):
-        read_segments_of(tmp_path, segments_of(tmp_path, row(0)))
-
-
-def test_file_of_other_settings_among_the_asked_is_refused(tmp_path: Path) -> None:
-    write_set(tmp_path, video())
-    write_video(tmp_path, video("P02_101"), made_of(backbone="another"))
-    with pytest.raises(DataError, match=r"P02_101\.h5: made with other settings"):
-        read_segments_of(tmp_path, segments_of(tmp_path, row(0), row(0, video_id="P02_101")))
 
 
 # ---- failures

@@ -233,7 +233,9 @@ def _epoch_and_step(error: pytest.ExceptionInfo) -> tuple[int, int]:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(train_data, tmp_path):
-    with pytest.raises(DataError, match=r"run: the loss is (nan|inf) in epoch \d, step \d \(segments P0.*\); try a lower") as error:
+    with pytest.raises(
+        DataError, match=r"run: the loss is (nan|inf) in epoch \d, step \d \(segments P0.*\); try a lower"
+    ) as error:
         fit(_with(MEAN_POOL, lr=1e30), train_data, tmp_path / "run", device=CPU)
     # Three steps an epoch; the first one's loss, of the initial weights, is always finite.
     assert _epoch_and_step(error) in {(1, 2), (1, 3)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -9,8 +10,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +23,8 @@ from annotate import annotate
 from encode import write_video
 from miniature import Miniature
 
+from extract.backbones import get
+from extract.running import read_notes
 from features.annotations import read_segments
 from features.check import info, verify
 from features.featureset import read_featureset
@@ -28,10 +33,15 @@ from features.store import read_video, video_ids
 
 ROOT = Path(__file__).resolve().parents[2]
 SLURM = ROOT / "tests" / "slurm-local.sh"
+EXTRACT = Path(sys.executable).with_name("extract")
 needs_slurm = pytest.mark.skipif(shutil.which("slurmctld") is None, reason="SLURM is not installed")
+# Node g2 is one that fails, and g3 one that is taken away.
 SITE = """\
-SITE_OPTIONS=(--gpus-per-node=1 --cpus-per-task=1 --mem=400M --time=10)
+SITE_EXTRACT_OPTIONS=(--gpus-per-node=1 --cpus-per-task=1 --mem=400M --time=10 --nodelist=g1)
+SITE_TRAIN_OPTIONS=(--cpus-per-task=1 --mem=300M --time=5 --nodelist=g1)
+SITE_LIGHT_OPTIONS=(--cpus-per-task=1 --mem=200M --time=5 --nodelist=g1)
 site_setup() { :; }
+site_scratch() { printf '%s' "$SCRATCH"; }
 """
 
 
@@ -50,19 +60,24 @@ class _Cluster:
             env=self.environment | {name: str(value) for name, value in variables.items()},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             check=False,
         )
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout
 
-    def submit(self, out: Path, *, tasks: int = 2, backbone: str = "r3d_18") -> str:
+    def submit(self, out: Path, *, tasks: int = 2, backbone: str = "r3d_18", **variables: object) -> str:
         """Submit `make extract`; give the job's id."""
         make = ("make", "-s", "-C", ROOT, f"VENV={sys.prefix}", "extract", f"BACKBONE={backbone}")
-        said = self.run(
-            *make, "WEIGHTS=random:0", "DEVICE=cpu", f"OUT={out}", TASKS=tasks, LOGS=out.with_name(f"{out.name}-logs")
-        )
+        logs = out.with_name(f"{out.name}-logs")
+        said = self.run(*make, "WEIGHTS=random:0", "DEVICE=cpu", f"OUT={out}", TASKS=tasks, LOGS=logs, **variables)
         return said.split("Submitted job ", 1)[1].split(",", 1)[0]
+
+    def site(self, name: str, more: str) -> Path:
+        """Write a site's file that changes something."""
+        path = self.folder / f"{name}.env"
+        path.write_text(f"{SITE}{more}\n")
+        return path
 
     def states(self, job: str) -> dict[str, str]:
         """Give the state of each task of a job that has begun, JobId -> state."""
@@ -70,12 +85,12 @@ class _Cluster:
         fields = [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines]
         return {one["JobId"]: one["JobState"] for one in fields}
 
-    def wait(self, condition: Callable[[], bool], what: str, *, seconds: float = 120) -> None:
+    def wait(self, condition: Callable[[], bool], what: str, *, seconds: float = 300) -> None:
         """Wait until a condition holds, or fail."""
         until = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < until, f"waited in vain for {what}"
-            time.sleep(0.2)
+            time.sleep(0.5)
 
     def finish(self, job: str) -> set[str]:
         """Wait until no task of a job is left; give the states in which they ended."""
@@ -83,22 +98,54 @@ class _Cluster:
         return set(self.states(job).values())
 
 
+@contextlib.contextmanager
+def _watched(out: Path) -> Iterator[None]:
+    """Within, look at every video's file as soon as it is there or replaced: none is ever one that verify refuses."""
+    seen: set[tuple[str, int, int]] = set()
+    refused: list[str] = []
+    ended = threading.Event()
+
+    def look() -> None:
+        for path in out.glob("[!.]*.h5"):
+            at = path.stat()
+            if (path.name, at.st_ino, at.st_mtime_ns) not in seen:
+                seen.add((path.name, at.st_ino, at.st_mtime_ns))
+                refused.extend(verify(out, [path.stem]))
+
+    def watch() -> None:
+        while not ended.wait(0.02):
+            look()
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        try:
+            yield
+        finally:
+            ended.set()
+        watching.result()
+    look()
+    assert seen
+    assert refused == []
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory) -> Iterator[_Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
     times = {}
-    for video in range(4):
-        write_video(folder / "videos" / "P01" / f"P01_{video:02}.mp4", num_frames=180)
-        times |= {f"P01_{video:02}_{number}": (number * 0.5, number * 0.5 + 1) for number in range(8)}
+    for video in range(6):
+        write_video(folder / "videos" / "P01" / f"P01_{video:02}.mp4", num_frames=90)
+        times |= {f"P01_{video:02}_{number}": (number * 0.5, number * 0.5 + 1) for number in range(4)}
     annotate(folder / "segments.csv", times)
     (folder / "test.env").write_text(SITE)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))}
-    subprocess.run(["bash", SLURM, "start", folder / "slurm"], env=clean, check=True, timeout=120)
+    settings = {"SL_NODES": "3", "SL_SLURMD_TIMEOUT": "10"}
+    subprocess.run(["bash", SLURM, "start", folder / "slurm"], env=clean | settings, check=True, timeout=120)
     variables = {
         "SLURM_CONF": str(folder / "slurm" / "conf" / "slurm.conf"),
         "SITE": str(folder / "test.env"),
         "EPIC_ANNOTATIONS": str(folder / "segments.csv"),
         "EPIC_VIDEOS": str(folder / "videos"),
+        "SCRATCH": str(folder / "scratch"),
         "OMP_NUM_THREADS": "1",
     }
     try:
@@ -108,7 +155,15 @@ def cluster(tmp_path_factory) -> Iterator[_Cluster]:
 
 
 @pytest.fixture(scope="module")
-def local(cluster) -> Path:
+def meanwhile(cluster) -> Iterator[dict[Callable, Future]]:
+    """What is mostly waiting, begun before the first test and looked at in the last ones."""
+    begun = (_meet_the_time_limit, _lose_the_node, _give_way_to_urgent_work)
+    with ThreadPoolExecutor(len(begun)) as pool:
+        yield {one: pool.submit(one, cluster) for one in begun}
+
+
+@pytest.fixture(scope="module")
+def local(cluster, meanwhile) -> Path:
     """The set of a local run."""
     out = cluster.folder / "local"
     make = ("make", "-s", "-C", ROOT, f"VENV={sys.prefix}", "extract", "BACKBONE=r3d_18", "WEIGHTS=random:0")
@@ -119,46 +174,110 @@ def local(cluster) -> Path:
 def _assert_same(cluster: _Cluster, out: Path, local: Path) -> None:
     """A set is whole, sound, and that of the local run."""
     found = info(out, read_segments(cluster.folder / "segments.csv"))
-    assert (found.complete_segments, found.failed_segments, found.missing_segments) == (32, 0, 0)
+    assert (found.complete_segments, found.failed_segments, found.missing_segments) == (24, 0, 0)
     assert list(verify(out)) == []
     for video_id in video_ids(local):
         ours, theirs = (read_video(root, video_id, digest=read_featureset(root).digest) for root in (out, local))
         assert ours.narration_id == theirs.narration_id
         np.testing.assert_allclose(ours.features, theirs.features, rtol=2**-10, atol=1e-3)
+    assert not (out / "running").exists()
 
 
 def _log(out: Path) -> str:
     return "\n".join(path.read_text() for path in sorted(out.with_name(f"{out.name}-logs").glob("*.log")))
 
 
+# ---- what clusters do to jobs, all at once; each gives its set, and what there is to see of it
+
+
+def _meet_the_time_limit(cluster: _Cluster) -> tuple[Path, str]:
+    """Hold a task up until SLURM itself sends USR1; give what `extract status` shows of it meanwhile."""
+    out = cluster.folder / "limit"
+    # SLURM looks at limits every half minute, so this comes 25 to 55 s after the start.
+    site = cluster.site("limit", "SITE_EXTRACT_OPTIONS+=(--time=1 --signal=B:USR1@5)")
+    with _watched(out):
+        job = cluster.submit(out, tasks=1, SITE=site, STAGE=1)
+        cluster.wait(lambda: any(note.videos for note in read_notes(out, now=time.time())), "the task to begin")
+        pid = read_notes(out, now=time.time())[0].pid
+        os.kill(pid, signal.SIGSTOP)
+        shown = cluster.run(EXTRACT, "status", out, "--slurm")
+        cluster.wait(lambda: list((cluster.folder / "scratch").glob("*/*.mp4")), "a copy of a video")
+        cluster.wait(lambda: signal.SIGUSR1 in _pending_signals(pid), "USR1 from SLURM")
+        os.kill(pid, signal.SIGCONT)
+        cluster.wait(lambda: "Asking for another turn." in _log(out), "the task to ask for another turn")
+        cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=10")  # enough, on a machine with other work too
+        assert cluster.finish(job) == {"COMPLETED"}
+    return out, shown
+
+
+def _pending_signals(pid: int) -> set[int]:
+    bits = int(re.search(r"^ShdPnd:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)[1], 16)
+    return {number for number in range(1, 65) if bits >> (number - 1) & 1}
+
+
+def _lose_the_node(cluster: _Cluster) -> Path:
+    """Kill slurmd in mid-job, and one of the two tasks with it; the other one goes on unknown to SLURM."""
+    out = cluster.folder / "node"
+    site = cluster.site("node", "SITE_EXTRACT_OPTIONS+=(--nodelist=g2)")
+    pid_file = cluster.folder / "slurm" / "run" / "slurmd.g2.pid"
+    with _watched(out):
+        job = cluster.submit(out, SITE=site)
+        cluster.wait(lambda: len(read_notes(out, now=time.time())) == 2, "both tasks to begin")
+        os.kill(int(pid_file.read_text()), signal.SIGKILL)
+        for pid in _processes_of(f"SLURM_ARRAY_JOB_ID={job}", "SLURM_ARRAY_TASK_ID=0"):
+            os.kill(pid, signal.SIGKILL)
+        cluster.wait(lambda: "State=DOWN" in cluster.run("scontrol", "show", "node", "g2"), "the node to be missed")
+        cluster.run("slurmd", "-f", cluster.environment["SLURM_CONF"], "-N", "g2")
+        assert cluster.finish(job) == {"COMPLETED"}
+    return out
+
+
+def _processes_of(*variables: str) -> list[int]:
+    """Give the processes with these in their environment, and the SLURM step that watches over them first."""
+    wanted = {variable.encode() for variable in variables}
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if wanted <= set(environ.read_bytes().split(b"\0")):
+                found.append(int(environ.parent.name))
+    parents = {int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1]) for pid in found}
+    steps = [pid for pid in parents if Path(f"/proc/{pid}/comm").read_text().startswith("slurmstepd")]
+    assert steps
+    return [*steps, *found]
+
+
+def _give_way_to_urgent_work(cluster: _Cluster) -> Path:
+    """Have SLURM pre-empt both tasks."""
+    out = cluster.folder / "preempted"
+    site = cluster.site("preempted", "SITE_EXTRACT_OPTIONS+=(--nodelist=g3)")
+    with _watched(out):
+        job = cluster.submit(out, SITE=site)
+        cluster.wait(lambda: list(out.glob("[!.]*.h5")), "a first video")
+        urgent = ("--partition=urgent", "--nodelist=g3", "--exclusive", "--output=/dev/null", "--wrap=true")
+        cluster.run("sbatch", *urgent)
+        assert cluster.finish(job) == {"COMPLETED"}
+    return out
+
+
 @needs_slurm
 def test_array_does_every_video_once(cluster, local):
     out = cluster.folder / "array"
-    job = cluster.submit(out, tasks=4)
-    assert cluster.finish(job) == {"COMPLETED"}
+    with _watched(out):
+        job = cluster.submit(out, tasks=4)
+        assert cluster.finish(job) == {"COMPLETED"}
     _assert_same(cluster, out, local)
-    assert _log(out).count("asked for 8 segments in 1 videos: 8 done, 0 there before, 0 failed") == 4
-
-
-@needs_slurm
-def test_task_near_its_time_limit_has_another_turn(cluster, local):
-    out = cluster.folder / "limit"
-    job = cluster.submit(out)
-    cluster.wait(lambda: _log(out).count("r3d_18: 0/16") == 2, "both tasks to begin")
-    cluster.run("scancel", "--signal=USR1", "--batch", f"{job}_0")
-    assert cluster.finish(job) == {"COMPLETED"}
-    assert "stopped by SIGUSR1" in _log(out)
-    assert "start 2" in _log(out)
-    _assert_same(cluster, out, local)
+    asked = sorted(re.findall(r"asked for (\d) segments in \d videos: (\d) done, 0 there before, 0 failed", _log(out)))
+    assert asked == [("4", "4"), ("4", "4"), ("8", "8"), ("8", "8")]
 
 
 @needs_slurm
 def test_task_that_is_requeued_goes_on(cluster, local):
     out = cluster.folder / "requeued"
-    job = cluster.submit(out)
-    cluster.wait(lambda: _log(out).count("r3d_18: 0/16") == 2, "both tasks to begin")
-    cluster.run("scontrol", "requeue", f"{job}_1")
-    assert cluster.finish(job) == {"COMPLETED"}
+    with _watched(out):
+        job = cluster.submit(out)
+        cluster.wait(lambda: _log(out).count("r3d_18: 0/12") == 2, "both tasks to begin")
+        cluster.run("scontrol", "requeue", f"{job}_1")
+        assert cluster.finish(job) == {"COMPLETED"}
     assert "start 2" in _log(out)
     _assert_same(cluster, out, local)
 
@@ -166,20 +285,26 @@ def test_task_that_is_requeued_goes_on(cluster, local):
 @needs_slurm
 def test_killed_task_is_completed_by_another_array_of_other_size(cluster, local):
     out = cluster.folder / "killed"
-    job = cluster.submit(out)
-    cluster.wait(lambda: len(list(out.glob("*.h5"))) >= 1, "a first video")
-    cluster.run("scancel", "--signal=KILL", "--full", job)
-    assert cluster.finish(job) != {"COMPLETED"}
-    assert list(verify(out)) == []
-    assert cluster.finish(cluster.submit(out, tasks=3)) == {"COMPLETED"}
+    with _watched(out):
+        job = cluster.submit(out)
+        cluster.wait(lambda: len(list(out.glob("[!.]*.h5"))) >= 1, "a first video")
+        # scancel --signal=KILL would send TERM first.
+        for note in read_notes(out, now=time.time()):
+            os.kill(note.pid, signal.SIGKILL)
+        assert "FAILED" in cluster.finish(job)
+        assert "ended with exit code 137" in _log(out)
+        assert list(verify(out)) == []
+        assert cluster.finish(cluster.submit(out, tasks=3)) == {"COMPLETED"}
+    shutil.rmtree(out / "running")  # the notes of the killed ones
     _assert_same(cluster, out, local)
 
 
 @needs_slurm
 def test_two_arrays_on_one_set_do_no_harm(cluster, local):
     out = cluster.folder / "twice"
-    jobs = [cluster.submit(out), cluster.submit(out)]
-    assert [cluster.finish(job) for job in jobs] == [{"COMPLETED"}, {"COMPLETED"}]
+    with _watched(out):
+        jobs = [cluster.submit(out), cluster.submit(out)]
+        assert [cluster.finish(job) for job in jobs] == [{"COMPLETED"}, {"COMPLETED"}]
     _assert_same(cluster, out, local)
 
 
@@ -190,27 +315,28 @@ def test_extraction_with_failures_fails_its_task(cluster):
     assert "did you mean 'r3d_18'?" in _log(out)
 
 
-def _pipeline(cluster: _Cluster, miniature: Miniature, name: str, **variables: str) -> dict[str, str]:
+def _pipeline(cluster: _Cluster, miniature: Miniature, name: str, videos: Path) -> dict[str, str]:
     """Submit `make pipeline` on the miniature; give the id of each step's job once none is left."""
     folder = cluster.folder / name
-    make = ("make", "-s", "-C", ROOT, f"VENV={sys.prefix}", "pipeline", "BACKBONE=tiny_cnn", "DEVICE=cpu", "SEEDS=0-1")
+    make = ("make", "-s", "-C", ROOT, f"VENV={sys.prefix}", "pipeline", "BACKBONE=tiny_cnn", "WEIGHTS=random:0")
+    options = ("DEVICE=cpu", "SEEDS=0-1", "HEAD=mean_pool", "TASKS=2")
     places = {
         "EPIC_ANNOTATIONS": miniature.annotations,
-        "EPIC_VIDEOS": miniature.videos,
         "EPIC_FEATURES": folder / "features",
         "EPIC_RUNS": folder / "runs",
         "LOGS": folder / "logs",
     }
-    said = cluster.run(*make, "HEAD=mean_pool", "TASKS=2", **places, **variables)
+    said = cluster.run(*make, *options, EPIC_VIDEOS=videos, **places)
     jobs = dict(re.findall(r"(verify|train|ensemble|submit) (\d+)", said.rsplit("After it:", 1)[1]))
     jobs["extract"] = re.search(r"Submitted job (\d+)", said)[1]
-    cluster.wait(lambda: not cluster.run("squeue", "-h").strip(), "the pipeline to end")
+    ids = ",".join(jobs.values())
+    cluster.wait(lambda: not cluster.run("squeue", "-h", "-j", ids).strip(), "the pipeline to end")
     return jobs
 
 
 @needs_slurm
 def test_pipeline_ends_with_a_submission(cluster, miniature):
-    jobs = _pipeline(cluster, miniature, "pipeline", WEIGHTS="random:0")
+    jobs = _pipeline(cluster, miniature, "pipeline", miniature.videos)
     assert {step: set(cluster.states(job).values()) for step, job in jobs.items()} == {
         step: {"COMPLETED"} for step in ("extract", "verify", "train", "ensemble", "submit")
     }
@@ -221,26 +347,46 @@ def test_pipeline_ends_with_a_submission(cluster, miniature):
 
 @needs_slurm
 def test_failing_extraction_keeps_the_steps_after_it_from_running(cluster, miniature):
-    jobs = _pipeline(cluster, miniature, "broken", WEIGHTS="default")  # nobody published weights of tiny_cnn
+    videos = shutil.copytree(miniature.videos, cluster.folder / "all_but_one")
+    next(videos.rglob("*.mp4")).unlink()
+    jobs = _pipeline(cluster, miniature, "broken", videos)
     states = {step: set(cluster.states(job).values()) for step, job in jobs.items()}
-    assert states.pop("extract") == {"FAILED"}
+    assert states.pop("extract") == {"COMPLETED", "FAILED"}
     assert states == {step: {"CANCELLED"} for step in ("verify", "train", "ensemble", "submit")}
     logs = cluster.folder / "broken" / "logs"
     assert {path.name.split("-")[0] for path in logs.iterdir()} == {"extract"}
-    assert "nobody published weights for tiny_cnn" in "".join(path.read_text() for path in logs.iterdir())
+    assert "Failed in 1 videos" in "".join(path.read_text() for path in logs.iterdir())
 
 
 @needs_slurm
-def test_status_shows_the_jobs_of_a_running_array(cluster):
-    out = cluster.folder / "watched"
-    job = cluster.submit(out)
-    cluster.wait(lambda: _log(out).count("r3d_18: 0/16") == 2, "both tasks to begin")
-    extract = Path(sys.executable).with_name("extract")
-    said = cluster.run(extract, "status", out, "--slurm")
-    assert re.search(rf"^{job}_0 +RUNNING ", said, flags=re.MULTILINE)
-    assert re.search(r"^asked +4 +32$", said, flags=re.MULTILINE)
-    assert cluster.finish(job) == {"COMPLETED"}
-    assert "No jobs in the queue." in cluster.run(extract, "status", out, "--slurm")
+def test_task_near_its_time_limit_has_another_turn(cluster, local, meanwhile):
+    out, shown = meanwhile[_meet_the_time_limit].result()
+    assert "stopped by SIGUSR1. What is finished is kept" in _log(out)
+    assert "Asking for another turn." in _log(out)
+    assert "start 2" in _log(out)
+    _assert_same(cluster, out, local)
+    assert re.search(r"^\d+_0 +RUNNING ", shown, flags=re.MULTILINE)
+    counted = {kind: int(num) for kind, num in re.findall(r"^(\w+) +(\d+) +\d+$", shown, re.MULTILINE)}
+    assert (counted["failed"], counted["asked"]) == (0, 6)
+    assert counted["running"] >= 1
+    assert list((cluster.folder / "scratch").iterdir()) == []
+    assert re.search(r"^On \S+, task 0 of 1: P01_0", shown, re.MULTILINE)
+
+
+@needs_slurm
+def test_array_whose_node_fails_begins_again_and_goes_on(cluster, local, meanwhile):
+    out = meanwhile[_lose_the_node].result()
+    shutil.rmtree(out / "running")  # the note of the killed one
+    assert "start 2" in _log(out)
+    _assert_same(cluster, out, local)
+
+
+@needs_slurm
+def test_array_that_is_preempted_goes_on(cluster, local, meanwhile):
+    out = meanwhile[_give_way_to_urgent_work].result()
+    assert "stopped by SIGTERM. What is finished is kept" in _log(out)
+    assert "start 2" in _log(out)
+    _assert_same(cluster, out, local)
 
 
 # ---- without SLURM
@@ -253,24 +399,108 @@ def test_scripts_are_clean():
     assert ran.returncode == 0, ran.stdout
 
 
+@pytest.fixture
+def submit(tmp_path):
+    """Run make with a stand-in for sbatch; give what it printed, and each job's words."""
+    calls = tmp_path / "calls"
+    (tmp_path / "bin").mkdir()
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.write_text(
+        f"#!/bin/bash\nprintf '%q ' \"$@\" >>{calls}\necho >>{calls}\n"
+        f'echo "$(wc -l <{calls})$CLUSTER"\n'  # as --parsable does
+    )
+    sbatch.chmod(0o755)
+    # A proxy that is not there: no network.
+    clean = {name: value for name, value in os.environ.items() if name not in ("SITE", "EPIC_WEIGHTS")}
+    unreachable = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    places = {"PATH": f"{sbatch.parent}:{os.environ['PATH']}", "LOGS": str(tmp_path / "logs")}
+    environment = clean | unreachable | places
+
+    def make(*words: str, **variables: str) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
+        command = ["make", "-s", "-C", str(ROOT), f"VENV={sys.prefix}", *words]
+        ran = subprocess.run(
+            command, env=environment | variables, capture_output=True, text=True, timeout=120, check=False
+        )
+        return ran, [shlex.split(line) for line in calls.read_text().splitlines()] if calls.exists() else []
+
+    return make
+
+
+def test_each_step_of_the_pipeline_waits_for_the_one_before_and_asks_for_what_it_needs(submit):
+    ran, jobs = submit("pipeline", "BACKBONE=tiny_cnn", "WEIGHTS=random:0", "SEEDS=0-4", TASKS="3")
+    assert ran.returncode == 0, ran.stderr
+    assert [[word for word in words if word.startswith("--dependency")] for words in jobs] == [
+        [],
+        *[[f"--dependency=afterok:{number}"] for number in (1, 2, 3, 4)],
+    ]
+    assert [["--gpus-per-node=1" in words for words in jobs]] == [[True, False, True, False, False]]
+    assert ["--array=0-2" in jobs[0], "--array=0-4" in jobs[2]] == [True, True]
+    scripts = [next(Path(word).name for word in words if word.endswith(".sbatch")) for words in jobs]
+    assert scripts == ["extract.sbatch", "run.sbatch", "train.sbatch", "run.sbatch", "run.sbatch"]
+
+
+def test_cluster_that_must_be_named_is_named_everywhere(submit):
+    ran, jobs = submit("pipeline", "BACKBONE=tiny_cnn", "WEIGHTS=random:0", SITE="vsc-wice", CLUSTER=";wice")
+    assert ran.returncode == 0, ran.stderr
+    assert all("--clusters=wice" in words for words in jobs)
+    assert "--dependency=afterok:1" in jobs[1]
+    assert "\n  squeue --clusters=wice --jobs 1\n" in ran.stdout
+    status = "extract status data/features/tiny_cnn-seg16 --annotations data/annotations --slurm"
+    assert f"\n  SLURM_CLUSTERS=wice {Path(sys.prefix) / 'bin'}/{status}\n" in ran.stdout
+
+
+def test_weights_that_cannot_be_fetched_keep_all_from_being_submitted(submit, tmp_path):
+    ran, jobs = submit("pipeline", "BACKBONE=resnet50", EPIC_WEIGHTS=str(tmp_path / "weights"))
+    assert ran.returncode != 0
+    assert "resnet50: cannot fetch" in ran.stderr
+    assert "Nothing was submitted." in ran.stderr
+    assert jobs == []
+
+
+def test_weights_that_are_there_need_no_network(submit, tmp_path):
+    place = tmp_path / "weights" / "checkpoints" / get("resnet50").weights.url.rsplit("/", 1)[1]
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"")
+    ran, jobs = submit("pipeline", "BACKBONE=resnet50", EPIC_WEIGHTS=str(tmp_path / "weights"))
+    assert ran.returncode == 0, ran.stderr
+    assert len(jobs) == 5
+    assert jobs[0][jobs[0].index("--weights-dir") + 1] == str(tmp_path / "weights")
+
+
 def _dry_run(**variables: str) -> subprocess.CompletedProcess[str]:
-    make = ["make", "-s", "-C", str(ROOT), f"VENV={sys.prefix}", "extract", "BACKBONE=videomae", "DRY_RUN=1"]
-    environment = {name: value for name, value in os.environ.items() if name != "SITE"}
+    make = ["make", "-s", "-C", str(ROOT), f"VENV={sys.prefix}", "extract", "DRY_RUN=1"]
+    environment = {name: value for name, value in os.environ.items() if name != "SITE"} | {"BACKBONE": "videomae"}
     return subprocess.run(make, env=environment | variables, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_dry_run_for_wice_names_what_vsc_asks_for():
-    ran = _dry_run(SITE="vsc-wice", ACCOUNT="lp_mine", TASKS="16", LIMIT="4", EPIC_WEIGHTS="/scratch/weights")
+def test_dry_run_for_wice_names_what_vsc_asks_for_and_deals_the_videos(tmp_path):
+    annotations = annotate(tmp_path / "segments.csv", {f"P01_{video:02}_0": (0.0, 10.0) for video in range(4)})
+    site = {"SITE": "vsc-wice", "ACCOUNT": "lp_mine", "TASKS": "2", "LIMIT": "1"}
+    ran = _dry_run(**site, EPIC_WEIGHTS="/scratch/weights", EPIC_ANNOTATIONS=str(annotations))
     assert ran.returncode == 0, ran.stderr
-    words = shlex.split(ran.stdout)
+    command, *script = ran.stdout.splitlines()
+    words = shlex.split(command)
     assert words[:2] == ["sbatch", "--parsable"]
-    options = {"--clusters=wice", "--account=lp_mine", "--partition=gpu_a100", "--gpus-per-node=1", "--array=0-15%4"}
+    options = {"--clusters=wice", "--account=lp_mine", "--partition=gpu_a100", "--gpus-per-node=1", "--array=0-1%1"}
     assert options <= set(words)
     # All that the job needs comes as arguments: VSC's jobs start in a clean environment.
     assert words[words.index("--weights-dir") + 1] == "/scratch/weights"
     assert words[-2:] == ["--out", "data/features/videomae-seg16"]
-    site = (ROOT / "jobs" / "sites" / "vsc-wice.env").read_text()
-    assert "module load PyTorch/2.1.2-foss-2023a-CUDA-12.1.1" in site
+    assert [line.strip(" ;") for line in script].count("module load PyTorch/2.1.2-foss-2023a-CUDA-12.1.1") == 1
+    assert re.search(r"^0 +2 +2 +50.00%\n1 +2 +2 +50.00%\nall +4 +4$", ran.stdout, re.MULTILINE)
+
+
+def test_dry_run_without_annotations_still_prints_the_command_and_says_why_there_is_no_plan(tmp_path):
+    ran = _dry_run(SITE="vsc-wice", EPIC_ANNOTATIONS=str(tmp_path / "nowhere"))
+    assert ran.returncode == 0
+    assert ran.stdout.startswith("sbatch --parsable --clusters=wice ")
+    assert "nowhere: no such file" in ran.stderr
+
+
+def test_dry_run_of_a_backbone_that_there_is_not_fails():
+    ran = _dry_run(SITE="vsc-wice", BACKBONE="videomea")
+    assert ran.returncode == 2
+    assert "did you mean 'videomae'?" in ran.stderr
 
 
 def test_unknown_site_is_refused_with_those_there_are():
@@ -287,6 +517,12 @@ def test_wrong_number_of_tasks_is_refused(wrong):
     assert f"'{next(iter(wrong.values()))}' is not a number of tasks above 0" in ran.stderr
 
 
+def test_stage_that_is_neither_1_nor_0_is_refused():
+    ran = _dry_run(STAGE="yes")
+    assert ran.returncode == 2
+    assert "STAGE: 'yes' is not 1 or 0" in ran.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
 def test_signal_ends_an_extraction_in_good_order(number, miniature, tmp_path):
     words = ["extract", "run", "--annotations", miniature.annotations, "--videos", miniature.videos]
@@ -294,6 +530,7 @@ def test_signal_ends_an_extraction_in_good_order(number, miniature, tmp_path):
     program = [str(Path(sys.executable).with_name("extract")), *map(str, words[1:])]
     running = subprocess.Popen(program, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "set" / "featureset.json").is_file():
+        assert running.poll() is None
         time.sleep(0.05)
     time.sleep(1)
     running.send_signal(number)

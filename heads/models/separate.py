@@ -1,0 +1,25 @@
+"""Two heads of one kind, a task each, so that verb and noun share nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from torch import nn
+
+from heads.models.steps import HeadShape, Logits, Steps
+
+
+class Separate(nn.Module):
+    """Steps -> logits by task, of a head a task.
+
+    Args:
+        build: makes a head for a shape.
+    """
+
+    def __init__(self, shape: HeadShape, build: Callable[[HeadShape], nn.Module]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict({task: build(dataclasses.replace(shape, tasks=(task,))) for task in shape.tasks})
+
+    def forward(self, steps: Steps) -> Logits:
+        return {task: head(steps)[task] for task, head in self.heads.items()}

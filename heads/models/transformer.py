@@ -1,0 +1,135 @@
+"""A transformer over the steps, read out by a learned query a task. Time enters as seconds between steps.
+
+Transformer: Vaswani et al., "Attention is all you need", 2017; normalisation before each part: Xiong et al., "On layer
+normalization in the transformer architecture", ICML 2020; learned queries that attend to what was encoded: Carion et
+al., "DETR", ECCV 2020; one for verb and one for noun, as in the action probe of V-JEPA 2 (Assran et al., 2025).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from heads.models import register
+from heads.models.pooling import Classifiers, FeedForward, masked_mean, zeroed
+from heads.models.steps import HeadShape, Logits, Steps
+from heads.models.times import Rotation, rotate, rotation
+from heads.registry import need_positive, need_probability
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """width: values of a step inside; layers: of self-attention, before the queries' own; attention_heads: of each;
+    hidden: units of each feed-forward part; dropout: after each part, and before the classifiers.
+    """
+
+    width: int = 512
+    layers: int = 2
+    attention_heads: int = 8
+    hidden: int = 1024
+    dropout: float = 0.3
+
+    def __post_init__(self) -> None:
+        need_positive(self, "width", "layers", "attention_heads", "hidden")
+        need_probability(self, "dropout")
+        if self.width % (2 * self.attention_heads):
+            raise ValueError(f"width is {self.width}, not a multiple of twice {self.attention_heads} attention heads.")
+
+
+@register("transformer", TransformerConfig)
+class Transformer(nn.Module):
+    """Steps -> logits by task.
+
+    All steps, those of the context as well, attend to each other. The queries stand in the middle of the segment. They
+    know its steps from the context's by a learned bias, one a task and attention head, on what they give the context.
+    """
+
+    def __init__(self, shape: HeadShape, config: TransformerConfig) -> None:
+        super().__init__()
+        self.head_dim = config.width // config.attention_heads
+        self.input = nn.Linear(shape.dim, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(SelfAttention(config) for _ in range(config.layers))
+        self.readout = Readout(shape, config)
+        self.classifier = Classifiers(config.width, shape.tasks)
+
+    def forward(self, steps: Steps) -> Logits:
+        since_middle = steps.seconds - masked_mean(steps.seconds.unsqueeze(-1), steps.within)  # (B, T)
+        times = rotation(since_middle.masked_fill(~steps.mask, 0), self.head_dim)
+        x = self.dropout(self.input(zeroed(steps.features, steps.mask)))
+        for layer in self.layers:
+            x = layer(x, steps.mask, times)
+        return self.classifier.each(self.dropout(self.readout(x, steps, times)))
+
+
+class SelfAttention(nn.Module):
+    """x (B, T, W), mask (B, T), times -> (B, T, W): attention among the valid steps, then the feed-forward part."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.attention_heads = config.attention_heads
+        self.norm = nn.LayerNorm(config.width)
+        self.queries_keys_values = nn.Linear(config.width, 3 * config.width)
+        self.output = nn.Linear(config.width, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.feed_forward = FeedForward(config.width, config.hidden, config.dropout)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor, times: Rotation) -> torch.Tensor:
+        q, k, v = (by_head(part, self.attention_heads) for part in self.queries_keys_values(self.norm(x)).chunk(3, -1))
+        attended = attend(rotate(q, times), rotate(k, times), v, outside(mask)[:, None, None])
+        return self.feed_forward(x + self.dropout(self.output(together(attended))))
+
+
+class Readout(nn.Module):
+    """x (B, T, W), the steps, their times -> (B, tasks, W): a learned query a task attends to the steps.
+
+    A query is learned as its attention heads use it, after what would be its projection. It stands in the middle of the
+    segment, from where times count, so that it needs no turning.
+    """
+
+    def __init__(self, shape: HeadShape, config: TransformerConfig) -> None:
+        super().__init__()
+        self.attention_heads = config.attention_heads
+        self.queries = nn.Parameter(torch.randn(len(shape.tasks), config.width))
+        self.context = nn.Parameter(torch.zeros(config.attention_heads, len(shape.tasks), 1)) if shape.context else None
+        self.norm = nn.LayerNorm(config.width)
+        self.keys_values = nn.Linear(config.width, 2 * config.width)
+        self.output = nn.Linear(config.width, config.width)
+        self.feed_forward = FeedForward(config.width, config.hidden, config.dropout)
+        self.last_norm = nn.LayerNorm(config.width)
+
+    def forward(self, x: torch.Tensor, steps: Steps, times: Rotation) -> torch.Tensor:
+        k, v = (by_head(part, self.attention_heads) for part in self.keys_values(self.norm(x)).chunk(2, -1))
+        bias = outside(steps.mask)[:, None, None]  # (B, 1, 1, T)
+        if self.context is not None:
+            bias = bias + self.context * (~steps.within)[:, None, None]
+        q = by_head(self.queries.unsqueeze(0), self.attention_heads)
+        attended = together(attend(q, rotate(k, times), v, bias))
+        return self.last_norm(self.feed_forward(self.queries + self.output(attended)))
+
+
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Give what queries (.., Q, dim) find in values (.., T, dim) under keys (.., T, dim): (.., Q, dim).
+
+    Written out, as scaled_dot_product_attention (up to torch 2.14) has no rule for vmap, under which several heads are
+    trained at once, and on a CPU gives no gradient to a bias. At the lengths of segments it is as fast.
+    """
+    weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias).softmax(dim=-1)
+    return weights @ v
+
+
+def outside(mask: torch.Tensor) -> torch.Tensor:
+    """Give the bias that keeps attention under a mask: 0 where it is true, else -inf."""
+    return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, float("-inf"))
+
+
+def by_head(x: torch.Tensor, attention_heads: int) -> torch.Tensor:
+    """(B, T, W) -> (B, attention heads, T, W / attention heads)."""
+    return x.unflatten(-1, (attention_heads, -1)).transpose(1, 2)
+
+
+def together(x: torch.Tensor) -> torch.Tensor:
+    """(B, attention heads, T, dim) -> (B, T, W): what `by_head` took apart."""
+    return x.transpose(1, 2).flatten(2)

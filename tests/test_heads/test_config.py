@@ -1,0 +1,141 @@
+"""The settings of a run: every one has a range and a help text, and the record comes back from config.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from features.errors import OptionError
+from heads.config import GROUPS, Augmentation, Look, Objective, Optimisation, TrainConfig, make_config, parse_seeds
+
+SETTINGS = [(record, setting) for record in GROUPS.values() for setting in dataclasses.fields(record)]
+NUMBERS = [(record, setting) for record, setting in SETTINGS if type(setting.default) in (int, float)]
+OTHERS = {
+    "context": 1.5,
+    "neighbours": 2,
+    "view": ("centre", "flip"),
+    "fusion": "late",
+    "mixup": 0.2,
+    "noun_loss": "focal:gamma=2",
+    "lr_scale": ("classifier=0.1",),
+    "precision": "float32",
+    "separate": True,
+    "split": "fold:1/5",
+    "seed": 7,
+}
+
+
+def ids(pairs: list) -> list[str]:
+    return [setting.name for _, setting in pairs]
+
+
+def test_every_setting_has_a_name_of_its_own():
+    names = [*ids(SETTINGS), *(each.name for each in dataclasses.fields(TrainConfig))]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(("record", "setting"), SETTINGS, ids=ids(SETTINGS))
+def test_every_setting_says_what_it_means(record, setting):
+    assert setting.metadata["help"].endswith(".")
+
+
+@pytest.mark.parametrize(("record", "setting"), NUMBERS, ids=ids(NUMBERS))
+def test_the_ends_of_a_range_belong_to_it(record, setting):
+    others = {"verb_weight": {"noun_weight": 2.0}}.get(setting.name, {})
+    for end in ("least", "most"):
+        value = type(setting.default)(setting.metadata[end])
+        assert getattr(record(**{setting.name: value}, **others), setting.name) == value
+
+
+@pytest.mark.parametrize(("record", "setting"), NUMBERS, ids=ids(NUMBERS))
+@pytest.mark.parametrize("value", [-1.0, -math.inf])
+def test_what_is_below_a_range_is_refused_by_its_option(record, setting, value):
+    option = setting.name.replace("_", "-")
+    with pytest.raises(OptionError, match=rf"^--{option}: {value} is below "):
+        record(**{setting.name: value})
+
+
+@pytest.mark.parametrize(("record", "setting"), NUMBERS, ids=ids(NUMBERS))
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_what_is_above_a_range_or_no_number_is_refused(record, setting, value):
+    with pytest.raises(OptionError, match=f": {value} is not at most "):
+        record(**{setting.name: value})
+
+
+@pytest.mark.parametrize(
+    ("record", "settings", "message"),
+    [
+        (Look, {"fusion": "middle"}, "--fusion: 'middle' is neither early nor late"),
+        (Optimisation, {"precision": "float16"}, "--precision: 'float16' is none of auto, float32, bfloat16"),
+        (Objective, {"verb_weight": 0, "noun_weight": 0}, "--verb-weight, --noun-weight and --action-weight are all 0"),
+        (Optimisation, {"lr_scale": ("classifier",)}, "--lr-scale: 'classifier' is not NAME=FACTOR"),
+        (Optimisation, {"lr_scale": ("classifier=",)}, "--lr-scale: 'classifier=' is not NAME=FACTOR"),
+        (Optimisation, {"lr_scale": ("=0.1",)}, "--lr-scale: '=0.1' is not NAME=FACTOR"),
+        (Optimisation, {"lr_scale": ("lstm=-1",)}, "--lr-scale: the factor of 'lstm=-1' is negative or too large"),
+        (Optimisation, {"lr_scale": ("lstm=nan",)}, "--lr-scale: the factor of 'lstm=nan' is negative or too large"),
+        (Optimisation, {"lr_scale": ("lstm=1", "lstm=2")}, "--lr-scale: 'lstm' is given twice"),
+        (TrainConfig, {"head": "mean_pool", "seed": -1}, "--seed: -1 is below 0"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused(record, settings, message):
+    with pytest.raises(OptionError, match=message):
+        record(**settings)
+
+
+def test_factors_on_the_learning_rate_are_by_name():
+    assert Optimisation(lr_scale=("classifier=0.1", "lstm=2")).lr_factors == {"classifier": 0.1, "lstm": 2.0}
+
+
+@pytest.mark.parametrize(("settings", "expected"), [({}, False), ({"context": 0.5}, True), ({"neighbours": 1}, True)])
+def test_context_is_seconds_or_neighbours(settings, expected):
+    assert Look(**settings).has_context == expected
+
+
+# ---- the whole record
+
+
+def test_settings_go_into_the_groups_where_they_stand():
+    config = make_config("bilstm", {"hidden": 8}, OTHERS)
+    assert config.look == Look(context=1.5, neighbours=2, view=("centre", "flip"), fusion="late")
+    assert config.augmentation == Augmentation(mixup=0.2)
+    assert config.objective == Objective(noun_loss="focal:gamma=2")
+    assert config.optimisation == Optimisation(lr_scale=("classifier=0.1",), precision="float32")
+    assert (config.head, config.head_options) == ("bilstm", {"hidden": 8})
+    assert (config.separate, config.split, config.seed) == (True, "fold:1/5", 7)
+
+
+def test_settings_that_are_not_given_are_the_defaults():
+    assert make_config("mean_pool", {}, {}) == TrainConfig("mean_pool")
+
+
+def test_every_setting_stands_in_json_under_its_own_name():
+    assert set(TrainConfig("mean_pool").as_json()) == {
+        *("head", "head_options", "separate", "split", "seed"),
+        *ids(SETTINGS),
+    }
+
+
+@pytest.mark.parametrize("settings", [{}, OTHERS], ids=["defaults", "others"])
+def test_a_config_comes_back_from_json(settings):
+    config = make_config("bilstm", {"hidden": 8}, settings)
+    record = json.loads(json.dumps(config.as_json()))
+    assert make_config(record["head"], record["head_options"], record) == config
+
+
+# ---- seeds
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0", [0]), ("0-3", [0, 1, 2, 3]), ("5,0-1", [5, 0, 1]), (" 1 , 2", [1, 2])]
+)
+def test_seeds_are_a_list_of_numbers_and_ranges(text, expected):
+    assert parse_seeds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "1,,2", "1-2-3", "2-1", "1,1", "0-3,2", str(2**32)])
+def test_what_is_no_list_of_seeds_is_refused(text):
+    with pytest.raises(OptionError, match=r"^--seeds: "):
+        parse_seeds(text)
