@@ -26,9 +26,9 @@ from heads.config import Look, TrainConfig
 from heads.predicting import predict, predict_best
 from heads.runs import PREDICTIONS, predictions_of, read_config
 from heads.sources import Source, lay_out, open_sources
-from heads.submission import SupervisionLevels
 from heads.splits import choose_split, scored_csv
 from heads.streams import Split, free_bytes
+from heads.submission import SupervisionLevels
 from heads.train import TrainData
 
 
