@@ -7,11 +7,13 @@ likelihood of the labels, not to an accuracy, which would be fitted to the luck 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
+from features.errors import DataError
 from features.predictions import Predictions
 from heads.metrics import log_softmax
 
@@ -34,18 +36,19 @@ def blend(members: Sequence[Predictions], weights: Weights, kind: str, *, source
     Args:
         kind: "probabilities", or "logits": log-probabilities, as logits of different heads have different offsets.
     """
-    logs = {task: np.stack([log_softmax(getattr(member, task)) for member in members]) for task in _TASKS}
-    mixed = {task: _mean(logs[task], weights[task], kind) for task in _TASKS}
+    mixed = {task: _mean([getattr(member, task) for member in members], weights[task], kind) for task in _TASKS}
     return Predictions(members[0].narration_id, mixed["verb"], mixed["noun"], source)
 
 
-def _mean(log_p: np.ndarray, weights: np.ndarray, kind: str) -> np.ndarray:
-    """Average log-probabilities (M, N, K): (N, K) float32. In logarithms no probability is too small to count."""
-    counted = weights > 0
-    log_p, weights = log_p[counted], weights[counted, None, None]
+def _mean(logits: Sequence[np.ndarray], weights: np.ndarray, kind: str) -> np.ndarray:
+    """Average log-probabilities of M logits (N, K): (N, K) float32. In logarithms no probability is too small to count.
+
+    One member after the other, so that hundreds of them need no more memory than a few.
+    """
+    pairs = ((weight, log_softmax(one)) for weight, one in zip(weights, logits, strict=True) if weight > 0)
     if kind == "logits":
-        return log_softmax((weights * log_p).sum(axis=0)).astype(np.float32)
-    return np.logaddexp.reduce(log_p + np.log(weights)).astype(np.float32)
+        return log_softmax(sum(weight * log_p for weight, log_p in pairs)).astype(np.float32)
+    return functools.reduce(np.logaddexp, (log_p + np.log(weight) for weight, log_p in pairs)).astype(np.float32)
 
 
 def fit(members: Sequence[Predictions], truth: dict[str, np.ndarray], kind: str, *, per_task: bool) -> Weights:
@@ -58,22 +61,24 @@ def fit(members: Sequence[Predictions], truth: dict[str, np.ndarray], kind: str,
     The likelihood is concave in the weights of probabilities, and nearly always has one summit in those of logits.
     """
     groups = [(task,) for task in _TASKS] if per_task else [_TASKS]
+    own = {task: torch.from_numpy(_of_labels(members, truth, task)) for task in _TASKS}
+    # Of probabilities only those of the labels count, (M, N); of logits all, (M, N, K).
+    whole = {
+        task: torch.from_numpy(np.stack([_bounded(getattr(member, task)) for member in members]))
+        for task in _TASKS
+        if kind == "logits"
+    }
     found: Weights = {}
     for tasks in groups:
-        logs = [torch.from_numpy(np.stack([log_softmax(getattr(m, task)) for m in members])) for task in tasks]
-        labels = [torch.from_numpy(truth[task]) for task in tasks]
         score = torch.zeros(len(members), dtype=torch.float64, requires_grad=True)
         optimizer = torch.optim.LBFGS([score], max_iter=100, line_search_fn="strong_wolfe")
-        rows = [torch.arange(len(one)) for one in labels]
-        own = [log_p[:, row, label] for log_p, row, label in zip(logs, rows, labels, strict=True)]
 
-        def loss(score=score, own=own, logs=logs) -> torch.Tensor:
-            share = score.log_softmax(dim=0)[:, None]
+        def loss(score=score, tasks=tasks) -> torch.Tensor:
+            share = score.log_softmax(dim=0)
             if kind == "probabilities":
-                return -sum((share + one).logsumexp(dim=0).mean() for one in own)
-            weights = share.exp()
-            mixed = [(weights[..., None] * log_p).sum(dim=0).logsumexp(dim=1) for log_p in logs]
-            return -sum(((weights * one).sum(dim=0) - total).mean() for one, total in zip(own, mixed, strict=True))
+                return -sum((share[:, None] + own[task]).logsumexp(dim=0).mean() for task in tasks)
+            mixed = {task: torch.tensordot(share.exp(), whole[task], dims=1).logsumexp(dim=1) for task in tasks}
+            return -sum((share.exp() @ own[task] - mixed[task]).mean() for task in tasks)
 
         def closure(optimizer=optimizer, loss=loss) -> torch.Tensor:
             optimizer.zero_grad()
@@ -92,10 +97,7 @@ def greedy(members: Sequence[Predictions], truth: dict[str, np.ndarray], *, per_
     Each time the member is added with which the mean of probabilities makes the labels likeliest (Caruana et al.,
     "Ensemble selection from libraries of models", ICML 2004).
     """
-    rows = np.arange(len(truth["verb"]))
-    own = {
-        task: np.exp([log_softmax(getattr(m, task))[rows, truth[task]] for m in members]).clip(1e-30) for task in _TASKS
-    }
+    own = {task: np.exp(_of_labels(members, truth, task)) for task in _TASKS}
     found: Weights = {}
     for tasks in [(task,) for task in _TASKS] if per_task else [_TASKS]:
         p = np.concatenate([own[task] for task in tasks], axis=1)  # (M, N of each task)
@@ -109,32 +111,55 @@ def greedy(members: Sequence[Predictions], truth: dict[str, np.ndarray], *, per_
     return found
 
 
+def _of_labels(members: Sequence[Predictions], truth: dict[str, np.ndarray], task: str) -> np.ndarray:
+    """Give the log-probabilities that members have for the labels, (M, N)."""
+    rows = np.arange(len(truth[task]))
+    return np.stack([_bounded(getattr(member, task))[rows, truth[task]] for member in members])
+
+
+def _bounded(logits: np.ndarray) -> np.ndarray:
+    """Give log-probabilities that are finite to reckon with, even of one who is sure of something else."""
+    return log_softmax(logits).clip(min=-100)
+
+
+# What predicts with something fitted: members -> name -> predictions.
+Fitted = Callable[[Sequence[Predictions]], dict[str, Predictions]]
+
+
 def cross_fitted(
     members: Sequence[Predictions],
     truth: dict[str, np.ndarray],
     video: np.ndarray,
-    fitted: Callable[[Sequence[Predictions], dict[str, np.ndarray]], Callable[[Sequence[Predictions]], Predictions]],
+    fit_to: Callable[[Sequence[Predictions], dict[str, np.ndarray]], Fitted],
     *,
     folds: int = 5,
     source: str,
-) -> Predictions:
+) -> dict[str, Predictions]:
     """Predict each part of the videos by what was fitted to the others, so that gains are honest.
 
     Args:
         truth: task -> (N,), video: (N,) int64, of the members' segments.
-        fitted: fits something to members and truth, and gives what predicts with it.
+        fit_to: fits something to members and truth.
+
+    Raises:
+        DataError: all segments are of one video, so that there are no others.
     """
     num_videos = int(video.max()) + 1
+    if num_videos < 2:
+        raise DataError(f"{source}: cross-fitting needs segments of two videos or more; these are all of one.")
     fold = np.random.default_rng(0).permutation(num_videos)[video] % min(folds, num_videos)
-    verb, noun = (np.empty_like(getattr(members[0], task), dtype=np.float32) for task in _TASKS)
+    parts: dict[str, list[Predictions]] = {}
     for held_out in range(int(fold.max()) + 1):
         mine = fold == held_out
-        rest = [_rows(member, ~mine) for member in members]
-        predicted = fitted(rest, {task: labels[~mine] for task, labels in truth.items()})(
-            [_rows(member, mine) for member in members]
-        )
-        verb[mine], noun[mine] = predicted.verb, predicted.noun
-    return Predictions(members[0].narration_id, verb, noun, source)
+        predict = fit_to([_rows(one, ~mine) for one in members], {task: of[~mine] for task, of in truth.items()})
+        for name, predicted in predict([_rows(one, mine) for one in members]).items():
+            parts.setdefault(name, []).append(predicted)
+    return {name: _joined(of, source).aligned(members[0].narration_id) for name, of in parts.items()}
+
+
+def _joined(parts: Sequence[Predictions], source: str) -> Predictions:
+    names = tuple(name for part in parts for name in part.narration_id)
+    return Predictions(names, *(np.concatenate([getattr(part, task) for part in parts]) for task in _TASKS), source)
 
 
 def _rows(predictions: Predictions, mask: np.ndarray) -> Predictions:
@@ -145,7 +170,10 @@ def _rows(predictions: Predictions, mask: np.ndarray) -> Predictions:
 def disagreement(members: Sequence[Predictions]) -> dict[str, float]:
     """Give in how many of the segments two members differ about the best class, in percent, over all pairs of them."""
     best = {task: np.stack([getattr(member, task).argmax(axis=1) for member in members]) for task in _TASKS}
-    pairs = np.triu_indices(len(members), k=1)
-    differs = {task: one[pairs[0]] != one[pairs[1]] for task, one in best.items()}
-    differs["action"] = differs["verb"] | differs["noun"]
-    return {task: 100 * float(one.mean()) for task, one in differs.items()}
+    shares: dict[str, list[float]] = {task: [] for task in (*_TASKS, "action")}
+    for place in range(len(members) - 1):
+        differs = {task: of[place] != of[place + 1 :] for task, of in best.items()}  # (members after it, N)
+        differs["action"] = differs["verb"] | differs["noun"]
+        for task, one in differs.items():
+            shares[task] += one.mean(axis=1).tolist()
+    return {task: 100 * float(np.mean(of)) for task, of in shares.items()}

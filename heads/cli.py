@@ -13,8 +13,10 @@ from typing import ClassVar
 import click
 
 from features.console import Commands, human_size, table
+from features.errors import first_few
 
 _PATH = click.Path(path_type=Path)
+_LEVEL = click.IntRange(0, 5)
 
 
 def _folder_option(name: str, variable: str, default: str, text: str):
@@ -207,14 +209,18 @@ class _EpochTable:
 @click.option("--annotations", "csv", type=_PATH, help="CSV of other segments, instead of --split; needs --out.")
 @click.option("--out", type=_PATH, help="File for the predictions of --annotations.")
 @click.option("--features", multiple=True, type=_PATH, help="The run's feature sets, where they have moved.")
+@click.option("--tta", is_flag=True, help="Average over all views of the features, and in dense sets over time.")
 @_allow_missing_option
 @_device_option
-def predict(run, splits, csv, out, features, allow_missing, device) -> None:
+def predict(run, splits, csv, out, features, tta, allow_missing, device) -> None:
     """Write what a run's best model predicts, such as for the training segments, for others to learn from.
+
+    With --tta it goes into files of its own (val_tta_predictions.pt), which `heads evaluate` shows beside the others.
 
     \b
     Examples:
       heads predict runs/bilstm-seed0 --split train
+      heads predict runs/bilstm-seed0 --tta
       heads predict runs/bilstm-seed0 --annotations mine.csv --out mine.pt
     """
     if (csv is None) != (out is None) or (csv is not None and splits):
@@ -224,10 +230,11 @@ def predict(run, splits, csv, out, features, allow_missing, device) -> None:
 
     written = predict_run(
         run,
-        splits or ("train", "validation", "test"),
+        splits,
         roots=features,
         csv=csv,
         out=out,
+        tta=tta,
         allow_missing=allow_missing,
         device=choose_device(device),
     )
@@ -283,8 +290,9 @@ def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
 def evaluate(sources, annotations, runs, each, pair, form) -> None:
     """Score runs, ensembles or predictions files on validation; everything under --runs by default.
 
-    Accuracies are those of the challenge. Intervals hold 95 % of a bootstrap over videos. The lists of unseen
-    participants and tail classes are taken from the folder of the validation CSV.
+    A folder of runs stands for everything in it; what `heads predict --tta` wrote has a row of its own. Accuracies are
+    those of the challenge. Intervals hold 95 % of a bootstrap over videos. The lists of unseen participants and tail
+    classes are taken from the folder of the validation CSV.
 
     \b
     Examples:
@@ -294,7 +302,7 @@ def evaluate(sources, annotations, runs, each, pair, form) -> None:
     from heads import tables
     from heads.evaluation import compare_sources, evaluate_sources
     from heads.inputs import annotations_for
-    from heads.runs import find_predicted
+    from heads.runs import find_predicted, runs_of
 
     if pair:
         if sources:
@@ -302,7 +310,7 @@ def evaluate(sources, annotations, runs, each, pair, form) -> None:
         differences = compare_sources(*pair, annotations_for(pair, annotations))
         click.echo(tables.differences(differences, form))
         return
-    sources = list(sources) or find_predicted(runs)
+    sources = runs_of(sources, find_predicted) if sources else find_predicted(runs)
     click.echo(tables.rows(evaluate_sources(sources, annotations_for(sources, annotations), each=each), form))
 
 
@@ -331,31 +339,35 @@ def evaluate(sources, annotations, runs, each, pair, form) -> None:
 @click.option("--temperature", is_flag=True, help="Then fit a temperature for each task.")
 @click.option("--adjust", is_flag=True, help="Then fit how much of the log prior is subtracted (logit adjustment).")
 @click.option("--pairs", is_flag=True, help="Then fit how much counts which verbs meet which nouns in training.")
+@click.option("--tta", is_flag=True, help="Of each run, what `heads predict --tta` wrote.")
 def ensemble(members, runs, name, force, annotations, weights, greedy, **how) -> None:
     """Average runs; all finished runs under --runs by default. What is fitted, is fitted to validation, cross-fitted.
+
+    A folder of runs stands for all finished runs in it.
 
     \b
     Examples:
       heads ensemble runs/multiscale_lstm-seed*
-      heads ensemble --greedy --per-task --name best
+      heads ensemble --greedy --per-task --name best runs/sweep
     """
     from heads import tables
     from heads.ensemble import Recipe, write_ensemble
-    from heads.evaluation import evaluate_sources
+    from heads.evaluation import score_as_one
     from heads.inputs import known_annotations
-    from heads.runs import find_runs
+    from heads.runs import find_runs, runs_of
 
     if greedy and weights != "uniform":
         raise click.UsageError("--greedy and --weights exclude each other.")
     recipe = Recipe(weights="greedy" if greedy else _numbers(weights), **how)
-    chosen = list(members) or find_runs(runs)
+    chosen = runs_of(members, find_runs) if members else find_runs(runs)
     known = known_annotations(chosen, annotations)
     written = write_ensemble(chosen, runs / name, recipe=recipe, annotations=known, force=force)
     if written.gains:
-        rows = evaluate_sources([*written.members, written.folder], known, each=True)
-        click.echo(tables.rows(rows[: len(chosen) + 1], None))
-        click.echo(tables.ensemble(written, fitted=recipe.is_fitted))
-    click.echo(f"{written.folder}: predictions for {' and '.join(written.splits)}")
+        rows = [score_as_one(one.name if one.is_dir() else str(one), [one], known, tta=recipe.tta) for one in chosen]
+        click.echo(tables.rows([*rows, score_as_one(name, [written.folder], known)], None))
+        click.echo("\n" + tables.ensemble(written))
+    splits = " and ".join(written.splits)
+    click.echo(f"{written.folder}: predictions for {splits} of {len(chosen)} members: {first_few(map(str, chosen))}")
 
 
 def _numbers(text: str) -> str | tuple[float, ...]:
@@ -376,12 +388,14 @@ def _numbers(text: str) -> str | tuple[float, ...]:
 @_runs_option
 @click.option("--out", type=_PATH, help="Folder for the files; submission/ in the run by default.")
 @click.option(
-    "--sls-pt", type=int, help="Supervision level of pretraining, 0-5.  [default: as the backbones' records say]"
+    "--sls-pt", type=_LEVEL, help="Supervision level of pretraining, 0-5.  [default: as the backbones' records say]"
 )
 @click.option(
-    "--sls-tl", type=int, default=3, show_default=True, help="Of training labels, 0-5 (3: start and stop times)."
+    "--sls-tl", type=_LEVEL, default=3, show_default=True, help="Of training labels, 0-5 (3: start and stop times)."
 )
-@click.option("--sls-td", type=int, help="Of training data, 0-5.  [default: 3, train; 4 if trained on validation too]")
+@click.option(
+    "--sls-td", type=_LEVEL, help="Of training data, 0-5.  [default: 3, train; 4 if trained on validation too]"
+)
 @click.option("--expect", type=int, metavar="N", help="Refuse any other number of segments.")
 @click.option(
     "--missing",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from features.annotations import Annotations
+from features.annotations import Annotations, Segments
 from features.errors import DataError, OptionError, first_few
 from features.files import write_json
 from features.predictions import Predictions, write_predictions
@@ -17,9 +17,13 @@ from heads.blend import KINDS, Weights, blend, cross_fitted, disagreement, fit, 
 from heads.evaluation import covered_by
 from heads.metrics import Results, compare, draw_videos, figures, interval
 from heads.posthoc import Correction, Prior, fit_correction, prior_of
-from heads.runs import CONFIG, PREDICTIONS, predictions_of, read_config
+from heads.runs import CONFIG, PREDICTIONS, TTA_PREDICTIONS, predictions_of, read_config
 
 _TASKS = ("verb", "noun")
+# What may be done to a mean (heads/posthoc.py), and the figures that say whether it should be.
+CORRECTIONS = ("temperature", "adjust", "pairs")
+CORRECTED = ("action@1", "action@5", "action calibration")
+_ALL, _NONE = "all", "none"
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Recipe:
         weights: "uniform", "fitted", "greedy", or one number a member, in their order.
         per_task: fitted weights of verbs and of nouns apart.
         temperature, adjust, pairs: corrections to fit afterwards, as in heads/posthoc.py.
+        tta: of runs, take the predictions that are averaged over views.
     """
 
     kind: str = "probabilities"
@@ -39,6 +44,7 @@ class Recipe:
     temperature: bool = False
     adjust: bool = False
     pairs: bool = False
+    tta: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -63,6 +69,10 @@ class Recipe:
         return self.temperature or self.adjust or self.pairs
 
 
+# An estimate with its interval: percentage points, low, high.
+Gain = tuple[float, float, float]
+
+
 @dataclass(frozen=True, eq=False)
 class Ensemble:
     """What was written.
@@ -70,17 +80,21 @@ class Ensemble:
     Attributes:
         folder, members: of the ensemble.
         splits: those that all members predict.
-        weights: task -> (M,), as fitted to all of validation where they were fitted.
-        gains: name -> (points of action@1, low, high), the ensemble over what is named; empty without validation.
+        is_fitted: whether validation decided anything, and is cross-fitted.
+        weights, correction: task -> (M,), and what is done to the mean; as fitted to all of validation.
+        gains: what it is held against -> points of action@1 that the ensemble has more; empty without validation.
+        corrections: name of a correction that was asked for -> figure -> what it alone changes, in points.
         disagreement: task -> percent of segments about which two members differ, over all pairs of them.
     """
 
     folder: Path
     members: tuple[Path, ...]
     splits: tuple[str, ...]
+    is_fitted: bool
     weights: Weights
     correction: Correction
-    gains: dict[str, tuple[float, float, float]]
+    gains: dict[str, Gain]
+    corrections: dict[str, dict[str, Gain]]
     disagreement: dict[str, float]
 
 
@@ -89,7 +103,7 @@ def write_ensemble(
     folder: Path,
     *,
     recipe: Recipe = Recipe(),
-    annotations: Annotations | None,
+    annotations: Annotations | None = None,
     force: bool,
 ) -> Ensemble:
     """Put together what runs predict and write the result as a run folder of its own.
@@ -109,69 +123,101 @@ def write_ensemble(
     """
     _need_members(members, recipe)
     _need_free(folder, members, force=force)
-    found = {split: _read(members, split) for split in PREDICTIONS if all(_predicts(one, split) for one in members)}
+    found = {
+        split: _read(members, split, tta=recipe.tta)
+        for split in PREDICTIONS
+        if all(_predicts(one, split, tta=recipe.tta) for one in members)
+    }
     if not found:
         raise DataError(f"{members[0]}: no predictions that all {len(members)} members have; are the runs finished?")
     labelled = annotations is not None and annotations.validation is not None and "validation" in found
     if recipe.is_fitted and not labelled:
         raise DataError(f"{folder}: there is nothing to fit to: all members must predict a labelled validation list.")
-    whole = _Fitted(recipe, len(members), None)
-    written = dict.fromkeys(found)
-    results: list[Results] = []
-    if labelled:
+    source = str(folder)
+    if not labelled:
+        fitted = _Fitted(recipe, _given_weights(recipe, len(members)), {_ALL: Correction()}, None)
+        gains, corrections, cross = {}, {}, {}
+    else:
         segments = covered_by(found["validation"][0], annotations.validation)
         found["validation"] = [one.aligned(segments.narration_id) for one in found["validation"]]
         truth = {task: getattr(segments, f"{task}_class") for task in _TASKS}
-        whole = _Fitted(recipe, len(members), prior_of(annotations.train) if recipe.is_corrected else None)
+        prior = prior_of(_training(annotations, folder)) if recipe.is_corrected else None
+
+        def fit_to(chosen: Sequence[Predictions], labels: dict[str, np.ndarray]) -> _Fitted:
+            return _fit(recipe, chosen, labels, prior)
+
+        fitted = fit_to(found["validation"], truth)
         results = [compare(one, segments) for one in found["validation"]]
+        cross = fitted(found["validation"])
         if recipe.is_fitted:
-            written["validation"] = cross_fitted(
-                found["validation"], truth, results[0].video, whole.fit, source=str(folder)
-            )
-            whole.fit(found["validation"], truth)
-    for split, predictions in found.items():
-        written[split] = written[split] or whole.predict(predictions, source=str(folder))
-    ensemble = compare(written["validation"], segments) if labelled else None
-    _write(folder, members, recipe, whole, written)
+            cross = cross_fitted(found["validation"], truth, results[0].video, fit_to, source=source)
+        scored = {name: compare(one, segments) for name, one in cross.items()}
+        gains = _gains(scored[_ALL], results)
+        corrections = {
+            name: {figure: _gain(scored[name], [scored[_NONE]], figure) for figure in CORRECTED}
+            for name in CORRECTIONS
+            if getattr(recipe, name)
+        }
+    written = {split: cross[_ALL] if split == "validation" and cross else fitted(found[split])[_ALL] for split in found}
+    _write(folder, members, recipe, fitted, written)
     return Ensemble(
         folder,
         tuple(members),
         tuple(found),
-        whole.weights,
-        whole.correction,
-        _gains(ensemble, results) if ensemble else {},
+        recipe.is_fitted,
+        fitted.weights,
+        fitted.corrections[_ALL],
+        gains,
+        corrections,
         disagreement(next(iter(found.values()))) if len(members) > 1 else {},
     )
 
 
+@dataclass(frozen=True, eq=False)
 class _Fitted:
-    """Weights and correction of a recipe, as far as they are known."""
+    """Weights and corrections of a recipe. Gives predictions by name: all that was asked for, each alone, none."""
 
-    def __init__(self, recipe: Recipe, num_members: int, prior: Prior | None) -> None:
-        self._recipe, self._prior = recipe, prior
-        self.correction = Correction()
-        given = recipe.weights
-        self.weights = uniform(num_members)
-        if not isinstance(given, str):
-            self.weights = dict.fromkeys(_TASKS, np.array(given) / sum(given))
+    recipe: Recipe
+    weights: Weights
+    corrections: dict[str, Correction]
+    prior: Prior | None
 
-    def fit(self, members: Sequence[Predictions], truth: dict[str, np.ndarray]) -> Callable[..., Predictions]:
-        """Fit what the recipe leaves open; give what predicts with it."""
-        recipe = self._recipe
-        if recipe.weights == "fitted":
-            self.weights = fit(members, truth, recipe.kind, per_task=recipe.per_task)
-        if recipe.weights == "greedy":
-            self.weights = greedy(members, truth, per_task=recipe.per_task)
-        if recipe.is_corrected:
-            mean = blend(members, self.weights, recipe.kind, source="")
-            which = {name: getattr(recipe, name) for name in ("temperature", "adjust", "pairs")}
-            self.correction = fit_correction(mean, truth, self._prior, **which)
-        return self.predict
+    def __call__(self, members: Sequence[Predictions]) -> dict[str, Predictions]:
+        mean = blend(members, self.weights, self.recipe.kind, source="the ensemble")
+        return {
+            name: mean if correction == Correction() else correction.apply(mean, self.prior, source=mean.source)
+            for name, correction in self.corrections.items()
+        }
 
-    def predict(self, members: Sequence[Predictions], *, source: str = "") -> Predictions:
-        """Put members together."""
-        mean = blend(members, self.weights, self._recipe.kind, source=source)
-        return mean if self._prior is None else self.correction.apply(mean, self._prior, source=source)
+
+def _fit(recipe: Recipe, members: Sequence[Predictions], truth: dict[str, np.ndarray], prior: Prior | None) -> _Fitted:
+    """Fit what a recipe leaves open: all corrections that it asks for together, and each alone."""
+    if recipe.weights == "fitted":
+        weights = fit(members, truth, recipe.kind, per_task=recipe.per_task)
+    elif recipe.weights == "greedy":
+        weights = greedy(members, truth, per_task=recipe.per_task)
+    else:
+        weights = _given_weights(recipe, len(members))
+    asked = [name for name in CORRECTIONS if getattr(recipe, name)]
+    corrections = {_ALL: Correction()}
+    if asked:
+        mean = blend(members, weights, recipe.kind, source="the ensemble")
+        alone = {name: fit_correction(mean, truth, prior, **{name: True}) for name in asked}
+        together = fit_correction(mean, truth, prior, **dict.fromkeys(asked, True))
+        corrections = {_ALL: together, _NONE: Correction(), **alone}
+    return _Fitted(recipe, weights, corrections, prior)
+
+
+def _given_weights(recipe: Recipe, num_members: int) -> Weights:
+    if isinstance(recipe.weights, str):
+        return uniform(num_members)
+    return dict.fromkeys(_TASKS, np.array(recipe.weights) / sum(recipe.weights))
+
+
+def _training(annotations: Annotations, folder: Path) -> Segments:
+    if annotations.train is None:
+        raise DataError(f"{folder}: corrections need the training list; give --annotations, the folder of all lists.")
+    return annotations.train
 
 
 def _need_members(members: Sequence[Path], recipe: Recipe) -> None:
@@ -179,58 +225,72 @@ def _need_members(members: Sequence[Path], recipe: Recipe) -> None:
         raise OptionError("an ensemble needs members.")
     absent = [str(member) for member in members if not member.exists()]
     if absent:
-        raise DataError(f"{first_few(absent)}: no such run folder or predictions file.")
-    twice = [str(name) for name, times in Counter(member.resolve() for member in members).items() if times > 1]
+        raise DataError(f"{first_few(absent)}: no such run or file.")
+    times = Counter(member.resolve() for member in members)
+    twice = dict.fromkeys(str(member) for member in members if times[member.resolve()] > 1)
     if twice:
         raise OptionError(f"{first_few(twice)}: given twice; each member counts once.")
     if not isinstance(recipe.weights, str) and len(recipe.weights) != len(members):
         raise OptionError(f"--weights: {len(recipe.weights)} numbers for {len(members)} members.")
 
 
-def _predicts(member: Path, split: str) -> bool:
-    return (member / PREDICTIONS[split]).is_file() if member.is_dir() else split == "validation"
+def _predicts(member: Path, split: str, *, tta: bool) -> bool:
+    names = TTA_PREDICTIONS if tta else PREDICTIONS
+    return (member / names[split]).is_file() if member.is_dir() else split == "validation"
 
 
-def _read(members: Sequence[Path], split: str) -> list[Predictions]:
+def _read(members: Sequence[Path], split: str, *, tta: bool) -> list[Predictions]:
     """Read what members predict, in the order of the first.
 
     Raises:
         DataError: one lacks a segment that another has.
     """
-    found = [predictions_of(member, split) for member in members]
+    found = [predictions_of(member, split, tta=tta) for member in members]
     for other in found[1:]:
         found[0].aligned(other.narration_id)
     return [found[0], *[other.aligned(found[0].narration_id) for other in found[1:]]]
 
 
-def _gains(ensemble: Results, members: list[Results]) -> dict[str, tuple[float, float, float]]:
+def _gains(ensemble: Results, members: list[Results]) -> dict[str, Gain]:
     """Give what the ensemble is above the mean of its members, and above the best of them, with 95 % intervals.
 
     The best member is chosen by the same segments, which favours it.
     """
-    weights = draw_videos(ensemble)
-    points = [figures(one)["action@1"][0] for one in (ensemble, *members)]
-    drawn = [figures(one, weights)["action@1"] for one in (ensemble, *members)]
-    best = 1 + int(np.argmax(points[1:]))
+    best = max(members, key=lambda one: figures(one, only=["action@1"])["action@1"][0])
     return {
-        "the mean of its members": (
-            points[0] - float(np.mean(points[1:])),
-            *interval(drawn[0] - np.mean(drawn[1:], axis=0)),
-        ),
-        "the best of them": (points[0] - points[best], *interval(drawn[0] - drawn[best])),
+        "the mean of its members": _gain(ensemble, members, "action@1"),
+        "the best of them": _gain(ensemble, [best], "action@1"),
     }
 
 
-def _write(folder: Path, members: Sequence[Path], recipe: Recipe, fitted: _Fitted, written: dict) -> None:
-    first = read_config(members[0])
+def _gain(ensemble: Results, others: list[Results], figure: str) -> Gain:
+    """Give by how many points one is above the mean of others, and where 95 % of a paired bootstrap over videos lie."""
+
+    def above(weights: np.ndarray | None) -> np.ndarray:
+        one, *rest = [figures(each, weights, only=[figure])[figure] for each in (ensemble, *others)]
+        return one - np.mean(rest, axis=0)
+
+    return (float(above(None)[0]), *interval(above(draw_videos(ensemble))))
+
+
+def _write(
+    folder: Path, members: Sequence[Path], recipe: Recipe, fitted: _Fitted, written: dict[str, Predictions]
+) -> None:
+    configs = [read_config(member) for member in members]
     inherited = {
-        name: first[name] for name in ("train_csv", "validation_csv", "test_csv", "split", "features") if name in first
+        name: next((config[name] for config in configs if name in config), None)
+        for name in ("train_csv", "validation_csv", "test_csv", "split")
     }
+    if any(config.get("split") == "all" for config in configs):  # one that has seen validation is enough
+        inherited["split"] = "all"
+    # What all of them were made of: the pretraining of each backbone counts when it is submitted.
+    inherited["features"] = list(dict.fromkeys(root for config in configs for root in config.get("features", ())))
     for name in PREDICTIONS.values():  # of other members: gone before anything says that these are there
         (folder / name).unlink(missing_ok=True)
     weights = {task: [round(float(one), 6) for one in fitted.weights[task]] for task in _TASKS}
     record = {"members": _names(members), "recipe": asdict(recipe), "weights": weights}
-    write_json(folder / CONFIG, {**record, "correction": asdict(fitted.correction), **inherited})
+    known = {name: value for name, value in inherited.items() if value}
+    write_json(folder / CONFIG, {**record, "correction": asdict(fitted.corrections[_ALL]), **known})
     for split, predictions in written.items():
         write_predictions(folder / PREDICTIONS[split], predictions)
 

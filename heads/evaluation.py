@@ -12,7 +12,7 @@ from features.annotations import Annotations, Segments
 from features.errors import DataError, first_few
 from features.predictions import Predictions
 from heads.metrics import TASKS, Results, chance, compare, draw_videos, figures, interval, most_frequent
-from heads.runs import group_of, predictions_of
+from heads.runs import TTA_PREDICTIONS, group_of, predictions_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much one figure of B is above that of A, in percentage points, over the same draws of videos."""
+    """How much one figure of B is above that of A, in percentage points, over the same draws of videos.
+
+    Both are scored on the `num_segments` that both predict, of `num_known` that the split has.
+    """
 
     figure: str
     a: float
@@ -46,10 +49,14 @@ class Difference:
     difference: float
     low: float
     high: float
+    num_segments: int
+    num_known: int
 
 
 def evaluate_sources(sources: Sequence[Path], annotations: Annotations, *, each: bool) -> list[Row]:
     """Score run folders and predictions files on the validation split, with baselines where training is known.
+
+    Where all seeds of a run have predictions with test-time augmentation, these have a row of their own below.
 
     Args:
         each: a row for every run, instead of one for all seeds of it.
@@ -57,20 +64,46 @@ def evaluate_sources(sources: Sequence[Path], annotations: Annotations, *, each:
     Raises:
         DataError: there is no labelled validation split, or predictions are of segments that it does not have.
     """
-    segments = _validation(annotations)
-    groups: dict[str, list[Path]] = {}
+    groups: dict[Path, list[Path]] = {}
     for source in (Path(given).resolve() for given in sources):
         together = source.is_dir() and not each
-        groups.setdefault(str(source.with_name(group_of(source)) if together else source), []).append(source)
-    rows = [
-        _mean_row(
-            group_of(members[0]) if not each else Path(name).name,
-            [score(predictions_of(member, "validation"), segments, annotations) for member in members],
-            len(segments),
-        )
-        for name, members in groups.items()
-    ]
+        groups.setdefault(source.with_name(group_of(source)) if together else source, []).append(source)
+    rows = []
+    for group, members in groups.items():
+        rows.append(score_as_one(group.name, members, annotations))
+        if all((member / TTA_PREDICTIONS["validation"]).is_file() for member in members):
+            rows.append(score_as_one(f"{group.name} +tta", members, annotations, tta=True))
     return rows + list(_baselines(annotations))
+
+
+def score_as_one(name: str, members: Sequence[Path], annotations: Annotations, *, tta: bool = False) -> Row:
+    """Give the mean of the scores that run folders or predictions files have on validation, which are seeds of one.
+
+    Args:
+        tta: score the predictions with test-time augmentation.
+
+    Raises:
+        DataError: as for `evaluate_sources`, or they predict different segments.
+    """
+    predicted = [predictions_of(member, "validation", tta=tta) for member in members]
+    names = [set(one.narration_id) for one in predicted]
+    if any(one != names[0] for one in names):
+        raise DataError(f"{name}: its seeds predict different segments ({', '.join(str(len(one)) for one in names)}).")
+    segments = _validation(annotations)
+    scored = [score(one, segments, annotations) for one in predicted]
+    points = [figures(one) for one in scored]
+    weights = draw_videos(scored[0])
+    drawn = [figures(one, weights) for one in scored]
+    actions = [one["action@1"][0] for one in points]
+    return Row(
+        name=name,
+        num_seeds=len(members),
+        spread=float(np.std(actions, ddof=1)) if len(members) > 1 else None,
+        num_segments=len(scored[0]),
+        num_known=len(segments),
+        figures={figure: float(np.mean([one[figure][0] for one in points])) for figure in points[0]},
+        intervals={figure: interval(np.mean([one[figure] for one in drawn], axis=0)) for figure in points[0]},
+    )
 
 
 def compare_sources(a: Path, b: Path, annotations: Annotations) -> list[Difference]:
@@ -84,7 +117,8 @@ def compare_sources(a: Path, b: Path, annotations: Annotations) -> list[Differen
     if not shared:
         raise DataError(f"{a} and {b}: predict no segment in common.")
     names = [name for name in both[0].narration_id if name in shared]
-    scored = [score(predictions.aligned(names), _validation(annotations), annotations) for predictions in both]
+    segments = _validation(annotations)
+    scored = [score(predictions.aligned(names), segments, annotations) for predictions in both]
     weights = draw_videos(scored[0])
     (point_a, point_b), (drawn_a, drawn_b) = ([figures(one, how) for one in scored] for how in (None, weights))
     return [
@@ -94,6 +128,8 @@ def compare_sources(a: Path, b: Path, annotations: Annotations) -> list[Differen
             float(point_b[name][0]),
             float(point_b[name][0] - point_a[name][0]),
             *interval(drawn_b[name] - drawn_a[name]),
+            len(names),
+            len(segments),
         )
         for name in point_a
     ]
@@ -138,25 +174,6 @@ def _validation(annotations: Annotations) -> Segments:
     if annotations.validation is None:
         raise DataError("no validation annotations to score against; give --annotations.")
     return annotations.validation
-
-
-def _mean_row(name: str, members: list[Results], num_known: int) -> Row:
-    counts = {len(member) for member in members}
-    if len(counts) > 1:
-        raise DataError(f"{name}: its seeds predict different numbers of segments ({sorted(counts)}).")
-    each = [figures(member) for member in members]
-    weights = draw_videos(members[0])
-    drawn = [figures(member, weights) for member in members]
-    actions = [one["action@1"][0] for one in each]
-    return Row(
-        name=name,
-        num_seeds=len(members),
-        spread=float(np.std(actions, ddof=1)) if len(members) > 1 else None,
-        num_segments=counts.pop(),
-        num_known=num_known,
-        figures={figure: float(np.mean([one[figure][0] for one in each])) for figure in each[0]},
-        intervals={figure: interval(np.mean([one[figure] for one in drawn], axis=0)) for figure in each[0]},
-    )
 
 
 def _baselines(annotations: Annotations) -> Iterator[Row]:

@@ -24,12 +24,16 @@ from features.store import video_ids
 from heads.checkpoint import BEST, load_model, need_same_streams
 from heads.config import Look, TrainConfig
 from heads.predicting import predict, predict_best
-from heads.runs import PREDICTIONS, predictions_of, read_config
+from heads.runs import PREDICTIONS, TTA_PREDICTIONS, predictions_of, read_config
 from heads.sources import Source, lay_out, open_sources
 from heads.splits import choose_split, scored_csv
 from heads.streams import Split, free_bytes
 from heads.submission import SupervisionLevels
 from heads.train import TrainData
+from heads.tta import predict_tta, with_all_views
+
+# Of pretraining, where nobody says: public images and videos.
+_USUAL_LEVEL = 2
 
 
 def annotations_for(sources: Sequence[Path], given: Path | None) -> Annotations:
@@ -173,6 +177,7 @@ def predict_run(
     roots: Sequence[Path] = (),
     csv: Path | None = None,
     out: Path | None = None,
+    tta: bool = False,
     allow_missing: bool = False,
     device: torch.device,
 ) -> list[Path]:
@@ -180,8 +185,11 @@ def predict_run(
 
     Args:
         splits: of train, validation and test; each goes into the run's folder, and is kept where it is there already.
+            By default all that it has.
         roots: the feature sets it was trained on, where they have moved since.
         csv, out: another list of segments, and the file for its predictions.
+        tta: average over all views of the feature sets, and over windows that are moved (heads/tta.py), into files of
+            its own; by default not for training.
 
     Raises:
         DataError: the run has no trained head or not this split, or its features are missing or other ones.
@@ -189,12 +197,15 @@ def predict_run(
     model, recipe = load_model(run / BEST, device=device)
     sources = open_sources(list(roots) or [Path(path) for path in read_config(run).get("features", ())], recipe.look)
     need_same_streams(run / BEST, recipe, sources)
+    how, names = predict, PREDICTIONS
+    if tta:
+        sources, how, names = with_all_views(sources), predict_tta, TTA_PREDICTIONS
 
     def load(segments: Segments) -> Split:
         return load_split(sources, segments, recipe.look, allow_missing=allow_missing, device=device)
 
     if csv is not None:
-        write_predictions(out, predict(model, load(read_segments(csv)), source=str(run), device=device))
+        write_predictions(out, how(model, load(read_segments(csv)), source=str(run), device=device))
         return [out]
     files, way = files_of(run)
     chosen = choose_split(way, files)
@@ -204,8 +215,9 @@ def predict_run(
         raise DataError(
             f"{run}: was trained without a {absent[0]} list; name one by --annotations, and a file by --out."
         )
-    predict_best(run, {split: load(lists[split]) for split in splits}, device=device)
-    return [run / PREDICTIONS[split] for split in splits]
+    splits = splits or [split for split in lists if lists[split] is not None and not (tta and split == "train")]
+    predict_best(run, {split: load(lists[split]) for split in splits}, device=device, how=how, names=names)
+    return [run / names[split] for split in splits]
 
 
 def predictions_to_submit(run: Path, given: Path | None) -> tuple[Predictions, Segments]:
@@ -256,9 +268,13 @@ def levels_of(
     """
     config = read_config(run)
     if pretraining is None:
-        roots = [Path(path) for path in config.get("features", ())]
-        known = [read_featureset(root).supervision for root in roots if (root / FILE_NAME).is_file()]
-        pretraining = max([level for level in known if level is not None], default=2)
+        levels = [_supervision_of(Path(root)) for root in config.get("features", ())]
+        pretraining = max(levels, default=_USUAL_LEVEL)
     if training_data is None:
         training_data = 4 if config.get("split") == "all" else 3
     return SupervisionLevels(pretraining, training_labels, training_data)
+
+
+def _supervision_of(root: Path) -> int:
+    known = read_featureset(root).supervision if (root / FILE_NAME).is_file() else None
+    return _USUAL_LEVEL if known is None else known

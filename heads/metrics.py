@@ -7,8 +7,9 @@ product of matrices: draw how often each video counts, and weigh its sums.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -56,15 +57,13 @@ def compare(
         DataError: the segments have no labels, or there is no prediction for some of them.
     """
     aligned = predictions.aligned(segments.narration_id)
-    verb_class, noun_class = segments.verb_class, segments.noun_class
-    truth = {"verb": verb_class, "noun": noun_class, "action": verb_class * NUM_NOUNS + noun_class}
-    verb, noun = (np.exp(log_softmax(logits)) for logits in (aligned.verb, aligned.noun))
+    truth = _classes_of(segments)
     best = {
         "verb": ranked(aligned.verb, max(KS)),
         "noun": ranked(aligned.noun, max(KS)),
-        "action": ranked_actions(verb, noun, max(KS)),
+        "action": ranked_actions(aligned.verb, aligned.noun, max(KS)),
     }
-    confidence = {"verb": verb.max(axis=1), "noun": noun.max(axis=1)}
+    confidence = {task: np.exp(log_softmax(getattr(aligned, task)).max(axis=1)) for task in ("verb", "noun")}
     return Results(
         video=np.unique(segments.table.video_id.to_numpy(dtype=str), return_inverse=True)[1],
         truth=truth,
@@ -82,31 +81,34 @@ def ranked(scores: np.ndarray, k: int) -> np.ndarray:
 def ranked_actions(verb: np.ndarray, noun: np.ndarray, k: int) -> np.ndarray:
     """Give the k best pairs of each row, best first, as verb_class * 300 + noun_class: (N, k).
 
+    As the challenge ranks them, but that each row has a softmax of its own: it takes one over all rows at once, in
+    float32, in which rows far below the highest of the file lose their order.
+
     A pair among the k best is made of one of the k best verbs and one of the k best nouns, since each better verb or
-    noun would make a better pair. So k x k pairs are compared; only where some of them tie, all that the challenge
+    noun would make a better pair. So few pairs are compared; only where some of them tie, all that the challenge
     sorts are sorted, for the ties to fall as they do there.
 
     Args:
-        verb, noun: probabilities (N, 97) and (N, 300).
+        verb, noun: logits (N, 97) and (N, 300).
     """
-    rows = np.arange(len(verb))[:, None]
+    (verbs, verb_p), (nouns, noun_p) = _best(verb), _best(noun)
     # One more than is asked for, so that a tie with the first that is left out shows.
-    verbs, nouns = ranked(verb, k + 1), ranked(noun, k + 1)
-    products = (verb[rows, verbs][:, :, None] * noun[rows, nouns][:, None, :]).reshape(len(verb), -1)
-    order = products.argsort(axis=1)[:, ::-1]
-    pairs = (verbs[:, :, None] * NUM_NOUNS + nouns[:, None, :]).reshape(len(verb), -1)
-    best = pairs[rows, order[:, :k]]
-    tied = (np.diff(products[rows, order[:, : k + 1]], axis=1) == 0).any(axis=1)
-    for row in np.flatnonzero(tied):
-        best[row] = _all_pairs(verb[row], noun[row])[:k]
-    return best
+    products = (verb_p[:, : k + 1, None] * noun_p[:, None, : k + 1]).reshape(len(verb), -1)
+    order = products.argsort(axis=1)[:, ::-1][:, : k + 1]
+    values = np.take_along_axis(products, order, axis=1)
+    by_verb, by_noun = np.divmod(order[:, :k], k + 1)
+    for row in np.flatnonzero((np.diff(values, axis=1) == 0).any(axis=1)):
+        order = (verb_p[row, :, None] * noun_p[row]).ravel().argsort()[::-1][:k]
+        by_verb[row], by_noun[row] = np.divmod(order, noun_p.shape[1])
+    return np.take_along_axis(verbs, by_verb, axis=1) * NUM_NOUNS + np.take_along_axis(nouns, by_noun, axis=1)
 
 
-def _all_pairs(verb: np.ndarray, noun: np.ndarray) -> np.ndarray:
-    """Rank the pairs of one segment's best verbs and nouns, as the challenge's compute_action_scores does."""
-    verbs, nouns = (scores.argsort()[::-1][:_TOP_N] for scores in (verb, noun))
-    order = (verb[verbs][:, None] * noun[nouns][None, :]).ravel().argsort()[::-1]
-    return verbs[order // len(nouns)] * NUM_NOUNS + nouns[order % len(nouns)]
+def _best(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give the classes of which the challenge makes pairs, best first, and their probabilities among themselves."""
+    classes = ranked(logits, _TOP_N)
+    best = np.take_along_axis(logits, classes, axis=1).astype(np.float64)
+    weights = np.exp(best - best[:, :1])
+    return classes, weights / weights.sum(axis=1, keepdims=True)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -115,8 +117,10 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def figures(results: Results, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Give all figures, in percent: name -> (R,), for each of R ways to weigh videos.
+def figures(
+    results: Results, weights: np.ndarray | None = None, *, only: Iterable[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Give figures, in percent: name -> (R,), for each of R ways to weigh videos.
 
     - "verb@1" ... "action@5": top-k accuracy, as the challenge has it; "unseen verb@1", "tail action@5", ...: over a
       part of the segments.
@@ -126,23 +130,24 @@ def figures(results: Results, weights: np.ndarray | None = None) -> dict[str, np
 
     Args:
         weights: (R, V), how often each video counts; once by default.
+        only: names of those that are wanted; all by default.
 
     A part without segments has no figures; one without segments in a draw has NaN there.
     """
     num_videos = int(results.video.max()) + 1
     weights = np.ones((1, num_videos)) if weights is None else weights
-    found = {}
+    known: dict[str, Callable[[], np.ndarray]] = {}
     for task in TASKS:
         for k in KS:
             hit = results.hit[task, k]
-            found[f"{task}@{k}"] = _share(results.video, hit, np.ones(len(hit), dtype=bool), weights)
+            known[f"{task}@{k}"] = partial(_share, results.video, hit, np.ones(len(hit), dtype=bool), weights)
             for part, masks in results.parts.items():
                 if masks[task].any():
-                    found[f"{part} {task}@{k}"] = _share(results.video, hit, masks[task], weights)
+                    known[f"{part} {task}@{k}"] = partial(_share, results.video, hit, masks[task], weights)
         for k in KS:
-            found[f"{task} mean-class@{k}"] = _mean_class(results, task, k, weights)
-        found[f"{task} calibration"] = _calibration(results, task, weights)
-    return found
+            known[f"{task} mean-class@{k}"] = partial(_mean_class, results, task, k, weights)
+        known[f"{task} calibration"] = partial(_calibration, results, task, weights)
+    return {name: known[name]() for name in (only or known)}
 
 
 def _sums(

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from features.console import table
-from heads.ensemble import Ensemble
+from heads.ensemble import Ensemble, Gain
 from heads.evaluation import Difference, Row
 from heads.metrics import KS, TASKS
+from heads.posthoc import Correction
 
 _TOP = [f"{task}@{k}" for task in TASKS for k in KS]
 _PARTS = [f"{part} {task}@1" for part in ("unseen", "tail") for task in TASKS]
@@ -36,6 +37,7 @@ def rows(scored: Sequence[Row], form: str | None) -> str:
                 "high": row.intervals.get(figure, ("", ""))[1],
                 "seeds": row.num_seeds,
                 "segments": row.num_segments,
+                "known": row.num_known,
             }
             for row in scored
             for figure, value in row.figures.items()
@@ -98,28 +100,39 @@ def differences(found: Sequence[Difference], form: str | None) -> str:
         [one.figure, f"{one.a:.1f}", f"{one.b:.1f}", f"{one.difference:+.1f}", f"{one.low:+.1f} to {one.high:+.1f}"]
         for one in found
     ]
-    return table(["in %", "A", "B", "B - A", "95 %"], lines)
+    shown = table(["in %", "A", "B", "B - A", "95 %"], lines)
+    return f"{shown}\n\non {found[0].num_segments} of the {found[0].num_known} segments of validation"
 
 
-def ensemble(written: Ensemble, *, fitted: bool) -> str:
-    """Say what an ensemble gains, whom it trusts, and how much its members differ."""
-    lines = [
-        f"action@1: {points:+.1f} over {what} (95 %: {low:+.1f} to {high:+.1f})"
-        for what, (points, low, high) in written.gains.items()
-    ]
-    if fitted:
+def ensemble(written: Ensemble) -> str:
+    """Say what an ensemble gains, whom it trusts, what each correction does, and how much its members differ."""
+    lines = [f"action@1: {_with_interval(gain)} over {what}" for what, gain in written.gains.items()]
+    if written.is_fitted:
         lines.append("Validation is cross-fitted: each video is predicted by what the others say.")
         for task, weights in written.weights.items():
             order = sorted(zip(weights, written.members, strict=True), key=lambda pair: -pair[0])
             trusted = ", ".join(f"{member.name} {weight:.2f}" for weight, member in order if weight >= 0.005)
             lines.append(f"weights of {task}s: {trusted}")
-        lines.append(
-            "correction: " + ", ".join(f"{name} {value}" for name, value in asdict(written.correction).items())
-        )
+    for name, changes in written.corrections.items():
+        said = "; ".join(f"{figure} {_with_interval(gain)}" for figure, gain in changes.items())
+        lines.append(f"{name} alone ({_fitted(written.correction, name)} in the ensemble): {said}")
     if written.disagreement:
         differing = ", ".join(f"{task} {share:.1f} %" for task, share in written.disagreement.items())
         lines.append(f"two members differ about the best {differing}")
     return "\n".join(lines)
+
+
+def _with_interval(gain: Gain) -> str:
+    points, low, high = gain
+    return f"{points:+.1f} (95 %: {low:+.1f} to {high:+.1f})"
+
+
+def _fitted(correction: Correction, name: str) -> str:
+    """Name the numbers of one correction."""
+    if name == "pairs":
+        return f"power {correction.pair_power:.1f}"
+    letter, (verb, noun) = ("T", correction.temperature) if name == "temperature" else ("tau", correction.tau)
+    return f"{letter} {verb:.2f} for verbs, {noun:.2f} for nouns"
 
 
 def _csv(lines: Sequence[dict[str, object]]) -> str:
