@@ -88,6 +88,10 @@ class FeatureSet:
     versions: Mapping[str, str] = field(default_factory=dict, compare=False)
     created: str = field(default="", compare=False)
 
+    def __post_init__(self) -> None:
+        if self.supervision not in (None, 0, 1, 2, 3, 4, 5):
+            raise DataError(f"supervision is {self.supervision!r}, not a level from 0 to 5.")
+
     @property
     def digest(self) -> str:
         """SHA-256 of what the features depend on. Where the weights lay is left out: their own digest counts."""
