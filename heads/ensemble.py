@@ -129,7 +129,8 @@ def write_ensemble(
         if all(_predicts(one, split, tta=recipe.tta) for one in members)
     }
     if not found:
-        raise DataError(f"{members[0]}: no predictions that all {len(members)} members have; are the runs finished?")
+        remedy = "heads predict RUN --tta writes them." if recipe.tta else "are the runs finished?"
+        raise DataError(f"{members[0]}: no predictions that all {len(members)} members have; {remedy}")
     labelled = annotations is not None and annotations.validation is not None and "validation" in found
     if recipe.is_fitted and not labelled:
         raise DataError(f"{folder}: there is nothing to fit to: all members must predict a labelled validation list.")
