@@ -26,9 +26,6 @@ run heads train --head multiscale_lstm --set hidden=64 --device cpu --seeds "${S
 run heads ensemble --force
 run heads ensemble --name multiscale_ensemble --force "$out"/runs/multiscale_lstm-seed*
 run heads submit --force
-run heads submit --check "$out/runs/multiscale_ensemble/submission/epic_submission.zip" --annotations "$out/annotations/EPIC_100_test_timestamps.csv"
-run heads ensemble --greedy --per-task --pairs --name fitted_ensemble --force "$out/runs"
-run heads evaluate --compare "$out/runs/ensemble" "$out/runs/fitted_ensemble"
 run heads evaluate
 
 printf '\nWritten:\n'
