@@ -2,6 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# A file of pip's constraints, to have other versions than the newest: tests/floor.txt.
+CONSTRAINTS ?=
+# torch 2.1 is there for this Python and 3.10.
+FLOOR_PYTHON ?= python3.11
 
 # Where things are; the same names as environment variables set them for the commands as well.
 EPIC_ANNOTATIONS ?= data/annotations
@@ -21,22 +25,26 @@ OUT ?= $(EPIC_FEATURES)/$(BACKBONE)-$(if $(EVERY),every$(EVERY),seg$(FRAMES))$(i
 export SITE TASKS LIMIT LOGS STAGE LOCAL DRY_RUN ACCOUNT
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench extract pipeline clean
+.PHONY: help install demo test test-floor lint format bench extract pipeline clean
 
 help: ## Print this
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | column -t -s '|'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | column -t -s '|'
 
 install: $(VENV)/installed ## Make a virtual environment in .venv with everything in it
-$(VENV)/installed: setup.cfg pyproject.toml
+$(VENV)/installed: setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[extract,test,lint]'
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[extract,test,lint]' $(addprefix --constraint ,$(CONSTRAINTS))
 	touch $@
 
 demo: install ## Show the whole path on a generated miniature of the dataset, in demo/
 	PATH="$(abspath $(BIN)):$$PATH" bash jobs/demo.sh demo
 
 test: install ## Run the tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+test-floor: ## Run the tests with the oldest torch that will do, in .venv-floor [FLOOR_PYTHON=python3.10]
+	@$(FLOOR_PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v[:2] in [(3, 10), (3, 11)] else "FLOOR_PYTHON: torch 2.1 is there for Python 3.10 and 3.11, and this is %d.%d." % v[:2])'
+	$(MAKE) test VENV=.venv-floor PYTHON='$(FLOOR_PYTHON)' CONSTRAINTS=tests/floor.txt
 
 lint: install ## Check style and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -58,5 +66,5 @@ pipeline: install ## By SLURM, from weights and videos to a submission: BACKBONE
 	$(if $(BACKBONE),,$(error BACKBONE is missing: make pipeline BACKBONE=videomae))
 	BIN='$(abspath $(BIN))' BACKBONE='$(BACKBONE)' WEIGHTS='$(WEIGHTS)' $(if $(EPIC_WEIGHTS),EPIC_WEIGHTS='$(EPIC_WEIGHTS)') HEAD='$(HEAD)' SEEDS='$(SEEDS)' OUT='$(OUT)' EPIC_ANNOTATIONS='$(EPIC_ANNOTATIONS)' EPIC_RUNS='$(EPIC_RUNS)' bash jobs/pipeline.sh $(MAKE) -s extract BACKBONE='$(BACKBONE)' OUT='$(OUT)'
 
-clean: ## Remove the virtual environment, the demo and caches; never data/ or runs/
-	rm -rf $(VENV) demo build *.egg-info .pytest_cache .ruff_cache .hypothesis
+clean: ## Remove the virtual environments, the demo and caches; never data/ or runs/
+	rm -rf $(VENV) .venv-floor demo build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,7 @@
 """Measure what is meant to be fast, as ratios within one run: `make bench`. Nothing is asserted here.
 
-Extraction (benchmarks/extraction.py) goes to results/extract.json and results/extract.png; of training, the share of a
-step that goes into putting its batch together is printed.
+Extraction (benchmarks/extraction.py) goes to results/extract.json and results/extract.png, training
+(benchmarks/training.py) to results/heads.json.
 """
 
 from __future__ import annotations
@@ -14,37 +14,41 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import json
 import platform
 import sys
-import tempfile
 import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from extraction import REGIMES, RESULTS, Regime, Result, measure, seconds
+from extraction import HERE, REGIMES, RESULTS, Regime, Result, measure
 from plot import draw
+from training import HeadResult, measure_heads
 
 from extract.decoders import num_workers_for
-from extract.run import extract_videos
-from features.annotations import TRAIN_CSV, read_annotations, read_segments
 from features.console import table
-from heads.batches import batches, load_split
-from heads.models import build_head
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from miniature import write_miniature
-
-_CPU = torch.device("cpu")
+from heads.models import names
 
 
 def main() -> None:
-    """Measure extraction, then training; regimes may be named by their first words as arguments."""
-    chosen = tuple(regime for regime in REGIMES if not sys.argv[1:] or regime.name.startswith(tuple(sys.argv[1:])))
-    results = measure(chosen)
-    print(extraction_table(results))
-    write_results(chosen, results)
-    print()
-    print(training_table())
+    """Measure extraction, then training; regimes, by their first words, and heads may be named as arguments."""
+    named = tuple(sys.argv[1:])
+    chosen = tuple(regime for regime in REGIMES if not named or regime.name.startswith(named))
+    if chosen:
+        results = measure(chosen)
+        print(extraction_table(results))
+        write_results(chosen, results)
+    for device in devices():
+        heads = [head for head in names() if not named or head in named]
+        trained = measure_heads(HERE / "data", device, heads) if heads else []
+        if trained:
+            print(training_table(trained))
+            write_training_results(trained)
+
+
+def devices() -> list[torch.device]:
+    """Give the devices that this machine has."""
+    there = {"cpu": True, "mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
+    return [torch.device(name) for name, is_there in there.items() if is_there]
 
 
 def extraction_table(results: list[Result]) -> str:
@@ -94,35 +98,30 @@ def machine() -> dict[str, object]:
     }
 
 
-def training_table() -> str:
-    """Measure the data path's share of a training step, on the small miniature."""
-    with tempfile.TemporaryDirectory() as folder:
-        made = write_miniature(Path(folder) / "miniature", size="test", seed=0)
-        out = Path(folder) / "features"
-        extract_videos(
-            read_annotations(made.annotations).train, made.videos, out, backbone="tiny_cnn", weights="random:0"
-        )
-        split = load_split(out, read_segments(made.annotations / TRAIN_CSV), allow_missing=False, device=_CPU)
-        rows = [
-            [f"data path, share of a step of {head}", f"{100 * data_share(split, head):.1f} %"]
-            for head in ("mean_pool", "bilstm", "multiscale_lstm")
+def training_table(results: list[HeadResult]) -> str:
+    """Lay out what an epoch of 67,217 segments takes."""
+    header = ["an epoch of", "device", "s", "data path", "streamed", "DataLoader over HDF5"]
+    rows = [
+        [
+            one.head,
+            one.device,
+            f"{one.epoch_s:.1f}",
+            f"{one.data_share:.1%}",
+            f"{one.streamed_s / one.epoch_s:.2f} x",
+            f"{one.dataloader_s / one.epoch_s:.2f} x",
         ]
-    return table(["training", "share"], rows)
+        for one in results
+    ]
+    return table(header, rows)
 
 
-def data_share(split, head: str) -> float:
-    """Give the time of putting batches together over that of whole training steps, for a head at its own size."""
-    order = torch.arange(len(split)).repeat(max(1, 256 // len(split)))
-    network = build_head(head, split.features.shape[1], {})
-
-    def train() -> None:
-        for batch in batches(split, order, 64):
-            verb, noun = network(batch.features, batch.mask)
-            (verb.logsumexp(1).mean() + noun.logsumexp(1).mean()).backward()
-
-    train()  # the first pass allocates
-    data = min(seconds(lambda: list(batches(split, order, 64))) for _ in range(3))
-    return data / min(seconds(train) for _ in range(3))
+def write_training_results(results: list[HeadResult]) -> None:
+    """Keep the figures of heads with what they were measured on; those of heads that were not measured stay."""
+    path = RESULTS / "heads.json"
+    earlier = json.loads(path.read_text())["heads"] if path.is_file() else {}
+    heads = {**earlier, **{f"{one.head} on {one.device}": asdict(one) for one in results}}
+    record = {"command": "make bench", "when": time.strftime("%Y-%m-%d"), "machine": machine(), "heads": heads}
+    path.write_text(json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":

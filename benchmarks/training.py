@@ -1,13 +1,14 @@
 """What an epoch of a head costs, beside features in place and beside a DataLoader that reads HDF5: for `make bench`.
 
-The set is as large as the training list of EPIC-KITCHENS-100: 67,217 segments of 16 steps of 768 values, drawn at random,
-in 495 videos (1.7 GB in benchmarks/data, kept). Times are of some hundred steps or some seconds, whichever is longer,
-and stand for an epoch's 1,051 steps of 64 segments.
+The set is as large as the training list of EPIC-KITCHENS-100: 67,217 segments of 16 steps of 768 values, drawn at
+random, in 495 videos (1.7 GB in benchmarks/data, kept). Times are of some seconds' steps, and stand for an epoch's
+1,051 of 64 segments. What is compared takes turns, so that a busy machine slows all of it.
 """
 
 from __future__ import annotations
 
 import itertools
+import statistics as stats
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -36,8 +37,8 @@ from heads.sources import open_sources
 from heads.streams import Split
 
 NUM_SEGMENTS, NUM_VIDEOS, NUM_STEPS, DIM, BATCH_SIZE = 67_217, 495, 16, 768, 64
-_AT_LEAST_S = 4.0
 _LOOK = Look()
+_ROUNDS, _ROUND_S, _LEAST_STEPS = 5, 1.5, 2
 
 
 @dataclass(frozen=True)
@@ -73,18 +74,16 @@ def measure_heads(folder: Path, device: torch.device, chosen: Iterable[str] = ()
         recipe = Recipe(head, options_of(get(head).config()), False, stream_specs(sources), _LOOK)
         step = _step(recipe, segments, deviations, device)
         (first,) = itertools.islice(_shuffled(split, device), 1)
-        for _ in range(3):
-            step(first)  # the first steps allocate
-        results.append(
-            HeadResult(
-                head=head,
-                device=device.type,
-                epoch_s=_epoch_s(step, lambda: _shuffled(split, device)),
-                in_place_s=_epoch_s(step, lambda batch=first: itertools.repeat(batch)),
-                streamed_s=_epoch_s(step, lambda: _shuffled(streamed, device)),
-                dataloader_s=_epoch_s(step, lambda: _loaded(root, segments, device)),
-            )
+        took = _epoch_s(
+            step,
+            {
+                "epoch_s": lambda: _shuffled(split, device),
+                "in_place_s": lambda batch=first: itertools.repeat(batch),
+                "streamed_s": lambda: _shuffled(streamed, device),
+                "dataloader_s": lambda: _loaded(root, segments, device),
+            },
         )
+        results.append(HeadResult(head, device.type, **took))
     return results
 
 
@@ -110,17 +109,25 @@ def _shuffled(split: Split, device: torch.device) -> Iterable[Batch]:
         yield from batches(chunk, order, BATCH_SIZE, look=_LOOK, device=device)
 
 
-def _epoch_s(step: Callable[[Batch], None], source: Callable[[], Iterable[Batch]]) -> float:
-    """Give the seconds of an epoch, from as many steps as `_AT_LEAST_S` hold; a source's start is part of it."""
-    began, count = time.perf_counter(), 0
-    for batch in itertools.islice(source(), -(-NUM_SEGMENTS // BATCH_SIZE)):
-        step(batch)
-        count += 1
-        if time.perf_counter() - began > _AT_LEAST_S and count >= 20:
-            break
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return (time.perf_counter() - began) / count * NUM_SEGMENTS / BATCH_SIZE
+def _epoch_s(step: Callable[[Batch], None], sources: dict[str, Callable[[], Iterable[Batch]]]) -> dict[str, float]:
+    """Give the seconds of an epoch with each source of batches: medians over rounds in which they take turns.
+
+    The start of an epoch, of worker processes above all, is left out.
+    """
+    endless = {name: itertools.chain.from_iterable(iter(source, None)) for name, source in sources.items()}
+    for batches_of in endless.values():
+        step(next(batches_of))
+    took: dict[str, list[float]] = {name: [] for name in endless}
+    for _ in range(_ROUNDS):
+        for name, batches_of in endless.items():
+            began, count = time.perf_counter(), 0
+            while count < _LEAST_STEPS or time.perf_counter() - began < _ROUND_S:
+                step(next(batches_of))
+                count += 1
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            took[name].append((time.perf_counter() - began) / count)
+    return {name: stats.median(one) * NUM_SEGMENTS / BATCH_SIZE for name, one in took.items()}
 
 
 class _Hdf5Dataset(Dataset):

@@ -54,7 +54,8 @@ def from_torchvision(preset: Any) -> Preprocess:
     """Take over the recipe of a torchvision `weights.transforms()` preset.
 
     Its video presets resize without antialiasing and have no attribute that says so
-    (torchvision.transforms._presets.VideoClassification).
+    (torchvision.transforms._presets.VideoClassification). Before 0.17 its image presets say "warn": pictures of PIL,
+    which the published accuracies are of, are resized with antialiasing, and tensors without, under a warning.
     """
     size = tuple(preset.resize_size)
     return Preprocess(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,7 +36,10 @@ def load_safely(path: Path | BinaryIO, *, device: torch.device | str = "cpu", na
     if isinstance(path, (str, Path)) and not Path(path).is_file():
         raise DataError(f"{name}: no such file.")
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            # Of what it does itself, by torch before 2.2, at every load.
+            warnings.filterwarnings("ignore", message="TypedStorage is deprecated", category=UserWarning)
+            return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         reason = str(error).split("\n", 1)[0]
         raise DataError(f"{name}: cannot be loaded safely as tensors ({reason}).") from error

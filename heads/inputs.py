@@ -150,6 +150,7 @@ def load_train_data(
         DataError: there is no training list, or features are missing or damaged.
     """
     sources = open_sources(roots, config.look)
+    _need_dense(sources, config)
     chosen = choose_split(config.split, files)
 
     def load(segments: Segments | None, *, allow_missing: bool = allow_missing) -> Split | None:
@@ -168,6 +169,15 @@ def load_train_data(
         test=load(test, allow_missing=True) if has_test else None,
         origin={"features": [str(root.resolve()) for root in roots], **origin},
     )
+
+
+def _need_dense(sources: Sequence[Source], config: TrainConfig) -> None:
+    """Check that there is time to change: where sets are fused early, that of the first one is every set's."""
+    clocks = sources[:1] if config.look.fusion == "early" else sources
+    for option in ("jitter", "speed"):
+        if getattr(config.augmentation, option) and not any(source.is_dense for source in clocks):
+            first = " as the first one" if len(sources) > 1 and clocks != sources else ""
+            raise OptionError(f"--{option}: needs a dense feature set{first} (extract run --every 0.2).")
 
 
 def predict_run(

@@ -28,7 +28,7 @@ class Target(nn.Module):
         self._objective = objective
         self.losses = nn.ModuleDict()
         for task, num_classes in TASKS.items():
-            labels = torch.from_numpy(getattr(segments, f"{task}_class"))
+            labels = torch.tensor(getattr(segments, f"{task}_class"))
             self.register_buffer(f"{task}_class", labels, persistent=False)
             spec = parse_loss(
                 getattr(objective, f"{task}_loss") or objective.loss,

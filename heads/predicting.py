@@ -34,8 +34,8 @@ def evaluate(model: nn.Module, split: Split, *, where: str, device: torch.device
     if not (np.isfinite(verb).all() and np.isfinite(noun).all()):
         raise DataError(f"{where}: the model's logits are no longer finite; try a lower --lr.")
     segments = split.segments
-    loss = F.cross_entropy(torch.from_numpy(verb), torch.from_numpy(segments.verb_class)) + F.cross_entropy(
-        torch.from_numpy(noun), torch.from_numpy(segments.noun_class)
+    loss = F.cross_entropy(torch.from_numpy(verb), torch.tensor(segments.verb_class)) + F.cross_entropy(
+        torch.from_numpy(noun), torch.tensor(segments.noun_class)
     )
     found = figures(compare(Predictions(tuple(segments.narration_id), verb, noun, where), segments))
     return (

@@ -158,7 +158,7 @@ def _new_model(recipe: Recipe, config: TrainConfig, data: TrainData) -> Model:
         each.mean, each.std = mean, std
     if config.objective.adjust:  # Menon et al., ICLR 2021, eq. 9
         for task, num_classes in TASKS.items():
-            labels = torch.from_numpy(getattr(data.train.segments, f"{task}_class"))
+            labels = torch.tensor(getattr(data.train.segments, f"{task}_class"))
             prior = log_prior(torch.bincount(labels, minlength=num_classes))
             getattr(model, f"adjust_{task}").copy_(config.objective.adjust * prior)
     return model

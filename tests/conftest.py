@@ -17,6 +17,21 @@ from miniature import Miniature, write_miniature
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))
 
 
+# Where the time goes, the longest files first.
+_LONG = (
+    "tests/e2e/test_demo",
+    "tests/test_jobs/",
+    "tests/test_extract/test_backbones",
+    "tests/test_extract/",
+    "tests/e2e/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long files: dealt out file by file, one that comes last would keep a process busy by itself."""
+    items.sort(key=lambda item: next((at for at, path in enumerate(_LONG) if item.nodeid.startswith(path)), len(_LONG)))
+
+
 @pytest.fixture(scope="session")
 def miniature(tmp_path_factory) -> Miniature:
     """The small miniature of the dataset; read it, never write into it."""

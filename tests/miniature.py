@@ -101,7 +101,8 @@ NOUNS = (
 )
 # What stands for each of them where the noun shows only before.
 _DISC = Noun("disc", "none", (60, 60, 60), ((0, 0, 0.8, 0.8, 2),))
-_BEFORE_CS = 60, 100  # for how long a noun shows before its segment, in centiseconds
+_BEFORE_CS = 60, 80  # for how long a noun shows before its segment, in centiseconds
+_APART_CS = 60, 80  # for how long nothing shows before that
 # The rarer half of the classes, about a fifth of the segments, as under the real lists.
 TAIL_VERBS = range(4, len(VERBS))
 TAIL_NOUNS = range(6, len(NOUNS))
@@ -318,7 +319,7 @@ def _with_nouns_before(video: _Video) -> _Video:
     actions, free_from = [], 0
     for action in video.actions:
         before = int(rng.integers(*_BEFORE_CS))
-        start = free_from + before + int(rng.integers(10, 40))
+        start = free_from + int(rng.integers(*_APART_CS)) + before
         stop = start + action.stop_cs - action.start_cs
         actions.append(replace(action, start_cs=start, stop_cs=stop, before_cs=before))
         free_from = stop

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
+import pytest
 import torch
 import torchvision
+from packaging.version import Version
 from torch import nn
 
 from extract.backbones import ALIASES, Backbone, get
 from extract.backbones.architecture import TransformersModel
 from extract.weights import load_backbone
+
+# What an old torch goes with is older than DINOv3; tests/test_extract/test_architecture.py has what is said then.
+BEFORE_DINOV3 = Version(version("transformers")) < Version("4.56")
+
+
+def had_here(names: Iterable[str]) -> list:
+    """Give names of backbones as a test's parameters, of which those are skipped that this transformers came before."""
+    skip = pytest.mark.skipif(BEFORE_DINOV3, reason="DINOv3 came with transformers 4.56, which wants torch 2.2")
+    return [pytest.param(name, marks=skip) if get(name).family == "DINOv3" else name for name in names]
 
 
 def as_tested(name: str) -> Backbone:
@@ -189,11 +201,13 @@ def _quietly_saved(network: nn.Module) -> Callable[[Path], Path]:
 
 
 def _dino(entry: Backbone) -> Source:
-    from transformers import Dinov2Config, Dinov2Model, DINOv3ViTConfig, DINOv3ViTModel
-
     if entry.family == "DINOv2":
+        from transformers import Dinov2Config, Dinov2Model
+
         network, num_others = Dinov2Model(Dinov2Config(**entry.model.settings)), 1
     else:
+        from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
         network, num_others = DINOv3ViTModel(DINOv3ViTConfig(**entry.model.settings)), 5
     network = with_random_weights(network)
 

@@ -106,8 +106,7 @@ class TransformersModel:
                 ignore_mismatched_sizes=True,
             )
         missing = [name for name in report["missing_keys"] if not name.startswith(self.unused or ("\0",))]
-        # Before version 5 these are names alone.
-        shapes = [key if isinstance(key, str) else _shapes(*key) for key in report["mismatched_keys"]]
+        shapes = [_mismatch(key, state, network) for key in report["mismatched_keys"]]
         mismatch = Mismatch(tuple(sorted(missing)), tuple(sorted(report["unexpected_keys"])), tuple(sorted(shapes)))
         return self.wrap(network), mismatch
 
@@ -125,6 +124,13 @@ class TransformersModel:
                 f"transformers {transformers.__version__} with torch {torch.__version__} has no {self.model}; install "
                 "a newer transformers (DINOv3 came with 4.56, V-JEPA 2 with 4.53), or an older one for an old torch."
             ) from error
+
+
+def _mismatch(key: str | tuple, state: Mapping[str, torch.Tensor], network: nn.Module) -> str:
+    """Give in words what transformers reports of a shape that differs: before version 5, the network's name for it."""
+    if not isinstance(key, str):
+        return _shapes(*key)
+    return _shapes(key, state[key].shape, network.state_dict()[key].shape) if key in state else key
 
 
 def _shapes(name: str, there: torch.Size, wanted: torch.Size) -> str:

@@ -14,6 +14,7 @@ import pytest
 from extract import backbones
 from features.featureset import read_featureset
 from heads import models
+from heads.registry import options_of
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -22,6 +23,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = {
     "make demo": "tests/e2e/test_demo.py",
     "make test": "is running",
+    "make test-floor": "these tests, in another environment",
     "make install": "has run before `make test`",
     "make lint": "runs beside the tests in .ci/run",
     "make bench": "a measurement",
@@ -100,7 +102,7 @@ def test_table_of_heads_is_that_of_the_registry():
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| `([^`]+)` \|$", README, flags=re.MULTILINE)
     expected = {}
     for name in models.names():
-        options = models.options_of(models.get(name).config())
+        options = options_of(models.get(name).config())
         expected[name] = " ".join(f"{key}={value}" for key, value in options.items())
     assert dict(rows) == expected
 

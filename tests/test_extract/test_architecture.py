@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from sources import BEFORE_DINOV3
 
 from extract.backbones import get
 from features.errors import DataError
@@ -17,7 +18,8 @@ def test_missing_transformers_is_an_error_that_says_how_to_install_it(monkeypatc
         get("videomae").model.build()
 
 
-def test_transformers_without_the_model_is_an_error_that_says_which_has_it():
-    model = replace(get("dinov3").model, model="DINOv9Model")
-    with pytest.raises(DataError, match=r"transformers .* with torch .* has no DINOv9Model; install a newer"):
+@pytest.mark.parametrize("name", ["DINOv9Model", *(["DINOv3ViTModel"] if BEFORE_DINOV3 else [])])
+def test_transformers_without_the_model_is_an_error_that_says_which_has_it(name):
+    model = replace(get("dinov3").model, model=name)
+    with pytest.raises(DataError, match=rf"transformers .* with torch .* has no {name}; .* \(DINOv3 came with 4\.56, "):
         model.build()

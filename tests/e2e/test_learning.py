@@ -1,0 +1,132 @@
+"""Heads learn what they are built for: on real hand sequences, and on a miniature whose nouns show only before.
+
+The first part needs the joints of First-Person Hand Action beside the checkout (tests/fpha.py) and skips without.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fpha import write_fpha
+from miniature import write_miniature
+from small_heads import small_options
+
+from heads import losses, models
+
+ROOT = Path(__file__).resolve().parents[2]
+LABELLED = ROOT.parent / "shared" / "labelled" / "fpha"
+needs_sequences = pytest.mark.skipif(not LABELLED.is_dir(), reason=f"no hand sequences in {LABELLED.name}")
+
+
+def _run(folder: Path, *arguments: object) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    program = Path(sys.executable).with_name(str(arguments[0]))
+    ran = subprocess.run(
+        [program, *map(str, arguments[1:])],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def _rows(folder: Path) -> list[dict[str, float]]:
+    with open(folder / "metrics.csv", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _best(folder: Path) -> dict[str, float]:
+    """The row of a run's best epoch, by action accuracy."""
+    return max(_rows(folder), key=lambda row: row["val_action_top1"])
+
+
+# ---- real sequences
+
+
+@pytest.fixture(scope="module")
+def sequences(tmp_path_factory) -> Path:
+    """A folder with the joints of all hand sequences as a feature set."""
+    folder = tmp_path_factory.mktemp("sequences")
+    write_fpha(LABELLED, folder / "joints")
+    return folder
+
+
+def _train(sequences: Path, name: str, *arguments: object) -> dict[str, float]:
+    lists = ("--train", LABELLED / "FPHA_train.csv", "--validation", LABELLED / "FPHA_validation.csv")
+    how = ("--features", "joints", *lists, "--device", "cpu", "--max-steps", 24, "--name", name)
+    _run(sequences, "heads", "train", *how, *arguments)
+    return _best(sequences / "runs" / f"{name}-seed0")
+
+
+def _set(options: dict[str, object]) -> list[object]:
+    return [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
+
+
+@needs_sequences
+@pytest.mark.parametrize("head", models.names())
+def test_every_head_trains_on_real_sequences(head, sequences):
+    options = _set(small_options(head, hidden=16, width=16, dropout=0.0))
+    found = _train(sequences, f"short-{head}", "--head", head, *options, "--epochs", 3, "--warmup-epochs", 0)
+    assert found["train_loss"] < 9.5  # log 97 + log 300 is 10.3
+
+
+@needs_sequences
+@pytest.mark.parametrize("loss", losses.names())
+def test_every_loss_trains_on_real_sequences(loss, sequences):
+    plan = ("--epochs", 6, "--warmup-epochs", 0, "--lr", 1e-2)
+    found = _train(sequences, f"loss-{loss}", "--head", "mean_pool", "--loss", loss, *plan)
+    assert found["val_verb_top1"] > 10  # 27 verbs; chance is 3.7
+
+
+@needs_sequences
+def test_order_tells_more_of_real_hands_than_their_average(sequences):
+    plan = ("--epochs", 15, "--warmup-epochs", 2, "--lr", 3e-3)
+    by_average = _train(sequences, "average", "--head", "mean_pool", *plan)
+    by_order = _train(sequences, "order", "--head", "bilstm", "--set", "hidden=48", *plan)
+    assert by_order["val_action_top1"] > by_average["val_action_top1"] + 10
+
+
+# ---- nouns that show before their segments
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory) -> Path:
+    """A folder with a miniature whose nouns show only before their segments, and a dense set of it."""
+    folder = tmp_path_factory.mktemp("before")
+    write_miniature(folder, size="context", nouns="before")
+    places = ("--annotations", folder / "annotations", "--videos", folder / "videos", "--out", folder / "dense")
+    _run(folder, "extract", "run", *places, "--backbone", "tiny_cnn", "--weights", "random:0", "--every", 0.2)
+    return folder
+
+
+def _last_epochs(before: Path, name: str, *options: object) -> dict[str, float]:
+    """Train three seeds; give the mean of their last epochs' rows."""
+    how = ("--head", "mean_pool", "--features", "dense", "--annotations", "annotations", "--device", "cpu")
+    plan = ("--epochs", 20, "--lr", 3e-3, "--name", name, "--seeds", "0-2")
+    _run(before, "heads", "train", *how, *plan, *options)
+    rows = [_rows(before / "runs" / f"{name}-seed{seed}")[-1] for seed in range(3)]
+    return {column: sum(row[column] for row in rows) / 3 for column in rows[0]}
+
+
+@pytest.fixture(scope="module")
+def with_context(before) -> dict[str, float]:
+    return _last_epochs(before, "context", "--context", 0.6)
+
+
+def test_context_shows_nouns_that_the_segment_does_not(before, with_context):
+    alone = _last_epochs(before, "segment")
+    assert with_context["val_noun_top1"] > alone["val_noun_top1"] + 15
+
+
+def test_balanced_classes_find_more_of_the_rare_ones(before, with_context):
+    balanced = _last_epochs(before, "balanced", "--context", 0.6, "--loss", "cb")
+    assert balanced["val_noun_recall"] > with_context["val_noun_recall"] + 2

@@ -1,0 +1,300 @@
+"""Every idea is one option of `heads train`, works with the others, and says clearly what it cannot do."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from synthetic import Synthetic, write_synthetic_dense
+
+from features.files import read_json
+from features.predictions import Predictions, read_predictions, write_predictions
+
+QUICK = ("--epochs", 2, "--device", "cpu", "--batch-size", 8)
+
+
+@pytest.fixture(scope="module")
+def with_dense(synthetic) -> Synthetic:
+    write_synthetic_dense(synthetic)
+    return synthetic
+
+
+def _train(heads, dataset: Synthetic, *options: object, head: str = "mean_pool", sets: tuple[Path, ...] = ()):
+    places = [word for root in sets or (dataset.featureset,) for word in ("--features", root)]
+    return heads("train", "--head", head, *QUICK, "--annotations", dataset.annotations, *places, *options)
+
+
+def _losses(folder: Path) -> list[float]:
+    with open(folder / "metrics.csv", newline="") as file:
+        return [float(row["train_loss"]) for row in csv.DictReader(file)]
+
+
+# ---- each option changes what is trained, and stands in the config
+
+OPTIONS = [
+    ("--loss", "focal:gamma=1"),
+    ("--verb-loss", "cb"),
+    ("--noun-loss", "ldam:defer=0.5"),
+    ("--verb-weight", 0.5),
+    ("--noun-weight", 2),
+    ("--action-weight", 0.5),
+    ("--mixup", 0.4),
+    ("--cutmix", 1),
+    ("--step-dropout", 0.5),
+    ("--noise", 0.5),
+    ("--project", 4),
+    ("--max-steps", 2),
+    ("--neighbours", 1),
+    ("--clip", 0.01),
+    ("--lr-scale", "classifier=0"),
+    ("--weight-decay", 0.5),
+    ("--warmup-epochs", 0),
+    ("--precision", "bfloat16"),
+]
+
+
+@pytest.fixture(scope="module")
+def plain(synthetic, tmp_path_factory) -> list[float]:
+    """The losses of a run without any option."""
+    from click.testing import CliRunner
+
+    from heads.cli import main
+
+    runs = tmp_path_factory.mktemp("plain")
+    places = ("--annotations", synthetic.annotations, "--features", synthetic.featureset, "--runs", runs)
+    ran = CliRunner().invoke(main, list(map(str, ("train", "--head", "mean_pool", *QUICK, *places))))
+    assert ran.exit_code == 0, ran.output
+    return _losses(runs / "mean_pool-seed0")
+
+
+@pytest.mark.parametrize(("option", "value"), OPTIONS, ids=[option.removeprefix("--") for option, _ in OPTIONS])
+def test_an_option_changes_the_training_and_is_recorded(option, value, heads, synthetic, plain, tmp_path):
+    ran = _train(heads, synthetic, option, value)
+    assert ran.exit_code == 0, ran.output
+    folder = tmp_path / "runs" / "mean_pool-seed0"
+    assert _losses(folder) != plain
+    recorded = read_json(folder / "config.json")[option.removeprefix("--").replace("-", "_")]
+    assert recorded == ([value] if isinstance(recorded, list) else value)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--context", 1), ("--jitter", 0.3), ("--speed", 0.3)])
+def test_an_option_for_dense_sets_changes_the_training(option, value, heads, with_dense, tmp_path):
+    for name, options in (("without", ()), ("with", (option, value))):
+        ran = _train(heads, with_dense, *options, "--name", name, sets=(with_dense.dense,))
+        assert ran.exit_code == 0, ran.output
+    assert _losses(tmp_path / "runs" / "with-seed0") != _losses(tmp_path / "runs" / "without-seed0")
+
+
+def test_all_options_work_together(heads, with_dense):
+    everything = [word for pair in OPTIONS if pair[0] not in ("--neighbours", "--lr-scale") for word in pair]
+    more = ("--context", 1, "--jitter", 0.2, "--speed", 0.2, "--ema", 0.9, "--separate", "--adjust", 0.5)
+    both = (with_dense.dense, with_dense.featureset)
+    fused = ("--fusion", "late", "--stream-dropout", 0.3)
+    ran = _train(heads, with_dense, *everything, *more, *fused, head="transformer", sets=both)
+    assert ran.exit_code == 0, ran.output
+
+
+@pytest.mark.parametrize("pair", list(itertools.combinations(["mixup", "cutmix", "step-dropout", "noise"], 2)), ids=str)
+def test_regularisations_combine(pair, heads, synthetic):
+    ran = _train(heads, synthetic, *[word for name in pair for word in (f"--{name}", 0.5)], head="attentive")
+    assert ran.exit_code == 0, ran.output
+
+
+def test_a_run_that_gets_no_better_ends_early(heads, synthetic, tmp_path):
+    ran = _train(heads, synthetic, "--epochs", 50, "--patience", 2, "--lr", 1e-9)
+    assert ran.exit_code == 0, ran.output
+    assert len(_losses(tmp_path / "runs" / "mean_pool-seed0")) == 3  # the first is the best, two are no better
+
+
+def test_a_run_that_ended_early_is_finished(heads, synthetic):
+    line = ("--epochs", 50, "--patience", 2, "--lr", 1e-9)
+    _train(heads, synthetic, *line)
+    assert "was finished" in _train(heads, synthetic, *line).stdout
+
+
+def test_the_average_of_the_weights_is_what_is_kept(heads, synthetic, tmp_path):
+    _train(heads, synthetic, "--ema", 0.5)
+    folder = tmp_path / "runs" / "mean_pool-seed0"
+    best = torch.load(folder / "best_model.pth", weights_only=True)["model"]
+    last = torch.load(folder / "last.pth", weights_only=True)
+    averages = {name.removeprefix("module."): value for name, value in last["average"].items()}
+    kept = [torch.equal(best[name], averages[name]) for name in best]
+    assert all(kept) or read_json(folder / "config.json")["epochs"] == 2  # of the last epoch, or of an earlier one
+    assert not all(torch.equal(best[name], last["model"][name]) for name in best)
+
+
+def test_features_that_do_not_fit_are_read_in_chunks_with_the_same_result_on_each_run(heads, synthetic, tmp_path):
+    for name in ("one", "again"):
+        ran = _train(heads, synthetic, "--memory", 1e-7, "--name", name)
+        assert ran.exit_code == 0, ran.output
+        assert "read a chunk of videos at a time" in ran.stderr
+    assert _losses(tmp_path / "runs" / "one-seed0") == _losses(tmp_path / "runs" / "again-seed0")
+
+
+# ---- several feature sets
+
+
+@pytest.mark.parametrize("fusion", ["early", "late"])
+def test_two_feature_sets_are_fused(fusion, heads, with_dense, tmp_path):
+    ran = _train(heads, with_dense, "--fusion", fusion, sets=(with_dense.featureset, with_dense.dense))
+    assert ran.exit_code == 0, ran.output
+    assert len(read_json(tmp_path / "runs" / "mean_pool-seed0" / "config.json")["features"]) == 2
+
+
+def test_the_same_feature_set_twice_is_refused(heads, synthetic):
+    ran = _train(heads, synthetic, sets=(synthetic.featureset, synthetic.featureset))
+    assert (ran.exit_code, "given twice" in ran.stderr) == (2, True)
+
+
+# ---- what is trained on
+
+
+def test_both_lists_train_a_final_model(heads, synthetic, tmp_path):
+    ran = _train(heads, synthetic, "--split-train-val", "all")
+    assert ran.exit_code == 0, ran.output
+    config = read_json(tmp_path / "runs" / "mean_pool-seed0" / "config.json")
+    assert (config["train_segments"], config["validation_segments"]) == (36, 0)
+
+
+def test_folds_hold_out_participants_and_are_scored_on_them(heads, synthetic, tmp_path):
+    for fold in range(3):
+        ran = _train(heads, synthetic, "--split-train-val", f"fold:{fold}/3", "--name", f"fold{fold}")
+        assert ran.exit_code == 0, ran.output
+    predicted = [read_predictions(path).narration_id for path in sorted(tmp_path.glob("runs/*/val_predictions.pt"))]
+    participants = [{name.split("_")[0] for name in names} for names in predicted]
+    assert sum(map(len, predicted)) == 24
+    assert sum(map(len, participants)) == len(set.union(*participants)) == 3
+    assert heads("evaluate").exit_code == 0
+
+
+def test_no_epochs_score_the_run_that_is_there(heads, synthetic):
+    trained = _train(heads, synthetic).stdout
+    again = _train(heads, synthetic, "--epochs", 0)
+    assert again.exit_code == 0, again.output
+    assert again.stdout == trained.replace("done", "was finished")
+
+
+def test_no_epochs_without_a_run_say_so(heads, synthetic):
+    ran = _train(heads, synthetic, "--epochs", 0)
+    assert (ran.exit_code, "no such file" in ran.stderr) == (1, True)
+
+
+def test_the_plan_says_what_training_never_shows(heads, synthetic):
+    said = _train(heads, synthetic, "--train", synthetic.csv("validation"), "--validation", synthetic.csv("train"))
+    assert said.exit_code == 0, said.output
+    assert "of 97 verbs" in said.stderr
+    assert "12 segments of EPIC_100_validation.csv" in said.stderr
+
+
+# ---- a teacher
+
+
+def test_a_student_learns_from_the_predictions_of_a_run(heads, synthetic, tmp_path):
+    _train(heads, synthetic, "--name", "teacher")
+    assert heads("predict", "runs/teacher-seed0", "--split", "train", "--device", "cpu").exit_code == 0
+    ran = _train(heads, synthetic, "--name", "student", "--teacher", "runs/teacher-seed0/train_predictions.pt")
+    assert ran.exit_code == 0, ran.output
+    assert _losses(tmp_path / "runs" / "student-seed0") != _losses(tmp_path / "runs" / "teacher-seed0")
+
+
+def test_a_teacher_of_other_segments_is_refused_with_their_names(heads, synthetic):
+    _train(heads, synthetic, "--name", "teacher")
+    ran = _train(heads, synthetic, "--name", "student", "--teacher", "runs/teacher-seed0/val_predictions.pt")
+    assert ran.exit_code == 1
+    assert "val_predictions.pt: no prediction for 24 segments: P0" in ran.stderr
+    assert not Path("runs/student-seed0").exists()
+
+
+def test_a_teacher_who_is_sure_of_the_labels_gives_their_gradient(heads, synthetic, tmp_path):
+    segments = synthetic.segments("train")
+    sure = [np.full((len(segments), num), -50, dtype=np.float32) for num in (97, 300)]
+    for logits, labels in zip(sure, (segments.verb_class, segments.noun_class), strict=True):
+        logits[np.arange(len(segments)), labels] = 50
+    write_predictions(tmp_path / "sure.pt", Predictions(tuple(segments.narration_id), *sure, "sure"))
+    how = ("--teacher", "sure.pt", "--teacher-weight", 1, "--temperature", 1)
+    assert _train(heads, synthetic, "--name", "taught", *how).exit_code == 0
+    assert _train(heads, synthetic, "--name", "labelled").exit_code == 0
+    taught, labelled = (_losses(tmp_path / "runs" / f"{name}-seed0") for name in ("taught", "labelled"))
+    np.testing.assert_allclose(taught, labelled, rtol=1e-5)
+
+
+# ---- predictions
+
+
+def test_any_list_can_be_predicted(heads, synthetic, tmp_path):
+    _train(heads, synthetic)
+    ran = heads(
+        *("predict", "runs/mean_pool-seed0", "--annotations", synthetic.csv("test"), "--out", "mine.pt"),
+        *("--device", "cpu"),
+    )
+    assert ran.exit_code == 0, ran.output
+    predicted = read_predictions(tmp_path / "mine.pt")
+    there = read_predictions(tmp_path / "runs" / "mean_pool-seed0" / "test_predictions.pt")
+    np.testing.assert_array_equal(predicted.verb, there.verb)
+
+
+def test_an_adjustment_afterwards_is_that_of_the_log_prior(heads, synthetic, tmp_path):
+    for name, tau in (("plain", 0), ("adjusted", 0.7)):
+        ran = _train(heads, synthetic, "--name", name, "--adjust", tau, "--epochs", 1)
+        assert ran.exit_code == 0, ran.output
+    plain, adjusted = (
+        read_predictions(tmp_path / "runs" / f"{name}-seed0" / "val_predictions.pt") for name in ("plain", "adjusted")
+    )
+    counts = np.bincount(synthetic.segments("train").verb_class, minlength=97).clip(min=1)
+    prior = np.log(counts / counts.sum())
+    np.testing.assert_allclose(plain.verb - adjusted.verb, np.tile(0.7 * prior, (12, 1)), atol=1e-5)
+
+
+# ---- what cannot be
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--loss", "focl"), 2, "--loss: no loss 'focl'; did you mean 'focal'?"),
+        (("--noun-loss", "focal:gama=1"), 2, "--noun-loss: no option of focal 'gama'; did you mean 'gamma'?"),
+        (("--context", 5), 2, "--context: needs a dense feature set"),
+        (("--view", "flop"), 2, "--view: no view 'flop'. Known: centre."),
+        (("--fusion", "middle"), 2, "--fusion: 'middle' is neither early nor late."),
+        (("--jitter", 2), 2, "--jitter: 2.0 is not at most 1."),
+        (("--mixup", -1), 2, "--mixup: -1.0 is below 0."),
+        (("--lr-scale", "nothing=2"), 2, "--lr-scale: no parameter's name has nothing in it"),
+        (("--lr-scale", "classifier"), 2, "--lr-scale: 'classifier' is not NAME=FACTOR"),
+        (("--precision", "float8"), 2, "--precision: 'float8' is none of"),
+        (("--split-train-val", "half"), 2, "--split-train-val: 'half' is none of official, all, fold:I/K"),
+        (("--split-train-val", "fold:5/3"), 2, "--split-train-val: fold:5/3"),
+        (("--teacher", "nowhere.pt"), 1, "nowhere.pt: no such file."),
+        (("--verb-weight", 0, "--noun-weight", 0), 2, "are all 0"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_what_cannot_be_is_said_before_a_run_is_begun(options, code, said, heads, synthetic, tmp_path):
+    ran = _train(heads, synthetic, *options)
+    assert (ran.exit_code, ran.stdout) == (code, "")
+    assert said in ran.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("option", ["--jitter", "--speed"])
+def test_changes_of_time_need_a_dense_set(option, heads, synthetic):
+    ran = _train(heads, synthetic, option, 0.1)
+    assert (ran.exit_code, f"{option}: needs a dense feature set" in ran.stderr) == (2, True)
+
+
+def test_features_that_are_not_finite_name_their_segment(heads, synthetic, tmp_path):
+    import shutil
+
+    root = shutil.copytree(synthetic.featureset, tmp_path / "spoilt")
+    with h5py.File(root / "P01_01.h5", "r+") as file:
+        features = file["features"][:]
+        features[0, 0, 3] = np.nan
+        file["features"][:] = features
+        name = file["segments/narration_id"].asstr()[0]
+    ran = _train(heads, synthetic, sets=(root,))
+    assert ran.exit_code == 1
+    assert f"P01_01.h5: features of segment {name} are not finite" in ran.stderr
