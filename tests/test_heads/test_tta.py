@@ -71,7 +71,7 @@ def _glances(*roots: Path, look: Look = PLAIN) -> list[tuple[tuple[str, ...], in
     named = [[each.featureset.views[view] for view in each.views] for each in sources]
     return [
         (tuple(names[view] for names, view in zip(named, one.views, strict=True)), one.shift)
-        for one in glances(sources)
+        for one in glances(sources, look)
     ]
 
 
@@ -85,6 +85,13 @@ def test_the_view_of_plain_predictions_is_the_first_glance(with_views):
 
 def test_windows_of_a_dense_set_are_moved(dense):
     assert _glances(dense) == [(("centre",), 0), (("centre",), -1), (("centre",), 1)]
+
+
+def test_where_sets_are_fused_early_the_first_one_moves(synthetic, dense):
+    early, late = Look(fusion="early"), Look(fusion="late")
+    assert len(_glances(synthetic.featureset, dense, look=early)) == 1
+    assert len(_glances(dense, synthetic.featureset, look=early)) == 3
+    assert len(_glances(synthetic.featureset, dense, look=late)) == 3
 
 
 def test_a_set_of_one_view_and_one_sampling_has_one_glance(synthetic):
