@@ -442,7 +442,7 @@ def submit(run, annotations, runs, out, sls_pt, sls_tl, sls_td, expect, missing,
         levels=levels_of(run, pretraining=sls_pt, training_labels=sls_tl, training_data=sls_td),
         expect=expect,
         missing=missing,
-        train=training_list(run) if missing == "prior" else None,
+        train=training_list(run, annotations) if missing == "prior" else None,
         force=force,
     )
     click.echo(f"{run}: {written.num_segments} segments of {segments.source}")

@@ -122,7 +122,7 @@ def write_ensemble(
             else.
     """
     _need_members(members, recipe)
-    _need_free(folder, members, force=force)
+    _need_free(folder, members, recipe, force=force)
     found = {
         split: _read(members, split, tta=recipe.tta)
         for split in PREDICTIONS
@@ -289,14 +289,14 @@ def _write(
     for name in PREDICTIONS.values():  # of other members: gone before anything says that these are there
         (folder / name).unlink(missing_ok=True)
     weights = {task: [round(float(one), 6) for one in fitted.weights[task]] for task in _TASKS}
-    record = {"members": _names(members), "recipe": asdict(recipe), "weights": weights}
+    record = {"members": _names(members), "recipe": _as_json(recipe), "weights": weights}
     known = {name: value for name, value in inherited.items() if value}
     write_json(folder / CONFIG, {**record, "correction": asdict(fitted.corrections[_ALL]), **known})
     for split, predictions in written.items():
         write_predictions(folder / PREDICTIONS[split], predictions)
 
 
-def _need_free(folder: Path, members: Sequence[Path], *, force: bool) -> None:
+def _need_free(folder: Path, members: Sequence[Path], recipe: Recipe, *, force: bool) -> None:
     if folder.parent.exists() and not folder.parent.is_dir():
         raise DataError(f"{folder.parent}: cannot be written: it is no folder.")
     there = read_config(folder)
@@ -304,11 +304,18 @@ def _need_free(folder: Path, members: Sequence[Path], *, force: bool) -> None:
         return
     if "members" not in there:
         raise DataError(f"{folder}: holds a run, not an ensemble; give this one another --name.")
-    if sorted(there["members"]) != sorted(_names(members)) and not force:
-        raise DataError(
-            f"{folder}: holds an ensemble of {len(there['members'])} other members; --force replaces it, --name "
-            "writes beside it."
-        )
+    if force:
+        return
+    remedy = "--force replaces it, --name writes beside it."
+    if sorted(there["members"]) != sorted(_names(members)):
+        raise DataError(f"{folder}: holds an ensemble of {len(there['members'])} other members; {remedy}")
+    if there.get("recipe") not in (None, _as_json(recipe)):
+        raise DataError(f"{folder}: holds an ensemble of these members, put together otherwise; {remedy}")
+
+
+def _as_json(recipe: Recipe) -> dict[str, object]:
+    record = asdict(recipe)
+    return {**record, "weights": record["weights"] if isinstance(record["weights"], str) else [*record["weights"]]}
 
 
 def _names(members: Sequence[Path]) -> list[str]:

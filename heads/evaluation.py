@@ -24,7 +24,8 @@ class Row:
         spread: standard deviation of action@1 over them; None for fewer than two.
         num_segments: how many segments were scored, of `num_known` that the split has.
         figures: name -> percent, as `heads.metrics.figures` names them.
-        intervals: name -> (low, high), where 95 % of a bootstrap over videos lie; empty for a baseline.
+        intervals: name -> (low, high), where 95 % of a bootstrap over videos lie; empty for a baseline, and where all
+            segments are of one video.
     """
 
     name: str
@@ -102,7 +103,9 @@ def score_as_one(name: str, members: Sequence[Path], annotations: Annotations, *
         num_segments=len(scored[0]),
         num_known=len(segments),
         figures={figure: float(np.mean([one[figure][0] for one in points])) for figure in points[0]},
-        intervals={figure: interval(np.mean([one[figure] for one in drawn], axis=0)) for figure in points[0]},
+        intervals={figure: interval(np.mean([one[figure] for one in drawn], axis=0)) for figure in points[0]}
+        if weights.shape[1] > 1  # one video drawn again and again would promise certainty
+        else {},
     )
 
 

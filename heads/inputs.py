@@ -258,13 +258,15 @@ def predictions_to_submit(run: Path, given: Path | None) -> tuple[Predictions, S
     return predictions_of(run, "test"), segments
 
 
-def training_list(run: Path) -> Segments:
-    """Give the list that a run was trained on.
+def training_list(run: Path, given: Path | None) -> Segments:
+    """Give the list that a run was trained on; of a predictions file, the one beside the list that was given.
 
     Raises:
-        DataError: the run does not say, or the file is gone.
+        DataError: there is none, or the file is gone.
     """
     files, way = files_of(run)
+    if files.train is None and given is not None:
+        files, way = find_splits(given if given.is_dir() else given.parent), "official"
     return choose_split(way, files).train
 
 

@@ -15,7 +15,6 @@ from heads.metrics import KS, TASKS
 from heads.posthoc import Correction
 
 _TOP = [f"{task}@{k}" for task in TASKS for k in KS]
-_PARTS = [f"{part} {task}@1" for part in ("unseen", "tail") for task in TASKS]
 _MORE = {
     "mean-class recall@5": [f"{task} mean-class@5" for task in TASKS],
     "mean-class accuracy": [f"{task} mean-class@1" for task in TASKS],
@@ -43,7 +42,7 @@ def rows(scored: Sequence[Row], form: str | None) -> str:
             for figure, value in row.figures.items()
         ]
         return _csv(lines)
-    parts = [_overall(scored), _by_part(scored), _more(scored), *_notes(scored)]
+    parts = [_overall(scored), *[_by_part(scored, k) for k in KS], _more(scored), *_notes(scored)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -63,9 +62,10 @@ def _overall(scored: Sequence[Row]) -> str:
     )
 
 
-def _by_part(scored: Sequence[Row]) -> str:
-    columns = [name for name in _PARTS if any(name in row.figures for row in scored)]
-    return _table_of("top-1 in % over", scored, columns, [name.removesuffix("@1") for name in columns])
+def _by_part(scored: Sequence[Row], k: int) -> str:
+    columns = [f"{part} {task}@{k}" for part in ("unseen", "tail") for task in TASKS]
+    columns = [name for name in columns if any(name in row.figures for row in scored)]
+    return _table_of(f"top-{k} in % over", scored, columns, [name.removesuffix(f"@{k}") for name in columns])
 
 
 def _more(scored: Sequence[Row]) -> str:

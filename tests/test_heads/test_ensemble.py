@@ -69,6 +69,15 @@ def test_an_ensemble_of_other_members_is_kept(runs):
         write_ensemble(_members(runs, 0, 1, 2), runs / "both", force=False)
 
 
+@pytest.mark.parametrize("recipe", [Recipe(kind="logits"), Recipe(weights=(2.0, 1.0))])
+def test_an_ensemble_that_was_put_together_otherwise_is_kept(runs, recipe):
+    write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
+    with pytest.raises(DataError, match="of these members, put together otherwise; --force replaces it"):
+        write_ensemble(_members(runs, 0, 1), runs / "both", recipe=recipe, force=False)
+    write_ensemble(_members(runs, 0, 1), runs / "both", recipe=recipe, force=True)
+    write_ensemble(_members(runs, 0, 1), runs / "both", recipe=recipe, force=False)  # the same again
+
+
 def test_force_replaces_an_ensemble_of_other_members(runs):
     write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
     write_ensemble(_members(runs, 1, 2), runs / "both", force=True)

@@ -108,6 +108,14 @@ def test_predictions_for_some_segments_are_scored_on_these(heads, runs, syntheti
     assert "some.pt: scored on 5 of the 12 segments of validation" in said
 
 
+@pytest.mark.parametrize("num", [1, 3])
+def test_segments_of_one_video_have_figures_and_no_intervals(heads, runs, synthetic, predicted, num):
+    write_predictions(runs / "some.pt", predicted[0].aligned(predicted[0].narration_id[:num]))
+    row = _rows(heads, runs / "some.pt", "--annotations", synthetic.annotations)["some.pt"]
+    assert (row["num_segments"], row["intervals"]) == (num, {})
+    assert heads("evaluate", runs / "some.pt", "--annotations", synthetic.annotations).exit_code == 0
+
+
 def test_a_part_without_segments_is_left_empty(heads, runs, synthetic, predicted):
     seen = [name for name in predicted[0].narration_id if not name.startswith("P04")]
     write_predictions(runs / "seen.pt", predicted[0].aligned(seen))
@@ -284,7 +292,15 @@ def test_the_table_shows_what_the_json_says(heads, runs):
 
 def test_the_table_shows_parts_recalls_and_calibration(heads, runs):
     said = heads("evaluate", "--runs", runs).stdout
-    expected = ["unseen verb", "tail action", "mean-class recall@5", "mean-class accuracy", "calibration error"]
+    expected = [
+        "top-1 in % over",
+        "top-5 in % over",
+        "unseen verb",
+        "tail action",
+        "mean-class recall@5",
+        "mean-class accuracy",
+        "calibration error",
+    ]
     assert [text for text in expected if text not in said] == []
 
 

@@ -183,6 +183,14 @@ def test_segments_that_a_run_does_not_predict_are_omitted_or_answered_when_asked
         assert len(read_predictions(Path(missing, "submission.pt"))) == num
 
 
+def test_a_file_is_answered_by_the_training_list_beside_the_one_that_is_given(heads, synthetic, tmp_path):
+    drawn = drawn_predictions(synthetic.segments("test"))
+    write_predictions(tmp_path / "drawn.pt", drawn.aligned(drawn.narration_id[1:]))
+    ran = heads("submit", "drawn.pt", "--annotations", synthetic.csv("test"), "--missing", "prior")
+    assert ran.exit_code == 0, ran.output
+    assert "answered by the frequencies of EPIC_100_train.csv" in ran.stderr
+
+
 @pytest.mark.usefixtures("environment")
 def test_a_number_that_is_expected_is_checked(heads):
     heads("train", "--head", "mean_pool", *QUICK)
