@@ -28,6 +28,7 @@ from extract.running import Notekeeper
 from extract.sampling import ClipShape, VideoPlan, choose_sampling, plan_video
 from extract.sharding import of_shard
 from extract.staging import staging_folder
+from extract.supervision import supervision_of
 from extract.videos import find_videos
 from extract.weights import load_backbone
 from features.annotations import Segments
@@ -167,6 +168,7 @@ def _provenance(entry: Backbone, weights: Weights, sampling: Sampling, precision
         sampling=sampling,
         dim=entry.dim * grid_of(tokens, entry) ** 2,
         tokens=tokens,
+        supervision=supervision_of(entry, weights),
         versions={
             "python": platform.python_version(),
             **{name: found for name in packages if (found := _version(name)) is not None},

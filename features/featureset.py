@@ -70,7 +70,9 @@ class FeatureSet:
         views: names of the V views; view 0 is the plain centre crop.
         dim: D, the width of a step.
         tokens: what a step holds of its map: "mean", or the cells of a small grid row by row ("grid2": 2 x 2 of D / 4).
-        versions, created: of the software and the first run; not part of the digest.
+        supervision: of the backbone's pretraining, 0 to 5 as the challenge counts it (epic-kitchens/SLS); None where
+            it is not known. As what follows, not part of the digest.
+        versions, created: of the software and the first run.
     """
 
     backbone: str
@@ -82,8 +84,13 @@ class FeatureSet:
     views: tuple[str, ...] = ("centre",)
     tokens: str = "mean"
     dtype: str = "float16"
+    supervision: int | None = field(default=None, compare=False)
     versions: Mapping[str, str] = field(default_factory=dict, compare=False)
     created: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if self.supervision not in (None, 0, 1, 2, 3, 4, 5):
+            raise DataError(f"supervision is {self.supervision!r}, not a level from 0 to 5.")
 
     @property
     def digest(self) -> str:
@@ -93,7 +100,7 @@ class FeatureSet:
 
 def _decisive(featureset: FeatureSet) -> dict[str, Any]:
     record = {"schema": SCHEMA, **asdict(featureset)}
-    del record["versions"], record["created"]
+    del record["supervision"], record["versions"], record["created"]
     record["weights"] = featureset.weights.sha256
     record["views"] = list(featureset.views)
     return record
@@ -113,7 +120,8 @@ def read_featureset(root: Path) -> FeatureSet:
         found = record.get("schema") if isinstance(record, dict) else None
         raise DataError(f"{path}: schema {found!r}; this version reads schema {SCHEMA}.")
     try:
-        values = {known.name: record[known.name] for known in fields(FeatureSet)}
+        values = {known.name: record[known.name] for known in fields(FeatureSet) if known.name != "supervision"}
+        values["supervision"] = record.get("supervision")  # sets made before it was written do not say
         values["weights"] = Weights(**values["weights"])
         values["sampling"] = Sampling(**values["sampling"])
         values["views"] = tuple(values["views"])

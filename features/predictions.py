@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -83,19 +84,23 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     save_tensors(path, rows)
 
 
-def read_predictions(path: Path) -> Predictions:
+def read_predictions(path: Path | BinaryIO, *, name: str | None = None) -> Predictions:
     """Load predictions in the challenge's list format, ours or anyone's. No code in the file is run.
+
+    Args:
+        name: what to call it in messages; a path's own by default.
 
     Raises:
         DataError: there is no such file, it holds something else, or it would need unsafe loading.
     """
-    rows = load_safely(path)
+    name = name or str(path)
+    rows = load_safely(path, name=name)
     try:
         return Predictions(
             narration_id=tuple(str(row["narration_id"]) for row in rows),
             verb=torch.stack([row["verb_output"] for row in rows]).detach().float().numpy(),
             noun=torch.stack([row["noun_output"] for row in rows]).detach().float().numpy(),
-            source=str(path),
+            source=name,
         )
     except (KeyError, TypeError, RuntimeError, IndexError) as error:
-        raise DataError(f"{path}: not a list of {{narration_id, verb_output, noun_output}} ({error}).") from error
+        raise DataError(f"{name}: not a list of {{narration_id, verb_output, noun_output}} ({error}).") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -23,15 +23,18 @@ def save_tensors(path: Path, content: Any) -> None:
         temporary.write_bytes(buffer.getbuffer())
 
 
-def load_safely(path: Path, *, device: torch.device | str = "cpu") -> Any:
+def load_safely(path: Path | BinaryIO, *, device: torch.device | str = "cpu", name: str | None = None) -> Any:
     """Load what torch.save wrote: tensors and plain values only. No code in the file is run.
+
+    Args:
+        name: what to call it in messages; a path's own by default.
 
     Raises:
         DataError: there is no such file, it is damaged, or it would need unsafe loading.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file.")
+    name = name or str(path)
+    if isinstance(path, (str, Path)) and not Path(path).is_file():
+        raise DataError(f"{name}: no such file.")
     try:
         with warnings.catch_warnings():
             # Of what it does itself, by torch before 2.2, at every load.
@@ -39,4 +42,4 @@ def load_safely(path: Path, *, device: torch.device | str = "cpu") -> Any:
             return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         reason = str(error).split("\n", 1)[0]
-        raise DataError(f"{path}: cannot be loaded safely as tensors ({reason}).") from error
+        raise DataError(f"{name}: cannot be loaded safely as tensors ({reason}).") from error

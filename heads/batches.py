@@ -17,6 +17,7 @@ from heads.streams import Chunk, Split, Stream
 
 # Rows are reckoned for so many segments at a time: thirty small operations a batch would take as long as gathering it.
 _SEGMENTS_AT_ONCE = 2048
+_SHIFT = 0.05  # of a segment's length, for a glance beside it
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,20 @@ class Batch:
 
     streams: tuple[Steps, ...]
     index: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Glance:
+    """One of several ways to look at segments, for test-time augmentation.
+
+    Attributes:
+        views: which of the views that are read, of each feature set.
+        shift: -1, 0 or 1, whether windows in dense sets lie a little before, at or after the segment: by a twentieth of
+            its length, and by a step at the least.
+    """
+
+    views: tuple[int, ...]
+    shift: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +86,7 @@ def batches(
     look: Look,
     device: torch.device,
     augmentation: Augmentation | None = None,
+    glance: Glance | None = None,
 ) -> Iterator[Batch]:
     """Give segments of a chunk in this order, `batch_size` at a time; the last batch may be smaller.
 
@@ -78,9 +94,10 @@ def batches(
         order: (S,) int64 places in the chunk.
         device: where batches are wanted.
         augmentation: in training; random numbers come from torch's global generator.
+        glance: in evaluation; by default at the first view, and at the segment itself.
     """
     for block in order.split(max(1, _SEGMENTS_AT_ONCE // batch_size) * batch_size):
-        reckoned = _reckoned(chunk, block, look, augmentation)
+        reckoned = _reckoned(chunk, block, look, augmentation, glance)
         pieces = [
             one.split(batch_size, stream.features.device) for one, stream in zip(reckoned, chunk.streams, strict=True)
         ]
@@ -91,7 +108,9 @@ def batches(
             yield Batch(tuple(streams), index.to(device, non_blocking=True))
 
 
-def _reckoned(chunk: Chunk, places: torch.Tensor, look: Look, augmentation: Augmentation | None) -> list[_Rows]:
+def _reckoned(
+    chunk: Chunk, places: torch.Tensor, look: Look, augmentation: Augmentation | None, glance: Glance | None
+) -> list[_Rows]:
     """Give the rows of segments in each stream, as augmented; where sets are fused early, not yet aligned."""
     moves = None if augmentation is None else _draw_moves(len(places), augmentation)
     found = []
@@ -99,20 +118,23 @@ def _reckoned(chunk: Chunk, places: torch.Tensor, look: Look, augmentation: Augm
         # Of sets that are fused early, the first one says when a step is: the others follow it.
         follows = place > 0 and look.fusion == "early"
         clock = chunk.streams[0] if follows else stream
+        if glance is not None and glance.shift:
+            moves = _shifted(stream, places, glance.shift)
         one = _rows(chunk, stream, places, look, moves if clock.is_dense else None)
         if augmentation is not None and augmentation.step_dropout and not follows:
             one = _thinned(one, augmentation)
-        found.append(_of_a_view(one, stream, random=augmentation is not None))
+        view = 0 if glance is None else glance.views[place]
+        found.append(_of_a_view(one, stream, view if augmentation is None else None))
     return found
 
 
-def _of_a_view(one: _Rows, stream: Stream, *, random: bool) -> _Rows:
-    """Choose a view for each segment, at random or the first one: rows become places among all views."""
+def _of_a_view(one: _Rows, stream: Stream, view: int | None) -> _Rows:
+    """Take a view, for each segment one at random where it is None: rows become places among all views."""
     num_views = stream.features.shape[1]
     if num_views == 1:
         return one
-    view = torch.randint(num_views, (len(one.rows), 1)) if random else 0
-    return replace(one, rows=one.rows * num_views + view)
+    chosen = torch.randint(num_views, (len(one.rows), 1)) if view is None else view
+    return replace(one, rows=one.rows * num_views + chosen)
 
 
 def _gathered(stream: Stream, one: _Rows, device: torch.device) -> Steps:
@@ -141,6 +163,13 @@ def _draw_moves(num_segments: int, augmentation: Augmentation) -> _Moves | None:
         return None
     start, stop, speed = torch.rand(3, num_segments) * 2 - 1
     return _Moves(start * augmentation.jitter, stop * augmentation.jitter, 1 + speed * augmentation.speed)
+
+
+def _shifted(stream: Stream, places: torch.Tensor, shift: int) -> _Moves:
+    """Give a move of both ends by a twentieth of the segment's length, and a step at the least."""
+    length = stream.inner_stop[places] - stream.inner_first[places]
+    share = shift * torch.maximum(torch.tensor(_SHIFT), 1 / length)
+    return _Moves(share, share, torch.ones(len(places)))
 
 
 def _rows(chunk: Chunk, stream: Stream, places: torch.Tensor, look: Look, moves: _Moves | None) -> _Rows:

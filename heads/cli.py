@@ -13,8 +13,10 @@ from typing import ClassVar
 import click
 
 from features.console import Commands, human_size, table
+from features.errors import first_few
 
 _PATH = click.Path(path_type=Path)
+_LEVEL = click.IntRange(0, 5)
 
 
 def _folder_option(name: str, variable: str, default: str, text: str):
@@ -207,14 +209,18 @@ class _EpochTable:
 @click.option("--annotations", "csv", type=_PATH, help="CSV of other segments, instead of --split; needs --out.")
 @click.option("--out", type=_PATH, help="File for the predictions of --annotations.")
 @click.option("--features", multiple=True, type=_PATH, help="The run's feature sets, where they have moved.")
+@click.option("--tta", is_flag=True, help="Average over all views of the features, and in dense sets over time.")
 @_allow_missing_option
 @_device_option
-def predict(run, splits, csv, out, features, allow_missing, device) -> None:
+def predict(run, splits, csv, out, features, tta, allow_missing, device) -> None:
     """Write what a run's best model predicts, such as for the training segments, for others to learn from.
+
+    With --tta it goes into files of its own (val_tta_predictions.pt), which `heads evaluate` shows beside the others.
 
     \b
     Examples:
       heads predict runs/bilstm-seed0 --split train
+      heads predict runs/bilstm-seed0 --tta
       heads predict runs/bilstm-seed0 --annotations mine.csv --out mine.pt
     """
     if (csv is None) != (out is None) or (csv is not None and splits):
@@ -224,10 +230,11 @@ def predict(run, splits, csv, out, features, allow_missing, device) -> None:
 
     written = predict_run(
         run,
-        splits or ("train", "validation", "test"),
+        splits,
         roots=features,
         csv=csv,
         out=out,
+        tta=tta,
         allow_missing=allow_missing,
         device=choose_device(device),
     )
@@ -277,96 +284,98 @@ def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
 )
 @_runs_option
 @click.option("--each", is_flag=True, help="A row for every seed, instead of their mean.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def evaluate(sources, annotations, runs, each, as_json) -> None:
+@click.option("--compare", "pair", nargs=2, type=_PATH, metavar="A B", help="How much B is above A, with intervals.")
+@click.option("--json", "form", flag_value="json", help="For programs: all figures with their intervals.")
+@click.option("--csv", "form", flag_value="csv", help="The same as a table for a spreadsheet.")
+def evaluate(sources, annotations, runs, each, pair, form) -> None:
     """Score runs, ensembles or predictions files on validation; everything under --runs by default.
 
-    The lists of unseen participants and tail classes are taken from the folder of the validation CSV.
+    A folder of runs stands for everything in it; what `heads predict --tta` wrote has a row of its own. Accuracies are
+    those of the challenge. Intervals hold 95 % of a bootstrap over videos. The lists of unseen participants and tail
+    classes are taken from the folder of the validation CSV.
 
     \b
-    Example: heads evaluate runs/bilstm-seed0 runs/ensemble
+    Examples:
+      heads evaluate runs/bilstm-seed0 runs/ensemble
+      heads evaluate --compare runs/bilstm-seed0 runs/ensemble
     """
-    from heads.evaluation import evaluate_sources
+    from heads import tables
+    from heads.evaluation import compare_sources, evaluate_sources
     from heads.inputs import annotations_for
-    from heads.runs import find_predicted
+    from heads.runs import find_predicted, runs_of
 
-    sources = list(sources) or find_predicted(runs)
-    evaluation = evaluate_sources(sources, annotations_for(sources, annotations), each=each)
-    if as_json:
-        click.echo(json.dumps([_as_json(row) for row in evaluation], indent=2))
-    else:
-        click.echo(_accuracy_table(evaluation))
-        for row in evaluation:
-            if row.num_segments < row.num_known:
-                click.echo(f"{row.name}: scored on {row.num_segments} of the {row.num_known} segments of validation")
-
-
-def _as_json(row) -> dict:
-    return {**asdict(row), "top": {f"{task}@{k}": value for (task, k), value in row.top.items()}}
-
-
-def _accuracy_table(rows) -> str:
-    """Lay out top-1 and top-5 over all segments and, below, top-1 over the parts that there are lists of."""
-    from heads.evaluation import column_names
-    from heads.metrics import TASKS
-
-    overall = table(
-        ["accuracy in %", "seeds", *column_names(), "+-"],
-        [
-            [
-                row.name,
-                str(row.num_seeds or ""),
-                *[f"{value:.1f}" for value in row.top.values()],
-                "" if row.spread is None else f"{row.spread:.1f}",
-            ]
-            for row in rows
-        ],
-    )
-    parts = [part for part in ("unseen", "tail") if any(getattr(row, part) for row in rows)]
-    if not parts:
-        return overall
-    values = [[getattr(row, part).get(task) for part in parts for task in TASKS] for row in rows]
-    by_part = table(
-        ["top-1 in % over", *[f"{part} {task}" for part in parts for task in TASKS]],
-        [
-            [row.name, *["" if value is None else f"{value:.1f}" for value in line]]
-            for row, line in zip(rows, values, strict=True)
-            if any(value is not None for value in line)
-        ],
-    )
-    return f"{overall}\n\n{by_part}"
+    if pair:
+        if sources:
+            raise click.UsageError("--compare takes two runs, and no others are scored beside them.")
+        differences = compare_sources(*pair, annotations_for(pair, annotations))
+        click.echo(tables.differences(differences, form))
+        return
+    sources = runs_of(sources, find_predicted) if sources else find_predicted(runs)
+    click.echo(tables.rows(evaluate_sources(sources, annotations_for(sources, annotations), each=each), form))
 
 
 @main.command()
-@click.argument("members", metavar="[RUN]...", nargs=-1, type=_PATH)
+@click.argument("members", metavar="[RUN|PREDICTIONS.pt]...", nargs=-1, type=_PATH)
 @_runs_option
 @click.option("--name", default="ensemble", show_default=True, help="Name of the ensemble's folder under --runs.")
 @click.option("--force", is_flag=True, help="Replace an ensemble of other members.")
 @click.option("--annotations", type=_PATH, help="To score against; those that the runs were trained with by default.")
-def ensemble(members, runs, name, force, annotations) -> None:
-    """Average the probabilities of runs; of all finished runs under --runs by default.
+@click.option(
+    "--mean",
+    "kind",
+    type=click.Choice(["probabilities", "logits"]),
+    default="probabilities",
+    show_default=True,
+    help="What is averaged.",
+)
+@click.option(
+    "--weights",
+    default="uniform",
+    show_default=True,
+    help="uniform; fitted (to validation, cross-fitted over videos); or numbers, as 2,1,1.",
+)
+@click.option("--greedy", is_flag=True, help="Choose members one by one, as often as each helps: for large sweeps.")
+@click.option("--per-task", is_flag=True, help="Fitted weights of verbs and of nouns apart.")
+@click.option("--temperature", is_flag=True, help="Then fit a temperature for each task.")
+@click.option("--adjust", is_flag=True, help="Then fit how much of the log prior is subtracted (logit adjustment).")
+@click.option("--pairs", is_flag=True, help="Then fit how much counts which verbs meet which nouns in training.")
+@click.option("--tta", is_flag=True, help="Of each run, what `heads predict --tta` wrote.")
+def ensemble(members, runs, name, force, annotations, weights, greedy, **how) -> None:
+    """Average runs; all finished runs under --runs by default. What is fitted, is fitted to validation, cross-fitted.
+
+    A folder of runs stands for all finished runs in it.
 
     \b
-    Example: heads ensemble runs/multiscale_lstm-seed*
+    Examples:
+      heads ensemble runs/multiscale_lstm-seed*
+      heads ensemble --greedy --per-task --name best runs/sweep
     """
-    from heads.ensemble import write_ensemble
-    from heads.evaluation import evaluate_sources
-    from heads.inputs import annotations_for
-    from heads.runs import find_runs
+    from heads import tables
+    from heads.ensemble import Recipe, write_ensemble
+    from heads.evaluation import score_as_one
+    from heads.inputs import known_annotations
+    from heads.runs import find_runs, runs_of
 
-    chosen = list(members) or find_runs(runs)
-    written = write_ensemble(chosen, runs / name, force=force)
-    if "validation" in written.splits:
-        sources = [*written.members, written.folder]
-        rows = evaluate_sources(sources, annotations_for(sources, annotations), each=True)[: len(sources)]
-        click.echo(_accuracy_table(rows))
-        actions = [row.top["action", 1] for row in rows]
-        mean = sum(actions[:-1]) / len(written.members)
-        click.echo(
-            f"action top-1: {actions[-1]:.1f} %, {actions[-1] - mean:+.1f} over the mean of {len(written.members)} "
-            f"members ({mean:.1f} %), {actions[-1] - max(actions[:-1]):+.1f} over the best"
-        )
-    click.echo(f"{written.folder}: predictions for {' and '.join(written.splits)}")
+    if greedy and weights != "uniform":
+        raise click.UsageError("--greedy and --weights exclude each other.")
+    recipe = Recipe(weights="greedy" if greedy else _numbers(weights), **how)
+    chosen = runs_of(members, find_runs) if members else find_runs(runs)
+    known = known_annotations(chosen, annotations)
+    written = write_ensemble(chosen, runs / name, recipe=recipe, annotations=known, force=force)
+    if written.gains:
+        rows = [score_as_one(one.name if one.is_dir() else str(one), [one], known, tta=recipe.tta) for one in chosen]
+        click.echo(tables.rows([*rows, score_as_one(name, [written.folder], known)], None))
+        click.echo("\n" + tables.ensemble(written))
+    splits = " and ".join(written.splits)
+    click.echo(f"{written.folder}: predictions for {splits} of {len(chosen)} members: {first_few(map(str, chosen))}")
+
+
+def _numbers(text: str) -> str | tuple[float, ...]:
+    """Give numbers between commas; a single word as it is."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        return text
 
 
 @main.command()
@@ -379,38 +388,65 @@ def ensemble(members, runs, name, force, annotations) -> None:
 @_runs_option
 @click.option("--out", type=_PATH, help="Folder for the files; submission/ in the run by default.")
 @click.option(
-    "--sls-pt", default=2, show_default=True, help="Supervision level of pretraining, 0-5 (2: public images and video)."
+    "--sls-pt", type=_LEVEL, help="Supervision level of pretraining, 0-5.  [default: as the backbones' records say]"
 )
 @click.option(
-    "--sls-tl",
-    default=3,
-    show_default=True,
-    help="Supervision level of training labels, 0-5 (3: start and stop times).",
+    "--sls-tl", type=_LEVEL, default=3, show_default=True, help="Of training labels, 0-5 (3: start and stop times)."
 )
 @click.option(
-    "--sls-td",
-    default=3,
-    show_default=True,
-    help="Supervision level of training data, 0-5 (3: train; 4: train and validation).",
+    "--sls-td", type=_LEVEL, help="Of training data, 0-5.  [default: 3, train; 4 if trained on validation too]"
 )
+@click.option("--expect", type=int, metavar="N", help="Refuse any other number of segments.")
+@click.option(
+    "--missing",
+    type=click.Choice(["error", "omit", "prior"]),
+    default="error",
+    show_default=True,
+    help="Of segments without a prediction: refuse, leave out, or answer as training is distributed.",
+)
+@click.option("--check", type=_PATH, metavar="FILE", help="Only check a file that is there, of any of the three kinds.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
-def submit(run, annotations, runs, out, sls_pt, sls_tl, sls_td, force) -> None:
+def submit(run, annotations, runs, out, sls_pt, sls_tl, sls_td, expect, missing, check, force) -> None:
     """Write the files for the servers, from the last ensemble under --runs by default.
 
     submission.pt and ensemble_submission.zip (which holds it) are lists of scores by segment; epic_submission.zip is
     the public challenge's. All are checked against the list of segments first.
 
     \b
-    Example: heads submit runs/ensemble --annotations EPIC_100_test_timestamps.csv --out submissions
-    """
-    from heads.inputs import predictions_to_submit
-    from heads.runs import find_last_ensemble
-    from heads.submission import SupervisionLevels, write_submission
+    Levels of supervision (epic-kitchens/SLS):
+      --sls-pt  0 none, 1 public images, 2 public images and video, 3 self-supervised on public data,
+                4 the same with EPIC's videos, 5 private data
+      --sls-tl  0 none, 1 video level, 2 narration times, 3 start and stop times, 4 and spatial, 5 and outside priors
+      --sls-td  0 zero-shot, 1 few-shot, 2 up to 25 %, 3 train, 4 train and validation, 5 more
 
-    levels = SupervisionLevels(sls_pt, sls_tl, sls_td)
+    \b
+    Examples:
+      heads submit runs/ensemble --annotations EPIC_100_test_timestamps.csv --out submissions
+      heads submit --check submissions/epic_submission.zip --annotations EPIC_100_test_timestamps.csv
+    """
+    from features.annotations import read_segments
+    from heads.inputs import levels_of, predictions_to_submit, training_list
+    from heads.runs import find_last_ensemble
+    from heads.submission import write_submission
+    from heads.submission_check import check_file
+
+    if check is not None:
+        click.echo(check_file(check, None if annotations is None else read_segments(annotations), expect=expect))
+        return
     run = run or find_last_ensemble(runs)
     predictions, segments = predictions_to_submit(run, annotations)
-    folder = out or (run if run.is_dir() else run.parent) / "submission"
-    click.echo(f"{run}: {len(predictions)} segments of {segments.source}")
-    for path in write_submission(predictions, segments, folder, levels=levels, force=force):
+    written = write_submission(
+        predictions,
+        segments,
+        out or (run if run.is_dir() else run.parent) / "submission",
+        levels=levels_of(run, pretraining=sls_pt, training_labels=sls_tl, training_data=sls_td),
+        expect=expect,
+        missing=missing,
+        train=training_list(run, annotations) if missing == "prior" else None,
+        force=force,
+    )
+    click.echo(f"{run}: {written.num_segments} segments of {segments.source}")
+    if written.note:
+        click.echo(written.note, err=True)
+    for path in written.paths:
         click.echo(f"  {path} ({human_size(path.stat().st_size)})")

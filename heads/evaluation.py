@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,8 @@ import numpy as np
 from features.annotations import Annotations, Segments
 from features.errors import DataError, first_few
 from features.predictions import Predictions
-from heads.metrics import KS, TASKS, Accuracies, accuracies, chance, most_frequent
-from heads.runs import group_of, predictions_of
+from heads.metrics import TASKS, Results, chance, compare, draw_videos, figures, interval, most_frequent
+from heads.runs import TTA_PREDICTIONS, group_of, predictions_of
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,11 @@ class Row:
 
     Attributes:
         num_seeds: how many runs the line is the mean of; 0 for a baseline.
-        spread: standard deviation of action top-1 over them; None for fewer than two.
+        spread: standard deviation of action@1 over them; None for fewer than two.
         num_segments: how many segments were scored, of `num_known` that the split has.
-        top: (task, k) -> percent.
-        unseen, tail: task -> top-1 in percent; empty where there is no list or no such segment.
+        figures: name -> percent, as `heads.metrics.figures` names them.
+        intervals: name -> (low, high), where 95 % of a bootstrap over videos lie; empty for a baseline, and where all
+            segments are of one video.
     """
 
     name: str
@@ -32,13 +33,31 @@ class Row:
     spread: float | None
     num_segments: int
     num_known: int
-    top: Mapping[tuple[str, int], float]
-    unseen: Mapping[str, float]
-    tail: Mapping[str, float]
+    figures: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much one figure of B is above that of A, in percentage points, over the same draws of videos.
+
+    Both are scored on the `num_segments` that both predict, of `num_known` that the split has.
+    """
+
+    figure: str
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+    num_segments: int
+    num_known: int
 
 
 def evaluate_sources(sources: Sequence[Path], annotations: Annotations, *, each: bool) -> list[Row]:
     """Score run folders and predictions files on the validation split, with baselines where training is known.
+
+    Where all seeds of a run have predictions with test-time augmentation, these have a row of their own below.
 
     Args:
         each: a row for every run, instead of one for all seeds of it.
@@ -46,46 +65,104 @@ def evaluate_sources(sources: Sequence[Path], annotations: Annotations, *, each:
     Raises:
         DataError: there is no labelled validation split, or predictions are of segments that it does not have.
     """
-    segments = annotations.validation
-    if segments is None:
-        raise DataError("no validation annotations to score against; give --annotations.")
-    groups: dict[str, list[Path]] = {}
+    groups: dict[Path, list[Path]] = {}
     for source in (Path(given).resolve() for given in sources):
         together = source.is_dir() and not each
-        groups.setdefault(str(source.with_name(group_of(source)) if together else source), []).append(source)
-    rows = [
-        _mean_row(
-            group_of(members[0]) if not each else Path(name).name,
-            [_score(predictions_of(member, "validation"), segments, annotations) for member in members],
+        groups.setdefault(source.with_name(group_of(source)) if together else source, []).append(source)
+    rows = []
+    for group, members in groups.items():
+        rows.append(score_as_one(group.name, members, annotations))
+        if all((member / TTA_PREDICTIONS["validation"]).is_file() for member in members):
+            rows.append(score_as_one(f"{group.name} +tta", members, annotations, tta=True))
+    return rows + list(_baselines(annotations))
+
+
+def score_as_one(name: str, members: Sequence[Path], annotations: Annotations, *, tta: bool = False) -> Row:
+    """Give the mean of the scores that run folders or predictions files have on validation, which are seeds of one.
+
+    Args:
+        tta: score the predictions with test-time augmentation.
+
+    Raises:
+        DataError: as for `evaluate_sources`, or they predict different segments.
+    """
+    predicted = [predictions_of(member, "validation", tta=tta) for member in members]
+    names = [set(one.narration_id) for one in predicted]
+    if any(one != names[0] for one in names):
+        raise DataError(f"{name}: its seeds predict different segments ({', '.join(str(len(one)) for one in names)}).")
+    segments = _validation(annotations)
+    scored = [score(one, segments, annotations) for one in predicted]
+    points = [figures(one) for one in scored]
+    weights = draw_videos(scored[0])
+    drawn = [figures(one, weights) for one in scored]
+    actions = [one["action@1"][0] for one in points]
+    return Row(
+        name=name,
+        num_seeds=len(members),
+        spread=float(np.std(actions, ddof=1)) if len(members) > 1 else None,
+        num_segments=len(scored[0]),
+        num_known=len(segments),
+        figures={figure: float(np.mean([one[figure][0] for one in points])) for figure in points[0]},
+        intervals={figure: interval(np.mean([one[figure] for one in drawn], axis=0)) for figure in points[0]}
+        if weights.shape[1] > 1  # one video drawn again and again would promise certainty
+        else {},
+    )
+
+
+def compare_sources(a: Path, b: Path, annotations: Annotations) -> list[Difference]:
+    """Compare two run folders or predictions files, figure by figure, on the segments of validation that both predict.
+
+    Raises:
+        DataError: as for `evaluate_sources`, or they have no segment in common.
+    """
+    both = [predictions_of(Path(source), "validation") for source in (a, b)]
+    shared = set(both[0].narration_id) & set(both[1].narration_id)
+    if not shared:
+        raise DataError(f"{a} and {b}: predict no segment in common.")
+    names = [name for name in both[0].narration_id if name in shared]
+    segments = _validation(annotations)
+    scored = [score(predictions.aligned(names), segments, annotations) for predictions in both]
+    weights = draw_videos(scored[0])
+    (point_a, point_b), (drawn_a, drawn_b) = ([figures(one, how) for one in scored] for how in (None, weights))
+    return [
+        Difference(
+            name,
+            float(point_a[name][0]),
+            float(point_b[name][0]),
+            float(point_b[name][0] - point_a[name][0]),
+            *interval(drawn_b[name] - drawn_a[name]),
+            len(names),
             len(segments),
         )
-        for name, members in groups.items()
+        for name in point_a
     ]
-    return rows + _baselines(annotations)
 
 
-@dataclass(frozen=True)
-class _Score:
-    overall: Accuracies
-    unseen: dict[str, float]
-    tail: dict[str, float]
+def score(predictions: Predictions, segments: Segments, annotations: Annotations) -> Results:
+    """Hold predictions against those of the labelled segments that they cover, with the challenge's parts.
 
-
-def _score(predictions: Predictions, segments: Segments, annotations: Annotations) -> _Score:
-    covered = _covered(predictions, segments)
+    Raises:
+        DataError: predictions are of segments that are not among these.
+    """
+    covered = covered_by(predictions, segments)
     table = covered.table
-    unseen = tail = {}
+    parts = {}
     if annotations.unseen_validation is not None:
-        mask = table.participant_id.isin(annotations.unseen_validation).to_numpy()
-        unseen = _top1(predictions, covered, dict.fromkeys(TASKS, mask))
+        unseen = table.participant_id.isin(annotations.unseen_validation).to_numpy()
+        parts["unseen"] = dict.fromkeys(TASKS, unseen)
     if annotations.tail_verbs is not None and annotations.tail_nouns is not None:
         verb = table.verb_class.isin(annotations.tail_verbs).to_numpy(dtype=bool)
         noun = table.noun_class.isin(annotations.tail_nouns).to_numpy(dtype=bool)
-        tail = _top1(predictions, covered, {"verb": verb, "noun": noun, "action": verb | noun})
-    return _Score(accuracies(predictions, covered), unseen, tail)
+        parts["tail"] = {"verb": verb, "noun": noun, "action": verb | noun}
+    return compare(predictions, covered, parts)
 
 
-def _covered(predictions: Predictions, segments: Segments) -> Segments:
+def covered_by(predictions: Predictions, segments: Segments) -> Segments:
+    """Give the segments that predictions cover.
+
+    Raises:
+        DataError: predictions are of segments that are not among these.
+    """
     mask = np.isin(segments.narration_id.astype(str), np.array(predictions.narration_id, dtype=str))
     if mask.sum() < len(predictions):
         strangers = sorted(set(predictions.narration_id) - set(segments.narration_id))
@@ -96,45 +173,15 @@ def _covered(predictions: Predictions, segments: Segments) -> Segments:
     return segments.where(mask)
 
 
-def _top1(predictions: Predictions, segments: Segments, masks: Mapping[str, np.ndarray]) -> dict[str, float]:
-    return {
-        task: accuracies(predictions, segments.where(mask)).top[task, 1] for task, mask in masks.items() if mask.any()
-    }
+def _validation(annotations: Annotations) -> Segments:
+    if annotations.validation is None:
+        raise DataError("no validation annotations to score against; give --annotations.")
+    return annotations.validation
 
 
-def _mean_row(name: str, scores: list[_Score], num_known: int) -> Row:
-    counts = {score.overall.num_segments for score in scores}
-    if len(counts) > 1:
-        raise DataError(f"{name}: its seeds predict different numbers of segments ({sorted(counts)}).")
-    actions = [score.overall.top["action", 1] for score in scores]
-    return Row(
-        name=name,
-        num_seeds=len(scores),
-        spread=float(np.std(actions, ddof=1)) if len(scores) > 1 else None,
-        num_segments=counts.pop(),
-        num_known=num_known,
-        top=_mean(score.overall.top for score in scores),
-        unseen=_mean(score.unseen for score in scores),
-        tail=_mean(score.tail for score in scores),
-    )
-
-
-def _mean(values: Iterable[Mapping]) -> dict:
-    values = list(values)
-    return {key: float(np.mean([value[key] for value in values])) for key in values[0]}
-
-
-def _baselines(annotations: Annotations) -> list[Row]:
+def _baselines(annotations: Annotations) -> Iterator[Row]:
     if annotations.train is None:
-        return []
+        return
     segments = annotations.validation
-    tops = {
-        "most frequent": most_frequent(annotations.train, segments),
-        "chance": chance(annotations.train),
-    }
-    return [Row(name, 0, None, len(segments), len(segments), top, {}, {}) for name, top in tops.items()]
-
-
-def column_names() -> list[str]:
-    """Give the headings of the accuracies, in the order of the table."""
-    return [f"{task}@{k}" for task in TASKS for k in KS]
+    yield Row("most frequent", 0, None, len(segments), len(segments), most_frequent(annotations.train, segments))
+    yield Row("chance", 0, None, len(segments), len(segments), chance(annotations.train))

@@ -18,17 +18,22 @@ from features.annotations import (
     read_segments,
 )
 from features.errors import DataError, OptionError, first_few
-from features.featureset import FILE_NAME
+from features.featureset import FILE_NAME, read_featureset
 from features.predictions import Predictions, write_predictions
 from features.store import video_ids
 from heads.checkpoint import BEST, load_model, need_same_streams
 from heads.config import Look, TrainConfig
 from heads.predicting import predict, predict_best
-from heads.runs import PREDICTIONS, predictions_of, read_config
+from heads.runs import PREDICTIONS, TTA_PREDICTIONS, predictions_of, read_config
 from heads.sources import Source, lay_out, open_sources
 from heads.splits import choose_split, scored_csv
 from heads.streams import Split, free_bytes
+from heads.submission import SupervisionLevels
 from heads.train import TrainData
+from heads.tta import predict_tta, with_all_views
+
+# Of pretraining, where nobody says: public images and videos.
+_USUAL_LEVEL = 2
 
 
 def annotations_for(sources: Sequence[Path], given: Path | None) -> Annotations:
@@ -58,6 +63,17 @@ def annotations_for(sources: Sequence[Path], given: Path | None) -> Annotations:
             train = files.train if files.train and files.train.is_file() else None
             return read_annotations(validation.parent, SplitFiles(train, validation, None))
     raise DataError(f"{sources[0]}: does not say what to score it against; give --annotations.")
+
+
+def known_annotations(sources: Sequence[Path], given: Path | None) -> Annotations | None:
+    """Give the annotations to score against, or None where neither is given nor known.
+
+    Raises:
+        DataError: a file is wrong, or one that a run names is no longer there.
+    """
+    if given is None and not any(scored_csv(*reversed(files_of(source))) for source in sources if source.is_dir()):
+        return None
+    return annotations_for(sources, given)
 
 
 def files_of(run: Path) -> tuple[SplitFiles, str]:
@@ -171,6 +187,7 @@ def predict_run(
     roots: Sequence[Path] = (),
     csv: Path | None = None,
     out: Path | None = None,
+    tta: bool = False,
     allow_missing: bool = False,
     device: torch.device,
 ) -> list[Path]:
@@ -178,8 +195,11 @@ def predict_run(
 
     Args:
         splits: of train, validation and test; each goes into the run's folder, and is kept where it is there already.
+            By default all that it has.
         roots: the feature sets it was trained on, where they have moved since.
         csv, out: another list of segments, and the file for its predictions.
+        tta: average over all views of the feature sets, and over windows that are moved (heads/tta.py), into files of
+            its own; by default not for training.
 
     Raises:
         DataError: the run has no trained head or not this split, or its features are missing or other ones.
@@ -187,12 +207,15 @@ def predict_run(
     model, recipe = load_model(run / BEST, device=device)
     sources = open_sources(list(roots) or [Path(path) for path in read_config(run).get("features", ())], recipe.look)
     need_same_streams(run / BEST, recipe, sources)
+    how, names = predict, PREDICTIONS
+    if tta:
+        sources, how, names = with_all_views(sources), predict_tta, TTA_PREDICTIONS
 
     def load(segments: Segments) -> Split:
         return load_split(sources, segments, recipe.look, allow_missing=allow_missing, device=device)
 
     if csv is not None:
-        write_predictions(out, predict(model, load(read_segments(csv)), source=str(run), device=device))
+        write_predictions(out, how(model, load(read_segments(csv)), source=str(run), device=device))
         return [out]
     files, way = files_of(run)
     chosen = choose_split(way, files)
@@ -202,8 +225,9 @@ def predict_run(
         raise DataError(
             f"{run}: was trained without a {absent[0]} list; name one by --annotations, and a file by --out."
         )
-    predict_best(run, {split: load(lists[split]) for split in splits}, device=device)
-    return [run / PREDICTIONS[split] for split in splits]
+    splits = splits or [split for split in lists if lists[split] is not None and not (tta and split == "train")]
+    predict_best(run, {split: load(lists[split]) for split in splits}, device=device, how=how, names=names)
+    return [run / names[split] for split in splits]
 
 
 def predictions_to_submit(run: Path, given: Path | None) -> tuple[Predictions, Segments]:
@@ -232,3 +256,37 @@ def predictions_to_submit(run: Path, given: Path | None) -> tuple[Predictions, S
             if asked & set(predictions.narration_id):
                 return predictions, segments
     return predictions_of(run, "test"), segments
+
+
+def training_list(run: Path, given: Path | None) -> Segments:
+    """Give the list that a run was trained on; of a predictions file, the one beside the list that was given.
+
+    Raises:
+        DataError: there is none, or the file is gone.
+    """
+    files, way = files_of(run)
+    if files.train is None and given is not None:
+        files, way = find_splits(given if given.is_dir() else given.parent), "official"
+    return choose_split(way, files).train
+
+
+def levels_of(
+    run: Path, *, pretraining: int | None, training_labels: int, training_data: int | None
+) -> SupervisionLevels:
+    """Give a run's levels of supervision; those that are not given are told from its record.
+
+    The pretraining is that of its feature sets' backbones, the highest of them; 2 (public images and videos) where a
+    feature set does not say or is gone. Training data are 4 where validation was trained on, else 3.
+    """
+    config = read_config(run)
+    if pretraining is None:
+        levels = [_supervision_of(Path(root)) for root in config.get("features", ())]
+        pretraining = max(levels, default=_USUAL_LEVEL)
+    if training_data is None:
+        training_data = 4 if config.get("split") == "all" else 3
+    return SupervisionLevels(pretraining, training_labels, training_data)
+
+
+def _supervision_of(root: Path) -> int:
+    known = read_featureset(root).supervision if (root / FILE_NAME).is_file() else None
+    return _USUAL_LEVEL if known is None else known

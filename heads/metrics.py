@@ -1,13 +1,15 @@
-"""Accuracies of verb, noun and action as the challenge counts them. numpy only.
+"""What the challenge counts, and more: accuracies, recalls and calibration of verb, noun and action. numpy only.
 
 An action is a pair of verb and noun, scored by the product of their probabilities (Damen et al., IJCV 2022, and
-epic-kitchens/C1-Action-Recognition).
+epic-kitchens/C1-Action-Recognition). Every figure is a ratio of sums over videos, so that a bootstrap over videos is a
+product of matrices: draw how often each video counts, and weigh its sums.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -16,58 +18,97 @@ from features.predictions import Predictions
 
 TASKS = ("verb", "noun", "action")
 KS = (1, 5)
+# As in the challenge: pairs are made of so many of the best verbs and nouns.
+_TOP_N = 100
+_NUM_BINS = 15  # of confidence, as in Guo et al., "On calibration of modern neural networks", ICML 2017
 
 
-@dataclass(frozen=True)
-class Accuracies:
-    """Shares of segments, in percent, of `num_segments`.
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What became of N labelled segments.
 
     Attributes:
-        top: (task, k) -> share of segments whose class is among the k best, for each of TASKS and KS.
-        recall: verb and noun -> mean over the classes that there are of the share of theirs that is found first.
+        video: (N,) int64, which video each lies in, counted from 0.
+        truth: task -> (N,) int64; an action is verb_class * 300 + noun_class.
+        hit: (task, k) -> (N,) bool, whether the class is among the k best.
+        confidence: task -> (N,) float64, the probability of the best class.
+        parts: "unseen", "tail" -> task -> (N,) bool, which segments belong to it.
     """
 
-    num_segments: int
-    top: Mapping[tuple[str, int], float]
-    recall: Mapping[str, float]
+    video: np.ndarray
+    truth: Mapping[str, np.ndarray]
+    hit: Mapping[tuple[str, int], np.ndarray]
+    confidence: Mapping[str, np.ndarray]
+    parts: Mapping[str, Mapping[str, np.ndarray]]
+
+    def __len__(self) -> int:
+        return len(self.video)
 
 
-def accuracies(predictions: Predictions, segments: Segments) -> Accuracies:
-    """Score predictions for labelled segments.
+def compare(
+    predictions: Predictions, segments: Segments, parts: Mapping[str, Mapping[str, np.ndarray]] | None = None
+) -> Results:
+    """Hold predictions against labelled segments.
+
+    Args:
+        parts: of the segments to score apart, as in `Results`.
 
     Raises:
         DataError: the segments have no labels, or there is no prediction for some of them.
     """
     aligned = predictions.aligned(segments.narration_id)
-    return score_logits(aligned.verb, aligned.noun, segments.verb_class, segments.noun_class)
-
-
-def score_logits(
-    verb_logits: np.ndarray, noun_logits: np.ndarray, verb_class: np.ndarray, noun_class: np.ndarray
-) -> Accuracies:
-    """Score logits (N, 97) and (N, 300) against class ids (N,)."""
-    verb, noun = log_softmax(verb_logits), log_softmax(noun_logits)
-    truth = {"verb": verb_class, "noun": noun_class, "action": verb_class * NUM_NOUNS + noun_class}
+    truth = _classes_of(segments)
     best = {
-        "verb": top_classes(verb, max(KS)),
-        "noun": top_classes(noun, max(KS)),
-        "action": top_actions(verb, noun, max(KS)),
+        "verb": ranked(aligned.verb, max(KS)),
+        "noun": ranked(aligned.noun, max(KS)),
+        "action": ranked_actions(aligned.verb, aligned.noun, max(KS)),
     }
-    return Accuracies(
-        num_segments=len(verb_class),
-        top={
-            (task, k): 100 * float((best[task][:, :k] == truth[task][:, None]).any(axis=1).mean())
-            for task in TASKS
-            for k in KS
-        },
-        recall={task: _mean_class_recall(best[task][:, 0], truth[task]) for task in ("verb", "noun")},
+    confidence = {task: np.exp(log_softmax(getattr(aligned, task)).max(axis=1)) for task in ("verb", "noun")}
+    return Results(
+        video=np.unique(segments.table.video_id.to_numpy(dtype=str), return_inverse=True)[1],
+        truth=truth,
+        hit={(task, k): (best[task][:, :k] == truth[task][:, None]).any(axis=1) for task in TASKS for k in KS},
+        confidence={**confidence, "action": confidence["verb"] * confidence["noun"]},
+        parts=parts or {},
     )
 
 
-def _mean_class_recall(found: np.ndarray, truth: np.ndarray) -> float:
-    """Give the mean over the classes in `truth` of the percentage of their segments that are found."""
-    _, place, counts = np.unique(truth, return_inverse=True, return_counts=True)
-    return 100 * float((np.bincount(place, weights=found == truth) / counts).mean())
+def ranked(scores: np.ndarray, k: int) -> np.ndarray:
+    """Give the k best classes of each row of scores (N, K), best first; ties fall as the challenge's sort has them."""
+    return scores.argsort(axis=-1)[:, ::-1][:, :k]
+
+
+def ranked_actions(verb: np.ndarray, noun: np.ndarray, k: int) -> np.ndarray:
+    """Give the k best pairs of each row, best first, as verb_class * 300 + noun_class: (N, k).
+
+    As the challenge ranks them, but that each row has a softmax of its own: it takes one over all rows at once, in
+    float32, in which rows far below the highest of the file lose their order.
+
+    A pair among the k best is made of one of the k best verbs and one of the k best nouns, since each better verb or
+    noun would make a better pair. So few pairs are compared; only where some of them tie, all that the challenge
+    sorts are sorted, for the ties to fall as they do there.
+
+    Args:
+        verb, noun: logits (N, 97) and (N, 300).
+    """
+    (verbs, verb_p), (nouns, noun_p) = _best(verb), _best(noun)
+    # One more than is asked for, so that a tie with the first that is left out shows.
+    products = (verb_p[:, : k + 1, None] * noun_p[:, None, : k + 1]).reshape(len(verb), -1)
+    order = products.argsort(axis=1)[:, ::-1][:, : k + 1]
+    values = np.take_along_axis(products, order, axis=1)
+    by_verb, by_noun = np.divmod(order[:, :k], k + 1)
+    for row in np.flatnonzero((np.diff(values, axis=1) == 0).any(axis=1)):
+        order = (verb_p[row, :, None] * noun_p[row]).ravel().argsort()[::-1][:k]
+        by_verb[row], by_noun[row] = np.divmod(order, noun_p.shape[1])
+    return np.take_along_axis(verbs, by_verb, axis=1) * NUM_NOUNS + np.take_along_axis(nouns, by_noun, axis=1)
+
+
+def _best(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give the classes of which the challenge makes pairs, best first, and their probabilities among themselves."""
+    classes = ranked(logits, _TOP_N)
+    best = np.take_along_axis(logits, classes, axis=1).astype(np.float64)
+    weights = np.exp(best - best[:, :1])
+    return classes, weights / weights.sum(axis=1, keepdims=True)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -76,37 +117,98 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def top_classes(scores: np.ndarray, k: int) -> np.ndarray:
-    """Give the k best classes of each row of scores (N, K), best first; of equal ones the lower id."""
-    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+def figures(
+    results: Results, weights: np.ndarray | None = None, *, only: Iterable[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Give figures, in percent: name -> (R,), for each of R ways to weigh videos.
 
-
-def top_actions(verb: np.ndarray, noun: np.ndarray, k: int) -> np.ndarray:
-    """Give the k best pairs of each row, best first, as verb_class * 300 + noun_class, (N, k).
-
-    A pair among the k best is made of one of the k best verbs and one of the k best nouns: each better verb or noun
-    would make a better pair. So k x k pairs are compared instead of 97 x 300.
+    - "verb@1" ... "action@5": top-k accuracy, as the challenge has it; "unseen verb@1", "tail action@5", ...: over a
+      part of the segments.
+    - "verb mean-class@1" ... "action mean-class@5": the mean over classes of the share of their segments that are found
+      among the k best (mean-class accuracy and mean-class top-5 recall), over the classes that there are.
+    - "verb calibration" ...: expected calibration error of the best class, over 15 bins of confidence.
 
     Args:
-        verb, noun: log-probabilities (N, 97) and (N, 300).
+        weights: (R, V), how often each video counts; once by default.
+        only: names of those that are wanted; all by default.
+
+    A part without segments has no figures; one without segments in a draw has NaN there.
     """
-    verbs, nouns = top_classes(verb, k), top_classes(noun, k)
-    scores = np.take_along_axis(verb, verbs, 1)[:, :, None] + np.take_along_axis(noun, nouns, 1)[:, None, :]
-    pairs = (verbs[:, :, None] * NUM_NOUNS + nouns[:, None, :]).reshape(len(verb), -1)
-    return np.take_along_axis(pairs, top_classes(scores.reshape(len(verb), -1), k), axis=1)
+    num_videos = int(results.video.max()) + 1
+    weights = np.ones((1, num_videos)) if weights is None else weights
+    known: dict[str, Callable[[], np.ndarray]] = {}
+    for task in TASKS:
+        for k in KS:
+            hit = results.hit[task, k]
+            known[f"{task}@{k}"] = partial(_share, results.video, hit, np.ones(len(hit), dtype=bool), weights)
+            for part, masks in results.parts.items():
+                if masks[task].any():
+                    known[f"{part} {task}@{k}"] = partial(_share, results.video, hit, masks[task], weights)
+        for k in KS:
+            known[f"{task} mean-class@{k}"] = partial(_mean_class, results, task, k, weights)
+        known[f"{task} calibration"] = partial(_calibration, results, task, weights)
+    return {name: known[name]() for name in (only or known)}
 
 
-def chance(train: Segments) -> dict[tuple[str, int], float]:
+def _sums(
+    results_video: np.ndarray, values: np.ndarray, groups: np.ndarray, num_groups: int, num_videos: int
+) -> np.ndarray:
+    """Sum values (N,) by video and group: (V, G)."""
+    cells = np.bincount(results_video * num_groups + groups, weights=values, minlength=num_videos * num_groups)
+    return cells.reshape(num_videos, num_groups)
+
+
+def _share(video: np.ndarray, hit: np.ndarray, mask: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    num_videos = weights.shape[1]
+    hits, counts = (np.bincount(video, weights=values, minlength=num_videos) for values in (hit & mask, mask))
+    with np.errstate(invalid="ignore"):  # a draw without any of these segments
+        return 100 * (weights @ hits) / (weights @ counts)
+
+
+def _mean_class(results: Results, task: str, k: int, weights: np.ndarray) -> np.ndarray:
+    classes, place = np.unique(results.truth[task], return_inverse=True)
+    size = (len(classes), weights.shape[1])
+    hits = weights @ _sums(results.video, results.hit[task, k].astype(float), place, *size)
+    counts = weights @ _sums(results.video, np.ones(len(place)), place, *size)
+    there = counts > 0
+    return 100 * np.divide(hits, counts, out=np.zeros_like(hits), where=there).sum(axis=1) / there.sum(axis=1)
+
+
+def _calibration(results: Results, task: str, weights: np.ndarray) -> np.ndarray:
+    confidence = results.confidence[task]
+    bins = np.minimum((confidence * _NUM_BINS).astype(int), _NUM_BINS - 1)
+    gap = _sums(results.video, confidence - results.hit[task, 1], bins, _NUM_BINS, weights.shape[1])
+    num = weights @ np.bincount(results.video, minlength=weights.shape[1])
+    return 100 * np.abs(weights @ gap).sum(axis=1) / num
+
+
+def draw_videos(results: Results, *, draws: int = 1000, seed: int = 0) -> np.ndarray:
+    """Draw as many videos as there are, with replacement: (R, V), how often each is drawn.
+
+    Segments of a video are alike, so a bootstrap over segments would promise too much (Efron and Tibshirani, "An
+    introduction to the bootstrap", 1993, on clustered data).
+    """
+    num_videos = int(results.video.max()) + 1
+    return np.random.default_rng(seed).multinomial(num_videos, np.full(num_videos, 1 / num_videos), draws)
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Give the middle 95 % of the values of bootstrap draws (R,)."""
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def chance(train: Segments) -> dict[str, float]:
     """Give the accuracies, in percent, of drawing k of the classes (or pairs) that training shows at random."""
     counts = {task: len(np.unique(classes)) for task, classes in _classes_of(train).items()}
-    return {(task, k): 100 * min(1.0, k / counts[task]) for task in TASKS for k in KS}
+    return {f"{task}@{k}": 100 * min(1.0, k / counts[task]) for task in TASKS for k in KS}
 
 
-def most_frequent(train: Segments, segments: Segments) -> dict[tuple[str, int], float]:
+def most_frequent(train: Segments, segments: Segments) -> dict[str, float]:
     """Give the accuracies, in percent, of always answering the k most frequent classes (or pairs) of training."""
     truth = _classes_of(segments)
     return {
-        (task, k): 100 * float(np.isin(truth[task], _most_frequent(classes, k)).mean())
+        f"{task}@{k}": 100 * float(np.isin(truth[task], _most_frequent(classes, k)).mean())
         for task, classes in _classes_of(train).items()
         for k in KS
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from features.errors import DataError
 from features.predictions import Predictions, read_predictions, write_predictions
-from heads.batches import batches
+from heads.batches import Glance, batches
 from heads.checkpoint import BEST, load_model, need_same_streams
-from heads.metrics import score_logits
+from heads.metrics import KS, compare, figures
 from heads.models.model import Model
 from heads.models.steps import TASKS
 from heads.runs import PREDICTIONS
@@ -37,21 +37,23 @@ def evaluate(model: nn.Module, split: Split, *, where: str, device: torch.device
     loss = F.cross_entropy(torch.from_numpy(verb), torch.tensor(segments.verb_class)) + F.cross_entropy(
         torch.from_numpy(noun), torch.tensor(segments.noun_class)
     )
-    scores = score_logits(verb, noun, segments.verb_class, segments.noun_class)
+    found = figures(compare(Predictions(tuple(segments.narration_id), verb, noun, where), segments))
     return (
         {"val_loss": float(loss)}
-        | {f"val_{task}_top{k}": value for (task, k), value in scores.top.items()}
-        | {f"val_{task}_recall": value for task, value in scores.recall.items()}
+        | {f"val_{task}_top{k}": float(found[f"{task}@{k}"][0]) for task in ("verb", "noun", "action") for k in KS}
+        | {f"val_{task}_recall": float(found[f"{task} mean-class@1"][0]) for task in ("verb", "noun")}
     )
 
 
 @torch.inference_mode()
-def predict_logits(model: Model, split: Split, *, device: torch.device) -> dict[str, np.ndarray]:
+def predict_logits(
+    model: Model, split: Split, *, device: torch.device, glance: Glance | None = None
+) -> dict[str, np.ndarray]:
     """Run a model over a split: verb (S, 97) and noun (S, 300) logits, float32, in the split's order."""
     model.eval()
     logits = {task: np.empty((len(split), num), dtype=np.float32) for task, num in TASKS.items()}
     for chunk, order in split.chunks():
-        for batch in batches(chunk, order, _PREDICT_BATCH, look=model.look, device=device):
+        for batch in batches(chunk, order, _PREDICT_BATCH, look=model.look, device=device, glance=glance):
             places = batch.index.cpu().numpy()
             for task, found in model(batch.streams).items():
                 logits[task][places] = found.float().cpu().numpy()
@@ -64,22 +66,32 @@ def predict(model: Model, split: Split, *, source: str, device: torch.device) ->
     return Predictions(tuple(split.segments.narration_id), logits["verb"], logits["noun"], source)
 
 
-def predict_best(folder: Path, splits: Mapping[str, Split | None], *, device: torch.device) -> list[Path]:
+def predict_best(
+    folder: Path,
+    splits: Mapping[str, Split | None],
+    *,
+    device: torch.device,
+    how: Callable[..., Predictions] = predict,
+    names: Mapping[str, str] = PREDICTIONS,
+) -> list[Path]:
     """Write what a run's best model predicts for splits by name, unless it is there already; give what was written.
+
+    Args:
+        how, names: `predict` or another way to, and the files by split that its predictions go to.
 
     Raises:
         DataError: there is no trained head, or it was trained on other features.
     """
     lacking = {
-        folder / PREDICTIONS[name]: split
+        folder / names[name]: split
         for name, split in splits.items()
-        if split is not None and not _covers(folder / PREDICTIONS[name], split)
+        if split is not None and not _covers(folder / names[name], split)
     }
     if lacking:
         model, recipe = load_model(folder / BEST, device=device)
         for path, split in lacking.items():
             need_same_streams(folder / BEST, recipe, split.sources)
-            write_predictions(path, predict(model, split, source=str(folder), device=device))
+            write_predictions(path, how(model, split, source=str(folder), device=device))
     return list(lacking)
 
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from features.errors import DataError
+from features.errors import DataError, first_few
 from features.files import read_json, write_json, write_text
 from features.predictions import Predictions, read_predictions
 
 CONFIG = "config.json"
 PREDICTIONS = {"validation": "val_predictions.pt", "test": "test_predictions.pt", "train": "train_predictions.pt"}
+# What heads predict --tta writes beside these: means over views and over windows that are moved.
+TTA_PREDICTIONS = {
+    "validation": "val_tta_predictions.pt",
+    "test": "test_tta_predictions.pt",
+    "train": "train_tta_predictions.pt",
+}
 _SEED = re.compile(r"-seed\d+$")
 
 
@@ -76,6 +82,22 @@ def _finished(runs: Path, names: Iterable[str]) -> list[Path]:
     return found
 
 
+def runs_of(sources: Sequence[Path], find: Callable[[Path], list[Path]]) -> list[Path]:
+    """Give sources, with a folder of runs among them replaced by what `find` finds in it.
+
+    Raises:
+        DataError: one is not there, or is a folder without finished runs.
+    """
+    absent = [str(source) for source in sources if not source.exists()]
+    if absent:
+        raise DataError(f"{first_few(absent)}: no such run or file.")
+    return [one for source in sources for one in (find(source) if _is_folder_of_runs(source) else [source])]
+
+
+def _is_folder_of_runs(source: Path) -> bool:
+    return source.is_dir() and not any((source / name).is_file() for name in (CONFIG, *PREDICTIONS.values()))
+
+
 def find_last_ensemble(runs: Path) -> Path:
     """Give the ensemble that was written last below a folder.
 
@@ -88,8 +110,11 @@ def find_last_ensemble(runs: Path) -> Path:
     return max(configs, key=lambda path: (path.stat().st_mtime, path.parent.name)).parent
 
 
-def predictions_of(source: Path, split: str) -> Predictions:
+def predictions_of(source: Path, split: str, *, tta: bool = False) -> Predictions:
     """Read the predictions of a run folder for a split ("validation" or "test"), or of a predictions file.
+
+    Args:
+        tta: of a run, those that are averaged over views.
 
     Raises:
         DataError: the run has none for this split, or the file is not one of predictions.
@@ -97,13 +122,16 @@ def predictions_of(source: Path, split: str) -> Predictions:
     source = Path(source)
     if not source.is_dir():
         return read_predictions(source)
-    path = source / PREDICTIONS[split]
-    if not path.is_file():
-        raise DataError(
-            f"{source}: no predictions for {split} in it ({path.name}). Extract the features of that list and run the "
-            "same heads train again: it trains nothing twice, and predicts what is new."
-        )
-    return read_predictions(path)
+    path = source / (TTA_PREDICTIONS if tta else PREDICTIONS)[split]
+    if path.is_file():
+        return read_predictions(path)
+    remedy = (
+        f"heads predict {source} --tta writes them."
+        if tta
+        else "Extract the features of that list and run the same heads train again: it trains nothing twice, and "
+        "predicts what is new."
+    )
+    raise DataError(f"{source}: no predictions for {split} in it ({path.name}). {remedy}")
 
 
 def claim(folder: Path, record: Mapping[str, Any], origin: Mapping[str, Any]) -> None:

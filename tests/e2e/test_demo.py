@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -44,15 +47,19 @@ def demo(tmp_path_factory) -> tuple[Path, str]:
 @pytest.fixture(scope="module")
 def rows(demo) -> dict[str, dict]:
     """The last table's rows, as `heads evaluate --json` gives them."""
+    return {row["name"]: row for row in json.loads(_heads("evaluate", "--runs", demo[0] / "runs", "--json"))}
+
+
+def _heads(*arguments: object) -> str:
+    """Run `heads ...` in a process of its own, which has to end well; give what it printed."""
     program = Path(sys.executable).with_name("heads")
-    ran = subprocess.run(
-        [program, "evaluate", "--runs", demo[0] / "runs", "--json"], capture_output=True, text=True, check=True
-    )
-    return {row["name"]: row for row in json.loads(ran.stdout)}
+    ran = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
 
 
 def _top(rows: dict[str, dict], name: str, column: str) -> float:
-    return rows[name]["top"][column]
+    return rows[name]["figures"][column]
 
 
 def test_features_are_complete_and_sound(demo):
@@ -96,6 +103,69 @@ def test_submission_covers_the_test_list(demo):
     folder = demo[0] / "runs" / "multiscale_ensemble" / "submission"
     predicted = read_predictions(folder / "submission.pt")
     assert list(predicted.narration_id) == list(read_segments(demo[0] / "annotations" / TEST_CSV).narration_id)
+
+
+def test_the_last_table_is_that_of_evaluate(demo, rows):
+    table = demo[1][demo[1].rindex("accuracy in %") :]
+    names = [line.split("  ")[0] for line in table[: table.index("\n\n")].splitlines()[1:]]
+    assert names == list(rows)
+    line = next(line for line in table.splitlines() if line.startswith("multiscale_ensemble"))
+    assert f"{_top(rows, 'multiscale_ensemble', 'action@1'):.1f}" in line.split()
+
+
+def test_the_interval_of_an_accuracy_holds_it(rows):
+    for row in rows.values():
+        for name in [name for name in row["intervals"] if "@" in name and "mean-class" not in name]:
+            low, high = row["intervals"][name]
+            assert low - 1e-9 <= row["figures"][name] <= high + 1e-9
+
+
+@pytest.mark.parametrize("name", ["submission.pt", "ensemble_submission.zip", "epic_submission.zip"])
+def test_files_for_the_servers_are_sound(demo, name):
+    path = demo[0] / "runs" / "multiscale_ensemble" / "submission" / name
+    said = _heads("submit", "--check", path, "--annotations", demo[0] / "annotations" / TEST_CSV)
+    assert said.rstrip().endswith("sound.")
+
+
+def test_random_weights_are_submitted_as_no_pretraining(demo):
+    with zipfile.ZipFile(demo[0] / "runs" / "multiscale_ensemble" / "submission" / "epic_submission.zip") as archive:
+        record = json.loads(archive.read("test.json"))
+    assert (record["sls_pt"], record["sls_tl"], record["sls_td"]) == (0, 3, 3)
+
+
+@pytest.fixture(scope="module")
+def greedy(demo, tmp_path_factory) -> tuple[Path, str]:
+    """Where an ensemble with everything fitted lies, chosen out of all runs of the demo, and what was said of it."""
+    runs = tmp_path_factory.mktemp("greedy")
+    corrections = ("--temperature", "--adjust", "--pairs")
+    said = _heads("ensemble", "--greedy", "--per-task", *corrections, "--runs", runs, demo[0] / "runs")
+    return runs / "ensemble", said
+
+
+def test_greedy_selection_trusts_the_best_head(greedy):
+    config = json.loads((greedy[0] / "config.json").read_text())
+    of_verbs = dict(zip([Path(one).name for one in config["members"]], config["weights"]["verb"], strict=True))
+    assert len(of_verbs) == 9
+    assert sum(weight for name, weight in of_verbs.items() if name.startswith("multiscale_lstm")) > 0.5
+
+
+def test_what_is_fitted_beats_the_plain_mean(demo, greedy):
+    compared = json.loads(_heads("evaluate", "--compare", demo[0] / "runs" / "ensemble", greedy[0], "--json"))
+    action = next(one for one in compared if one["figure"] == "action@1")
+    assert action["difference"] > 0
+    assert action["low"] <= action["difference"] <= action["high"]
+
+
+def test_each_correction_is_shown_with_its_gain(greedy):
+    alone = re.findall(r"^(\w+) alone .*: action@1 [+-][\d.]+ \(95 %: ", greedy[1], flags=re.MULTILINE)
+    assert alone == ["temperature", "adjust", "pairs"]
+
+
+def test_with_one_view_and_no_dense_set_tta_changes_nothing(demo, tmp_path):
+    shutil.copytree(demo[0] / "runs" / "bilstm-seed0", tmp_path / "bilstm-seed0")
+    _heads("predict", tmp_path / "bilstm-seed0", "--tta", "--split", "validation", "--device", "cpu")
+    found = {row["name"]: row for row in json.loads(_heads("evaluate", "--runs", tmp_path, "--json"))}
+    assert found["bilstm +tta"]["figures"] == found["bilstm"]["figures"]
 
 
 def test_what_was_written_is_named(demo):

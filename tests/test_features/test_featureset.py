@@ -54,6 +54,26 @@ def test_record_comes_back(tmp_path: Path, featureset: FeatureSet) -> None:
     assert (found.versions, found.created) == (featureset.versions, featureset.created)
 
 
+@pytest.mark.parametrize("level", [None, 0, 5])
+def test_the_level_of_supervision_comes_back_and_is_not_in_the_digest(tmp_path: Path, level: int | None) -> None:
+    create_featureset(tmp_path, made_of(supervision=level))
+    found = read_featureset(tmp_path)
+    assert (found.supervision, found.digest) == (level, made_of().digest)
+
+
+def test_a_record_from_before_levels_does_not_say(tmp_path: Path) -> None:
+    create_featureset(tmp_path, made_of(supervision=2))
+    rewrite(tmp_path, supervision=None)
+    assert read_featureset(tmp_path).supervision is None
+
+
+def test_a_level_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    create_featureset(tmp_path, made_of())
+    rewrite(tmp_path, supervision=9)
+    with pytest.raises(DataError, match="supervision is 9, not a level from 0 to 5"):
+        read_featureset(tmp_path)
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_digest_depends_on_whatever_the_features_depend_on(name: str) -> None:
     assert OTHERS[name].digest != made_of().digest

@@ -1,113 +1,24 @@
-"""Ensembles: the mean of probabilities, whatever the order and however extreme; and their folders."""
+"""Ensembles as run folders: what they hold, what they are fitted to, what they say they gain, what is refused."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from synthetic import drawn_predictions
 
-from features.errors import DataError
+from features.annotations import read_annotations
+from features.errors import DataError, OptionError
 from features.files import read_json, write_json
-from features.predictions import Predictions, read_predictions, write_predictions
-from heads.ensemble import average, write_ensemble
-
-
-def _drawn(seed: int, *, scale: float = 3.0, num_segments: int = 6) -> Predictions:
-    rng = np.random.default_rng(seed)
-    return Predictions(
-        tuple(f"P01_01_{index}" for index in range(num_segments)),
-        rng.normal(0, scale, (num_segments, 97)).astype(np.float32),
-        rng.normal(0, scale, (num_segments, 300)).astype(np.float32),
-        f"member {seed}",
-    )
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    """Row by row, in the plain way."""
-    return np.stack([np.exp(row) / np.exp(row).sum() for row in logits.astype(np.float64)])
-
-
-# ---- the average
-
-
-@given(num=st.integers(1, 6), seed=st.integers(0, 99), scale=st.floats(0, 20))
-@settings(deadline=None, max_examples=30)
-def test_an_ensemble_of_equals_is_the_member(num, seed, scale):
-    member = _drawn(seed, scale=scale)
-    found = average([member] * num, source="ensemble")
-    np.testing.assert_allclose(np.exp(found.noun), _softmax(member.noun), rtol=1e-4, atol=1e-12)
-
-
-@given(order=st.permutations(range(4)))
-@settings(deadline=None, max_examples=24)
-def test_the_order_of_members_does_not_matter(order):
-    members = [_drawn(seed) for seed in range(4)]
-    expected = average(members, source="ensemble")
-    found = average([members[index] for index in order], source="ensemble")
-    np.testing.assert_allclose(found.verb, expected.verb, rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("task", ["verb", "noun"])
-def test_the_average_is_the_mean_of_the_members_probabilities(task):
-    members = [_drawn(seed) for seed in range(3)]
-    expected = np.mean([_softmax(getattr(member, task)) for member in members], axis=0)
-    found = getattr(average(members, source="ensemble"), task)
-    np.testing.assert_allclose(np.exp(found.astype(np.float64)), expected, rtol=1e-5)
-
-
-def test_a_constant_on_a_members_row_does_not_give_it_more_weight():
-    one, other = _drawn(0), _drawn(1)
-    shifted = Predictions(other.narration_id, other.verb + 64, other.noun + 64, "shifted")
-    expected = average([one, other], source="ensemble")
-    np.testing.assert_allclose(average([one, shifted], source="ensemble").noun, expected.noun, atol=1e-4)
-
-
-def test_members_may_list_their_segments_in_different_orders():
-    one, other = _drawn(0), _drawn(1)
-    turned = other.aligned(other.narration_id[::-1])
-    np.testing.assert_array_equal(
-        average([one, turned], source="ensemble").noun, average([one, other], source="ensemble").noun
-    )
-
-
-@given(sizes=st.lists(st.sampled_from([1e4, -1e4, 0.0]), min_size=2, max_size=4))
-@settings(deadline=None, max_examples=20)
-def test_extreme_logits_stay_finite(sizes):
-    members = [_drawn(seed) for seed in range(len(sizes))]
-    for member, size in zip(members, sizes, strict=True):
-        member.verb[:, 5] = size
-        member.noun[::2, 7] = -size
-    found = average(members, source="ensemble")
-    assert np.isfinite(found.verb).all()
-    assert np.isfinite(found.noun).all()
-
-
-def test_what_two_sure_members_disagree_on_is_half_and_half():
-    one, other = _drawn(0), _drawn(1)
-    one.verb[:, 3], other.verb[:, 8] = 1e4, 1e4
-    found = np.exp(average([one, other], source="ensemble").verb)
-    np.testing.assert_allclose(found[:, [3, 8]], 0.5, rtol=1e-6)
-
-
-@pytest.mark.parametrize("lacking", [0, 1])
-def test_a_segment_that_one_member_lacks_is_named(lacking):
-    members = [_drawn(0), _drawn(1)]
-    members[lacking] = members[lacking].aligned(members[lacking].narration_id[:-2])
-    expected = f"member {lacking}: no prediction for 2 segments: P01_01_4, P01_01_5"
-    with pytest.raises(DataError, match=expected):
-        average(members, source="ensemble")
-
-
-def test_no_members_are_an_error():
-    with pytest.raises(DataError, match="an ensemble needs members"):
-        average([], source="ensemble")
-
-
-# ---- its folder
+from features.predictions import read_predictions, write_predictions
+from heads.blend import blend, uniform
+from heads.ensemble import Recipe, write_ensemble
+from heads.evaluation import score
+from heads.metrics import figures
+from heads.posthoc import Correction
+from heads.runs import predictions_of
 
 
 @pytest.fixture
@@ -138,7 +49,8 @@ def test_the_folder_holds_the_average_of_each_split(runs):
     write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
     members = [read_predictions(folder / "test_predictions.pt") for folder in _members(runs, 0, 1)]
     found = read_predictions(runs / "both" / "test_predictions.pt")
-    np.testing.assert_array_equal(found.noun, average(members, source="").noun)
+    expected = blend(members, uniform(2), "probabilities", source="")
+    np.testing.assert_array_equal(found.noun, expected.aligned(found.narration_id).noun)
 
 
 def test_the_folder_says_who_its_members_are(runs):
@@ -155,6 +67,15 @@ def test_an_ensemble_of_other_members_is_kept(runs):
     write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
     with pytest.raises(DataError, match="holds an ensemble of 2 other members; --force replaces it"):
         write_ensemble(_members(runs, 0, 1, 2), runs / "both", force=False)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(kind="logits"), Recipe(weights=(2.0, 1.0))])
+def test_an_ensemble_that_was_put_together_otherwise_is_kept(runs, recipe):
+    write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
+    with pytest.raises(DataError, match="of these members, put together otherwise; --force replaces it"):
+        write_ensemble(_members(runs, 0, 1), runs / "both", recipe=recipe, force=False)
+    write_ensemble(_members(runs, 0, 1), runs / "both", recipe=recipe, force=True)
+    write_ensemble(_members(runs, 0, 1), runs / "both", recipe=recipe, force=False)  # the same again
 
 
 def test_force_replaces_an_ensemble_of_other_members(runs):
@@ -189,6 +110,225 @@ def test_a_failed_ensemble_leaves_no_folder(runs, synthetic):
 
 
 def test_no_members_leave_no_folder(runs):
-    with pytest.raises(DataError, match="needs members"):
+    with pytest.raises(OptionError, match="needs members"):
         write_ensemble([], runs / "none", force=False)
     assert not (runs / "none").exists()
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_a_segment_that_one_member_lacks_is_named(runs, synthetic, lacking):
+    some = synthetic.segments("validation").where(np.arange(12) < 10)
+    write_predictions(runs / f"bilstm-seed{lacking}" / "val_predictions.pt", drawn_predictions(some))
+    named = f"bilstm-seed{lacking}/val_predictions.pt: no prediction for 2 segments: P04_01_4, P04_01_5"
+    with pytest.raises(DataError, match=named):
+        write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
+
+
+def test_members_may_list_their_segments_in_different_orders(runs):
+    write_ensemble(_members(runs, 0, 1), runs / "one", force=False)
+    path = runs / "bilstm-seed1" / "val_predictions.pt"
+    predictions = read_predictions(path)
+    write_predictions(path, predictions.aligned(predictions.narration_id[::-1]))
+    write_ensemble(_members(runs, 0, 1), runs / "other", force=False)
+    found = [read_predictions(runs / name / "val_predictions.pt").noun for name in ("one", "other")]
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_member_given_twice_is_refused(runs):
+    with pytest.raises(OptionError, match="bilstm-seed0: given twice; each member counts once"):
+        write_ensemble([*_members(runs, 0, 1), runs / "." / "bilstm-seed0"], runs / "both", force=False)
+
+
+def test_a_predictions_file_may_be_a_member(runs):
+    file = runs / "bilstm-seed1" / "val_predictions.pt"
+    write_ensemble([runs / "bilstm-seed0", file], runs / "mixed", force=False)
+    write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
+    found = [read_predictions(runs / name / "val_predictions.pt").noun for name in ("mixed", "both")]
+    np.testing.assert_array_equal(*found)
+
+
+# ---- weights and corrections
+
+
+@pytest.fixture
+def annotations(synthetic):
+    return read_annotations(synthetic.annotations)
+
+
+@pytest.fixture
+def knowing(runs, synthetic) -> Path:
+    """The three runs, of which seed 1 knows validation and the others guess."""
+    segments = synthetic.segments("validation")
+    for seed in range(3):
+        drawn = drawn_predictions(segments, seed=seed, scale=1)
+        rows = np.arange(len(segments))
+        for task in ("verb", "noun"):
+            getattr(drawn, task)[rows, getattr(segments, f"{task}_class")] += 5 * (seed == 1)
+        write_predictions(runs / f"bilstm-seed{seed}" / "val_predictions.pt", drawn)
+    return runs
+
+
+def _written(runs: Path, annotations, **recipe: object):
+    return write_ensemble(
+        _members(runs, 0, 1, 2), runs / "made", recipe=Recipe(**recipe), annotations=annotations, force=True
+    )
+
+
+def test_given_weights_are_used_as_shares(runs, annotations):
+    made = _written(runs, annotations, weights=(2.0, 1.0, 1.0))
+    assert made.weights["noun"].tolist() == [0.5, 0.25, 0.25]
+    members = [predictions_of(folder, "validation") for folder in made.members]
+    expected = blend(members, made.weights, "probabilities", source="")
+    np.testing.assert_array_equal(predictions_of(made.folder, "validation").verb, expected.verb)
+
+
+@pytest.mark.parametrize("weights", ["fitted", "greedy"])
+def test_fitted_weights_find_the_member_that_knows(knowing, annotations, weights):
+    made = _written(knowing, annotations, weights=weights)
+    assert made.is_fitted
+    assert made.weights["verb"][1] > 0.8
+    assert read_json(made.folder / "config.json")["weights"]["verb"][1] == pytest.approx(made.weights["verb"][1])
+
+
+def test_other_splits_are_put_together_by_what_all_of_validation_says(knowing, annotations):
+    members = _members(knowing, 0, 1)
+    made = write_ensemble(
+        members, knowing / "made", recipe=Recipe(weights="fitted"), annotations=annotations, force=False
+    )
+    tests = [predictions_of(folder, "test") for folder in members]
+    expected = blend(tests, made.weights, "probabilities", source="")
+    np.testing.assert_array_equal(predictions_of(made.folder, "test").noun, expected.noun)
+
+
+def test_validation_is_predicted_by_what_was_fitted_to_other_videos(knowing, annotations):
+    made = _written(knowing, annotations, weights="fitted", per_task=True)
+    members = [predictions_of(folder, "validation") for folder in made.members]
+    by_all = blend(members, made.weights, "probabilities", source="")
+    assert not np.array_equal(predictions_of(made.folder, "validation").verb, by_all.verb)
+
+
+def test_the_gain_is_that_over_the_members_scores(knowing, annotations):
+    made = _written(knowing, annotations, weights="fitted")
+
+    def action(source: Path) -> float:
+        results = score(predictions_of(source, "validation"), annotations.validation, annotations)
+        return float(figures(results)["action@1"][0])
+
+    of_members = [action(folder) for folder in made.members]
+    assert made.gains["the mean of its members"][0] == pytest.approx(action(made.folder) - np.mean(of_members))
+    assert made.gains["the best of them"][0] == pytest.approx(action(made.folder) - max(of_members))
+    assert all(low <= points <= high for points, low, high in made.gains.values())
+
+
+def test_without_validation_there_are_no_gains_and_still_an_ensemble(runs):
+    made = write_ensemble(_members(runs, 0, 1), runs / "made", force=False)
+    assert (made.gains, made.corrections, made.splits) == ({}, {}, ("validation", "test"))
+
+
+def test_without_being_asked_nothing_is_corrected(runs, annotations):
+    made = _written(runs, annotations)
+    assert (made.correction, made.corrections, made.is_fitted) == (Correction(), {}, False)
+
+
+@pytest.mark.parametrize("asked", [("temperature",), ("adjust",), ("pairs",), ("temperature", "adjust", "pairs")])
+def test_each_correction_has_a_gain_of_its_own(knowing, annotations, asked):
+    made = _written(knowing, annotations, **dict.fromkeys(asked, True))
+    assert list(made.corrections) == list(asked)
+    for name in asked:
+        alone = _written(knowing, annotations, **{name: True})
+        plain = write_ensemble(made.members, knowing / "plain", annotations=annotations, force=True)
+        results = [
+            figures(score(predictions_of(one.folder, "validation"), annotations.validation, annotations))
+            for one in (alone, plain)
+        ]
+        for figure, (points, low, high) in made.corrections[name].items():
+            assert points == pytest.approx(float(results[0][figure][0] - results[1][figure][0]))
+            assert low <= points <= high
+
+
+def test_a_temperature_mends_calibration_and_leaves_the_best_alone(knowing, annotations):
+    path = knowing / "bilstm-seed0" / "val_predictions.pt"  # one that guesses, and is far too sure
+    predictions = read_predictions(path)
+    write_predictions(path, replace(predictions, verb=predictions.verb * 30, noun=predictions.noun * 30))
+    made = write_ensemble(
+        _members(knowing, 0),
+        knowing / "made",
+        recipe=Recipe(temperature=True),
+        annotations=annotations,
+        force=False,
+    )
+    assert min(made.correction.temperature) > 5
+    assert made.corrections["temperature"]["action@1"] == (0.0, 0.0, 0.0)
+    assert made.corrections["temperature"]["action calibration"][2] < 0
+
+
+def test_corrections_need_to_know_training(runs, synthetic, annotations):
+    with pytest.raises(DataError, match="corrections need the training list"):
+        _written(runs, replace(annotations, train=None), pairs=True)
+
+
+@pytest.mark.parametrize("recipe", [{"weights": "fitted"}, {"weights": "greedy"}, {"temperature": True}])
+def test_where_nothing_is_labelled_nothing_can_be_fitted(runs, recipe):
+    with pytest.raises(DataError, match="there is nothing to fit to"):
+        _written(runs, None, **recipe)
+    assert not (runs / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ({"kind": "votes"}, "--mean: 'votes' is none of probabilities, logits"),
+        ({"weights": "heavy"}, "--weights: 'heavy' is none of uniform, fitted, greedy"),
+        ({"weights": (1.0, -1.0)}, "--weights: weights are not below 0"),
+        ({"weights": (0.0, 0.0)}, "--weights: weights are not below 0"),
+        ({"weights": (1.0, float("nan"))}, "--weights: weights are not below 0"),
+        ({"weights": "greedy", "kind": "logits"}, "--weights greedy: chooses members"),
+        ({"per_task": True}, "--per-task: is for --weights fitted or greedy"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused(recipe, said):
+    with pytest.raises(OptionError, match=said):
+        Recipe(**recipe)
+
+
+def test_weights_have_to_be_as_many_as_members(runs, annotations):
+    with pytest.raises(OptionError, match="--weights: 2 numbers for 3 members"):
+        _written(runs, annotations, weights=(1.0, 2.0))
+
+
+def test_predictions_of_another_split_are_refused(runs, synthetic, annotations):
+    write_predictions(runs / "test.pt", drawn_predictions(synthetic.segments("test")))
+    with pytest.raises(DataError, match=r"10 segments are not in EPIC_100_validation.csv: P02_102_0"):
+        write_ensemble([runs / "test.pt"], runs / "made", annotations=annotations, force=False)
+
+
+# ---- what its record says
+
+
+def test_the_record_says_what_all_members_were_made_of(runs):
+    for seed, (sets, split) in enumerate([(["a"], "official"), (["b", "a"], "all"), (["c"], "official")]):
+        path = runs / f"bilstm-seed{seed}" / "config.json"
+        write_json(path, {**read_json(path), "features": sets, "split": split})
+    write_ensemble(_members(runs, 0, 1, 2), runs / "made", force=False)
+    config = read_json(runs / "made" / "config.json")
+    assert (config["features"], config["split"]) == (["a", "b", "c"], "all")
+
+
+def test_the_record_says_how_it_was_put_together(knowing, annotations):
+    made = _written(knowing, annotations, weights="greedy", per_task=True, pairs=True)
+    config = read_json(made.folder / "config.json")
+    assert (config["recipe"]["weights"], config["recipe"]["per_task"]) == ("greedy", True)
+    assert config["correction"]["pair_power"] == made.correction.pair_power
+
+
+def test_tta_predictions_are_put_together_when_asked(runs):
+    for seed in (0, 1):
+        turned = predictions_of(runs / f"bilstm-seed{seed}", "test")
+        write_predictions(
+            runs / f"bilstm-seed{seed}" / "test_tta_predictions.pt", replace(turned, noun=turned.noun[:, ::-1].copy())
+        )
+    made = write_ensemble(_members(runs, 0, 1), runs / "made", recipe=Recipe(tta=True), force=False)
+    write_ensemble(_members(runs, 0, 1), runs / "plain", force=False)
+    assert made.splits == ("test",)
+    found, plain = (predictions_of(runs / name, "test").noun for name in ("made", "plain"))
+    np.testing.assert_allclose(found, plain[:, ::-1], atol=1e-6)

@@ -7,13 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from synthetic import Synthetic, drawn_predictions
 
-from features.files import read_json
+from features.files import read_json, write_json
 from features.predictions import read_predictions, write_predictions
 from heads import losses
 from heads.models import names
@@ -66,9 +67,17 @@ def test_a_bare_ensemble_is_of_all_runs(project):
 
 
 def test_the_ensemble_says_what_it_gains(project):
+    said = (project / "ensemble.txt").read_text()
+    form = r"^action@1: [+-]\d+\.\d \(95 %: [+-]\d+\.\d to [+-]\d+\.\d\) over (.*)$"
+    assert re.findall(form, said, flags=re.MULTILINE) == ["the mean of its members", "the best of them"]
+
+
+def test_the_ensemble_says_how_much_its_members_differ_and_who_they_are(project):
     said = (project / "ensemble.txt").read_text().splitlines()
-    assert said[-2].startswith("action top-1: ")
-    assert "over the mean of 2 members" in said[-2]
+    assert re.fullmatch(r"two members differ about the best verb .* %, noun .* %, action .* %", said[-2])
+    assert said[-1] == (
+        "runs/ensemble: predictions for validation and test of 2 members: runs/bilstm-seed0, runs/bilstm-seed1"
+    )
 
 
 def test_the_ensemble_stands_below_its_members_in_the_table(project):
@@ -132,6 +141,108 @@ def test_results_go_to_stdout_and_progress_to_stderr(heads):
 def test_a_run_that_was_finished_is_said_to_be(heads):
     heads("train", "--head", "mean_pool", *QUICK)
     assert heads("train", "--head", "mean_pool", *QUICK).stdout.startswith("here/mean_pool-seed0: was finished, best")
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_folder_of_runs_stands_for_the_finished_runs_in_it(heads):
+    heads("train", "--head", "mean_pool", *QUICK, "--seeds", "0-2", "--runs", "here/sweep")
+    Path("here", "sweep", "unfinished-seed0").mkdir()
+    ran = heads("ensemble", "--greedy", "here/sweep")
+    assert ran.exit_code == 0, ran.output
+    members = [f"here/sweep/mean_pool-seed{seed}" for seed in range(3)]
+    assert read_json(Path("here", "ensemble", "config.json"))["members"] == members
+    assert [line.split()[0] for line in ran.stdout.splitlines()[1:5]] == [
+        *(Path(one).name for one in members),
+        "ensemble",
+    ]
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_greedy_ensemble_says_whom_it_trusts_and_what_each_correction_does(heads):
+    heads("train", "--head", "mean_pool", *QUICK, "--seeds", "0-1")
+    said = heads("ensemble", "--greedy", "--per-task", "--temperature", "--adjust", "--pairs").stdout
+    expected = ("weights of verbs: ", "weights of nouns: ", "Validation is cross-fitted: ")
+    assert [text for text in expected if text not in said] == []
+    alone = re.findall(r"^(\w+) alone \(.* in the ensemble\): action@1 [+-]", said, flags=re.MULTILINE)
+    assert alone == ["temperature", "adjust", "pairs"]
+
+
+@pytest.mark.usefixtures("environment")
+def test_segments_that_a_run_does_not_predict_are_omitted_or_answered_when_asked(heads, synthetic):
+    heads("train", "--head", "mean_pool", *QUICK)
+    path = Path("here", "mean_pool-seed0", "test_predictions.pt")
+    predictions = read_predictions(path)
+    write_predictions(path, predictions.aligned(predictions.narration_id[1:]))
+    assert "1 not predicted: P02_102_0" in heads("submit", "here/mean_pool-seed0").stderr
+    for missing, num in (("omit", 9), ("prior", 10)):
+        ran = heads("submit", "here/mean_pool-seed0", "--missing", missing, "--out", missing)
+        assert ran.exit_code == 0, ran.output
+        assert ran.stdout.startswith(f"here/mean_pool-seed0: {num} segments of EPIC_100_test_timestamps.csv")
+        assert "1 of 10 segments of EPIC_100_test_timestamps.csv have no prediction" in ran.stderr
+        assert Path(missing, "note.txt").read_text() == ran.stderr
+        assert len(read_predictions(Path(missing, "submission.pt"))) == num
+
+
+def test_a_file_is_answered_by_the_training_list_beside_the_one_that_is_given(heads, synthetic, tmp_path):
+    drawn = drawn_predictions(synthetic.segments("test"))
+    write_predictions(tmp_path / "drawn.pt", drawn.aligned(drawn.narration_id[1:]))
+    ran = heads("submit", "drawn.pt", "--annotations", synthetic.csv("test"), "--missing", "prior")
+    assert ran.exit_code == 0, ran.output
+    assert "answered by the frequencies of EPIC_100_train.csv" in ran.stderr
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_number_that_is_expected_is_checked(heads):
+    heads("train", "--head", "mean_pool", *QUICK)
+    ran = heads("submit", "here/mean_pool-seed0", "--expect", 9449)
+    assert ran.exit_code == DATA
+    assert "10 segments, and 9449 are expected" in ran.stderr
+    assert heads("submit", "here/mean_pool-seed0", "--expect", 10).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["submission.pt", "ensemble_submission.zip", "epic_submission.zip"])
+def test_files_of_each_kind_can_be_checked(project, heads, synthetic, name):
+    path = project / "runs" / "ensemble" / "submission" / name
+    ran = heads("submit", "--check", path, "--annotations", synthetic.csv("test"), "--expect", 10)
+    assert (ran.exit_code, ran.stdout.endswith("sound.\n")) == (0, True), ran.output
+    assert heads("submit", "--check", path, "--annotations", synthetic.csv("validation")).exit_code == DATA
+
+
+def _levels(folder: Path) -> list[int]:
+    with zipfile.ZipFile(folder / "submission" / "epic_submission.zip") as archive:
+        record = json.loads(archive.read("test.json"))
+    return [record[name] for name in ("sls_pt", "sls_tl", "sls_td")]
+
+
+@pytest.mark.parametrize(("recorded", "level"), [(None, 2), (0, 0), (3, 3), (5, 5)])
+def test_the_level_of_pretraining_is_that_of_the_feature_set(heads, synthetic, tmp_path, recorded, level):
+    shutil.copytree(synthetic.featureset, tmp_path / "set")
+    record = read_json(tmp_path / "set" / "featureset.json")
+    write_json(tmp_path / "set" / "featureset.json", {**record, "supervision": recorded})
+    heads(*_train(*QUICK, "--annotations", synthetic.annotations, "--features", "set"))
+    ran = heads("submit", "runs/mean_pool-seed0")
+    assert ran.exit_code == 0, ran.output
+    assert _levels(Path("runs", "mean_pool-seed0")) == [level, 3, 3]
+
+
+@pytest.mark.usefixtures("environment")
+def test_levels_say_that_validation_was_trained_on(heads):
+    heads(*_train(*QUICK, "--split-train-val", "all"))
+    heads(*_train(*QUICK, "--name", "other"))
+    heads("submit", "here/mean_pool-seed0")
+    heads("ensemble")
+    heads("submit", "--sls-tl", 5)
+    assert _levels(Path("here", "mean_pool-seed0")) == [2, 3, 4]
+    assert _levels(Path("here", "ensemble")) == [2, 5, 4]
+
+
+@pytest.mark.usefixtures("environment")
+def test_all_lists_that_a_run_has_are_predicted_by_default(heads):
+    heads(*_train(*QUICK, "--split-train-val", "all"))
+    ran = heads("predict", "here/mean_pool-seed0", "--device", "cpu")
+    assert [line.split()[0] for line in ran.stdout.splitlines()] == [
+        f"here/mean_pool-seed0/{split}_predictions.pt" for split in ("train", "test")
+    ]
 
 
 @pytest.mark.usefixtures("environment")
@@ -214,10 +325,20 @@ def _train(*arguments: object) -> tuple[object, ...]:
         (_train("--annotations", "nowhere"), DATA, "no training annotations: give --annotations"),
         (_train("--train", "nowhere.csv"), DATA, "nowhere.csv: no such file."),
         (("ensemble",), DATA, "here: no finished runs in it; train some first (heads train --head ...)."),
-        (("ensemble", "nowhere"), DATA, "nowhere: no such run folder."),
+        (("ensemble", "nowhere"), DATA, "nowhere: no such run or file."),
+        (("ensemble", "."), DATA, ".: no finished runs in it; train some first (heads train --head ...)."),
+        (("ensemble", "--weights", "1,x"), USAGE, "--weights: '1,x' is none of uniform, fitted, greedy, nor numbers."),
+        (("ensemble", "--greedy", "--weights", "2,1"), USAGE, "--greedy and --weights exclude each other."),
+        (("ensemble", "--per-task"), USAGE, "--per-task: is for --weights fitted or greedy."),
+        (("evaluate", "nowhere"), DATA, "nowhere: no such run or file."),
+        (("evaluate", "--compare", "nowhere", "there"), DATA, "nowhere, there: no such run or file."),
+        (("submit", "nowhere"), DATA, "nowhere: no such run or file."),
+        (("submit", "--check", "nowhere.zip"), DATA, "nowhere.zip: no such file."),
+        (("submit", "--missing", "guess"), USAGE, "Invalid value for '--missing': 'guess' is not one of"),
+        (("predict", "nowhere", "--tta"), DATA, "nowhere"),
         (("evaluate",), DATA, "here: no finished runs in it; train some first (heads train --head ...)."),
         (("submit",), DATA, "here: no ensemble in it; make one (heads ensemble), or name a run."),
-        (("submit", "--sls-pt", 7), USAGE, "--sls-pt: 7 is not a level from 0 to 5."),
+        (("submit", "--sls-pt", 7), USAGE, "Invalid value for '--sls-pt': 7 is not in the range 0<=x<=5."),
         (("submt",), USAGE, "No such command 'submt'"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",

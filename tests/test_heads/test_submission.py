@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from synthetic import drawn_predictions, labelled_rows, write_csv
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic import drawn_predictions
 
-from features.annotations import Segments, read_segments
+from features.annotations import Segments
 from features.errors import DataError, OptionError
-from features.predictions import Predictions, write_predictions
-from heads.submission import SupervisionLevels, as_log_probabilities, write_submission
+from features.predictions import Predictions, read_predictions, write_predictions
+from heads.submission import SupervisionLevels, as_log_probabilities, challenge_json, write_submission
+from heads.submission_check import check_file
 
 LEVELS = SupervisionLevels()
 
@@ -142,7 +149,7 @@ def test_the_list_says_nothing_of_the_machine_and_process_that_wrote_it(submitte
 
 
 def test_the_same_predictions_give_the_same_bytes(predictions, segments, submitted, tmp_path):
-    paths = write_submission(predictions, segments, tmp_path, levels=SupervisionLevels(1, 4, 5), force=False)
+    paths = write_submission(predictions, segments, tmp_path, levels=SupervisionLevels(1, 4, 5), force=False).paths
     assert [path.name for path in paths if path.read_bytes() != (submitted / path.name).read_bytes()] == []
 
 
@@ -199,12 +206,213 @@ def test_a_level_that_does_not_exist_is_refused(levels, option):
         SupervisionLevels(*levels)
 
 
-def test_two_thousand_segments_are_written(tmp_path):
-    rows = labelled_rows(("P02_102", "P05_101"), 2000, np.random.default_rng(0))
-    many = read_segments(write_csv(tmp_path / "test.csv", rows, labels=False))
-    write_submission(drawn_predictions(many), many, tmp_path, levels=LEVELS, force=False)
-    with zipfile.ZipFile(tmp_path / "epic_submission.zip") as archive:
-        assert len(json.loads(archive.read("test.json"))["results"]) == 2000
+@pytest.mark.parametrize("task", ["verb", "noun"])
+@pytest.mark.parametrize("sameness", ["all segments", "all classes"])
+def test_scores_that_are_the_same_throughout_are_refused(predictions, segments, tmp_path, task, sameness):
+    scores = getattr(predictions, task)
+    constant = np.tile(scores[:1], (10, 1)) if sameness == "all segments" else np.zeros_like(scores)
+    with pytest.raises(DataError, match=f"{task} scores are the same throughout; nothing was predicted"):
+        write_submission(replace(predictions, **{task: constant}), segments, tmp_path, levels=LEVELS, force=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_number_of_segments_than_expected_is_refused(predictions, segments, tmp_path):
+    with pytest.raises(DataError, match="10 segments, and 9449 are expected"):
+        write_submission(predictions, segments, tmp_path, levels=LEVELS, expect=9449, force=False)
+
+
+def test_the_number_that_is_expected_is_accepted(predictions, segments, tmp_path):
+    assert write_submission(predictions, segments, tmp_path, levels=LEVELS, expect=10, force=False).num_segments == 10
+
+
+def test_one_segment_can_be_submitted(predictions, segments, tmp_path):
+    first = segments.where(np.arange(10) < 1)
+    write_submission(predictions.aligned(first.narration_id), first, tmp_path, levels=LEVELS, force=False)
+    assert "for 1 segments" in check_file(tmp_path / "epic_submission.zip", first)
+
+
+def test_the_whole_test_list_is_written_quickly_and_in_little_memory(tmp_path):
+    """13,092 segments: 9,449 or any other number are fewer."""
+    ran = subprocess.run(
+        [sys.executable, "-c", WHOLE_LIST, tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent,
+    )
+    seconds, grown = map(float, ran.stdout.split())
+    assert seconds < 10
+    assert grown < 1e9
+
+
+WHOLE_LIST = """
+import resource, sys, time
+from pathlib import Path
+sys.path.insert(0, str(Path.cwd().parent))
+import numpy as np, pandas as pd
+from features.annotations import Segments
+from heads.submission import SupervisionLevels, write_submission
+from synthetic import drawn_predictions
+
+names = [f"P01_{index // 200:02}_{index}" for index in range(13_092)]
+many = Segments(pd.DataFrame({"narration_id": names}), "test.csv")
+drawn = drawn_predictions(many)
+memory = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+began, before = time.process_time(), memory()
+write_submission(drawn, many, Path(sys.argv[1]), levels=SupervisionLevels(), force=False)
+print(time.process_time() - began, memory() - before)
+"""
+
+
+# ---- segments without a prediction
+
+
+@pytest.fixture
+def some(predictions) -> Predictions:
+    """Predictions for all but two segments of the list."""
+    return predictions.aligned(sorted(predictions.narration_id)[2:])
+
+
+def test_missing_segments_may_be_left_out(some, segments, tmp_path):
+    written = write_submission(some, segments, tmp_path, levels=LEVELS, missing="omit", force=False)
+    assert read_predictions(tmp_path / "submission.pt").narration_id == tuple(segments.narration_id[2:])
+    assert written.note == (
+        "2 of 10 segments of EPIC_100_test_timestamps.csv have no prediction and are left out: P02_102_0, P02_102_1."
+    )
+
+
+def test_missing_segments_may_be_answered_as_training_is_distributed(some, segments, synthetic, tmp_path):
+    train = synthetic.segments("train")
+    written = write_submission(some, segments, tmp_path, levels=LEVELS, missing="prior", train=train, force=False)
+    found = read_predictions(tmp_path / "submission.pt")
+    assert found.narration_id == tuple(segments.narration_id)
+    shares = np.exp(found.noun[0].astype(np.float64))
+    counts = np.bincount(train.noun_class, minlength=300)
+    shown = counts > 0
+    np.testing.assert_allclose(shares[shown] / shares[shown].sum(), counts[shown] / counts.sum(), rtol=1e-5)
+    assert shares.sum() == pytest.approx(1, rel=1e-5)
+    assert "are answered by the frequencies of EPIC_100_train.csv: P02_102_0, P02_102_1" in written.note
+
+
+@pytest.mark.parametrize("missing", ["omit", "prior"])
+def test_what_was_done_stands_in_a_note_beside_the_files(some, predictions, segments, synthetic, tmp_path, missing):
+    how = {"levels": LEVELS, "train": synthetic.segments("train")}
+    written = write_submission(some, segments, tmp_path, missing=missing, force=False, **how)
+    assert (tmp_path / "note.txt").read_text() == written.note + "\n"
+    write_submission(predictions, segments, tmp_path, missing=missing, force=True, **how)
+    assert not (tmp_path / "note.txt").exists()  # nothing is missing any more
+
+
+@pytest.mark.parametrize("missing", ["omit", "prior"])
+def test_segments_that_the_list_has_not_are_never_let_through(predictions, segments, synthetic, tmp_path, missing):
+    few = segments.where(np.arange(10) < 4)
+    with pytest.raises(DataError, match="6 predictions are not in"):
+        write_submission(
+            predictions, few, tmp_path, levels=LEVELS, missing=missing, train=synthetic.segments("train"), force=False
+        )
+
+
+# ---- files that are there, checked
+
+
+@pytest.mark.parametrize("name", ["submission.pt", "ensemble_submission.zip", "epic_submission.zip"])
+def test_what_was_written_is_sound(submitted, segments, name):
+    said = check_file(submitted / name, segments, expect=10)
+    assert said.endswith("for 10 segments, those of EPIC_100_test_timestamps.csv: sound.")
+
+
+@given(seed=st.integers(0, 999), scale=st.sampled_from([0.1, 3.0, 1e4]))
+@settings(deadline=None, max_examples=15)
+def test_the_archive_is_read_back_as_the_scores_to_the_last_digit_of_float32(seed, scale):
+    names = tuple(f"P01_01_{index}" for index in range(3))
+    drawn = drawn_predictions(Segments(pd.DataFrame({"narration_id": names}), "by hand"), seed=seed, scale=scale)
+    ours = as_log_probabilities(drawn)
+    results = json.loads(b"".join(challenge_json(ours, LEVELS)))["results"]
+    for task in ("verb", "noun"):
+        found = np.array([list(results[name][task].values()) for name in names])
+        np.testing.assert_array_equal(found.astype(np.float32), getattr(ours, task))
+
+
+@pytest.mark.parametrize("name", ["submission.pt", "ensemble_submission.zip", "epic_submission.zip"])
+def test_a_file_for_another_list_is_refused(submitted, segments, name):
+    with pytest.raises(DataError, match="5 not in the list: P05_101_0"):
+        check_file(submitted / name, segments.where(segments.table.video_id == "P02_102"))
+    with pytest.raises(DataError, match="10 segments, and 9449 are expected"):
+        check_file(submitted / name, None, expect=9449)
+
+
+def _zip_of(path: Path, **files: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("names", [["submission.json"], ["test.json", "submission.pt"], ["in/test.json"], []])
+def test_a_zip_with_other_names_is_refused(tmp_path, names):
+    with pytest.raises(DataError, match=r"not just submission.pt or just test.json"):
+        check_file(_zip_of(tmp_path / "bad.zip", **dict.fromkeys(names, b"{}")), None)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut off", b"not a zip"])
+def test_what_is_no_archive_is_refused(tmp_path, damage):
+    (tmp_path / "bad.zip").write_bytes(damage)
+    with pytest.raises(DataError, match=r"bad\.zip"):
+        check_file(tmp_path / "bad.zip", None)
+
+
+def test_an_archive_that_was_cut_off_is_refused(submitted, tmp_path):
+    content = (submitted / "epic_submission.zip").read_bytes()
+    damaged = content[:2000] + bytes(100) + content[2100:]
+    (tmp_path / "bad.zip").write_bytes(damaged)
+    with pytest.raises(DataError, match=r"bad\.zip"):
+        check_file(tmp_path / "bad.zip", None)
+
+
+def test_a_list_that_would_run_code_is_refused(tmp_path):
+    torch.save([{"narration_id": Path("P01_01_0")}], tmp_path / "submission.pt")
+    with pytest.raises(DataError, match="cannot be loaded safely"):
+        check_file(tmp_path / "submission.pt", None)
+    content = (tmp_path / "submission.pt").read_bytes()
+    with pytest.raises(DataError, match=r"bad\.zip/submission\.pt: cannot be loaded safely"):
+        check_file(_zip_of(tmp_path / "bad.zip", **{"submission.pt": content}), None)
+
+
+def _one_score_changed(record: dict, value: object) -> None:
+    next(iter(record["results"].values()))["verb"]["5"] = value
+
+
+DAMAGES = {
+    "a number beyond all": (lambda r: _one_score_changed(r, 10**400), "verb scores are beyond what a number can be"),
+    "another version": (lambda r: r.update(version="0.1"), "version is '0.1', not '0.2'"),
+    "another challenge": (lambda r: r.update(challenge="anticipation"), "challenge is 'anticipation'"),
+    "no level": (lambda r: r.pop("sls_pt"), r"levels of supervision are \[None, 4, 5\]"),
+    "a level too high": (lambda r: r.update(sls_td=6), "not whole numbers from 0 to 5"),
+    "a level in words": (lambda r: r.update(sls_tl="3"), "not whole numbers from 0 to 5"),
+    "no results": (lambda r: r.update(results={}), "no results in it"),
+    "no noun": (lambda r: next(iter(r["results"].values())).pop("noun"), "noun has not just the classes 0 to 299"),
+    "a class missing": (lambda r: next(iter(r["results"].values()))["verb"].pop("96"), "verb has not just the classes"),
+    "a class too many": (lambda r: next(iter(r["results"].values()))["noun"].update({"300": 0}), "noun has not just"),
+    "a word for a score": (lambda r: _one_score_changed(r, "high"), "verb scores are not all numbers"),
+    "NaN": (lambda r: _one_score_changed(r, float("nan")), "verb logits are not finite"),
+    "beyond float32": (lambda r: _one_score_changed(r, 1e300), "verb logits are not finite"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_record_that_the_server_would_refuse_is_refused(test_json, tmp_path, name):
+    change, said = DAMAGES[name]
+    record = json.loads(json.dumps(test_json))
+    change(record)
+    path = _zip_of(tmp_path / "bad.zip", **{"test.json": json.dumps(record).encode()})
+    with pytest.raises(DataError, match=said):
+        check_file(path, None)
+
+
+def test_a_segment_that_stands_twice_in_a_record_is_refused(test_json, tmp_path):
+    text = json.dumps(test_json).replace("P02_102_1", "P02_102_0", 1)
+    with pytest.raises(DataError, match="twice in it: P02_102_0"):
+        check_file(_zip_of(tmp_path / "bad.zip", **{"test.json": text.encode()}), None)
 
 
 # ---- why log-probabilities

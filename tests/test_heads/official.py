@@ -1,0 +1,74 @@
+"""The challenge's scores written plainly, segment by segment, to test ours against. Shares no code with them.
+
+As epic-kitchens/C1-Action-Recognition has it (utils/scoring.py, utils/metrics.py), but for the softmax: theirs is one
+over all segments in float32, this one is over a segment's classes in float64.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+TOP_N = 100
+
+
+def best_classes(scores: np.ndarray) -> np.ndarray:
+    """All classes of one segment, best first."""
+    return scores.argsort()[::-1]
+
+
+def best_actions(verb: np.ndarray, noun: np.ndarray) -> list[tuple[int, int]]:
+    """The hundred best pairs of one segment, from its hundred best verbs and nouns, best first."""
+    verbs, nouns = best_classes(verb)[:TOP_N], best_classes(noun)[:TOP_N]
+    products = np.outer(_softmax(verb[verbs]), _softmax(noun[nouns]))
+    order = products.ravel().argsort()[::-1][:TOP_N]
+    return [(int(verbs[place // len(nouns)]), int(nouns[place % len(nouns)])) for place in order]
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    weights = np.exp(scores.astype(np.float64) - float(scores.max()))
+    return weights / weights.sum()
+
+
+def hits(verb: np.ndarray, noun: np.ndarray, truth: list[tuple[int, int]]) -> dict[str, list[bool]]:
+    """Whether each segment's class is among the k best: "verb@1" ... "action@5" -> one a segment."""
+    found: dict[str, list[bool]] = {f"{task}@{k}": [] for task in ("verb", "noun", "action") for k in (1, 5)}
+    for verb_scores, noun_scores, pair in zip(verb, noun, truth, strict=True):
+        for k in (1, 5):
+            found[f"verb@{k}"].append(pair[0] in best_classes(verb_scores)[:k])
+            found[f"noun@{k}"].append(pair[1] in best_classes(noun_scores)[:k])
+            found[f"action@{k}"].append(pair in best_actions(verb_scores, noun_scores)[:k])
+    return found
+
+
+def percent(values: list[bool]) -> float:
+    """The share that is true."""
+    return 100 * sum(values) / len(values)
+
+
+def mean_class(right: list[bool], classes: list) -> float:
+    """The mean over classes of the share of their segments that are right."""
+    shares = []
+    for one in sorted(set(classes)):
+        of_class = [value for value, its in zip(right, classes, strict=True) if its == one]
+        shares.append(sum(of_class) / len(of_class))
+    return 100 * sum(shares) / len(shares)
+
+
+def confidences(verb: np.ndarray, noun: np.ndarray) -> dict[str, list[float]]:
+    """The probability of the best class of each segment."""
+    of = {
+        task: [float(_softmax(scores).max()) for scores in logits] for task, logits in (("verb", verb), ("noun", noun))
+    }
+    return {**of, "action": [v * n for v, n in zip(of["verb"], of["noun"], strict=True)]}
+
+
+def calibration(confidence: list[float], right: list[bool], num_bins: int = 15) -> float:
+    """Expected calibration error: how far confidence and accuracy lie apart in each bin, weighed by its segments."""
+    total = 0.0
+    for place in range(num_bins):
+        inside = [i for i, one in enumerate(confidence) if min(int(one * num_bins), num_bins - 1) == place]
+        if inside:
+            sure = sum(confidence[i] for i in inside) / len(inside)
+            accuracy = sum(right[i] for i in inside) / len(inside)
+            total += len(inside) / len(confidence) * abs(sure - accuracy)
+    return 100 * total
