@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from features.errors import DataError, OptionError
+from features.errors import DataError, OptionError, is_out_of_memory
 
 
 class Commands(click.Group):
@@ -24,8 +23,7 @@ class Commands(click.Group):
         except DataError as error:
             raise click.ClickException(str(error)) from error
         except (MemoryError, RuntimeError) as error:
-            # torch has a class of its own for a full GPU, but none for a full machine, nor for sizes beyond any.
-            if isinstance(error, RuntimeError) and not re.search("memory|Storage size", str(error)):
+            if not is_out_of_memory(error):
                 raise
             advice = "make the batch, the head or the set of segments smaller, or take a machine with more"
             raise click.ClickException(f"out of memory; {advice}.") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -12,6 +13,13 @@ class DataError(Exception):
 
 class OptionError(ValueError):
     """An option has a value that cannot be meant (exit code 2)."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is full; torch has no class of its own for a full machine's."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and bool(re.search("memory|Storage size", str(error)))
+    )
 
 
 def unknown_name(option: str, kind: str, name: str, known: Iterable[str]) -> OptionError:

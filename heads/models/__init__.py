@@ -18,6 +18,7 @@ from heads.registry import Description, Registry
 
 _HEADS = Registry("head", option="--head", set_option="--set")
 register, names, get, head_config = _HEADS.register, _HEADS.names, _HEADS.get, _HEADS.config
+parse_head = _HEADS.parse_spec
 
 
 def build_head(name: str, shape: HeadShape, options: Mapping[str, Any], *, separate: bool = False) -> nn.Module:

@@ -12,15 +12,27 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from click.testing import CliRunner
 from fpha import write_fpha
 from miniature import write_miniature
 from small_heads import small_options
 
 from heads import losses, models
+from heads.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELLED = ROOT.parent / "shared" / "labelled" / "fpha"
 needs_sequences = pytest.mark.skipif(not LABELLED.is_dir(), reason=f"no hand sequences in {LABELLED.name}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Networks as small as these only wait on more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def _run(folder: Path, *arguments: object) -> str:
@@ -44,27 +56,28 @@ def _rows(folder: Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def _best(folder: Path) -> dict[str, float]:
-    """The row of a run's best epoch, by action accuracy."""
-    return max(_rows(folder), key=lambda row: row["val_action_top1"])
-
-
 # ---- real sequences
 
 
 @pytest.fixture(scope="module")
 def sequences(tmp_path_factory) -> Path:
-    """A folder with the joints of all hand sequences as a feature set."""
+    """A folder with the joints of all hand sequences as a feature set, and lists of a fifth of them."""
     folder = tmp_path_factory.mktemp("sequences")
     write_fpha(LABELLED, folder / "joints")
+    for split in ("train", "validation"):
+        header, *rows = (LABELLED / f"FPHA_{split}.csv").read_text().splitlines()
+        (folder / f"{split}.csv").write_text("\n".join([header, *rows[::5]]))
     return folder
 
 
-def _train(sequences: Path, name: str, *arguments: object) -> dict[str, float]:
-    lists = ("--train", LABELLED / "FPHA_train.csv", "--validation", LABELLED / "FPHA_validation.csv")
-    how = ("--features", "joints", *lists, "--device", "cpu", "--max-steps", 24, "--name", name)
-    _run(sequences, "heads", "train", *how, *arguments)
-    return _best(sequences / "runs" / f"{name}-seed0")
+def _train(sequences: Path, name: str, *arguments: object, train: Path, validation: Path) -> list[dict[str, float]]:
+    """Train by the command line, in this process; give the rows of metrics.csv."""
+    places = ("--features", sequences / "joints", "--runs", sequences / "runs", "--annotations", sequences)
+    how = ("--train", train, "--validation", validation, "--device", "cpu", "--max-steps", 16, "--batch-size", 32)
+    words = ("train", *places, *how, "--name", name, *arguments)
+    ran = CliRunner().invoke(main, [str(word) for word in words])
+    assert ran.exit_code == 0, ran.output
+    return _rows(sequences / "runs" / f"{name}-seed0")
 
 
 def _set(options: dict[str, object]) -> list[object]:
@@ -75,24 +88,30 @@ def _set(options: dict[str, object]) -> list[object]:
 @pytest.mark.parametrize("head", models.names())
 def test_every_head_trains_on_real_sequences(head, sequences):
     options = _set(small_options(head, hidden=16, width=16, dropout=0.0))
-    found = _train(sequences, f"short-{head}", "--head", head, *options, "--epochs", 3, "--warmup-epochs", 0)
-    assert found["train_loss"] < 9.5  # log 97 + log 300 is 10.3
+    plan = ("--epochs", 4, "--warmup-epochs", 0, "--lr", 3e-3)
+    lists = {"train": sequences / "train.csv", "validation": sequences / "validation.csv"}
+    first, *_, last = _train(sequences, f"short-{head}", "--head", head, *options, *plan, **lists)
+    assert last["train_loss"] < first["train_loss"] < 10.5  # at first it guesses: log 97 + log 300 = 10.3
 
 
 @needs_sequences
 @pytest.mark.parametrize("loss", losses.names())
 def test_every_loss_trains_on_real_sequences(loss, sequences):
-    plan = ("--epochs", 6, "--warmup-epochs", 0, "--lr", 1e-2)
-    found = _train(sequences, f"loss-{loss}", "--head", "mean_pool", "--loss", loss, *plan)
-    assert found["val_verb_top1"] > 10  # 27 verbs; chance is 3.7
+    plan = ("--epochs", 20, "--warmup-epochs", 0, "--lr", 1e-2)
+    lists = {"train": sequences / "train.csv", "validation": sequences / "train.csv"}
+    rows = _train(sequences, f"loss-{loss}", "--head", "mean_pool", "--loss", loss, *plan, **lists)
+    assert rows[-1]["val_verb_top1"] > 25  # 27 verbs, the most frequent 16 %
 
 
 @needs_sequences
 def test_order_tells_more_of_real_hands_than_their_average(sequences):
-    plan = ("--epochs", 15, "--warmup-epochs", 2, "--lr", 3e-3)
-    by_average = _train(sequences, "average", "--head", "mean_pool", *plan)
-    by_order = _train(sequences, "order", "--head", "bilstm", "--set", "hidden=48", *plan)
-    assert by_order["val_action_top1"] > by_average["val_action_top1"] + 10
+    plan = ("--epochs", 18, "--warmup-epochs", 2, "--lr", 3e-3)
+    lists = {"train": LABELLED / "FPHA_train.csv", "validation": LABELLED / "FPHA_validation.csv"}
+    average = _train(sequences, "average", "--head", "mean_pool", *plan, **lists)
+    options = _set({"hidden": 64, "dropout": 0.0})
+    order = _train(sequences, "order", "--head", "bilstm", *options, *plan, **lists)
+    by_average, by_order = (max(row["val_action_top1"] for row in rows) for rows in (average, order))
+    assert by_order > by_average + 10
 
 
 # ---- nouns that show before their segments
@@ -129,4 +148,4 @@ def test_context_shows_nouns_that_the_segment_does_not(before, with_context):
 
 def test_balanced_classes_find_more_of_the_rare_ones(before, with_context):
     balanced = _last_epochs(before, "balanced", "--context", 0.6, "--loss", "cb")
-    assert balanced["val_noun_recall"] > with_context["val_noun_recall"] + 2
+    assert balanced["val_noun_recall"] > with_context["val_noun_recall"] + 3
