@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -67,35 +68,64 @@ _device_option = click.option("--device", default="auto", show_default=True, hel
 _allow_missing_option = click.option("--allow-missing", is_flag=True, help="Go on where segments have no features.")
 
 
+def _data_options(command: Callable) -> Callable:
+    """Add the options that say what is trained on, which `train` and `sweep` share."""
+    for option in reversed(
+        [
+            _features_option,
+            _folder_option(
+                "--annotations", "EPIC_ANNOTATIONS", "data/annotations", "Folder of the published annotation files."
+            ),
+            click.option("--train", type=_PATH, help="Training CSV, instead of the one in --annotations."),
+            click.option("--validation", type=_PATH, help="Validation CSV, likewise."),
+            click.option("--test", type=_PATH, help="CSV of segments to predict, likewise."),
+            click.option(
+                "--split-train-val",
+                "split",
+                default="official",
+                show_default=True,
+                help="official; all (both lists, for a final submission); fold:I/K (of training, by participant).",
+            ),
+            _allow_missing_option,
+            click.option(
+                "--memory",
+                type=float,
+                metavar="GB",
+                help="Memory for features; more are read as they are needed.  [default: half of it]",
+            ),
+            click.option("--separate", is_flag=True, help="A head for verbs and one for nouns, which share nothing."),
+            _runs_option,
+            _device_option,
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def _loader(features, annotations, train, validation, test, allow_missing, memory, device) -> Callable:
+    """Give what loads the data of a configuration."""
+    from features.annotations import find_splits
+    from features.device import choose_device
+    from heads.inputs import find_featuresets, load_train_data
+
+    return partial(
+        load_train_data,
+        find_featuresets(features),
+        find_splits(annotations, train=train, validation=validation, test=test),
+        allow_missing=allow_missing,
+        device=choose_device(device),
+        memory_bytes=None if memory is None else memory * 1e9,
+    )
+
+
 @main.command()
 @click.option("--head", required=True, help="Name of the head: `heads list`.")
 @click.option(
     "--set", "head_options", multiple=True, metavar="KEY=VALUE", help="Option of the head, such as hidden=256."
 )
-@click.option("--separate", is_flag=True, help="A head for verbs and one for nouns, which share nothing.")
-@_features_option
-@_folder_option("--annotations", "EPIC_ANNOTATIONS", "data/annotations", "Folder of the published annotation files.")
-@click.option("--train", type=_PATH, help="Training CSV, instead of the one in --annotations.")
-@click.option("--validation", type=_PATH, help="Validation CSV, likewise.")
-@click.option("--test", type=_PATH, help="CSV of segments to predict, likewise.")
-@click.option(
-    "--split-train-val",
-    "split",
-    default="official",
-    show_default=True,
-    help="official; all (train on both lists, for a final submission); fold:I/K (of training, by participant).",
-)
-@_allow_missing_option
-@_runs_option
+@_data_options
 @click.option("--name", help="Name of the run folders; the head's by default. -seedN is added.")
 @click.option("--seeds", default="0", show_default=True, help="Seeds, such as 0-4 or 0,2,5; a run each.")
-@_device_option
-@click.option(
-    "--memory",
-    type=float,
-    metavar="GB",
-    help="Memory for features; more are read as they are needed.  [default: half of it]",
-)
 @_setting_options
 def train(
     head,
@@ -106,11 +136,11 @@ def train(
     validation,
     test,
     allow_missing,
+    memory,
     runs,
     name,
     seeds,
     device,
-    memory,
     **settings,
 ) -> None:
     """Train a head, once for each seed, and write a run folder for each. Run again, it goes on where it was cut off.
@@ -120,11 +150,9 @@ def train(
       heads train --head multiscale_lstm --seeds 0-4
       heads train --head transformer --features A --features B --context 10 --loss focal:gamma=1
     """
-    from features.annotations import find_splits
     from features.device import choose_device
     from features.predictions import read_predictions
     from heads.config import make_config, parse_seeds
-    from heads.inputs import find_featuresets, load_train_data
     from heads.models import head_config
     from heads.plan import describe
     from heads.registry import options_of
@@ -134,20 +162,13 @@ def train(
     options = options_of(head_config(head, _pairs(head_options)))
     configs = [make_config(head, options, {**settings, "seed": seed}) for seed in parse_seeds(seeds)]
     where = choose_device(device)
-    files = find_splits(annotations, train=train, validation=validation, test=test)
-    data = load_train_data(
-        find_featuresets(features),
-        files,
-        configs[0],
-        allow_missing=allow_missing,
-        device=where,
-        memory_bytes=None if memory is None else memory * 1e9,
-    )
+    data = _loader(features, annotations, train, validation, test, allow_missing, memory, device)(configs[0])
     teacher = settings["teacher"] and read_predictions(Path(settings["teacher"]))
     for what, text in describe(configs[0], data, where):
         click.echo(f"{what:12}{text}", err=True)
-    if files.test and not data.test:
-        click.echo(f"{files.test.name}: none extracted yet; run this again once they are, to predict them", err=True)
+    if data.origin["test_csv"] and not data.test:
+        name_of_list = Path(data.origin["test_csv"]).name
+        click.echo(f"{name_of_list}: none extracted yet; run this again once they are, to predict them", err=True)
     for config in configs:
         folder = run_folder(runs, name or head, config.seed)
         if config.optimisation.epochs == 0:
@@ -195,6 +216,71 @@ class _EpochTable:
         ]
         line = "  ".join(cell.rjust(max(8, len(title))) for cell, title in zip(cells, shown.values(), strict=True))
         tqdm.write(line, file=sys.stderr)
+
+
+@main.command()
+@click.option(
+    "--grid",
+    multiple=True,
+    required=True,
+    metavar="NAME=VALUE,...",
+    help="Setting to vary, and its values. More may follow as plain arguments.",
+)
+@click.argument("more_grid", metavar="[NAME=VALUE,...]...", nargs=-1)
+@click.option("--head", default="bilstm", show_default=True, help="Head with its options, as bilstm:hidden=256.")
+@_data_options
+@click.option("--name", default="sweep", show_default=True, help="Folder under --runs for the runs of the sweep.")
+@click.option("--seeds", default="0", show_default=True, help="Seeds of every variant, such as 0-2.")
+@click.option("--samples", type=int, help="Draw so many variants of the grid, instead of all.")
+@click.option("--shard", metavar="TASK/TASKS", help="Do only this task's share of the runs, counted from 0, as 3/8.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@_setting_options
+def sweep(
+    grid,
+    more_grid,
+    features,
+    annotations,
+    train,
+    validation,
+    test,
+    allow_missing,
+    memory,
+    runs,
+    name,
+    seeds,
+    samples,
+    shard,
+    device,
+    as_json,
+    **settings,
+) -> None:
+    """Train every combination of some settings, on features that are loaded once. Run again, it does what is missing.
+
+    \b
+    Examples:
+      heads sweep --grid loss=ce,focal,cb head=mean_pool,attentive lr=1e-4,3e-4 --seeds 0-2
+      heads ensemble --greedy runs/sweep
+    """
+    from features.device import choose_device
+    from heads import tables
+    from heads.config import parse_seeds
+    from heads.sweep import make_variants, parse_grid, run_sweep, share_of
+
+    variants = make_variants(parse_grid([*grid, *more_grid]), settings, parse_seeds(seeds), samples=samples)
+    if shard is not None:
+        variants = share_of(variants, shard)
+    click.echo(f"{len(variants)} runs in {runs / name}", err=True)
+    results = run_sweep(
+        variants,
+        _loader(features, annotations, train, validation, test, allow_missing, memory, device),
+        runs / name,
+        device=choose_device(device),
+    )
+    click.echo(tables.sweep(results, "json" if as_json else None))
+    failed = [f"{one.name}-seed{seed}: {why}" for one in results for seed, why in one.failed.items()]
+    if failed:
+        click.echo("\n".join([f"{len(failed)} of {len(variants)} runs failed:", *failed]), err=True)
+        sys.exit(1)
 
 
 @main.command()

@@ -8,11 +8,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
+import numpy as np
+
 from features.console import table
 from heads.ensemble import Ensemble, Gain
 from heads.evaluation import Difference, Row
 from heads.metrics import KS, TASKS
 from heads.posthoc import Correction
+from heads.sweep import SweepResult
 
 _TOP = [f"{task}@{k}" for task in TASKS for k in KS]
 _MORE = {
@@ -133,6 +136,24 @@ def _fitted(correction: Correction, name: str) -> str:
         return f"power {correction.pair_power:.1f}"
     letter, (verb, noun) = ("T", correction.temperature) if name == "temperature" else ("tau", correction.tau)
     return f"{letter} {verb:.2f} for verbs, {noun:.2f} for nouns"
+
+
+def sweep(results: Sequence[SweepResult], form: str | None) -> str:
+    """Lay out the variants of a sweep, best first; `form` is "json" or None for people."""
+    if form == "json":
+        return json.dumps([asdict(one) for one in results], indent=2)
+    varied = list(results[0].values)
+    lines = [
+        [
+            *one.values.values(),
+            f"{one.mean:.1f}" if one.scores else "",
+            f"{np.std(one.scores, ddof=1):.1f}" if len(one.scores) > 1 else "",
+            str(len(one.scores)),
+            str(len(one.failed) or ""),
+        ]
+        for one in results
+    ]
+    return table([*varied, "action@1", "+-", "runs", "failed"], lines, left=varied)
 
 
 def _csv(lines: Sequence[dict[str, object]]) -> str:

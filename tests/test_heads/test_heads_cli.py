@@ -19,7 +19,7 @@ from features.predictions import read_predictions, write_predictions
 from heads import losses
 from heads.models import names
 
-COMMANDS = ("train", "predict", "list", "evaluate", "ensemble", "submit")
+COMMANDS = ("train", "sweep", "predict", "list", "evaluate", "ensemble", "submit")
 QUICK = ("--epochs", 2, "--device", "cpu")
 
 
