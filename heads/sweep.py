@@ -153,7 +153,10 @@ def _typed(values: Mapping[str, str]) -> dict[str, Any]:
 
 def _config(settings: Mapping[str, Any]) -> TrainConfig:
     spec = parse_head(settings["head"], "--grid head")
-    return make_config(spec.name, spec.options, settings)
+    config = make_config(spec.name, spec.options, settings)
+    if config.optimisation.epochs < 1:
+        raise OptionError("--epochs: a sweep trains, for 1 epoch or more; heads evaluate scores runs that are there.")
+    return config
 
 
 def run_sweep(

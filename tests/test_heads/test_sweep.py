@@ -66,6 +66,7 @@ def test_a_grid_that_cannot_be_meant_is_refused(words, said):
         ({"separate": ["maybe"]}, "--grid: separate is 'maybe', not true or false"),
         ({"head": ["bilstn"]}, "--grid head: no head 'bilstn'; did you mean 'bilstm'?"),
         ({"lr": ["-1"]}, "--lr: -1.0 is below"),
+        ({"epochs": ["0"]}, "--epochs: a sweep trains"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused(grid, said):
