@@ -243,14 +243,21 @@ def read_times(root: Path, video_id: str, *, digest: str) -> VideoTimes:
     return VideoTimes(segments, offset, seconds)
 
 
-def read_features(root: Path, video_id: str, *, digest: str) -> np.ndarray:
+def read_features(root: Path, video_id: str, *, digest: str, out: np.ndarray | None = None) -> np.ndarray:
     """Read the features of a video alone, all views: (N, V, D) float16.
+
+    Args:
+        out: where to put them, and what to give back, if they have its shape and type.
 
     Raises:
         DataError: as for `read_video`.
     """
     with _opened(video_path(root, video_id), digest) as file:
-        return file["features"][:]
+        stored = file["features"]
+        if out is None or (stored.shape, stored.dtype) != (out.shape, out.dtype):
+            return stored[:]
+        stored.read_direct(out)
+        return out
 
 
 # How far a segment may pass the steps of a dense set at either end. A video's own ends are never exactly at a step.

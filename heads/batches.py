@@ -75,7 +75,7 @@ class _Rows:
         widths = [int(length.max()) for length in self.mask.sum(dim=1).split(batch_size)]
         pieces = (part.to(home, non_blocking=True).split(batch_size) for part in self._parts)
         for width, *parts in zip(widths, *pieces, strict=True):
-            yield _Rows(*(part.narrow(1, 0, width) for part in parts))
+            yield _Rows(*parts) if width == self.mask.shape[1] else _Rows(*(part[:, :width] for part in parts))
 
 
 def batches(
@@ -195,12 +195,15 @@ def _rows(chunk: Chunk, stream: Stream, places: torch.Tensor, look: Look, moves:
     count = count.clamp(max=look.max_steps)
     step = torch.arange(int(count.max()))
     mask = step < count[:, None]
-    # The middle of each of `count` equal parts of the window, in whole numbers: exact, and each row where all are kept.
-    rows = first[:, None] + (2 * step + 1) * length[:, None] // (2 * count[:, None])
-    rows = torch.where(mask, rows, first[:, None])
-    middle = (inner_first + inner_stop - 1) // 2
-    own = (2 * (middle - first) + 1) * count // (2 * length)  # in whose part the segment's middle lies
-    rows.scatter_(1, own[:, None], middle[:, None])  # so that thinning never takes all of a short segment
+    if torch.equal(count, length):
+        rows = torch.where(mask, first[:, None] + step, first[:, None])
+    else:
+        # The middle of each of `count` equal parts of the window, in whole numbers: exact.
+        rows = first[:, None] + (2 * step + 1) * length[:, None] // (2 * count[:, None])
+        rows = torch.where(mask, rows, first[:, None])
+        middle = (inner_first + inner_stop - 1) // 2
+        own = (2 * (middle - first) + 1) * count // (2 * length)  # in whose part the segment's middle lies
+        rows.scatter_(1, own[:, None], middle[:, None])  # so that thinning never takes all of a short segment
     seconds = stream.seconds[rows] - chunk.middle_s[places, None]
     if moves is not None:
         seconds = seconds / moves.speed[:, None]

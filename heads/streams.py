@@ -162,7 +162,7 @@ class Split:
             for place, source in enumerate(self.sources):
                 rows = part.windows[place].rows
                 into = features[place][filled[place] : filled[place] + len(rows)]
-                into[:] = _stored(source, part.video_id, rows)
+                _read_into(into, source, part.video_id, rows)
                 self._need_finite(source, part, part.windows[place], into)
                 filled[place] += len(rows)
             each()
@@ -185,16 +185,18 @@ class Split:
         )
 
 
-def _stored(source: Source, video_id: str, rows: np.ndarray) -> np.ndarray:
+def _read_into(out: np.ndarray, source: Source, video_id: str, rows: np.ndarray) -> None:
     """Read rows of a video's features, of those views that are looked at: (N, V, D) float16."""
-    found = read_features(source.root, video_id, digest=source.featureset.digest)
     num_views, dim = len(source.featureset.views), source.featureset.dim
+    is_whole = source.views == tuple(range(num_views)) and np.array_equal(rows, np.arange(len(rows)))
+    found = read_features(source.root, video_id, digest=source.featureset.digest, out=out if is_whole else None)
     if found.dtype != np.float16 or found.shape[1:] != (num_views, dim) or len(found) <= rows.max():
         raise DataError(
             f"{video_path(source.root, video_id)}: features are {found.dtype} {found.shape}, not float16 "
             f"({rows.max() + 1} or more, {num_views}, {dim}); delete the file and run the extraction again."
         )
-    return found[rows[:, None], source.views]
+    if found is not out:
+        out[:] = found[rows[:, None], source.views]
 
 
 def _stream(parts: Sequence[Part], place: int, features: torch.Tensor, is_dense: bool) -> Stream:
