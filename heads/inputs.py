@@ -29,7 +29,7 @@ from heads.sources import Source, lay_out, open_sources
 from heads.splits import choose_split, scored_csv
 from heads.streams import Split, free_bytes
 from heads.submission import SupervisionLevels
-from heads.train import TrainData
+from heads.trainee import TrainData
 from heads.tta import predict_tta, with_all_views
 
 # Of pretraining, where nobody says: public images and videos.

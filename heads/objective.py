@@ -52,11 +52,15 @@ class Target(nn.Module):
             mixture: which other segments they are mixed with, if they are.
             done: share of the training that is over.
         """
+        return self.each(logits, index, mixture, done).mean()
+
+    def each(self, logits: Logits, index: torch.Tensor, mixture: Mixture | None, done: float) -> torch.Tensor:
+        """Give the loss of each segment, (B,); it depends on no other, but for what it is mixed with."""
         loss = self._of_segments(logits, index, done)
         if mixture is not None:
             other = self._of_segments(logits, index[mixture.partner], done)
             loss = torch.lerp(other, loss, mixture.own)
-        return loss.mean()
+        return loss
 
     def _of_segments(self, logits: Logits, index: torch.Tensor, done: float) -> torch.Tensor:
         """Give the loss of each row against the labels, and the teacher's word, of these segments: (B,)."""

@@ -15,7 +15,7 @@ from heads.models.model import Model
 from heads.models.steps import TASKS
 from heads.sources import Source
 from heads.streams import Split
-from heads.train import TrainData
+from heads.trainee import TrainData
 
 
 def describe(config: TrainConfig, data: TrainData, device: torch.device) -> Iterator[tuple[str, str]]:

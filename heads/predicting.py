@@ -7,33 +7,36 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
 
+from features.annotations import Segments
 from features.errors import DataError
 from features.predictions import Predictions, read_predictions, write_predictions
 from heads.batches import Glance, batches
 from heads.checkpoint import BEST, load_model, need_same_streams
+from heads.config import Look
 from heads.metrics import KS, compare, figures
 from heads.models.model import Model
-from heads.models.steps import TASKS
+from heads.models.steps import TASKS, Logits, Steps
 from heads.runs import PREDICTIONS
 from heads.streams import Split
 
 _PREDICT_BATCH = 512
 
 
-def evaluate(model: nn.Module, split: Split, *, where: str, device: torch.device) -> dict[str, float]:
-    """Score a model on a labelled split: the columns of metrics.csv, accuracies in percent.
+def score(logits: Mapping[str, np.ndarray], segments: Segments, *, where: str) -> dict[str, float]:
+    """Score logits of labelled segments: the columns of metrics.csv, accuracies in percent.
+
+    Args:
+        logits: verb (S, 97) and noun (S, 300), float32.
+        where: what to name in an error.
 
     Raises:
         DataError: logits are not finite; they would rank the classes by their ids.
     """
-    logits = predict_logits(model, split, device=device)
     verb, noun = logits["verb"], logits["noun"]
     if not (np.isfinite(verb).all() and np.isfinite(noun).all()):
         raise DataError(f"{where}: the model's logits are no longer finite; try a lower --lr.")
-    segments = split.segments
     loss = F.cross_entropy(torch.from_numpy(verb), torch.tensor(segments.verb_class)) + F.cross_entropy(
         torch.from_numpy(noun), torch.tensor(segments.noun_class)
     )
@@ -45,18 +48,34 @@ def evaluate(model: nn.Module, split: Split, *, where: str, device: torch.device
     )
 
 
-@torch.inference_mode()
 def predict_logits(
     model: Model, split: Split, *, device: torch.device, glance: Glance | None = None
 ) -> dict[str, np.ndarray]:
     """Run a model over a split: verb (S, 97) and noun (S, 300) logits, float32, in the split's order."""
-    model.eval()
-    logits = {task: np.empty((len(split), num), dtype=np.float32) for task, num in TASKS.items()}
+    return run_over(model.eval(), split, look=model.look, device=device, glance=glance)
+
+
+@torch.inference_mode()
+def run_over(
+    forward: Callable[[tuple[Steps, ...]], Logits],
+    split: Split,
+    *,
+    look: Look,
+    device: torch.device,
+    glance: Glance | None = None,
+    num_models: tuple[int, ...] = (),
+) -> dict[str, np.ndarray]:
+    """Give the logits of a split by task, (S, K) float32, in the split's order.
+
+    Args:
+        num_models: (M,) where `forward` gives (M, B, K) for a batch; then (M, S, K).
+    """
+    logits = {task: np.empty((*num_models, len(split), num), dtype=np.float32) for task, num in TASKS.items()}
     for chunk, order in split.chunks():
-        for batch in batches(chunk, order, _PREDICT_BATCH, look=model.look, device=device, glance=glance):
+        for batch in batches(chunk, order, _PREDICT_BATCH, look=look, device=device, glance=glance):
             places = batch.index.cpu().numpy()
-            for task, found in model(batch.streams).items():
-                logits[task][places] = found.float().cpu().numpy()
+            for task, found in forward(batch.streams).items():
+                logits[task][..., places, :] = found.float().cpu().numpy()
     return logits
 
 

@@ -21,7 +21,8 @@ from features.files import write_json
 from heads.config import GROUPS, TrainConfig, make_config
 from heads.models import parse_head
 from heads.runs import run_folder
-from heads.train import TrainData, fit
+from heads.train import fit
+from heads.trainee import TrainData
 
 # What a grid may vary beside the settings of heads/config.py.
 _OWN = {"head": str, "separate": bool, "split": str}

@@ -13,7 +13,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from miniature import Miniature, write_miniature
 
-# Beside other workers of pytest-xdist one thread; OpenMP's own wait for each other on cores that others need.
+# Beside other workers of pytest-xdist one thread, here and in processes started from here; OpenMP's own wait for each
+# other on cores that others need.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from torch import nn
 
 from heads.models import register
-from heads.models.pooling import Classifiers, bidirectional_lstm, masked_mean, run_lstm
+from heads.models.pooling import BidirectionalLstm, Classifiers, masked_mean
 from heads.models.steps import HeadShape, Logits, Steps
 from heads.registry import need_positive, need_probability
 
@@ -34,10 +34,10 @@ class BiLstm(nn.Module):
 
     def __init__(self, shape: HeadShape, config: BiLstmConfig) -> None:
         super().__init__()
-        self.lstm = bidirectional_lstm(shape.dim, **asdict(config))
+        self.lstm = BidirectionalLstm(shape.dim, **asdict(config))
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = Classifiers(2 * config.hidden, shape.tasks)
 
     def forward(self, steps: Steps) -> Logits:
-        x = masked_mean(run_lstm(self.lstm, steps.features, steps.mask), steps.within)
+        x = masked_mean(self.lstm(steps.features, steps.mask), steps.within)
         return self.classifier(self.dropout(x))

@@ -59,6 +59,7 @@ class Model(nn.Module):
         if look.fusion == "early" and len(widths) > 1:
             widths, cells = [sum(widths)], [1]
         shapes = [HeadShape(dim, num, look.has_context) for dim, num in zip(widths, cells, strict=True)]
+        self.stream_dropout = StreamDropout(look.stream_dropout)
         self.marks = nn.ParameterList(0.02 * torch.randn(2, dim) for dim in widths if look.has_context)
         self.heads = nn.ModuleList(
             build_head(recipe.head, shape, recipe.options, separate=recipe.separate) for shape in shapes
@@ -68,7 +69,7 @@ class Model(nn.Module):
 
     def forward(self, streams: Sequence[Steps]) -> Logits:
         x = [prepare(steps.features) for prepare, steps in zip(self.inputs, streams, strict=True)]
-        kept = self._draw_kept(x)
+        kept = self.stream_dropout(x)
         if self.look.fusion == "early":
             if kept is not None:
                 x = [features * keep[:, None, None] for features, keep in zip(x, kept, strict=True)]
@@ -86,13 +87,27 @@ class Model(nn.Module):
             x = x + torch.where(steps.within.unsqueeze(-1), segment, context)
         return self.heads[place](steps._replace(features=x))
 
-    def _draw_kept(self, x: list[torch.Tensor]) -> list[torch.Tensor] | None:
-        """Draw which streams each segment keeps in training, (B,) of 0 and 1 a stream; one of them always stays."""
-        if not self.training or not self.look.stream_dropout or len(x) == 1:
+
+class StreamDropout(nn.Module):
+    """Features (B, T, D) of each stream -> which streams each segment keeps, (B,) of 0 and 1 a stream; None: all.
+
+    One of them always stays.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: list[torch.Tensor]) -> list[torch.Tensor] | None:
+        if not self.training or not self.share or len(x) == 1:
             return None
-        chance = torch.rand(len(x), len(x[0]), device=x[0].device)
-        kept = (chance >= self.look.stream_dropout) | (chance == chance.amax(dim=0))
+        chance = self.chance(x)
+        kept = (chance >= self.share) | (chance == chance.amax(dim=0))
         return list(kept.float())
+
+    def chance(self, x: list[torch.Tensor]) -> torch.Tensor:
+        """Draw from [0, 1) for each stream and segment: (streams, B)."""
+        return torch.rand(len(x), len(x[0]), device=x[0].device)
 
 
 class Input(nn.Module):

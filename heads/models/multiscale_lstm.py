@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from heads.models import register
-from heads.models.pooling import Classifiers, bidirectional_lstm, masked_mean, run_lstm
+from heads.models.pooling import BidirectionalLstm, Classifiers, masked_mean
 from heads.models.steps import HeadShape, Logits, Steps
 from heads.registry import need_positive, need_probability
 
@@ -39,7 +39,7 @@ class MultiscaleLstm(nn.Module):
     def __init__(self, shape: HeadShape, config: MultiscaleLstmConfig) -> None:
         super().__init__()
         width = 2 * config.hidden
-        self.branches = nn.ModuleList(bidirectional_lstm(shape.dim, **asdict(config)) for _ in STRIDES)
+        self.branches = nn.ModuleList(BidirectionalLstm(shape.dim, **asdict(config)) for _ in STRIDES)
         self.fuse = nn.Sequential(
             nn.Dropout(config.dropout),
             nn.Linear(len(STRIDES) * width, width),
@@ -52,9 +52,9 @@ class MultiscaleLstm(nn.Module):
         x = [self._pooled(steps, stride, lstm) for stride, lstm in zip(STRIDES, self.branches, strict=True)]
         return self.classifier(self.fuse(torch.cat(x, dim=-1)))
 
-    def _pooled(self, steps: Steps, stride: int, lstm: nn.LSTM) -> torch.Tensor:
+    def _pooled(self, steps: Steps, stride: int, lstm: BidirectionalLstm) -> torch.Tensor:
         x, mask, within = every(steps, stride)
-        return masked_mean(run_lstm(lstm, x, mask), within)
+        return masked_mean(lstm(x, mask), within)
 
 
 def every(steps: Steps, stride: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

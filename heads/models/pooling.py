@@ -32,21 +32,21 @@ def pooled(steps: Steps, shape: HeadShape) -> torch.Tensor:
     return torch.cat([segment, masked_mean(steps.features, steps.mask & ~steps.within)], dim=-1)
 
 
-def bidirectional_lstm(dim: int, *, hidden: int, layers: int, dropout: float) -> nn.LSTM:
-    """Build a bidirectional LSTM that takes (B, T, D) and gives (B, T, 2 H), with dropout between its layers."""
-    between = dropout if layers > 1 else 0.0
-    return nn.LSTM(dim, hidden, layers, batch_first=True, bidirectional=True, dropout=between)
+class BidirectionalLstm(nn.LSTM):
+    """x (B, T, D), mask (B, T) -> (B, T, 2 H), zero in the padding; with dropout between its layers."""
 
+    def __init__(self, dim: int, *, hidden: int, layers: int, dropout: float) -> None:
+        between = dropout if layers > 1 else 0.0
+        super().__init__(dim, hidden, layers, batch_first=True, bidirectional=True, dropout=between)
 
-def run_lstm(lstm: nn.LSTM, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Run a batch_first LSTM over the valid steps of x (B, T, D): (B, T, H), zero in the padding.
-
-    Where nothing is padded, packing is skipped: it costs a copy and keeps cuDNN from its fastest path.
-    """
-    if bool(mask.all()):
-        return lstm(x)[0]
-    packed = pack_padded_sequence(x, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
-    return pad_packed_sequence(lstm(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Run over the valid steps only. Where nothing is padded, packing is skipped: it costs a copy and keeps cuDNN
+        from its fastest path.
+        """
+        if bool(mask.all()):
+            return super().forward(x)[0]
+        packed = pack_padded_sequence(x, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(super().forward(packed)[0], batch_first=True, total_length=x.shape[1])[0]
 
 
 class FeedForward(nn.Module):

@@ -11,7 +11,7 @@ from features.annotations import find_splits
 from heads.cli import main
 from heads.config import TrainConfig
 from heads.inputs import load_train_data
-from heads.train import TrainData
+from heads.trainee import TrainData
 
 
 @pytest.fixture(scope="module", autouse=True)

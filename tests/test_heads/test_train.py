@@ -24,7 +24,8 @@ from heads.config import TrainConfig, make_config, parse_seeds
 from heads.inputs import find_featuresets, load_split, load_train_data
 from heads.metrics import compare, figures
 from heads.models import names
-from heads.train import Outcome, TrainData, best_of, fit, lr_at
+from heads.train import fit
+from heads.trainee import Outcome, TrainData, best_of, lr_at
 
 CPU = torch.device("cpu")
 CONFIG = make_config("bilstm", {"hidden": 8}, {"epochs": 6, "batch_size": 8, "lr": 1e-2, "warmup_epochs": 1})
