@@ -72,6 +72,7 @@ def fit(
     device: torch.device,
     teacher: Predictions | None = None,
     show: Callable[[dict[str, float]], object] = lambda row: None,
+    until: int | None = None,
 ) -> Outcome:
     """Train a head and write its run folder; a run that was cut off goes on after its last whole epoch.
 
@@ -80,6 +81,7 @@ def fit(
     Args:
         teacher: predictions for the training segments, where the objective has one.
         show: called with each epoch's row of metrics.csv, and the seconds it took.
+        until: stop once the run has this many of its epochs, 1 or more, as if it had been cut off there.
 
     Raises:
         OptionError: the configuration does not fit the data.
@@ -101,7 +103,7 @@ def fit(
 
     label = f"{config.head} seed {config.seed}"
     with progress(total=plan.epochs, unit="epochs", label=label, done_before=len(history)) as bar:
-        while not _is_over(history, config):
+        while not _is_over(history, config) and (until is None or len(history) < until):
             began, epoch = time.monotonic(), len(history)
             model.train()
             losses, asked = [], []
@@ -133,7 +135,8 @@ def fit(
             bar.set_postfix_str(_postfix(row), refresh=False)
             bar.update()
 
-    predict_best(folder, data.predicted, device=device)
+    if _is_over(history, config):
+        predict_best(folder, data.predicted, device=device)
     epoch = best_of(history)
     return Outcome(folder, epoch, history[epoch - 1], was_there)
 
