@@ -21,11 +21,11 @@ EVERY ?=
 TOKENS ?= mean
 OUT ?= $(EPIC_FEATURES)/$(BACKBONE)-$(if $(EVERY),every$(EVERY),seg$(FRAMES))$(if $(filter-out mean,$(TOKENS)),-$(TOKENS))
 
-# jobs/extract.sh says what these mean.
+# jobs/extract.sh and jobs/sweep.sh say what these mean.
 export SITE TASKS LIMIT LOGS STAGE LOCAL DRY_RUN ACCOUNT
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-floor lint format bench extract pipeline clean
+.PHONY: help install demo demo-sweep test test-floor lint format bench extract sweep pipeline clean
 
 help: ## Print this
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | column -t -s '|'
@@ -38,6 +38,9 @@ $(VENV)/installed: setup.cfg pyproject.toml $(CONSTRAINTS)
 
 demo: install ## Show the whole path on a generated miniature of the dataset, in demo/
 	PATH="$(abspath $(BIN)):$$PATH" bash jobs/demo.sh demo
+
+demo-sweep: install ## Show a sweep on the same miniature: variants, halving, an ensemble chosen among them
+	PATH="$(abspath $(BIN)):$$PATH" bash jobs/demo-sweep.sh demo
 
 test: install ## Run the tests
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
@@ -59,9 +62,13 @@ extract: install ## Extract features, by SLURM if it is there: BACKBONE=videomae
 	$(if $(BACKBONE),,$(error BACKBONE is missing: make extract BACKBONE=videomae))
 	bash jobs/extract.sh $(abspath $(BIN))/extract run --annotations '$(EPIC_ANNOTATIONS)' --videos '$(EPIC_VIDEOS)' --backbone '$(BACKBONE)' $(if $(EVERY),--every '$(EVERY)',--frames '$(FRAMES)') --tokens '$(TOKENS)' --weights '$(WEIGHTS)' $(if $(EPIC_WEIGHTS),--weights-dir '$(EPIC_WEIGHTS)') --device '$(DEVICE)' --out '$(OUT)'
 
+EPIC_RUNS ?= runs
+sweep: install ## Train a sweep that is written down, by SLURM if it is there: SPEC=sweep.yaml [SITE= TASKS=4 LOCAL=1 DRY_RUN=1 ...]
+	$(if $(SPEC),,$(error SPEC is missing: make sweep SPEC=sweep.yaml))
+	bash jobs/sweep.sh env 'EPIC_ANNOTATIONS=$(EPIC_ANNOTATIONS)' 'EPIC_FEATURES=$(EPIC_FEATURES)' 'EPIC_RUNS=$(EPIC_RUNS)' $(abspath $(BIN))/heads sweep '$(SPEC)'
+
 HEAD ?= multiscale_lstm
 SEEDS ?= 0-2
-EPIC_RUNS ?= runs
 pipeline: install ## By SLURM, from weights and videos to a submission: BACKBONE=videomae HEAD=multiscale_lstm SEEDS=0-2 [as for extract]
 	$(if $(BACKBONE),,$(error BACKBONE is missing: make pipeline BACKBONE=videomae))
 	BIN='$(abspath $(BIN))' BACKBONE='$(BACKBONE)' WEIGHTS='$(WEIGHTS)' $(if $(EPIC_WEIGHTS),EPIC_WEIGHTS='$(EPIC_WEIGHTS)') HEAD='$(HEAD)' SEEDS='$(SEEDS)' OUT='$(OUT)' EPIC_ANNOTATIONS='$(EPIC_ANNOTATIONS)' EPIC_RUNS='$(EPIC_RUNS)' bash jobs/pipeline.sh $(MAKE) -s extract BACKBONE='$(BACKBONE)' OUT='$(OUT)'

@@ -1,20 +1,25 @@
-"""What a run is going to do, in words, before it does it."""
+"""What a run or a sweep is going to do, in words, before it does it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from features.console import human_size
 from features.errors import first_few
+from features.files import read_json
 from heads.checkpoint import recipe_of
 from heads.config import TrainConfig
+from heads.grid import Variant, task_of
 from heads.models.model import Model
 from heads.models.steps import TASKS
+from heads.runs import METRICS, PREDICTIONS, read_metrics, run_folder
 from heads.sources import Source
 from heads.streams import Split
+from heads.sweep import HALVING
 from heads.trainee import TrainData
 
 
@@ -73,3 +78,26 @@ def _unseen_classes(data: TrainData) -> str:
             num_segments = int(np.isin(asked, strangers).sum())
             parts.append(f"{len(strangers)} {task}s ({first_few(map(str, strangers))}; {num_segments} segments)")
     return f"never seen in training: {', '.join(parts)}" if parts else ""
+
+
+def describe_sweep(variants: Sequence[Variant], folder: Path, *, shard: str | None = None) -> Iterator[list[str]]:
+    """Give run, task and state of each run of a sweep.
+
+    Raises:
+        DataError: a file of the sweep is damaged.
+    """
+    path, num_tasks = folder / HALVING, task_of(shard)[1]
+    stopped = {one["name"]: one["epoch"] for one in read_json(path) if one["stopped"]} if path.is_file() else {}
+    for number, variant in enumerate(variants):
+        run = run_folder(folder, variant.name, variant.config.seed)
+        yield [run.name, str(number % num_tasks), _state_of(run, variant, stopped.get(variant.name))]
+
+
+def _state_of(run: Path, variant: Variant, stopped: int | None) -> str:
+    if any((run / name).is_file() for name in PREDICTIONS.values()):
+        return "finished"
+    if stopped is not None:
+        return f"stopped at epoch {stopped}"
+    if not (run / METRICS).is_file():
+        return "to do"
+    return f"{len(read_metrics(run / METRICS))} of {variant.config.optimisation.epochs} epochs"

@@ -13,7 +13,7 @@ from features.errors import DataError, first_few
 from features.files import read_json, write_json, write_text
 from features.predictions import Predictions, read_predictions
 
-CONFIG = "config.json"
+CONFIG, METRICS = "config.json", "metrics.csv"
 PREDICTIONS = {"validation": "val_predictions.pt", "test": "test_predictions.pt", "train": "train_predictions.pt"}
 # What heads predict --tta writes beside these: means over views and over windows that are moved.
 TTA_PREDICTIONS = {
@@ -164,3 +164,16 @@ def write_metrics(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     writer.writeheader()
     writer.writerows(history)
     write_text(path, text.getvalue())
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Read metrics.csv, a row an epoch; the figures are those that were written, to the last bit.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    except (OSError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); delete its folder to train again.") from error

@@ -1,4 +1,4 @@
-"""Many variants of a run, one after the other, on features that are loaded once. Knows no command line.
+"""Many variants of a run, on features that are loaded once. Knows no command line; heads/halving.py ranks them early.
 
 Each variant is an ordinary run folder, so a sweep that was cut off goes on, and whatever works on runs works on a
 sweep's.
@@ -6,36 +6,29 @@ sweep's.
 
 from __future__ import annotations
 
-import itertools
-import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from features.errors import DataError, OptionError, is_out_of_memory, unknown_name
+from features.annotations import SplitFiles
+from features.errors import DataError, OptionError, is_out_of_memory
 from features.files import write_json
-from heads.config import GROUPS, TrainConfig, make_config
-from heads.models import parse_head
-from heads.runs import run_folder
+from features.predictions import read_predictions
+from heads.config import TrainConfig
+from heads.grid import Variant, task_of
+from heads.halving import Decision, decide, rungs_of, score_at
+from heads.runs import METRICS, read_metrics, run_folder
+from heads.splits import scored_csv
+from heads.together import fit_together, shape_of
 from heads.train import fit
-from heads.trainee import TrainData
+from heads.trainee import Outcome, TrainData
 
-# What a grid may vary beside the settings of heads/config.py.
-_OWN = {"head": str, "separate": bool, "split": str}
-FAILED = "failed.json"
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A run of a sweep: what was varied, as text, and the whole configuration."""
-
-    name: str
-    values: Mapping[str, str]
-    config: TrainConfig
+FAILED, HALVING = "failed.json", "halving.json"
 
 
 @dataclass(frozen=True)
@@ -45,12 +38,14 @@ class SweepResult:
     Attributes:
         scores: the best epochs' action@1 in percent, a seed each; without validation NaN.
         failed: seed -> why it has no score.
+        stopped: the epoch that it was stopped at, and its scores are of; None of one that ran to its end.
     """
 
     name: str
     values: Mapping[str, str]
     scores: tuple[float, ...]
     failed: Mapping[int, str]
+    stopped: int | None = None
 
     @property
     def mean(self) -> float:
@@ -58,106 +53,27 @@ class SweepResult:
         return float(np.mean(self.scores)) if self.scores else float("nan")
 
 
-def parse_grid(words: Sequence[str]) -> dict[str, list[str]]:
-    """Give the values of each setting of a grid such as ["loss=ce,focal:gamma=1", "lr=1e-4,3e-4"].
-
-    >>> parse_grid(["loss=ce,focal:gamma=1", "lr=1e-4"])
-    {'loss': ['ce', 'focal:gamma=1'], 'lr': ['1e-4']}
-
-    Raises:
-        OptionError: a word is not NAME=VALUE,..., a name is unknown or stands twice, or a value does.
-    """
-    grid: dict[str, list[str]] = {}
-    for word in words:
-        name, equals, values = word.partition("=")
-        name, values = name.replace("-", "_"), values.split(",")
-        if not equals or not all(values):
-            raise OptionError(f"--grid: {word!r} is not NAME=VALUE,..., such as loss=ce,focal.")
-        if name not in _types():
-            raise unknown_name("--grid", "setting", name, _types())
-        if name in grid or len(set(values)) < len(values):
-            raise OptionError(f"--grid: {word!r} names a setting or a value twice.")
-        grid[name] = values
-    if not grid:
-        raise OptionError("--grid: nothing to vary, such as loss=ce,focal.")
-    return grid
-
-
-def _types() -> dict[str, type]:
-    settings = [setting for record in GROUPS.values() for setting in fields(record)]
-    known = {setting.name: type(setting.default) if setting.default is not None else str for setting in settings}
-    return {**_OWN, **known}
-
-
-def make_variants(
-    grid: Mapping[str, Sequence[str]], settings: Mapping[str, Any], seeds: Sequence[int], *, samples: int | None = None
-) -> list[Variant]:
-    """Give the runs of a grid's product, all seeds of a variant together.
+def choose_rungs(variants: Sequence[Variant], files: SplitFiles, *, shard: str | None = None) -> list[int]:
+    """Give the epochs after which --halving compares the variants of a sweep.
 
     Args:
-        settings: of all variants, where the grid does not say otherwise; with "head".
-        samples: how many of the product's variants to draw; all by default. The same are drawn each time.
+        files: the annotation files that the variants are trained with and scored on.
 
     Raises:
-        OptionError: a value is not of its setting's type or range.
+        OptionError: they cannot be compared: not all of them are here, not on validation, or not at the same epochs.
     """
-    product = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    if samples is not None:
-        if samples < 1:
-            raise OptionError(f"--samples: {samples} is not a number of variants above 0.")
-        product = random.Random(0).sample(product, min(samples, len(product)))
-    return [
-        Variant(_name(values), values, _config({**settings, **_typed(values), "seed": seed}))
-        for values in product
-        for seed in seeds
-    ]
-
-
-def share_of(variants: Sequence[Variant], shard: str) -> list[Variant]:
-    """Give the runs of one task of an array, such as "3/8": every eighth, from the fourth on.
-
-    Raises:
-        OptionError: it is not of that form, there is no such task, or there is nothing for it to do.
-    """
-    task, _, num_tasks = shard.partition("/")
-    if not (task.isdecimal() and num_tasks.isdecimal() and int(task) < int(num_tasks)):
-        raise OptionError(f"--shard: {shard!r} is not TASK/TASKS with a task from 0 to TASKS - 1, such as 0/8.")
-    mine = list(variants[int(task) :: int(num_tasks)])
-    if not mine:
-        raise OptionError(f"--shard: {shard!r}: there are only {len(variants)} runs to deal.")
-    return mine
-
-
-def _name(values: Mapping[str, str]) -> str:
-    """Give a folder's name: letters, digits and what file systems take everywhere.
-
-    >>> _name({"loss": "focal:gamma=1", "lr": "1e-4"})
-    'loss-focal.gamma.1_lr-1e-4'
-    """
-    return "_".join(f"{name}-{value}" for name, value in values.items()).translate(str.maketrans(":=/", "..."))
-
-
-def _typed(values: Mapping[str, str]) -> dict[str, Any]:
-    found = {}
-    for name, text in values.items():
-        kind = _types()[name]
-        try:
-            if kind is bool:
-                found[name] = {"true": True, "false": False}[text]
-            else:
-                found[name] = (text,) if kind is tuple else kind(text)
-        except (ValueError, KeyError):
-            expected = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
-            raise OptionError(f"--grid: {name} is {text!r}, not {expected}.") from None
-    return found
-
-
-def _config(settings: Mapping[str, Any]) -> TrainConfig:
-    spec = parse_head(settings["head"], "--grid head")
-    config = make_config(spec.name, spec.options, settings)
-    if config.optimisation.epochs < 1:
-        raise OptionError("--epochs: a sweep trains, for 1 epoch or more; heads evaluate scores runs that are there.")
-    return config
+    if task_of(shard)[1] > 1:
+        raise OptionError(
+            f"--halving: compares all runs with each other, and --shard {shard} is a part of them; take either, or one "
+            "task for all (make sweep TASKS=1)."
+        )
+    blind = sorted({one.config.split for one in variants if files.train and not scored_csv(one.config.split, files)})
+    if blind:
+        raise OptionError(f"--halving: compares variants on validation, and there is none with split {blind[0]}.")
+    epochs = {one.config.optimisation.epochs for one in variants}
+    if len(epochs) > 1:
+        raise OptionError("--halving: compares variants of as many epochs; take epochs out of the grid.")
+    return rungs_of(epochs.pop())
 
 
 def run_sweep(
@@ -166,39 +82,142 @@ def run_sweep(
     folder: Path,
     *,
     device: torch.device,
+    rungs: Sequence[int] = (),
+    shard: str | None = None,
+    together: int = 1,
 ) -> list[SweepResult]:
     """Train all variants, best first in what is given back. What is finished already is only read.
 
     Features are loaded again only where variants see other ones. A variant that fails is recorded in
-    `folder`/failed.json, and the rest goes on.
+    `folder`/failed.json, and the rest goes on. What was stopped at a rung stays behind as a run that was cut off, and
+    `folder`/halving.json says why.
 
     Args:
         load: gives the data of a configuration.
+        rungs: epochs after which only the better half of the variants goes on, from `choose_rungs`.
+        shard: the task of an array whose share `variants` are; its failures go into a file of its own, as tasks may
+            end at the same time.
+        together: how many runs of one shape (heads/together.py) are trained in one pass.
     """
-    scores: dict[str, list[float]] = {}
-    failed: dict[str, dict[int, str]] = {}
     seen, data = None, None
-    for variant in sorted(variants, key=lambda one: str(_seen(one.config))):
-        scores.setdefault(variant.name, [])
-        failed.setdefault(variant.name, {})
-        try:
-            if data is None or seen != _seen(variant.config):
-                seen, data = _seen(variant.config), None  # the old ones go before the new ones come
-                data = load(variant.config)
-            outcome = fit(variant.config, data, run_folder(folder, variant.name, variant.config.seed), device=device)
-        except (DataError, OptionError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
-                raise
-            failed[variant.name][variant.config.seed] = "out of memory" if is_out_of_memory(error) else str(error)
-            continue
-        scores[variant.name].append(outcome.metrics.get("val_action_top1", float("nan")))
-    if any(failed.values()):
-        write_json(folder / FAILED, {name: why for name, why in failed.items() if why})
-    else:
-        (folder / FAILED).unlink(missing_ok=True)
-    values = {variant.name: variant.values for variant in variants}
-    results = [SweepResult(name, values[name], tuple(scores[name]), failed[name]) for name in scores]
-    return sorted(results, key=lambda one: -np.nan_to_num(one.mean, nan=-1))
+
+    def train(those: Sequence[Variant], until: int | None) -> tuple[dict[Path, Outcome], dict[Path, str]]:
+        """Train variants up to an epoch, or to their end; give run folder -> how far it came, or why it failed."""
+        nonlocal seen, data
+        outcomes, failures = {}, {}
+        for group in _passes(those, together, first=seen):
+            try:
+                if data is None or seen != _seen(group[0].config):
+                    seen, data = _seen(group[0].config), None  # the old ones go before the new ones come
+                    data = load(group[0].config)
+            except (DataError, OptionError, MemoryError, RuntimeError) as error:
+                failures |= {at(variant): _reason(error) for variant in group}
+                continue
+            # Features that are read as they are needed are read by each run in its own order.
+            for part in [group] if data.train.is_resident else [[variant] for variant in group]:
+                runs = [(variant.config, at(variant)) for variant in part]
+                for (_, run), ended in zip(runs, _train(runs, data, device, until), strict=True):
+                    (outcomes if isinstance(ended, Outcome) else failures)[run] = ended
+        return outcomes, failures
+
+    def at(variant: Variant) -> Path:
+        return run_folder(folder, variant.name, variant.config.seed)
+
+    left, failed, decisions = list(variants), {}, []
+    scores: dict[Path, float] = {}
+    for rung in rungs:
+        failed |= train(left, rung)[1]
+        left = [one for one in left if at(one) not in failed]
+        scores |= {at(one): score_at(read_metrics(at(one) / METRICS), rung) for one in left}
+        found = decide({name: [scores[at(one)] for one in runs] for name, runs in _by_name(left).items()}, rung)
+        decisions += found
+        write_json(folder / HALVING, [asdict(one) for one in decisions])
+        left = [one for one in left if one.name not in _stopped(found)]
+    outcomes, failures = train(left, None)
+    failed |= failures
+    scores |= {run: outcome.metrics.get("val_action_top1", math.nan) for run, outcome in outcomes.items()}
+
+    results = [
+        SweepResult(
+            name,
+            runs[0].values,
+            tuple(scores[at(one)] for one in runs if at(one) not in failed),
+            {one.config.seed: failed[at(one)] for one in runs if at(one) in failed},
+            _stopped(decisions).get(name),
+        )
+        for name, runs in _by_name(variants).items()
+    ]
+    _record_failures(folder, results, shard)
+    if not rungs:
+        (folder / HALVING).unlink(missing_ok=True)  # what had been stopped has run to its end now
+    return sorted(results, key=_place)
+
+
+def _passes(those: Sequence[Variant], together: int, *, first: object) -> Iterator[list[Variant]]:
+    """Give what is trained in one pass, one after the other: at most so many, of one shape, that see the same features.
+
+    Args:
+        first: what is loaded, and so comes first: at a rung all of them come round again.
+    """
+    shapes: dict[object, list[Variant]] = {}
+    for variant in sorted(those, key=lambda one: (_seen(one.config) != first, str(_seen(one.config)))):
+        shapes.setdefault((_seen(variant.config), shape_of(variant.config)), []).append(variant)
+    for alike in shapes.values():
+        yield from (alike[place : place + together] for place in range(0, len(alike), together))
+
+
+def _train(
+    runs: Sequence[tuple[TrainConfig, Path]], data: TrainData, device: torch.device, until: int | None
+) -> list[Outcome | str]:
+    """Train runs in one pass; give how each ended, or why it failed. Where memory is too small for all, one by one."""
+    try:
+        teachers = [config.objective.teacher and read_predictions(Path(config.objective.teacher)) for config, _ in runs]
+        if len(runs) > 1:
+            ended = fit_together(runs, data, device=device, teachers=teachers, until=until)
+            return [one if isinstance(one, Outcome) else str(one) for one in ended]
+        ((config, folder),) = runs
+        return [fit(config, data, folder, device=device, teacher=teachers[0], until=until)]
+    except (DataError, OptionError, MemoryError, RuntimeError) as error:
+        reason = _reason(error)
+    # Only here, where the error no longer holds what was in memory.
+    return [reason] if len(runs) == 1 else [one for run in runs for one in _train([run], data, device, until)]
+
+
+def _reason(error: BaseException) -> str:
+    """Say why a run failed; an error that is nobody's fault but ours goes on."""
+    if is_out_of_memory(error):
+        return "out of memory"
+    if isinstance(error, RuntimeError):
+        raise error
+    return str(error)
+
+
+def _place(result: SweepResult) -> tuple[bool, float, float]:
+    """Order results: those that ran longest first, because scores of other epochs do not compare; failures last."""
+    return not result.scores, -(result.stopped or math.inf), -float(np.nan_to_num(result.mean, nan=-1))
+
+
+def _by_name(variants: Sequence[Variant]) -> dict[str, list[Variant]]:
+    """Give the seeds of each variant, in the order of the grid."""
+    runs: dict[str, list[Variant]] = {}
+    for variant in variants:
+        runs.setdefault(variant.name, []).append(variant)
+    return runs
+
+
+def _stopped(decisions: Sequence[Decision]) -> dict[str, int]:
+    return {one.name: one.epoch for one in decisions if one.stopped}
+
+
+def _record_failures(folder: Path, results: Sequence[SweepResult], shard: str | None) -> None:
+    """Write what failed, if anything did; what was written when runs were dealt in another way is out of date."""
+    task, num_tasks = task_of(shard)
+    path = folder / (FAILED if num_tasks == 1 else f"failed-{task}of{num_tasks}.json")
+    for old in set(folder.glob("failed*.json")) - set(folder.glob(f"failed-*of{num_tasks}.json")) | {path}:
+        old.unlink(missing_ok=True)
+    failed = {one.name: one.failed for one in results if one.failed}
+    if failed:
+        write_json(path, failed)
 
 
 def _seen(config: TrainConfig) -> tuple[Any, ...]:

@@ -143,6 +143,7 @@ def sweep(results: Sequence[SweepResult], form: str | None) -> str:
     if form == "json":
         return json.dumps([asdict(one) for one in results], indent=2)
     varied = list(results[0].values)
+    halved = any(one.stopped for one in results)
     lines = [
         [
             *one.values.values(),
@@ -150,10 +151,11 @@ def sweep(results: Sequence[SweepResult], form: str | None) -> str:
             f"{np.std(one.scores, ddof=1):.1f}" if len(one.scores) > 1 else "",
             str(len(one.scores)),
             str(len(one.failed) or ""),
+            *([f"at epoch {one.stopped}" if one.stopped else ""] if halved else []),
         ]
         for one in results
     ]
-    return table([*varied, "action@1", "+-", "runs", "failed"], lines, left=varied)
+    return table([*varied, "action@1", "+-", "runs", "failed", *(["stopped"] if halved else [])], lines, left=varied)
 
 
 def _csv(lines: Sequence[dict[str, object]]) -> str:

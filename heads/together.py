@@ -54,7 +54,7 @@ def fit_together(
         runs: configuration and folder of each.
         data: of all, with features in memory.
         teachers: of each.
-        until: stop after this many epochs, if that is not the end.
+        until: as for `fit`.
     """
     ended: dict[int, Outcome | DataError | OptionError] = {}
     members: dict[int, _Member] = {}

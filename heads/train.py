@@ -34,7 +34,7 @@ def fit(
 
     Args:
         teacher: predictions for the training segments, where the objective has one.
-        until: stop after this many epochs, if that is not the end; a later call goes on.
+        until: stop once the run has this many of its epochs, 1 or more, as if it had been cut off there.
         show: called with each epoch's row of metrics.csv, and the seconds it took.
 
     Raises:

@@ -23,11 +23,10 @@ value_of() { # OPTION COMMAND...: what a command has after an option
 
 tasks=${TASKS:-8} logs=${LOGS:-logs} stage=${STAGE:-0}
 
-[[ $tasks =~ ^[1-9][0-9]*$ ]] || fail "TASKS: '$tasks' is not a number of tasks above 0."
-[[ -z ${LIMIT:-} || $LIMIT =~ ^[1-9][0-9]*$ ]] || fail "LIMIT: '$LIMIT' is not a number of tasks above 0."
+need_counts "$tasks"
 [[ $stage =~ ^[01]$ ]] || fail "STAGE: '$stage' is not 1 or 0."
 
-if [[ ${LOCAL:-0} != 1 ]] && { [[ ${DRY_RUN:-0} = 1 && $SITE != generic ]] || command -v sbatch >/dev/null; }; then
+if is_submitted; then
     command=(
         sbatch --parsable "${SITE_EXTRACT_OPTIONS[@]}" "--array=0-$((tasks - 1))${LIMIT:+%$LIMIT}"
         "--output=$logs/%x-%A_%a.log" "$jobs/extract.sbatch" "$site" "$tasks" "$stage" "$@"
@@ -41,9 +40,7 @@ else
 fi
 
 if [[ ${DRY_RUN:-0} = 1 ]]; then
-    printf '%q ' "${command[@]}"
-    printf '\n'
-    [[ ${command[0]} != sbatch ]] || printf '\nFirst, each task runs this:\n%s\n' "$(declare -f site_setup)"
+    show "${command[@]}"
     printf '\nHow the videos are dealt to tasks:\n'
     code=0
     "$@" --dry-run --shard "0/$tasks" || code=$?
@@ -54,17 +51,6 @@ if [[ ${DRY_RUN:-0} = 1 ]]; then
 fi
 [[ ${command[0]} = sbatch ]] || exec "${command[@]}"
 
-mkdir -p "$logs"
-job=$("${command[@]}") || {
-    printf 'sbatch took nothing; LOCAL=1 runs the extraction here.\n' >&2
-    exit 1
-}
-# With --clusters it is ID;CLUSTER, and squeue has to be told as well.
-cluster=
-[[ $job != *';'* ]] || cluster=${job#*;}
-job=${job%%;*}
-printf 'Submitted job %s, %s tasks. To watch it:\n' "$job" "$tasks"
-printf '  squeue%s --jobs %s\n' "${cluster:+ --clusters=$cluster}" "$job"
-printf '  tail -f %s/extract-%s_0.log\n' "$logs" "$job"
+submit extract "$tasks" "$logs" "${command[@]}"
 printf '  %s%q status %q --annotations %q --slurm\n' "${cluster:+SLURM_CLUSTERS=$cluster }" "$1" \
     "$(value_of --out "$@")" "$(value_of --annotations "$@")"

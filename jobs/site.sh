@@ -1,9 +1,42 @@
 # shellcheck shell=bash disable=SC2034
-# For extract.sh and pipeline.sh: read the file that SITE names. `site` is its path, `jobs` this folder.
+# For the scripts that submit: read the file that SITE names, and what they do alike. `site` is its path, `jobs` this
+# folder.
 
 fail() {
     printf '%s\n' "$*" >&2
     exit 2
+}
+
+need_counts() { # TASKS: check it and LIMIT
+    [[ $1 =~ ^[1-9][0-9]*$ ]] || fail "TASKS: '$1' is not a number of tasks above 0."
+    [[ -z ${LIMIT:-} || $LIMIT =~ ^[1-9][0-9]*$ ]] || fail "LIMIT: '$LIMIT' is not a number of tasks above 0."
+}
+
+is_submitted() { # whether a command goes to SLURM: where it is, or to see what would go to a site that has it
+    [[ ${LOCAL:-0} != 1 ]] && { [[ ${DRY_RUN:-0} = 1 && $SITE != generic ]] || command -v sbatch >/dev/null; }
+}
+
+show() { # COMMAND...: print it, and what a task does first
+    printf '%q ' "$@"
+    printf '\n'
+    [[ $1 != sbatch ]] || printf '\nFirst, each task runs this:\n%s\n' "$(declare -f site_setup)"
+}
+
+submit() { # WHAT TASKS LOGS COMMAND...: submit an array and say how to watch it; sets `job`, and `cluster` if one is named
+    local what=$1 tasks=$2 logs=$3
+    shift 3
+    mkdir -p "$logs"
+    job=$("$@") || {
+        printf 'sbatch took nothing; LOCAL=1 runs it here.\n' >&2
+        exit 1
+    }
+    # With --clusters it is ID;CLUSTER, and squeue has to be told as well.
+    cluster=
+    [[ $job != *';'* ]] || cluster=${job#*;}
+    job=${job%%;*}
+    printf 'Submitted job %s, %s tasks. To watch it:\n' "$job" "$tasks"
+    printf '  squeue%s --jobs %s\n' "${cluster:+ --clusters=$cluster}" "$job"
+    printf '  tail -f %s/%s-%s_0.log\n' "$logs" "$what" "$job"
 }
 
 jobs=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

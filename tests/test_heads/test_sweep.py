@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from features.errors import OptionError
 from features.files import read_json
-from heads.sweep import make_variants, parse_grid
+from heads.grid import make_variants, parse_grid
 
 SETTINGS = {"head": "mean_pool", "epochs": 2}
 
@@ -49,7 +49,7 @@ def test_a_sample_is_part_of_the_product_and_the_same_each_time(samples):
         (["los=ce"], "no setting 'los'; did you mean 'loss'?"),
         (["loss=ce,ce"], "names a setting or a value twice"),
         (["lr=1", "lr=2"], "names a setting or a value twice"),
-        ([], "nothing to vary"),
+        (["lr=fast"], "lr is 'fast', not a number"),
     ],
 )
 def test_a_grid_that_cannot_be_meant_is_refused(words, said):
@@ -67,6 +67,7 @@ def test_a_grid_that_cannot_be_meant_is_refused(words, said):
         ({"head": ["bilstn"]}, "--grid head: no head 'bilstn'; did you mean 'bilstm'?"),
         ({"lr": ["-1"]}, "--lr: -1.0 is below"),
         ({"epochs": ["0"]}, "--epochs: a sweep trains"),
+        ({}, "--grid: nothing to vary"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused(grid, said):

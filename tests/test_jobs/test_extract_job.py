@@ -14,12 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from annotate import annotate
+from cluster import ROOT, SLURM, Cluster, needs_slurm, started
 from encode import write_video
 from miniature import Miniature
 
@@ -31,71 +31,17 @@ from features.featureset import read_featureset
 from features.predictions import read_predictions
 from features.store import read_video, video_ids
 
-ROOT = Path(__file__).resolve().parents[2]
-SLURM = ROOT / "tests" / "slurm-local.sh"
 EXTRACT = Path(sys.executable).with_name("extract")
-needs_slurm = pytest.mark.skipif(shutil.which("slurmctld") is None, reason="SLURM is not installed")
-# Node g2 is one that fails, and g3 one that is taken away.
-SITE = """\
-SITE_EXTRACT_OPTIONS=(--gpus-per-node=1 --cpus-per-task=1 --mem=400M --time=10 --nodelist=g1)
-SITE_TRAIN_OPTIONS=(--cpus-per-task=1 --mem=300M --time=5 --nodelist=g1)
-SITE_LIGHT_OPTIONS=(--cpus-per-task=1 --mem=200M --time=5 --nodelist=g1)
-site_setup() { :; }
-site_scratch() { printf '%s' "$SCRATCH"; }
-"""
 
 
-@dataclass(frozen=True)
-class _Cluster:
-    """A SLURM of our own, and miniature data to extract with r3d_18, which takes a second a segment."""
-
-    folder: Path
-    environment: dict[str, str]
-
-    def run(self, *command: object, **variables: object) -> str:
-        """Run a command in the folder; give what it prints."""
-        ran = subprocess.run(
-            [str(word) for word in command],
-            cwd=self.folder,
-            env=self.environment | {name: str(value) for name, value in variables.items()},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert ran.returncode == 0, ran.stdout + ran.stderr
-        return ran.stdout
+class _Cluster(Cluster):
+    """With miniature data to extract with r3d_18, which takes a second a segment."""
 
     def submit(self, out: Path, *, tasks: int = 2, backbone: str = "r3d_18", **variables: object) -> str:
         """Submit `make extract`; give the job's id."""
-        make = ("make", "-s", "-C", ROOT, f"VENV={sys.prefix}", "extract", f"BACKBONE={backbone}")
         logs = out.with_name(f"{out.name}-logs")
-        said = self.run(*make, "WEIGHTS=random:0", "DEVICE=cpu", f"OUT={out}", TASKS=tasks, LOGS=logs, **variables)
-        return said.split("Submitted job ", 1)[1].split(",", 1)[0]
-
-    def site(self, name: str, more: str) -> Path:
-        """Write a site's file that changes something."""
-        path = self.folder / f"{name}.env"
-        path.write_text(f"{SITE}{more}\n")
-        return path
-
-    def states(self, job: str) -> dict[str, str]:
-        """Give the state of each task of a job that has begun, JobId -> state."""
-        lines = self.run("scontrol", "show", "job", "-o", job).splitlines()
-        fields = [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines]
-        return {one["JobId"]: one["JobState"] for one in fields}
-
-    def wait(self, condition: Callable[[], bool], what: str, *, seconds: float = 300) -> None:
-        """Wait until a condition holds, or fail."""
-        until = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < until, f"waited in vain for {what}"
-            time.sleep(0.5)
-
-    def finish(self, job: str) -> set[str]:
-        """Wait until no task of a job is left; give the states in which they ended."""
-        self.wait(lambda: not self.run("squeue", "-h", "-j", job).strip(), f"job {job} to end")
-        return set(self.states(job).values())
+        words = ("extract", f"BACKBONE={backbone}", "WEIGHTS=random:0", "DEVICE=cpu", f"OUT={out}")
+        return self.make(*words, TASKS=tasks, LOGS=logs, **variables)
 
 
 @contextlib.contextmanager
@@ -136,22 +82,9 @@ def cluster(tmp_path_factory) -> Iterator[_Cluster]:
         write_video(folder / "videos" / "P01" / f"P01_{video:02}.mp4", num_frames=90)
         times |= {f"P01_{video:02}_{number}": (number * 0.5, number * 0.5 + 1) for number in range(4)}
     annotate(folder / "segments.csv", times)
-    (folder / "test.env").write_text(SITE)
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))}
-    settings = {"SL_NODES": "3", "SL_SLURMD_TIMEOUT": "10"}
-    subprocess.run(["bash", SLURM, "start", folder / "slurm"], env=clean | settings, check=True, timeout=120)
-    variables = {
-        "SLURM_CONF": str(folder / "slurm" / "conf" / "slurm.conf"),
-        "SITE": str(folder / "test.env"),
-        "EPIC_ANNOTATIONS": str(folder / "segments.csv"),
-        "EPIC_VIDEOS": str(folder / "videos"),
-        "SCRATCH": str(folder / "scratch"),
-        "OMP_NUM_THREADS": "1",
-    }
-    try:
-        yield _Cluster(folder, clean | variables)
-    finally:
-        subprocess.run(["bash", SLURM, "stop", folder / "slurm"], env=clean, check=True, timeout=120)
+    places = {"EPIC_ANNOTATIONS": str(folder / "segments.csv"), "EPIC_VIDEOS": str(folder / "videos")}
+    with started(folder, nodes=3) as environment:  # g2 is one that fails, and g3 one that is taken away
+        yield _Cluster(folder, environment | places)
 
 
 @pytest.fixture(scope="module")

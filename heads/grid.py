@@ -1,0 +1,140 @@
+"""What a sweep's grid means: its variants, and how they are dealt to tasks. Trains nothing."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from features.errors import OptionError, unknown_name
+from heads.config import GROUPS, TrainConfig, make_config
+from heads.models import parse_head
+
+# What a grid may vary beside the settings of heads/config.py.
+_OWN = {"head": str, "separate": bool, "split": str}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A run of a sweep: what was varied, as text, and the whole configuration."""
+
+    name: str
+    values: Mapping[str, str]
+    config: TrainConfig
+
+
+def parse_grid(words: Sequence[str]) -> dict[str, list[str]]:
+    """Give the values of each setting of a grid such as ["loss=ce,focal:gamma=1", "lr=1e-4,3e-4"].
+
+    >>> parse_grid(["loss=ce,focal:gamma=1", "lr=1e-4"])
+    {'loss': ['ce', 'focal:gamma=1'], 'lr': ['1e-4']}
+
+    Raises:
+        OptionError: a word is not NAME=VALUE,..., a name is unknown or stands twice, or a value does or is of
+            another type.
+    """
+    grid: dict[str, list[str]] = {}
+    for word in words:
+        name, equals, values = word.partition("=")
+        name, values = name.replace("-", "_"), values.split(",")
+        if not equals or not all(values):
+            raise OptionError(f"--grid: {word!r} is not NAME=VALUE,..., such as loss=ce,focal.")
+        if name not in _types():
+            raise unknown_name("--grid", "setting", name, _types())
+        if name in grid or len(set(values)) < len(values):
+            raise OptionError(f"--grid: {word!r} names a setting or a value twice.")
+        for value in values:
+            _typed({name: value})
+        grid[name] = values
+    return grid
+
+
+def _types() -> dict[str, type]:
+    settings = [setting for record in GROUPS.values() for setting in fields(record)]
+    known = {setting.name: type(setting.default) if setting.default is not None else str for setting in settings}
+    return {**_OWN, **known}
+
+
+def make_variants(
+    grid: Mapping[str, Sequence[str]], settings: Mapping[str, Any], seeds: Sequence[int], *, samples: int | None = None
+) -> list[Variant]:
+    """Give the runs of a grid's product, all seeds of a variant together.
+
+    Args:
+        settings: of all variants, where the grid does not say otherwise; with "head".
+        samples: how many of the product's variants to draw; all by default. The same are drawn each time.
+
+    Raises:
+        OptionError: there is nothing to vary, or a value is not of its setting's type or range.
+    """
+    if not grid:
+        raise OptionError("--grid: nothing to vary, such as loss=ce,focal.")
+    product = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    if samples is not None:
+        if samples < 1:
+            raise OptionError(f"--samples: {samples} is not a number of variants above 0.")
+        product = random.Random(0).sample(product, min(samples, len(product)))
+    return [
+        Variant(_name(values), values, _config({**settings, **_typed(values), "seed": seed}, values))
+        for values in product
+        for seed in seeds
+    ]
+
+
+def share_of(variants: Sequence[Variant], shard: str | None) -> list[Variant]:
+    """Give the runs of one task of an array, such as "3/8": every eighth, from the fourth on; all without one.
+
+    Raises:
+        OptionError: it is not of that form, there is no such task, or there is nothing for it to do.
+    """
+    task, num_tasks = task_of(shard)
+    mine = list(variants[task::num_tasks])
+    if not mine:
+        raise OptionError(f"--shard: {shard!r}: there are only {len(variants)} runs to deal.")
+    return mine
+
+
+def task_of(shard: str | None) -> tuple[int, int]:
+    """Give the task that a shard names, from 0, and the number of tasks; the only one without a shard.
+
+    Raises:
+        OptionError: it is not TASK/TASKS, or there is no such task.
+    """
+    task, _, num_tasks = (shard or "0/1").partition("/")
+    if not (task.isdecimal() and num_tasks.isdecimal() and int(task) < int(num_tasks)):
+        raise OptionError(f"--shard: {shard!r} is not TASK/TASKS with a task from 0 to TASKS - 1, such as 0/8.")
+    return int(task), int(num_tasks)
+
+
+def _name(values: Mapping[str, str]) -> str:
+    """Give a folder's name: letters, digits and what file systems take everywhere.
+
+    >>> _name({"loss": "focal:gamma=1", "lr": "1e-4"})
+    'loss-focal.gamma.1_lr-1e-4'
+    """
+    return "_".join(f"{name}-{value}" for name, value in values.items()).translate(str.maketrans(":=/", "..."))
+
+
+def _typed(values: Mapping[str, str]) -> dict[str, Any]:
+    found = {}
+    for name, text in values.items():
+        kind = _types()[name]
+        try:
+            if kind is bool:
+                found[name] = {"true": True, "false": False}[text]
+            else:
+                found[name] = (text,) if kind is tuple else kind(text)
+        except (ValueError, KeyError):
+            expected = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
+            raise OptionError(f"--grid: {name} is {text!r}, not {expected}.") from None
+    return found
+
+
+def _config(settings: Mapping[str, Any], varied: Mapping[str, str]) -> TrainConfig:
+    spec = parse_head(settings["head"], "--grid head" if "head" in varied else "--head")
+    config = make_config(spec.name, spec.options, settings)
+    if config.optimisation.epochs < 1:
+        raise OptionError("--epochs: a sweep trains, for 1 epoch or more; heads evaluate scores runs that are there.")
+    return config
