@@ -20,6 +20,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))
 
 
+# `make test-floor` calls make again, and what that tells its own commands would make those of the tests talkative.
+for _name in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS"):
+    os.environ.pop(_name, None)
+
 # Where the time goes, the longest files first.
 _LONG = (
     "tests/e2e/test_demo",

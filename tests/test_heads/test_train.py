@@ -80,7 +80,8 @@ def test_the_loss_of_the_first_epoch_is_that_of_guessing(train_data, tmp_path):
 
 # ---- the learning rate
 
-schedules = st.tuples(st.floats(1e-6, 10), st.floats(0, 50), st.floats(0.1, 100))
+warm_ups = st.just(0.0) | st.floats(0.01, 50)
+schedules = st.tuples(st.floats(1e-6, 10), warm_ups, st.floats(0.1, 100))
 shares = st.lists(st.floats(0, 1), min_size=2, max_size=9).map(sorted)
 
 
