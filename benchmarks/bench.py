@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from extraction import HERE, REGIMES, RESULTS, Regime, Result, measure
 from plot import draw
+from together import NUM_RUNS, TogetherResult, measure_together
 from training import HeadResult, measure_heads
 
 from extract.decoders import num_workers_for
@@ -42,7 +43,10 @@ def main() -> None:
         trained = measure_heads(HERE / "data", device, heads) if heads else []
         if trained:
             print(training_table(trained))
-            write_training_results(trained)
+            write_head_results("heads", trained)
+            together = measure_together(HERE / "data", device, heads)
+            print(together_table(together))
+            write_head_results("together", together)
 
 
 def devices() -> list[torch.device]:
@@ -115,12 +119,31 @@ def training_table(results: list[HeadResult]) -> str:
     return table(header, rows)
 
 
-def write_training_results(results: list[HeadResult]) -> None:
+def together_table(results: list[TogetherResult]) -> str:
+    """Lay out what one pass for several runs gains."""
+    header = [f"an epoch of {NUM_RUNS} runs of", "device", "each alone, s", "together, s", "gain", "data path"]
+    rows = [
+        [
+            one.head,
+            one.device,
+            f"{one.alone_s:.1f}",
+            f"{one.together_s:.1f}",
+            f"{one.gain:.2f} x",
+            f"{one.data_s / one.together_s:.1%}",
+        ]
+        for one in results
+    ]
+    return table(header, rows)
+
+
+def write_head_results(kind: str, results: list[HeadResult] | list[TogetherResult]) -> None:
     """Keep the figures of heads with what they were measured on; those of heads that were not measured stay."""
     path = RESULTS / "heads.json"
-    earlier = json.loads(path.read_text())["heads"] if path.is_file() else {}
-    heads = {**earlier, **{f"{one.head} on {one.device}": asdict(one) for one in results}}
-    record = {"command": "make bench", "when": time.strftime("%Y-%m-%d"), "machine": machine(), "heads": heads}
+    earlier = json.loads(path.read_text()) if path.is_file() else {}
+    measured = {f"{one.head} on {one.device}": asdict(one) for one in results}
+    kept = {name: earlier.get(name, {}) for name in ("heads", "together")}
+    kept[kind] = {**kept[kind], **measured}
+    record = {"command": "make bench", "when": time.strftime("%Y-%m-%d"), "machine": machine(), **kept}
     path.write_text(json.dumps(record, indent=2) + "\n")
 
 

@@ -37,7 +37,7 @@ from heads.sources import open_sources
 from heads.streams import Split
 
 NUM_SEGMENTS, NUM_VIDEOS, NUM_STEPS, DIM, BATCH_SIZE = 67_217, 495, 16, 768, 64
-_LOOK = Look()
+LOOK = Look()
 _ROUNDS, _ROUND_S, _LEAST_STEPS = 5, 1.5, 2
 _PREPARED = 128  # batches, of 1.5 MB each
 
@@ -67,13 +67,13 @@ class HeadResult:
 def measure_heads(folder: Path, device: torch.device, chosen: Iterable[str] = ()) -> list[HeadResult]:
     """Measure all heads, or those chosen, at their own sizes."""
     root, segments = make_set(folder)
-    sources = open_sources([root], _LOOK)
-    split = load_split(sources, segments, _LOOK, allow_missing=False, device=device, memory_bytes=8e9)
-    streamed = load_split(sources, segments, _LOOK, allow_missing=False, device=device, memory_bytes=6e8)
+    sources = open_sources([root], LOOK)
+    split = load_split(sources, segments, LOOK, allow_missing=False, device=device, memory_bytes=8e9)
+    streamed = load_split(sources, segments, LOOK, allow_missing=False, device=device, memory_bytes=6e8)
     deviations = statistics(split)
     results = []
     for head in chosen or names():
-        recipe = Recipe(head, options_of(get(head).config()), False, stream_specs(sources), _LOOK)
+        recipe = Recipe(head, options_of(get(head).config()), False, stream_specs(sources), LOOK)
         step = _step(recipe, segments, deviations, device)
         prepared = list(itertools.islice(_shuffled(split, device), _PREPARED))
         took = _epoch_s(
@@ -108,7 +108,7 @@ def _step(recipe: Recipe, segments: Segments, found: list, device: torch.device)
 
 def _shuffled(split: Split, device: torch.device) -> Iterable[Batch]:
     for chunk, order in split.chunks(torch.Generator().manual_seed(0)):
-        yield from batches(chunk, order, BATCH_SIZE, look=_LOOK, device=device)
+        yield from batches(chunk, order, BATCH_SIZE, look=LOOK, device=device)
 
 
 def _epoch_s(step: Callable[[Batch], None], sources: dict[str, Callable[[], Iterable[Batch]]]) -> dict[str, float]:

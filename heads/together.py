@@ -19,7 +19,7 @@ from features.progress import progress
 from heads.augment import Mixture
 from heads.batches import Batch
 from heads.config import TrainConfig
-from heads.models.steps import Logits
+from heads.models.steps import Logits, Steps
 from heads.predicting import run_over
 from heads.stack import Stack
 from heads.stacked_modules import Draws
@@ -57,10 +57,10 @@ def fit_together(
         until: as for `fit`.
     """
     ended: dict[int, Outcome | DataError | OptionError] = {}
-    members: dict[int, _Member] = {}
+    members: dict[int, Member] = {}
     for place, ((config, folder), teacher) in enumerate(zip(runs, teachers, strict=True)):
         try:
-            members[place] = _Member(Trainee(config, data, folder, device=device, teacher=teacher), until)
+            members[place] = Member(Trainee(config, data, folder, device=device, teacher=teacher), until)
         except (DataError, OptionError) as error:
             ended[place] = error
     stack = None
@@ -70,7 +70,7 @@ def fit_together(
             behind = min(len(one.trainee.history) for one in going.values())
             group = {place: one for place, one in going.items() if len(one.trainee.history) == behind}
             if stack is None or stack.members != list(group.values()):
-                stack = _Together(list(group.values()), device)
+                stack = Together(list(group.values()), device)
             stack.train()
             logits = stack.predict()
             for number, (place, member) in enumerate(group.items()):
@@ -82,7 +82,7 @@ def fit_together(
     return [ended.get(place) or members[place].trainee.outcome() for place in range(len(runs))]
 
 
-class _Member:
+class Member:
     """A run with random numbers of its own."""
 
     def __init__(self, trainee: Trainee, until: int | None) -> None:
@@ -126,10 +126,10 @@ def _as_default(generator: torch.Generator) -> Iterator[None]:
         torch.set_rng_state(before)
 
 
-class _Together:
+class Together:
     """Members with their models stacked."""
 
-    def __init__(self, members: Sequence[_Member], device: torch.device) -> None:
+    def __init__(self, members: Sequence[Member], device: torch.device) -> None:
         self.members, self._device = members, device
         self._trainees = [member.trainee for member in members]
         self._first = self._trainees[0]
@@ -145,13 +145,21 @@ class _Together:
         """Give what draws on the device: on a CPU the member's own generator."""
         return generator if self._device.type == "cpu" else torch.Generator(self._device)
 
+    def draw(self) -> Iterator[tuple[Drawn, ...]]:
+        """Give a batch of each member at a time, of the next epoch."""
+        return zip(*(member.draw() for member in self.members), strict=True)
+
+    def lay_together(self, drawn: Sequence[Drawn]) -> tuple[Steps, ...]:
+        """Give the streams of a batch of each member: (M, B, T, ...)."""
+        return self._stack.lay_together([batch.streams for batch, _, _ in drawn])
+
     def train(self) -> None:
         """Train an epoch."""
         if self._device.type != "cpu":  # so that the state on the CPU is all there is to go on from
             for member, generator in zip(self.members, self._draws.generators, strict=True):
                 generator.manual_seed(int(torch.randint(2**62, (), generator=member.generator)))
-        for drawn in zip(*(member.draw() for member in self.members), strict=True):
-            streams = self._stack.lay_together([batch.streams for batch, _, _ in drawn])
+        for drawn in self.draw():
+            streams = self.lay_together(drawn)
             with autocast(self._device, self._first.config.optimisation.precision):
                 logits = self._stack(streams)
             losses = self._losses({task: one.float() for task, one in logits.items()}, drawn)

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from synthetic import drawn_predictions
 
 from features.errors import OptionError
 from features.files import read_json
+from features.predictions import write_predictions
 from heads.grid import make_variants, parse_grid
+from heads.runs import read_metrics
 
 SETTINGS = {"head": "mean_pool", "epochs": 2}
 
@@ -139,3 +142,58 @@ def test_a_sweep_can_be_dealt_to_tasks(sweep, tmp_path):
     for task in range(2):
         assert sweep("--grid", "loss=ce,focal,cb", "--shard", f"{task}/2").exit_code == 0
     assert len(_finished(tmp_path / "runs" / "sweep")) == 3
+
+
+# ---- several runs a pass
+
+
+def _scores(ran) -> dict[str, list[float]]:
+    return {row["name"]: row["scores"] for row in json.loads(ran.stdout)}
+
+
+def test_runs_that_train_together_score_as_each_alone(sweep):
+    """Of two shapes, and two contents of memory; a pass takes at most three of one shape."""
+    line = ("--grid", "loss=ce,focal", "head=mean_pool,mlp:hidden=8", "split=official,fold:1/2", "--seeds", "0-1")
+    alone, together = (sweep(*line, "--json", "--together", number, "--name", number) for number in (1, 3))
+    assert (alone.exit_code, together.exit_code) == (0, 0)
+    found, expected = _scores(together), _scores(alone)
+    assert found.keys() == expected.keys()
+    for name, scores in expected.items():
+        assert found[name] == pytest.approx(scores, abs=1e-6), name
+    assert "3 runs together" in together.stderr
+    assert "runs together" not in alone.stderr
+
+
+def test_one_that_fails_among_others_is_recorded(sweep, tmp_path):
+    line = ("--grid", "lr=1e30,1e-3,1e-2", "--warmup-epochs", 0, "--batch-size", 4, "--together", 3)
+    ran = sweep(*line)
+    assert (ran.exit_code, "1 of 3 runs failed" in ran.stderr) == (1, True)
+    assert list(read_json(tmp_path / "runs" / "sweep" / "failed.json")) == ["lr-1e30"]
+    assert set(_finished(tmp_path / "runs" / "sweep")) >= {"lr-1e-3-seed0", "lr-1e-2-seed0"}
+
+
+def test_where_memory_is_too_small_for_all_at_once_they_are_trained_one_by_one(sweep, monkeypatch, tmp_path):
+    def is_full(*args: object, **options: object) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr("heads.sweep.fit_together", is_full)
+    ran = sweep("--grid", "loss=ce,focal", "--together", 2)
+    assert ran.exit_code == 0, ran.output
+    assert len(_finished(tmp_path / "runs" / "sweep")) == 2
+
+
+def test_features_that_are_not_in_memory_are_read_by_one_run_at_a_time(sweep):
+    ran = sweep("--grid", "loss=ce,focal", "--together", 2, "--memory", 1e-9)
+    assert ran.exit_code == 0, ran.output
+    assert "runs together" not in ran.stderr
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_a_teacher_teaches_every_variant(together, sweep, synthetic, tmp_path):
+    teacher = tmp_path / "teacher.pt"
+    write_predictions(teacher, drawn_predictions(synthetic.segments("train")))
+    line = ("--grid", "teacher_weight=0,1", "--together", together, "--json")
+    taught = sweep(*line, "--teacher", teacher, "--name", "taught")
+    losses = [read_metrics(run / "metrics.csv")[-1]["train_loss"] for run in (tmp_path / "runs" / "taught").glob("*0")]
+    assert taught.exit_code == 0, taught.output
+    assert len(set(losses)) == 2
