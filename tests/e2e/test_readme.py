@@ -22,12 +22,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Run by other tests, or by whoever runs this one; each with the reason it is not run here.
 ELSEWHERE = {
     "make demo": "tests/e2e/test_demo.py",
+    "make demo-sweep": "tests/e2e/test_demo_sweep.py",
     "make test": "is running",
     "make test-floor": "these tests, in another environment",
     "make install": "has run before `make test`",
     "make lint": "runs beside the tests in .ci/run",
     "make bench": "a measurement",
     "make extract": "with BACKBONE=, below",
+    "make sweep SPEC=jobs/demo-sweep.yaml TASKS=1": "is the size of the demo; tests/test_jobs/test_sweep_job.py",
     "make pipeline": "needs a SLURM; tests/test_jobs/test_extract_job.py has one of its own",
     "extract weights videomae slowfast": "needs the network; tests/test_extract/test_published.py has a hub of its own",
 }
@@ -51,6 +53,9 @@ SMALLER = [
     (r"--videos videos_640x360", "--videos data/videos"),
     (r"\b(resnet50|videomae)\b", "tiny_cnn"),  # tests/e2e/test_videomae.py has the real one
     (r"^(heads train --head .*)$", r"\1 --set hidden=4 --epochs 1 --device cpu"),
+    (r"^(heads sweep .*) --head bilstm (.*)$", r"\1 --head bilstm:hidden=4 \2 --device cpu"),
+    (r"^(heads sweep .*)$", r"\1 --epochs 2"),
+    (r"\bjobs/demo-sweep.yaml\b", f"{ROOT}/jobs/demo-sweep.yaml"),
 ]
 
 

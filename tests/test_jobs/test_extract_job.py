@@ -327,7 +327,7 @@ def test_array_that_is_preempted_goes_on(cluster, local, meanwhile):
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_scripts_are_clean():
-    scripts = [*(ROOT / "jobs").rglob("*.*"), SLURM]
+    scripts = [*(path for path in (ROOT / "jobs").rglob("*.*") if path.suffix != ".yaml"), SLURM]
     ran = subprocess.run(["shellcheck", "-x", *scripts], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout
 

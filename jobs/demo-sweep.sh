@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# A sweep on the miniature of jobs/demo.sh: variants of which the worse half is stopped early, twice, and an ensemble that
+# is chosen among those that ran to their end. What `make demo` has made is used; what it has not is made.
+#
+#   bash jobs/demo-sweep.sh [FOLDER]        SIZE=demo|test EPOCHS=20 SEEDS=0-1
+set -euo pipefail
+
+# shellcheck source=jobs/demo-places.sh
+source "$(dirname "${BASH_SOURCE[0]}")/demo-places.sh"
+
+sweep=$EPIC_RUNS/sweep
+make_features
+run heads sweep jobs/demo-sweep.yaml ${EPOCHS:+--epochs "$EPOCHS"} ${SEEDS:+--seeds "$SEEDS"}
+run heads ensemble --greedy --per-task --force --runs "$sweep" --name best "$sweep"
+
+printf '\nWritten:\n'
+printf '  %s\n' "$sweep"/*

@@ -1,0 +1,64 @@
+"""`make demo-sweep` at the small size: what it runs ends well, and says what a sweep is for."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from features.files import read_json
+
+ROOT = Path(__file__).resolve().parents[2]
+EPOCHS = 8
+
+
+def _demo(out: Path) -> str:
+    """Run the demo of sweeps, as it is but for its size; give what it printed."""
+    small = {"SIZE": "test", "EPOCHS": str(EPOCHS)}
+    environment = {**os.environ, **small, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    ran = subprocess.run(
+        ["bash", "jobs/demo-sweep.sh", str(out)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> tuple[Path, str]:
+    """The demo's folder of the sweep, and what it printed."""
+    out = tmp_path_factory.mktemp("demo") / "demo"
+    said = _demo(out)
+    return out / "runs" / "sweep", said
+
+
+def test_half_of_the_variants_are_stopped_and_half_of_the_rest(demo):
+    folder, said = demo
+    assert [said.count(f"at epoch {epoch}\n") for epoch in (2, 4)] == [3, 1]
+    assert sum(one["stopped"] for one in read_json(folder / "halving.json")) == 4
+    assert len(list(folder.glob("*-seed*/val_predictions.pt"))) == 4
+
+
+def test_ensemble_is_chosen_among_those_that_ran_to_their_end_and_says_how_sure_its_gain_is(demo):
+    folder, said = demo
+    finished = {path.parent.name for path in folder.glob("*-seed*/val_predictions.pt")}
+    assert {Path(member).name for member in read_json(folder / "best" / "config.json")["members"]} == finished
+    assert re.search(r"^action@1: [+-][\d.]+ \(95 %: [+-][\d.]+ to [+-][\d.]+\) over ", said, flags=re.MULTILINE)
+    assert "Validation is cross-fitted" in said
+
+
+def test_repeating_it_trains_nothing_again(demo):
+    folder, _ = demo
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("last.pth")}
+    _demo(folder.parents[1])
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("last.pth")} == before
+    assert len(before) == 12
