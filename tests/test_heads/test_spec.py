@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from features.errors import DataError, OptionError
@@ -221,3 +224,11 @@ def test_a_grid_of_the_file_that_cannot_be_meant_is_refused(grid, said, sweep):
 def test_a_file_without_a_grid_needs_one_that_is_typed(sweep):
     assert "--grid: nothing to vary" in sweep("seeds: 0\n", "--dry-run").stderr
     assert len(_runs(sweep("seeds: 0\n", "lr=1,2", "--dry-run"))) == 2
+
+
+def test_the_example_of_the_guide_is_one(heads, synthetic, tmp_path):
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "heads.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^    # sweep\.yaml\n(?:    .*\n)+", guide, flags=re.MULTILINE)
+    (tmp_path / "sweep.yaml").write_text(example.replace("\n    ", "\n").lstrip())
+    ran = heads("sweep", "sweep.yaml", "lr=1e-3", "clip=0,1", "--annotations", synthetic.annotations, "--dry-run")
+    assert len(_runs(ran)) == 2 * 1 * 2 * 2 * 3
