@@ -27,7 +27,7 @@ from heads.models.model import Model, Recipe
 from heads.models.steps import TASKS
 from heads.objective import Target
 from heads.predicting import evaluate, predict_best
-from heads.runs import claim, write_metrics
+from heads.runs import METRICS, claim, write_metrics
 from heads.streams import Source, Split
 
 
@@ -127,7 +127,7 @@ def fit(
             history.append(row)
             if best_of(history) == epoch + 1:
                 save_model(folder / BEST, recipe, judged)
-            write_metrics(folder / "metrics.csv", history)
+            write_metrics(folder / METRICS, history)
             save_last(folder / LAST, model, average, optimizer, history)
             show(row | {"seconds": time.monotonic() - began})
             bar.set_postfix_str(_postfix(row), refresh=False)
