@@ -441,7 +441,8 @@ def _repeat(content: Content) -> Section:
     text = (
         "These commands make each run anew, from the features and annotations where they lay. Where a run's folder is "
         "still there, nothing is trained twice: give another --runs or --name to train it again. The same features are "
-        "those of the same digest, which stands in their featureset.json.",
+        "those of the same digest, which stands in their featureset.json. Members of an ensemble are named as they "
+        "were given: its command is to be typed where it was.",
     )
     commands = []
     for recipe in content.recipes:
