@@ -11,6 +11,8 @@ from heads.config import TrainConfig
 from heads.metrics import TASKS
 
 SEED = "seed"
+# More values of a setting, as a random search has them, are a table and no plot.
+MOST_VALUES = 24
 # Figures that are averaged: top-1 of each task.
 FIGURES = tuple(f"{task}@1" for task in TASKS)
 

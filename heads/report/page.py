@@ -101,7 +101,7 @@ def _section(section: Section, plots: Sequence[Plot]) -> str:
 
 def _figure(plot: Plot) -> str:
     data = base64.b64encode(plot.svg).decode()
-    wide = ' class="wide" tabindex="0"' if plot.is_wide else ""
+    wide = ' class="wide" tabindex="0" aria-label="A plot that scrolls sideways"' if plot.is_wide else ""
     return f'<figure{wide}><img src="data:image/svg+xml;base64,{data}" alt="{html.escape(plot.alt)}"></figure>'
 
 

@@ -22,7 +22,7 @@ from heads.metrics import TASKS
 from heads.report.content import Content, Place, Reason
 from heads.report.curves import Curve
 from heads.report.detail import Bin, Matrix, Part, Third
-from heads.report.factors import SEED, Factor
+from heads.report.factors import MOST_VALUES, Factor
 from heads.report.growth import Growth
 from heads.runs import group_of
 
@@ -36,7 +36,7 @@ _MARKER = dict(zip(TASKS, ("o", "s", "^"), strict=True))
 _LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 3)))
 _GREY = "#8A8A8A"
 _WIDTH = 4.6  # inches
-_MOST_ROWS, _MOST_CURVES, _MOST_FACTORS, _LONGEST = 20, 7, 8, 28
+_MOST_ROWS, _MOST_CURVES, _LONGEST = 20, 7, 28
 _STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -197,8 +197,7 @@ def _learning(curves: Sequence[Curve], column: Mapping[str, str]) -> Plot:
 
 
 def _factors(factors: Sequence[Factor]) -> list[Plot]:
-    seeds = [factor for factor in factors if factor.name == SEED]
-    shown = [*[factor for factor in factors if factor.name != SEED][:_MOST_FACTORS], *seeds]
+    shown = [factor for factor in factors if len(factor.effects) <= MOST_VALUES]
     return [_factor(factor, shown) for factor in shown]
 
 

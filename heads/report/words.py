@@ -11,7 +11,7 @@ from heads.metrics import TASKS
 from heads.report.content import Content, Place, Reason
 from heads.report.curves import Curve
 from heads.report.detail import LENGTHS_S, NEVER, NUM_CONFUSED, NUM_SHOWN, Matrix, Part, Third
-from heads.report.factors import Factor
+from heads.report.factors import MOST_VALUES, Factor
 from heads.report.growth import MOST, NUM_ORDERS, Growth
 
 
@@ -268,7 +268,7 @@ def _factor(factor: Factor) -> Table:
         if factor.is_balanced
         else ("Confounded: its values met different other settings, so that part of the difference may be theirs.",)
     )
-    return Table(f"{factor.name}: {factor.reach:.1f} points", header, rows, note, is_drawn=True)
+    return Table(f"{factor.name}: {factor.reach:.1f} points", header, rows, note, is_drawn=len(rows) <= MOST_VALUES)
 
 
 def _growth(content: Content) -> Section:

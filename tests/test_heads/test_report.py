@@ -17,7 +17,7 @@ from report_runs import NUM_EPOCHS, drawn, write_run, write_runs
 from report_tables import Tables, column, tables_of_markdown, tables_of_page
 from scipy.special import softmax
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
+from sklearn.metrics import confusion_matrix, recall_score
 from synthetic import NOUNS, VERBS, Synthetic, write_synthetic
 
 from features.annotations import NUM_NOUNS, NUM_VERBS, find_splits
@@ -112,13 +112,15 @@ def _percent(value: float) -> str:
 
 
 def _accuracy(of: Path | list[Path], labels: pd.DataFrame, task: str, mask: np.ndarray | None = None) -> float:
-    """The mean of scikit-learn's accuracies over the seeds of a row."""
+    """The mean accuracy over the seeds of a row, counted segment by segment."""
     mask = np.ones(len(labels), dtype=bool) if mask is None else mask
-    found = [
-        accuracy_score(
-            _truth(labels)[task][mask], _best(read_predictions(run / "val_predictions.pt"), labels)[task][mask]
-        )
+    best = [
+        _best(read_predictions(run / "val_predictions.pt"), labels)[task]
         for run in ([of] if isinstance(of, Path) else of)
+    ]
+    found = [
+        np.mean([one == other for one, other in zip(_truth(labels)[task][mask], each[mask], strict=True)])
+        for each in best
     ]
     return float(np.mean(found))
 
@@ -147,7 +149,7 @@ def test_the_ranking_is_that_of_evaluate_best_first(tables, runs, heads):
     )
 
 
-def test_accuracies_are_those_of_scikit_learn(tables, seeds, labels):
+def test_accuracies_are_those_counted_and_recalls_those_of_scikit_learn(tables, seeds, labels):
     ranking = tables["All rows"]
     for task in TASKS:
         assert column(ranking, f"{task}@1")[0] == _percent(_accuracy(seeds, labels, task))
@@ -322,6 +324,16 @@ def test_other_features_are_a_setting_even_under_the_same_name(told, made, tmp_p
     tables = tables_of_markdown(told())
     (caption,) = [caption for caption in tables if caption.startswith("features")]
     assert sorted(row[0] for row in tables[caption][1:]) == ["synthetic-seg5 (11111111)", "synthetic-seg5 (22222222)"]
+
+
+def test_a_random_search_has_a_table_and_no_plot_of_every_value(report, made, tmp_path):
+    for place in range(26):
+        write_run(tmp_path / "runs", f"lr{place}", made, head="mlp", seed=0, lr=1e-3 + 1e-4 * place)
+    page = report()
+    (caption,) = [caption for caption in tables_of_page(page) if caption.startswith("lr")]
+    assert len(tables_of_page(page)[caption]) == 1 + 26
+    assert f"<summary>{caption}</summary>" not in page
+    assert "Mean action top-1 in percent by lr" not in page
 
 
 # ---- the best row, segment by segment
