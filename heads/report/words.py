@@ -112,7 +112,8 @@ def sections_of(content: Content) -> tuple[Section, ...]:
 
 
 def _ranking(content: Content) -> Section:
-    header = ("row", "what", "seeds", "action@1", "+-", "verb@1", "noun@1")
+    # What matters comes first: on a phone there is room for a name and one figure.
+    header = ("row", "action@1", "+-", "verb@1", "noun@1", "seeds", "what")
     more = [f"{task} mean-class@1" for task in ("action", "verb", "noun")]
     more += [name for name in ("unseen action@1", "tail action@1") if name in content.best.group.row.figures]
     more += [name for name in ("action@5",) if name not in more]
@@ -121,11 +122,12 @@ def _ranking(content: Content) -> Section:
     rows = tuple(
         (
             Cell(label),
-            Cell(kind),
-            _whole(row.num_seeds) if row.num_seeds else Cell(""),
             _scored(row, "action@1"),
             _number(row.spread),
-            *[_scored(row, name) for name in ("verb@1", "noun@1", *more)],
+            *[_scored(row, name) for name in ("verb@1", "noun@1")],
+            _whole(row.num_seeds) if row.num_seeds else Cell(""),
+            Cell(kind),
+            *[_scored(row, name) for name in more],
         )
         for label, kind, row in lines
     )
