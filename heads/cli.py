@@ -453,6 +453,57 @@ def evaluate(sources, annotations, runs, each, pair, form) -> None:
 
 
 @main.command()
+@click.argument("sources", metavar="[RUN|FOLDER]...", nargs=-1, type=_PATH)
+@click.option("--out", "-o", type=_PATH, help="File to write.  [default: report.html; of Markdown, stdout]")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["html", "md"]),
+    default="html",
+    show_default=True,
+    help="html: a page with plots, in one file. md: its tables as Markdown, for a terminal.",
+)
+@click.option(
+    "--annotations",
+    type=_PATH,
+    help="Validation CSV, or a folder of annotation files; those that the run was trained with by default.",
+)
+@_runs_option
+def report(sources, out, form, annotations, runs) -> None:
+    """Write what runs came to, on one page: ranking, learning curves, which setting mattered, what goes wrong where.
+
+    Everything under --runs by default, and in folders of runs there, such as a sweep's; a folder of runs stands for
+    everything in it. Runs that are not finished have a learning curve. The page opens without a network.
+
+    \b
+    Examples:
+      heads report
+      heads report runs/sweep -o sweep.html
+      heads report --format md runs/sweep | less -S
+    """
+    from features.files import write_text
+    from heads.inputs import annotations_for
+    from heads.report.content import make_content
+    from heads.report.markdown import as_markdown
+    from heads.runs import find_reported, runs_of
+
+    sources = runs_of(sources, find_reported) if sources else find_reported(runs)
+    content = make_content(sources, annotations_for(sources, annotations))
+    if form == "md":
+        text = as_markdown(content)
+    else:
+        from heads.report.page import as_page
+        from heads.report.plots import draw
+
+        text, out = as_page(content, draw(content)), out or Path("report.html")
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    write_text(out, text)
+    click.echo(f"{out} ({human_size(out.stat().st_size)})")
+
+
+@main.command()
 @click.argument("members", metavar="[RUN|PREDICTIONS.pt]...", nargs=-1, type=_PATH)
 @_runs_option
 @click.option("--name", default="ensemble", show_default=True, help="Name of the ensemble's folder under --runs.")

@@ -38,6 +38,41 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Members:
+    """What is scored as one: run folders or predictions files, which are seeds of each other.
+
+    Attributes:
+        tta: of runs, what they predict with test-time augmentation.
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+    tta: bool = False
+
+    def predictions(self) -> list[Predictions]:
+        """Read what each predicts for validation.
+
+        Raises:
+            DataError: one has no predictions, or they predict different segments.
+        """
+        predicted = [predictions_of(path, "validation", tta=self.tta) for path in self.paths]
+        names = [set(one.narration_id) for one in predicted]
+        if any(one != names[0] for one in names):
+            numbers = ", ".join(str(len(one)) for one in names)
+            raise DataError(f"{self.name}: its seeds predict different segments ({numbers}).")
+        return predicted
+
+
+@dataclass(frozen=True)
+class Group:
+    """A scored row, what it is the mean of, and the figures of each of these: name -> percent."""
+
+    row: Row
+    members: Members
+    points: tuple[Mapping[str, float], ...]
+
+
+@dataclass(frozen=True)
 class Difference:
     """How much one figure of B is above that of A, in percentage points, over the same draws of videos.
 
@@ -57,24 +92,34 @@ class Difference:
 def evaluate_sources(sources: Sequence[Path], annotations: Annotations, *, each: bool) -> list[Row]:
     """Score run folders and predictions files on the validation split, with baselines where training is known.
 
-    Where all seeds of a run have predictions with test-time augmentation, these have a row of their own below.
-
     Args:
         each: a row for every run, instead of one for all seeds of it.
 
     Raises:
         DataError: there is no labelled validation split, or predictions are of segments that it does not have.
     """
+    groups = [score_group(group, annotations) for group in groups_of(sources, each=each)]
+    return [group.row for group in groups] + list(baselines(annotations))
+
+
+def groups_of(sources: Sequence[Path], *, each: bool) -> list[Members]:
+    """Put together what is scored as one: the seeds of a run.
+
+    Where all seeds of a run have predictions with test-time augmentation, these are a group of their own below.
+
+    Args:
+        each: every run by itself.
+    """
     groups: dict[Path, list[Path]] = {}
     for source in (Path(given).resolve() for given in sources):
         together = source.is_dir() and not each
         groups.setdefault(source.with_name(group_of(source)) if together else source, []).append(source)
-    rows = []
+    found = []
     for group, members in groups.items():
-        rows.append(score_as_one(group.name, members, annotations))
+        found.append(Members(group.name, tuple(members)))
         if all((member / TTA_PREDICTIONS["validation"]).is_file() for member in members):
-            rows.append(score_as_one(f"{group.name} +tta", members, annotations, tta=True))
-    return rows + list(_baselines(annotations))
+            found.append(Members(f"{group.name} +tta", tuple(members), tta=True))
+    return found
 
 
 def score_as_one(name: str, members: Sequence[Path], annotations: Annotations, *, tta: bool = False) -> Row:
@@ -86,27 +131,49 @@ def score_as_one(name: str, members: Sequence[Path], annotations: Annotations, *
     Raises:
         DataError: as for `evaluate_sources`, or they predict different segments.
     """
-    predicted = [predictions_of(member, "validation", tta=tta) for member in members]
-    names = [set(one.narration_id) for one in predicted]
-    if any(one != names[0] for one in names):
-        raise DataError(f"{name}: its seeds predict different segments ({', '.join(str(len(one)) for one in names)}).")
+    return score_group(Members(name, tuple(members), tta=tta), annotations).row
+
+
+def score_group(group: Members, annotations: Annotations) -> Group:
+    """Score run folders or predictions files which are seeds of one, each and together.
+
+    Raises:
+        DataError: as for `score_as_one`.
+    """
+    predicted = group.predictions()
     segments = _validation(annotations)
     scored = [score(one, segments, annotations) for one in predicted]
-    points = [figures(one) for one in scored]
-    weights = draw_videos(scored[0])
-    drawn = [figures(one, weights) for one in scored]
-    actions = [one["action@1"][0] for one in points]
-    return Row(
-        name=name,
-        num_seeds=len(members),
-        spread=float(np.std(actions, ddof=1)) if len(members) > 1 else None,
+    points, intervals = averaged(scored)
+    actions = [one["action@1"] for one in points]
+    row = Row(
+        name=group.name,
+        num_seeds=len(scored),
+        spread=float(np.std(actions, ddof=1)) if len(scored) > 1 else None,
         num_segments=len(scored[0]),
         num_known=len(segments),
-        figures={figure: float(np.mean([one[figure][0] for one in points])) for figure in points[0]},
-        intervals={figure: interval(np.mean([one[figure] for one in drawn], axis=0)) for figure in points[0]}
-        if weights.shape[1] > 1  # one video drawn again and again would promise certainty
-        else {},
+        figures={figure: float(np.mean([one[figure] for one in points])) for figure in points[0]},
+        intervals=intervals,
     )
+    return Group(row, group, tuple(points))
+
+
+def averaged(
+    scored: Sequence[Results], *, only: Sequence[str] | None = None
+) -> tuple[list[dict[str, float]], dict[str, tuple[float, float]]]:
+    """Give the figures of each of several predictions for the same segments, and the intervals of their means.
+
+    Args:
+        only: names of the figures that are wanted; all by default.
+
+    Returns:
+        A dictionary of figures in percent for each, and name -> (low, high), empty where all segments are of one video.
+    """
+    points = [{name: float(value[0]) for name, value in figures(one, only=only).items()} for one in scored]
+    weights = draw_videos(scored[0])
+    if weights.shape[1] < 2:  # one video drawn again and again would promise certainty
+        return points, {}
+    drawn = [figures(one, weights, only=only) for one in scored]
+    return points, {name: interval(np.mean([one[name] for one in drawn], axis=0)) for name in points[0]}
 
 
 def compare_sources(a: Path, b: Path, annotations: Annotations) -> list[Difference]:
@@ -179,7 +246,8 @@ def _validation(annotations: Annotations) -> Segments:
     return annotations.validation
 
 
-def _baselines(annotations: Annotations) -> Iterator[Row]:
+def baselines(annotations: Annotations) -> Iterator[Row]:
+    """Score what needs no learning: the most frequent classes, and chance; nothing where training is not known."""
     if annotations.train is None:
         return
     segments = annotations.validation

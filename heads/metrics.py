@@ -20,7 +20,7 @@ TASKS = ("verb", "noun", "action")
 KS = (1, 5)
 # As in the challenge: pairs are made of so many of the best verbs and nouns.
 _TOP_N = 100
-_NUM_BINS = 15  # of confidence, as in Guo et al., "On calibration of modern neural networks", ICML 2017
+NUM_BINS = 15  # of confidence, as in Guo et al., "On calibration of modern neural networks", ICML 2017
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,8 +176,8 @@ def _mean_class(results: Results, task: str, k: int, weights: np.ndarray) -> np.
 
 def _calibration(results: Results, task: str, weights: np.ndarray) -> np.ndarray:
     confidence = results.confidence[task]
-    bins = np.minimum((confidence * _NUM_BINS).astype(int), _NUM_BINS - 1)
-    gap = _sums(results.video, confidence - results.hit[task, 1], bins, _NUM_BINS, weights.shape[1])
+    bins = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
+    gap = _sums(results.video, confidence - results.hit[task, 1], bins, NUM_BINS, weights.shape[1])
     num = weights @ np.bincount(results.video, minlength=weights.shape[1])
     return 100 * np.abs(weights @ gap).sum(axis=1) / num
 

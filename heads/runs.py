@@ -75,11 +75,31 @@ def find_predicted(runs: Path) -> list[Path]:
     return sorted(_finished(runs, [PREDICTIONS["validation"]]), key=is_ensemble)
 
 
+def find_reported(runs: Path) -> list[Path]:
+    """Give everything below a folder, and below folders of runs in it (a sweep's), that has been trained or predicts.
+
+    That is what `find_predicted` finds, and runs that are not finished but have rows in metrics.csv.
+
+    Raises:
+        DataError: there is nothing.
+    """
+    folders = [runs, *sorted(path for path in Path(runs).glob("*") if _is_folder_of_runs(path))]
+    names = (PREDICTIONS["validation"], METRICS)
+    return _need(runs, [one for folder in folders for one in sorted(_with_any(folder, names), key=is_ensemble)])
+
+
 def _finished(runs: Path, names: Iterable[str]) -> list[Path]:
-    found = sorted({path.parent for name in names for path in Path(runs).glob(f"*/{name}")})
+    return _need(runs, _with_any(runs, names))
+
+
+def _need(runs: Path, found: list[Path]) -> list[Path]:
     if not found:
         raise DataError(f"{runs}: no finished runs in it; train some first (heads train --head ...).")
     return found
+
+
+def _with_any(runs: Path, names: Iterable[str]) -> list[Path]:
+    return sorted({path.parent for name in names for path in Path(runs).glob(f"*/{name}")})
 
 
 def runs_of(sources: Sequence[Path], find: Callable[[Path], list[Path]]) -> list[Path]:

@@ -27,7 +27,7 @@ from heads.models.model import Model, Recipe
 from heads.models.steps import TASKS
 from heads.objective import Target
 from heads.predicting import predict_best, score
-from heads.runs import claim, write_metrics
+from heads.runs import METRICS, claim, write_metrics
 from heads.streams import Source, Split
 
 
@@ -173,7 +173,7 @@ class Trainee:
         self.history.append(row)
         if best_of(self.history) == epoch:
             save_model(self.folder / BEST, self.recipe, self.judged)
-        write_metrics(self.folder / "metrics.csv", self.history)
+        write_metrics(self.folder / METRICS, self.history)
         save_last(self.folder / LAST, self.model, self._average, self._optimizer, self.history)
         return row
 

@@ -69,6 +69,10 @@ def test_only_the_video_module_imports_av() -> None:
     assert importers_of("av") == {"extract.video"}
 
 
+def test_only_the_plots_of_a_report_import_matplotlib() -> None:
+    assert importers_of("matplotlib") == {"heads.report.plots"}
+
+
 def test_torchvision_and_transformers_stay_in_extract() -> None:
     users = importers_of("torchvision") | importers_of("transformers")
     assert {module.split(".")[0] for module in users} <= {"extract"}
@@ -98,7 +102,7 @@ def loaded(modules: list[str], unwanted: list[str]) -> list[str]:
 
 @pytest.mark.parametrize(("package", "other"), [("features", "heads"), ("heads", "extract")])
 def test_package_loads_nothing_that_only_extraction_needs(package: str, other: str) -> None:
-    unwanted = ["av", "torchvision", "transformers", "extract", other]
+    unwanted = ["av", "torchvision", "transformers", "matplotlib", "extract", other]
     assert loaded(modules_of(package), unwanted) == []
 
 

@@ -1,0 +1,120 @@
+"""A real browser for tests: Debian's Chromium without a window, over its debugging pipe. Standard library alone.
+
+What goes to it are lines of the DevTools protocol, ended by a zero byte, on its file descriptors 3 and 4
+(https://chromedevtools.github.io/devtools-protocol/); so that nothing listens on a port.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = shutil.which("chromium")
+
+
+class Browser:
+    """One page of a browser. What it asks the network for, logs, or throws is gathered in `events`."""
+
+    def __init__(self, asks: int, answers: int) -> None:
+        self._asks, self._answers = asks, os.fdopen(answers, "rb", buffering=0)
+        self._number, self._left, self._session = 0, b"", None
+        self.events: list[dict[str, Any]] = []
+        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.send(f"{domain}.enable")
+
+    def send(self, method: str, **parameters: object) -> dict[str, Any]:
+        """Ask for something, and give the answer."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        if self._session is not None:
+            message["sessionId"] = self._session
+        os.write(self._asks, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._left:
+            block = self._answers.read(1 << 16)
+            assert block, "the browser is gone"
+            self._left += block
+        line, _, self._left = self._left.partition(b"\0")
+        message = json.loads(line)
+        if "method" in message:
+            self.events.append(message)
+        return message
+
+    def open(self, path: Path, *, width: int, height: int = 900) -> None:
+        """Open a file in a window of so many CSS pixels, and wait until all of it is there."""
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        self.events.clear()
+        self.send("Page.navigate", url=path.resolve().as_uri())
+        while not self.of("Page.loadEventFired"):
+            self._next()
+
+    def of(self, method: str) -> list[dict[str, Any]]:
+        """Give what has been reported under a name since the page was opened."""
+        return [event["params"] for event in self.events if event["method"] == method]
+
+    def run(self, expression: str) -> Any:
+        """Give the value of a JavaScript expression in the page."""
+        found = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
+
+    def press(self, key: str) -> None:
+        """Press and release a key where the focus is."""
+        known = {"key": key, "code": key, "windowsVirtualKeyCode": {"Enter": 13, "Tab": 9}[key]}
+        text = {"text": "\r"} if key == "Enter" else {}
+        self.send("Input.dispatchKeyEvent", type="keyDown", **known, **text)
+        self.send("Input.dispatchKeyEvent", type="keyUp", **known)
+
+    def screenshot(self, path: Path) -> None:
+        """Write a picture of the whole page, below the window's edge as well."""
+        shot = self.send("Page.captureScreenshot", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(shot["data"]))
+
+
+@contextmanager
+def chromium(home: Path) -> Iterator[Browser]:
+    """Start Chromium with nothing of the user's, which lives in `home`."""
+    asks_out, asks_in = os.pipe()
+    answers_out, answers_in = os.pipe()
+    options = (
+        "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-extensions "
+        "--disable-background-networking --disable-component-update --remote-debugging-pipe"
+    )
+    script = f'exec "$0" {options} --user-data-dir="$1" about:blank 3<&{asks_out} 4>&{answers_in}'
+    process = subprocess.Popen(
+        ["bash", "-c", script, CHROMIUM, home],
+        pass_fds=(asks_out, answers_in),
+        env={**os.environ, "HOME": str(home)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(asks_out)
+    os.close(answers_in)
+    try:
+        browser = Browser(asks_in, answers_out)
+        yield browser
+        browser._answers.close()
+    finally:
+        os.close(asks_in)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
