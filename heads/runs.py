@@ -190,10 +190,20 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     """Read metrics.csv, a row an epoch; the figures are those that were written, to the last bit.
 
     Raises:
-        DataError: the file is missing or damaged.
+        DataError: it cannot be read, or is not a table of numbers with an epoch and a loss.
     """
+    remedy = "; delete its folder to train the run again."
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    except (OSError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); delete its folder to train again.") from error
+        header, *rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines())) or [[]]
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read ({error}){remedy}") from error
+    missing = [name for name in ("epoch", "train_loss") if name not in header]
+    if missing or not rows:
+        raise DataError(f"{path}: {f'no column {missing[0]}' if missing else 'no epoch'} in it{remedy}")
+    history = []
+    for line, row in enumerate(rows, start=2):
+        try:
+            history.append({name: float(text) for name, text in zip(header, row, strict=True)})
+        except ValueError as error:
+            raise DataError(f"{path}, row {line}: not {len(header)} numbers{remedy}") from error
+    return history

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A sweep on the miniature of jobs/demo.sh: variants of which the worse half is stopped early, twice, and an ensemble that
-# is chosen among those that ran to their end. What `make demo` has made is used; what it has not is made.
+# A sweep on the miniature of jobs/demo.sh: variants of which the worse half is stopped early, twice; an ensemble that is
+# chosen among those that ran to their end; a page on all of it. What `make demo` has made is used; what it has not is
+# made.
 #
 #   bash jobs/demo-sweep.sh [FOLDER]        SIZE=demo|test EPOCHS=20 SEEDS=0-1
 set -euo pipefail
@@ -12,6 +13,7 @@ sweep=$EPIC_RUNS/sweep
 make_features
 run heads sweep jobs/demo-sweep.yaml ${EPOCHS:+--epochs "$EPOCHS"} ${SEEDS:+--seeds "$SEEDS"}
 run heads ensemble --greedy --per-task --force --runs "$sweep" --name best "$sweep"
+run heads report --out "$sweep/report.html" "$sweep"
 
 printf '\nWritten:\n'
 printf '  %s\n' "$sweep"/*

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.errors import DataError
-from heads.runs import METRICS, read_config
-
-_NEEDED = ("epoch", "train_loss")
+from heads.runs import METRICS, read_config, read_metrics
 
 
 @dataclass(frozen=True)
@@ -45,31 +41,12 @@ def read_curve(run: Path) -> Curve | None:
     path = run / METRICS
     if not path.is_file():
         return None
-    values = _columns(path)
+    history = read_metrics(path)
+    values = {name: tuple(row[name] for row in history) for name in history[0]}
     actions = values.get("val_action_top1")
     best_epoch = None if actions is None else 1 + actions.index(max(actions))
     end, is_over = _end(read_config(run), len(values["epoch"]), best_epoch)
     return Curve(run, values, best_epoch, end, is_over)
-
-
-def _columns(path: Path) -> dict[str, tuple[float, ...]]:
-    remedy = "; delete the file, or train the run again."
-    try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read ({error}){remedy}") from error
-    header, *rows = rows or [[]]
-    missing = [name for name in _NEEDED if name not in header]
-    if missing or not rows:
-        raise DataError(f"{path}: {f'no column {missing[0]}' if missing else 'no epoch'} in it{remedy}")
-    columns: dict[str, list[float]] = {name: [] for name in header}
-    for place, row in enumerate(rows):
-        try:
-            for name, text in zip(header, row, strict=True):
-                columns[name].append(float(text))
-        except ValueError as error:
-            raise DataError(f"{path}, row {place + 2}: not {len(header)} numbers{remedy}") from error
-    return {name: tuple(column) for name, column in columns.items()}
 
 
 def _end(config: Mapping[str, object], num_epochs: int, best_epoch: int | None) -> tuple[str, bool]:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from browser import CHROMIUM, chromium
 
 from features.files import read_json
 
@@ -54,6 +55,17 @@ def test_ensemble_is_chosen_among_those_that_ran_to_their_end_and_says_how_sure_
     assert {Path(member).name for member in read_json(folder / "best" / "config.json")["members"]} == finished
     assert re.search(r"^action@1: [+-][\d.]+ \(95 %: [+-][\d.]+ to [+-][\d.]+\) over ", said, flags=re.MULTILINE)
     assert "Validation is cross-fitted" in said
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine; on Debian: apt-get install chromium")
+def test_its_page_opens_in_a_browser_without_complaint(demo, tmp_path):
+    folder, _ = demo
+    with chromium(tmp_path) as browser:
+        browser.open(folder / "report.html", width=1280)
+        complaints = [browser.of(name) for name in ("Runtime.exceptionThrown", "Log.entryAdded")]
+        said = browser.run("document.body.textContent")
+    assert complaints == [[], []]
+    assert all(run.name in said for run in folder.glob("*-seed0"))
 
 
 def test_repeating_it_trains_nothing_again(demo):

@@ -643,7 +643,7 @@ def _cut(path: Path) -> None:
     [
         (lambda run: _cut(run / "val_predictions.pt"), "val_predictions.pt: "),
         (lambda run: _cut(run / "config.json"), "config.json: not a JSON file"),
-        (lambda run: (run / "metrics.csv").write_text(""), "metrics.csv: no column epoch in it; delete the file"),
+        (lambda run: (run / "metrics.csv").write_text(""), "metrics.csv: no column epoch in it; delete its folder"),
         (lambda run: (run / "metrics.csv").write_text("epoch,train_loss\n"), "metrics.csv: no epoch in it"),
         (
             lambda run: (run / "metrics.csv").write_text("epoch,train_loss\n1,2\n2,x\n"),
