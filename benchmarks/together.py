@@ -25,7 +25,7 @@ from heads.train import train_epoch
 from heads.trainee import TrainData, Trainee
 
 NUM_RUNS = 8
-_ROUNDS, _TURN_S, _LEAST_STEPS, _MOST_STEPS = 3, 2.0, 2, 256
+_ROUNDS, _TURN_S, _LEAST_STEPS, _MOST_STEPS = 3, 1.0, 2, 256
 
 
 @dataclass(frozen=True)
