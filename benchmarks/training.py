@@ -39,6 +39,7 @@ from heads.streams import Split
 NUM_SEGMENTS, NUM_VIDEOS, NUM_STEPS, DIM, BATCH_SIZE = 67_217, 495, 16, 768, 64
 LOOK = Look()
 _ROUNDS, _ROUND_S, _LEAST_STEPS = 5, 1.5, 2
+_REST_S = 0.5  # between turns, until what reads ahead for another one is done
 _PREPARED = 128  # batches, of 1.5 MB each
 
 
@@ -122,6 +123,7 @@ def _epoch_s(step: Callable[[Batch], None], sources: dict[str, Callable[[], Iter
     took: dict[str, list[float]] = {name: [] for name in endless}
     for _ in range(_ROUNDS):
         for name, batches_of in endless.items():
+            time.sleep(_REST_S)
             began, count = time.perf_counter(), 0
             while count < _LEAST_STEPS or time.perf_counter() - began < _ROUND_S:
                 step(next(batches_of))

@@ -1,0 +1,103 @@
+"""Options that several commands of `heads` share."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import click
+
+PATH = click.Path(path_type=Path)
+
+
+def folder_option(name: str, variable: str, default: str, text: str):
+    """Give an option for a folder that a variable of the environment may name as well."""
+    return click.option(
+        name, type=PATH, envvar=variable, default=Path(default), show_default=True, show_envvar=True, help=text
+    )
+
+
+runs_option = folder_option("--runs", "EPIC_RUNS", "runs", "Folder of the run folders.")
+
+
+def setting_options(command: Callable) -> Callable:
+    """Make an option of each setting of a run (heads/config.py)."""
+    from heads.config import GROUPS
+
+    for setting in reversed([setting for record in GROUPS.values() for setting in dataclasses.fields(record)]):
+        several = isinstance(setting.default, tuple)
+        command = click.option(
+            f"--{setting.name.replace('_', '-')}",
+            type=str if several or setting.default is None else type(setting.default),
+            default=None if several else setting.default,
+            multiple=several,
+            show_default=setting.default is not None and not several,
+            metavar=setting.metadata["metavar"],
+            help=setting.metadata["help"] + (" May be repeated." if several else ""),
+        )(command)
+    return command
+
+
+features_option = click.option(
+    "--features",
+    multiple=True,
+    type=PATH,
+    envvar="EPIC_FEATURES",
+    default=("data/features",),
+    show_default=True,
+    show_envvar=True,
+    help="A feature set, or the folder of the only one. May be repeated: heads see all of them.",
+)
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+allow_missing_option = click.option("--allow-missing", is_flag=True, help="Go on where segments have no features.")
+
+
+def data_options(command: Callable) -> Callable:
+    """Add the options that say what is trained on, which `train` and `sweep` share."""
+    for option in reversed(
+        [
+            features_option,
+            folder_option(
+                "--annotations", "EPIC_ANNOTATIONS", "data/annotations", "Folder of the published annotation files."
+            ),
+            click.option("--train", type=PATH, help="Training CSV, instead of the one in --annotations."),
+            click.option("--validation", type=PATH, help="Validation CSV, likewise."),
+            click.option("--test", type=PATH, help="CSV of segments to predict, likewise."),
+            click.option(
+                "--split-train-val",
+                "split",
+                default="official",
+                show_default=True,
+                help="official; all (both lists, for a final submission); fold:I/K (of training, by participant).",
+            ),
+            allow_missing_option,
+            click.option(
+                "--memory",
+                type=float,
+                metavar="GB",
+                help="Memory for features; more are read as they are needed.  [default: half of it]",
+            ),
+            click.option("--separate", is_flag=True, help="A head for verbs and one for nouns, which share nothing."),
+            runs_option,
+            device_option,
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def loader(features, files, allow_missing, memory, device) -> Callable:
+    """Give what loads the data of a configuration."""
+    from features.device import choose_device
+    from heads.inputs import find_featuresets, load_train_data
+
+    return partial(
+        load_train_data,
+        find_featuresets(features),
+        files,
+        allow_missing=allow_missing,
+        device=choose_device(device),
+        memory_bytes=None if memory is None else memory * 1e9,
+    )
