@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,7 +34,7 @@ def load_safely(path: Path | BinaryIO, *, device: torch.device | str = "cpu", na
         DataError: there is no such file, it is damaged, or it would need unsafe loading.
     """
     name = name or str(path)
-    if isinstance(path, (str, Path)) and not Path(path).is_file():
+    if isinstance(path, (str, Path)) and not os.path.isfile(path):  # nor a path that no file can have
         raise DataError(f"{name}: no such file.")
     try:
         with warnings.catch_warnings():

@@ -9,11 +9,14 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from features.errors import OptionError, unknown_name
+from features.files import sha256_of_json
 from heads.config import GROUPS, TrainConfig, make_config
 from heads.models import parse_head
 
 # What a grid may vary beside the settings of heads/config.py.
 _OWN = {"head": str, "separate": bool, "split": str}
+# Of a folder, in bytes: file systems end at 255, and the seed comes after it.
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,13 @@ def make_variants(
         if samples < 1:
             raise OptionError(f"--samples: {samples} is not a number of variants above 0.")
         product = random.Random(0).sample(product, min(samples, len(product)))
+    names = [_name(values) for values in product]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise OptionError(f"--grid: two of its variants would share the folder {twice}; name a value otherwise.")
     return [
-        Variant(_name(values), values, _config({**settings, **_typed(values), "seed": seed}, values))
-        for values in product
+        Variant(name, values, _config({**settings, **_typed(values), "seed": seed}, values))
+        for name, values in zip(names, product, strict=True)
         for seed in seeds
     ]
 
@@ -109,12 +116,16 @@ def task_of(shard: str | None) -> tuple[int, int]:
 
 
 def _name(values: Mapping[str, str]) -> str:
-    """Give a folder's name: letters, digits and what file systems take everywhere.
+    """Give a folder's name: letters, digits and what file systems take everywhere; of a long one its beginning.
 
     >>> _name({"loss": "focal:gamma=1", "lr": "1e-4"})
     'loss-focal.gamma.1_lr-1e-4'
     """
-    return "_".join(f"{name}-{value}" for name, value in values.items()).translate(str.maketrans(":=/", "..."))
+    name = "_".join(f"{name}-{value}" for name, value in values.items()).translate(str.maketrans(":=/", "..."))
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    beginning = name.encode()[: _LONGEST_NAME - 9].decode(errors="ignore")
+    return f"{beginning}-{sha256_of_json(dict(values))[:8]}"
 
 
 def _typed(values: Mapping[str, str]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import torch
 
 from features.console import human_size
 from features.errors import first_few
-from features.files import read_json
 from heads.checkpoint import recipe_of
 from heads.config import TrainConfig
 from heads.grid import Variant, task_of
@@ -19,7 +18,7 @@ from heads.models.steps import TASKS
 from heads.runs import METRICS, PREDICTIONS, read_metrics, run_folder
 from heads.sources import Source
 from heads.streams import Split
-from heads.sweep import HALVING
+from heads.sweep_records import read_stopped
 from heads.trainee import TrainData
 
 
@@ -86,8 +85,7 @@ def describe_sweep(variants: Sequence[Variant], folder: Path, *, shard: str | No
     Raises:
         DataError: a file of the sweep is damaged.
     """
-    path, num_tasks = folder / HALVING, task_of(shard)[1]
-    stopped = {one["name"]: one["epoch"] for one in read_json(path) if one["stopped"]} if path.is_file() else {}
+    stopped, num_tasks = read_stopped(folder), task_of(shard)[1]
     for number, variant in enumerate(variants):
         run = run_folder(folder, variant.name, variant.config.seed)
         yield [run.name, str(number % num_tasks), _state_of(run, variant, stopped.get(variant.name))]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,16 @@ import torch
 
 from features.annotations import SplitFiles
 from features.errors import DataError, OptionError, is_out_of_memory
-from features.files import write_json
 from features.predictions import read_predictions
 from heads.config import TrainConfig
 from heads.grid import Variant, task_of
 from heads.halving import Decision, decide, rungs_of, score_at
 from heads.runs import METRICS, read_metrics, run_folder
 from heads.splits import scored_csv
+from heads.sweep_records import write_decisions, write_failures
 from heads.together import fit_together, shape_of
 from heads.train import fit
 from heads.trainee import Outcome, TrainData
-
-FAILED, HALVING = "failed.json", "halving.json"
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def run_sweep(
         scores |= {at(one): score_at(read_metrics(at(one) / METRICS), rung) for one in left}
         found = decide({name: [scores[at(one)] for one in runs] for name, runs in _by_name(left).items()}, rung)
         decisions += found
-        write_json(folder / HALVING, [asdict(one) for one in decisions])
+        write_decisions(folder, decisions)
         left = [one for one in left if one.name not in _stopped(found)]
     outcomes, failures = train(left, None)
     failed |= failures
@@ -147,9 +145,8 @@ def run_sweep(
         )
         for name, runs in _by_name(variants).items()
     ]
-    _record_failures(folder, results, shard)
-    if not rungs:
-        (folder / HALVING).unlink(missing_ok=True)  # what had been stopped has run to its end now
+    write_failures(folder, {one.name: one.failed for one in results if one.failed}, shard)
+    write_decisions(folder, decisions)  # without rungs, what had been stopped has run to its end now
     return sorted(results, key=_place)
 
 
@@ -169,9 +166,11 @@ def _passes(those: Sequence[Variant], together: int, *, first: object) -> Iterat
 def _train(
     runs: Sequence[tuple[TrainConfig, Path]], data: TrainData, device: torch.device, until: int | None
 ) -> list[Outcome | str]:
-    """Train runs in one pass; give how each ended, or why it failed. Where memory is too small for all, one by one."""
+    """Train runs in one pass, or where that fails, as for want of memory, one by one; give how each ended or failed."""
     try:
-        teachers = [config.objective.teacher and read_predictions(Path(config.objective.teacher)) for config, _ in runs]
+        files = [config.objective.teacher for config, _ in runs]
+        read = {file: read_predictions(Path(file)) for file in set(files) - {None}}
+        teachers = [read.get(file) for file in files]
         if len(runs) > 1:
             ended = fit_together(runs, data, device=device, teachers=teachers, until=until)
             return [one if isinstance(one, Outcome) else str(one) for one in ended]
@@ -207,17 +206,6 @@ def _by_name(variants: Sequence[Variant]) -> dict[str, list[Variant]]:
 
 def _stopped(decisions: Sequence[Decision]) -> dict[str, int]:
     return {one.name: one.epoch for one in decisions if one.stopped}
-
-
-def _record_failures(folder: Path, results: Sequence[SweepResult], shard: str | None) -> None:
-    """Write what failed, if anything did; what was written when runs were dealt in another way is out of date."""
-    task, num_tasks = task_of(shard)
-    path = folder / (FAILED if num_tasks == 1 else f"failed-{task}of{num_tasks}.json")
-    for old in set(folder.glob("failed*.json")) - set(folder.glob(f"failed-*of{num_tasks}.json")) | {path}:
-        old.unlink(missing_ok=True)
-    failed = {one.name: one.failed for one in results if one.failed}
-    if failed:
-        write_json(path, failed)
 
 
 def _seen(config: TrainConfig) -> tuple[Any, ...]:

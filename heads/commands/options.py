@@ -20,6 +20,11 @@ def folder_option(name: str, variable: str, default: str, text: str):
 
 
 runs_option = folder_option("--runs", "EPIC_RUNS", "runs", "Folder of the run folders.")
+scored_against_option = click.option(
+    "--annotations",
+    type=PATH,
+    help="Validation CSV, or a folder of annotation files; those that the runs were trained with by default.",
+)
 
 
 def setting_options(command: Callable) -> Callable:

@@ -8,18 +8,14 @@ import click
 
 from features.console import human_size
 from features.errors import first_few
-from heads.commands.options import PATH, runs_option
+from heads.commands.options import PATH, runs_option, scored_against_option
 
 _LEVEL = click.IntRange(0, 5)
 
 
 @click.command()
 @click.argument("sources", metavar="[RUN|PREDICTIONS.pt]...", nargs=-1, type=PATH)
-@click.option(
-    "--annotations",
-    type=PATH,
-    help="Validation CSV, or a folder of annotation files; those that the run was trained with by default.",
-)
+@scored_against_option
 @runs_option
 @click.option("--each", is_flag=True, help="A row for every seed, instead of their mean.")
 @click.option("--compare", "pair", nargs=2, type=PATH, metavar="A B", help="How much B is above A, with intervals.")
@@ -63,11 +59,7 @@ def evaluate(sources, annotations, runs, each, pair, form) -> None:
     show_default=True,
     help="html: a page with plots, in one file. md: its tables as Markdown, for a terminal.",
 )
-@click.option(
-    "--annotations",
-    type=PATH,
-    help="Validation CSV, or a folder of annotation files; those that the run was trained with by default.",
-)
+@scored_against_option
 @runs_option
 def report(sources, out, form, annotations, runs) -> None:
     """Write what runs came to, on one page: ranking, learning curves, which setting mattered, what goes wrong where.
@@ -108,7 +100,7 @@ def report(sources, out, form, annotations, runs) -> None:
 @runs_option
 @click.option("--name", default="ensemble", show_default=True, help="Name of the ensemble's folder under --runs.")
 @click.option("--force", is_flag=True, help="Replace an ensemble of other members.")
-@click.option("--annotations", type=PATH, help="To score against; those that the runs were trained with by default.")
+@scored_against_option
 @click.option(
     "--mean",
     "kind",

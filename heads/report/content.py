@@ -9,7 +9,6 @@ from pathlib import Path
 
 from features.annotations import Annotations, Segments
 from features.errors import DataError
-from features.files import read_json
 from features.predictions import Predictions
 from features.progress import progress
 from heads.config import TrainConfig
@@ -22,7 +21,7 @@ from heads.report.growth import MOST, Growth, best_first, in_any_order
 from heads.report.repeat import config_of, ensemble_command, train_command
 from heads.runs import PREDICTIONS, is_ensemble, predictions_of, read_config
 from heads.splits import choose_split
-from heads.sweep import FAILED
+from heads.sweep_records import read_failures
 
 
 @dataclass(frozen=True)
@@ -200,14 +199,7 @@ def _curves(places: Sequence[Place], sources: Sequence[Path]) -> Iterator[Curve]
 
 def _failed(sources: Sequence[Path]) -> Iterator[tuple[str, str, str, str]]:
     for folder in sorted({source.parent for source in sources if source.is_dir()}):
-        path = folder / FAILED
-        record = read_json(path) if path.is_file() else {}
-        try:
-            for variant, seeds in record.items():
-                for seed, why in seeds.items():
-                    yield folder.name, variant, seed, str(why)
-        except AttributeError as error:
-            raise DataError(f"{path}: not a list of what failed; delete it.") from error
+        yield from ((folder.name, *one) for one in read_failures(folder))
 
 
 # ---- which setting mattered

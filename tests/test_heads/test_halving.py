@@ -190,3 +190,12 @@ def test_the_state_of_each_run_is_shown_without_training(sweep, folder):
     sweep(*GRID, "--halving")
     after = sweep(*GRID, "--halving", "--dry-run").stdout
     assert [after.count(state) for state in ("finished", "at epoch 3", "at epoch 2")] == [4, 2, 6]
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}', "[1]", '[{"name": "a"}]'])
+def test_a_damaged_record_of_what_was_stopped_is_named(content, heads, synthetic, tmp_path):
+    path = tmp_path / "runs" / "sweep" / "halving.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    ran = heads("sweep", "lr=1e-3,1e-2", "--annotations", synthetic.annotations, "--dry-run")
+    assert (ran.exit_code, "halving.json: not a list of decisions" in ran.stderr) == (1, True)

@@ -79,6 +79,18 @@ def test_a_value_that_cannot_be_is_refused(grid, said):
     assert str(caught.value).startswith(said)
 
 
+def test_variants_that_would_share_a_folder_are_refused():
+    with pytest.raises(OptionError, match=r"two of its variants would share the folder teacher-a\.b\.pt"):
+        make_variants({"teacher": ["a/b.pt", "a.b.pt"]}, SETTINGS, [0])
+
+
+@given(st.lists(st.text("aé/", min_size=90, max_size=140), min_size=2, max_size=4, unique=True))
+def test_long_names_fit_a_file_system_and_differ(values):
+    names = [one.name for one in make_variants({"teacher": values, "lr": ["1e-3"]}, SETTINGS, [0])]
+    assert len(set(names)) == len(values)
+    assert all(len(f"{name}-seed4294967295".encode()) <= 255 for name in names)
+
+
 # ---- by the command line
 
 QUICK = ("--epochs", 2, "--device", "cpu", "--batch-size", 8)

@@ -1,0 +1,279 @@
+"""`heads report`, all rows: ranking, learning curves, settings, ensembles, each against another way to compute it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_counts import CLASSES, TASKS, accuracy, best_classes, percent, true_classes
+from report_runs import NUM_EPOCHS, drawn, write_run
+from report_tables import column, tables_of_markdown, tables_of_page
+from scipy.special import softmax
+from sklearn.metrics import recall_score
+
+from features.files import read_json, write_json
+from features.predictions import read_predictions, write_predictions
+
+# ---- the ranking
+
+
+def test_the_ranking_is_that_of_evaluate_best_first(tables, runs, heads):
+    rows = [row for folder in (runs, runs / "sweep") for row in json.loads(heads("evaluate", folder, "--json").stdout)]
+    expected = {row["name"]: row for row in rows}
+    ranked = [name for name in expected if expected[name]["num_seeds"]]
+    ranked.sort(key=lambda name: -expected[name]["figures"]["action@1"])
+    ranking = tables["All rows"]
+    assert column(ranking, "row") == [*ranked, "most frequent", "chance"]
+    for name in ("action@1", "verb@1", "noun@1"):
+        assert column(ranking, name) == [f"{expected[row]['figures'][name]:.1f}" for row in column(ranking, "row")]
+    first = expected[ranked[0]]
+    assert ranking[1][ranking[0].index("action@1")] == "{:.1f} ({:.1f} to {:.1f})".format(
+        first["figures"]["action@1"], *first["intervals"]["action@1"]
+    )
+
+
+def test_accuracies_are_those_counted_and_recalls_those_of_scikit_learn(tables, seeds, labels):
+    ranking = tables["All rows"]
+    for task in TASKS:
+        assert column(ranking, f"{task}@1")[0] == percent(accuracy(seeds, labels, task))
+        truth = true_classes(labels)[task]
+        recalls = [
+            recall_score(
+                truth,
+                best_classes(read_predictions(seed / "val_predictions.pt"), labels)[task],
+                labels=np.unique(truth),
+                average="macro",
+            )
+            for seed in seeds
+        ]
+        assert column(ranking, f"{task} mean-class@1")[0] == percent(np.mean(recalls))
+
+
+def test_the_spread_is_the_standard_deviation_of_the_seeds(tables, seeds, labels):
+    actions = [100 * accuracy(seed, labels, "action") for seed in seeds]
+    assert column(tables["All rows"], "+-")[0] == f"{np.std(actions, ddof=1):.1f}"
+    assert column(tables["All rows"], "seeds")[0] == "3"
+
+
+def test_the_best_row_is_in_the_title(page, tables, seeds, labels):
+    assert f"<title>bilstm: {percent(accuracy(seeds, labels, 'action'))} % action top-1</title>" in page
+
+
+def test_ensembles_are_ranked_beside_runs(told, heads, runs, tmp_path):
+    shutil.copytree(runs, tmp_path / "runs")
+    assert heads("ensemble", *sorted((tmp_path / "runs").glob("bilstm-seed*"))).exit_code == 0
+    text = told()
+    ranking = tables_of_markdown(text)["All rows"]
+    kinds = dict(zip(column(ranking, "row"), column(ranking, "what"), strict=True))
+    assert (kinds["ensemble"], kinds["bilstm"], kinds["chance"]) == ("ensemble", "run", "baseline")
+    members = " ".join(str(tmp_path / "runs" / f"bilstm-seed{seed}") for seed in range(3))
+    assert (
+        f"heads ensemble --runs {tmp_path / 'runs'} --name ensemble --mean probabilities --weights uniform {members}"
+        in text
+    )
+
+
+def test_a_folder_of_runs_stands_for_what_is_in_it(told, runs):
+    rows = column(tables_of_markdown(told(runs / "sweep", runs / "sweep", runs / "mean_pool-seed0"))["All rows"], "row")
+    assert len(rows) == 4 + 1 + 2
+    assert not any(row.startswith("bilstm") for row in rows)
+
+
+def test_rows_of_one_name_are_told_apart_by_their_folders(told, alone, made, tmp_path):
+    write_run(tmp_path / "other", "mean_pool", made, head="mean_pool", seed=0, right=0.3)
+    rows = column(tables_of_markdown(told(tmp_path / "few", tmp_path / "other"))["All rows"], "row")
+    assert rows[:2] == ["few/mean_pool", "other/mean_pool"]
+
+
+def test_part_of_validation_is_scored_as_that_and_never_as_the_best_row(report, runs, made, labels):
+    some = drawn(made, seed=0, right=1.0).aligned(labels.narration_id[:5])
+    write_predictions(Path("some.pt"), some)
+    page = report(runs / "mean_pool-seed0", "some.pt")
+    assert "some.pt: scored on 5 of the 80 segments of validation" in page
+    assert "Rows that are scored on other segments are not to be compared" in page
+    assert "<title>mean_pool: " in page
+
+
+def test_predictions_for_some_segments_alone_are_looked_at_closely(told, runs, made, labels):
+    write_predictions(Path("some.pt"), drawn(made, seed=0, right=0.5).aligned(labels.narration_id[20:50]))
+    text = told("some.pt", "--annotations", made.annotations)
+    assert "some.pt: scored on 30 of the 80 segments of validation" in text
+    assert sum(map(int, column(tables_of_markdown(text)["By participant"], "segments"))) == 30
+
+
+def test_predictions_with_tta_are_a_row_and_no_other_trial(told, alone, made):
+    write_predictions(alone / "val_tta_predictions.pt", drawn(made, seed=1, right=0.9))
+    text = told(alone)
+    assert column(tables_of_markdown(text)["All rows"], "row")[:2] == ["mean_pool +tta", "mean_pool"]
+    assert text.count("heads train --head mean_pool") == 1
+
+
+# ---- how runs learned
+
+
+def test_each_run_has_its_best_epoch_cut_off_or_not(tables):
+    learned = tables["At the best epoch of each run"]
+    assert len(learned) - 1 == 3 + 2 + 1 + 8
+    row = dict(zip(learned[0], next(row for row in learned if row[0] == "tcn-seed0"), strict=True))
+    assert row["how it ended"] == f"cut off after 2 of {NUM_EPOCHS} epochs; the same command goes on"
+    assert (row["best epoch"], row["action@1"], row["val loss"], row["last train loss"]) == (
+        "2",
+        "10.0",
+        "3.000",
+        "2.500",
+    )
+
+
+def test_a_run_that_lost_patience_says_so(told, made, tmp_path):
+    run = write_run(tmp_path / "runs", "mlp", made, head="mlp", seed=0, num_epochs=4, patience=2)
+    text = (run / "metrics.csv").read_text().splitlines()
+    falling = [line.rsplit(",", 3)[0] + f",1,1,{10 - place}" for place, line in enumerate(text[1:])]
+    (run / "metrics.csv").write_text("\n".join([text[0], *falling]) + "\n")
+    learned = tables_of_markdown(told())["At the best epoch of each run"]
+    assert learned[1][1] == f"stopped after 4 of {NUM_EPOCHS} epochs: none better for 2 (--patience)"
+    assert learned[1][3] == "1"
+
+
+def test_a_run_without_validation_has_its_losses(told, alone, made, tmp_path):
+    run = write_run(tmp_path / "few", "all", made, head="mlp", seed=0)
+    (run / "val_predictions.pt").unlink()
+    table = pd.read_csv(run / "metrics.csv")
+    table[["epoch", "lr", "train_loss"]].to_csv(run / "metrics.csv", index=False)
+    text = told(tmp_path / "few")
+    assert "1 of 2 runs had no validation: they have a training loss alone." in text
+    assert [row[0] for row in tables_of_markdown(text)["At the best epoch of each run"][1:]] == [
+        "mean_pool-seed0",
+        "all-seed0",
+    ]
+
+
+def test_what_failed_in_a_sweep_stands_in_it(tables):
+    assert tables["Failed in a sweep"][1:] == [["sweep", "loss-ce_lr-10", "0", "the loss is nan in epoch 1"]]
+
+
+def test_what_failed_in_tasks_of_an_array_stands_in_it_as_well(told, alone):
+    write_json(alone.parent / "failed-0of2.json", {"lr-10": {"0": "the loss is nan"}})
+    write_json(alone.parent / "failed-1of2.json", {"lr-1": {"3": "out of memory"}})
+    failed = tables_of_markdown(told(alone.parent))["Failed in a sweep"]
+    assert [row[1:] for row in failed[1:]] == [["lr-10", "0", "the loss is nan"], ["lr-1", "3", "out of memory"]]
+
+
+def test_a_run_that_halving_stopped_says_so_and_is_not_called_cut_off(told, alone, made, tmp_path):
+    write_run(tmp_path / "few", "worse", made, head="mlp", seed=0, num_epochs=2)
+    decision = {"epoch": 2, "rank": 2, "name": "worse", "score": 1.0, "stopped": True}
+    write_json(alone.parent / "halving.json", [decision, {**decision, "name": "mean_pool", "stopped": False}])
+    text = told(alone.parent)
+    learned = {row[0]: row[1] for row in tables_of_markdown(text)["At the best epoch of each run"]}
+    assert learned["worse-seed0"] == f"stopped after 2 of {NUM_EPOCHS} epochs: among the worse half (--halving)"
+    assert learned["mean_pool-seed0"] == f"all {NUM_EPOCHS} epochs"
+    assert "cut off" not in text
+
+
+# ---- which setting mattered
+
+
+def test_main_effects_are_the_means_of_the_runs_at_each_value(told, runs, labels):
+    tables = tables_of_markdown(told(runs / "sweep"))
+    trials = pd.DataFrame(
+        [
+            {**read_json(run / "config.json"), **{task: 100 * accuracy(run, labels, task) for task in TASKS}}
+            for run in sorted((runs / "sweep").glob("*-seed*"))
+        ]
+    )
+    captions = [caption for caption in tables if re.fullmatch(r".*: [\d.]+ points", caption)]
+    assert [caption.split(":")[0] for caption in captions][-1] == "seed"
+    assert {caption.split(":")[0] for caption in captions} == {"loss", "lr", "seed"}
+    for caption in captions:
+        name = caption.split(":")[0]
+        grouped = trials.groupby(trials[name].astype(str))
+        means, table = grouped[list(TASKS)].mean(), tables[caption]
+        assert sorted(column(table, name)) == sorted(means.index)
+        assert caption == f"{name}: {means.action.max() - means.action.min():.1f} points"
+        for value, num, spread in zip(column(table, name), column(table, "runs"), column(table, "spread"), strict=True):
+            assert (int(num), spread) == (len(grouped.get_group(value)), f"{grouped.action.std()[value]:.1f}")
+        for task in TASKS:
+            assert column(table, f"{task}@1") == [f"{means[task][value]:.1f}" for value in column(table, name)]
+
+
+def test_luck_is_what_seeds_alone_differ_by(told, runs, labels):
+    actions = [
+        [100 * accuracy(runs / "sweep" / f"{name}-seed{seed}", labels, "action") for seed in range(2)]
+        for name in {path.name[:-6] for path in (runs / "sweep").glob("*-seed0")}
+    ]
+    pooled = np.sqrt(np.mean([np.var(pair, ddof=1) for pair in actions]))
+    assert f"a standard deviation of {pooled:.1f} points" in told(runs / "sweep")
+
+
+def test_settings_that_went_together_are_called_confounded(told, made, tmp_path):
+    for name, lr, loss in (("a", 1e-3, "ce"), ("b", 1e-2, "cb")):
+        write_run(tmp_path / "runs", name, made, head="mlp", seed=0, lr=lr, loss=loss)
+    assert told().count("Confounded: its values met different other settings") == 2
+
+
+def test_an_option_of_a_head_is_compared_within_that_head(told, made, tmp_path):
+    for name, head in (("a", "mlp:hidden=8"), ("b", "mlp:hidden=16"), ("c", "bilstm:hidden=8")):
+        write_run(tmp_path / "runs", name, made, head=head, seed=0)
+    tables = tables_of_markdown(told())
+    (caption,) = [caption for caption in tables if caption.startswith("mlp hidden")]
+    assert column(tables[caption], "mlp hidden") == ["8", "16"]
+
+
+def test_other_features_are_a_setting_even_under_the_same_name(told, made, tmp_path):
+    for name, digest in (("a", "11" * 32), ("b", "22" * 32)):
+        run = write_run(tmp_path / "runs", name, made, head="mlp", seed=0)
+        write_json(run / "config.json", {**read_json(run / "config.json"), "featureset_digests": [digest]})
+    tables = tables_of_markdown(told())
+    (caption,) = [caption for caption in tables if caption.startswith("features")]
+    assert sorted(row[0] for row in tables[caption][1:]) == ["synthetic-seg5 (11111111)", "synthetic-seg5 (22222222)"]
+
+
+def test_a_random_search_has_a_table_and_no_plot_of_every_value(report, made, tmp_path):
+    for place in range(26):
+        write_run(tmp_path / "runs", f"lr{place}", made, head="mlp", seed=0, lr=1e-3 + 1e-4 * place)
+    page = report()
+    (caption,) = [caption for caption in tables_of_page(page) if caption.startswith("lr")]
+    assert len(tables_of_page(page)[caption]) == 1 + 26
+    assert f"<summary>{caption}</summary>" not in page
+    assert "Mean action top-1 in percent by lr" not in page
+
+
+# ---- ensembles by size
+
+
+def _ensemble_accuracy(members: list[Path], labels: pd.DataFrame) -> float:
+    read = [read_predictions(one / "val_predictions.pt").aligned(labels.narration_id) for one in members]
+    best = {
+        task: np.mean([softmax(getattr(one, task), axis=1) for one in read], axis=0).argmax(axis=1) for task in CLASSES
+    }
+    return 100 * float(np.mean((best["verb"] == labels.verb_class) & (best["noun"] == labels.noun_class)))
+
+
+def test_the_gain_of_seeds_begins_at_their_mean_and_ends_at_their_ensemble(tables, seeds, labels):
+    found = column(tables["seeds of bilstm"], "action@1")
+    pairs = [_ensemble_accuracy([a, b], labels) for a, b in zip(seeds, [*seeds[1:], seeds[0]], strict=True)]
+    assert found[0] == percent(accuracy(seeds, labels, "action"))
+    assert float(found[1]) == pytest.approx(np.mean(pairs), abs=0.051)
+    assert float(found[2]) == pytest.approx(_ensemble_accuracy(seeds, labels), abs=0.051)
+
+
+def test_the_best_runs_are_added_best_first(tables, runs, labels):
+    every = [path.parent for path in runs.rglob("val_predictions.pt")]
+    by_name = {run.name: run for run in every}
+    found = tables["the best runs, best first"]
+    added = [by_name[name] for name in column(found, "added")]
+    accuracies = [accuracy(run, labels, "action") for run in added]
+    assert (len(added), accuracies) == (len(every), sorted(accuracies, reverse=True))
+    expected = [_ensemble_accuracy(added[: place + 1], labels) for place in range(len(added))]
+    assert [float(cell) for cell in column(found, "action@1")] == pytest.approx(expected, abs=0.051)
+
+
+def test_runs_that_predict_other_segments_are_not_put_together(told, runs, made, labels, tmp_path):
+    for name, part in (("a", slice(0, 60)), ("b", slice(20, 80))):
+        run = write_run(tmp_path / "runs", name, made, head="mlp", seed=0)
+        write_predictions(run / "val_predictions.pt", drawn(made, seed=0, right=0.5).aligned(labels.narration_id[part]))
+    assert "Gain by size: no two runs predict the same segments." in told()
