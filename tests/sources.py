@@ -33,11 +33,11 @@ def as_tested(name: str) -> Backbone:
     """Give a backbone as it is tested: of a transformer of transformers' one layer, unless it is a family's usual one.
 
     In full, all of them take an hour on two cores, and the variants of a family differ in numbers only. A clip of
-    V-JEPA 2, whose positions are relative, is a quarter as long: at 384 pixels a whole one has 9,216 tokens, and
-    attention among them takes minutes.
+    V-JEPA 2's other variants, whose positions are relative, is a quarter as long: at 384 pixels a whole one has 9,216
+    tokens, and attention among them takes minutes.
     """
     entry = get(name)
-    if entry.family == "V-JEPA 2":
+    if entry.family == "V-JEPA 2" and name not in ALIASES.values():
         entry = replace(entry, clip=replace(entry.clip, num_frames=8, num_steps=4))
     in_full = not isinstance(entry.model, TransformersModel) or (name in ALIASES.values() and entry.gflops < 200)
     return entry if in_full else shallow(entry)

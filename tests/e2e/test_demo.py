@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shell import ROOT, output_of
 
 from features.annotations import TEST_CSV, read_segments
 from features.check import verify
@@ -20,7 +21,6 @@ from features.featureset import read_featureset
 from features.predictions import read_predictions
 from features.store import read_video, video_ids
 
-ROOT = Path(__file__).resolve().parents[2]
 # Written by `make demo` on a CPU, torch 2.15; other versions and processors round otherwise, hence the tolerances.
 GOLDEN_FEATURE_MEAN = 0.04266
 GOLDEN_ACTION_TOP1 = {"mean_pool": 9.3, "bilstm": 34.0, "multiscale_lstm": 54.0}
@@ -30,18 +30,7 @@ GOLDEN_ACTION_TOP1 = {"mean_pool": 9.3, "bilstm": 34.0, "multiscale_lstm": 54.0}
 def demo(tmp_path_factory) -> tuple[Path, str]:
     """The demo's folder, and what it printed."""
     out = tmp_path_factory.mktemp("demo") / "demo"
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    ran = subprocess.run(
-        ["bash", "jobs/demo.sh", str(out)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1500,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return out, ran.stdout
+    return out, output_of("bash", "jobs/demo.sh", out, folder=ROOT, timeout_s=1500)
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +40,7 @@ def rows(demo) -> dict[str, dict]:
 
 
 def _heads(*arguments: object) -> str:
-    """Run `heads ...` in a process of its own, which has to end well; give what it printed."""
-    program = Path(sys.executable).with_name("heads")
-    ran = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
+    return output_of("heads", *arguments, folder=ROOT, timeout_s=600)
 
 
 def _top(rows: dict[str, dict], name: str, column: str) -> float:

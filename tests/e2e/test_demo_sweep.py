@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, chromium
+from shell import ROOT, output_of
 
 from features.files import read_json
 
-ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 8
 
 
 def _demo(out: Path) -> str:
     """Run the demo of sweeps, as it is but for its size; give what it printed."""
-    small = {"SIZE": "test", "EPOCHS": str(EPOCHS)}
-    environment = {**os.environ, **small, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    ran = subprocess.run(
-        ["bash", "jobs/demo-sweep.sh", str(out)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
+    return output_of("bash", "jobs/demo-sweep.sh", out, folder=ROOT, timeout_s=600, SIZE="test", EPOCHS=EPOCHS)
 
 
 @pytest.fixture(scope="module")

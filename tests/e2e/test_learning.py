@@ -5,10 +5,6 @@ The first part needs the joints of First-Person Hand Action beside the checkout 
 
 from __future__ import annotations
 
-import csv
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,12 +12,13 @@ import torch
 from click.testing import CliRunner
 from fpha import write_fpha
 from miniature import write_miniature
+from shell import ROOT, output_of
 from small_heads import small_options
 
 from heads import losses, models
 from heads.cli import main
+from heads.runs import METRICS, read_metrics
 
-ROOT = Path(__file__).resolve().parents[2]
 LABELLED = ROOT.parent / "shared" / "labelled" / "fpha"
 needs_sequences = pytest.mark.skipif(not LABELLED.is_dir(), reason=f"no hand sequences in {LABELLED.name}")
 
@@ -33,27 +30,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def _run(folder: Path, *arguments: object) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    program = Path(sys.executable).with_name(str(arguments[0]))
-    ran = subprocess.run(
-        [program, *map(str, arguments[1:])],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
-
-
-def _rows(folder: Path) -> list[dict[str, float]]:
-    with open(folder / "metrics.csv", newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
 # ---- real sequences
@@ -77,7 +53,7 @@ def _train(sequences: Path, name: str, *arguments: object, train: Path, validati
     words = ("train", *places, *how, "--name", name, *arguments)
     ran = CliRunner().invoke(main, [str(word) for word in words])
     assert ran.exit_code == 0, ran.output
-    return _rows(sequences / "runs" / f"{name}-seed0")
+    return read_metrics(sequences / "runs" / f"{name}-seed0" / METRICS)
 
 
 def _set(options: dict[str, object]) -> list[object]:
@@ -123,7 +99,8 @@ def before(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("before")
     write_miniature(folder, size="context", nouns="before")
     places = ("--annotations", folder / "annotations", "--videos", folder / "videos", "--out", folder / "dense")
-    _run(folder, "extract", "run", *places, "--backbone", "tiny_cnn", "--weights", "random:0", "--every", 0.2)
+    how = ("--backbone", "tiny_cnn", "--weights", "random:0", "--every", 0.2)
+    output_of("extract", "run", *places, *how, folder=folder, timeout_s=900, OMP_NUM_THREADS=1)
     return folder
 
 
@@ -131,8 +108,8 @@ def _last_epochs(before: Path, name: str, *options: object) -> dict[str, float]:
     """Train three seeds; give the mean of their last epochs' rows."""
     how = ("--head", "mean_pool", "--features", "dense", "--annotations", "annotations", "--device", "cpu")
     plan = ("--epochs", 20, "--lr", 3e-3, "--name", name, "--seeds", "0-2")
-    _run(before, "heads", "train", *how, *plan, *options)
-    rows = [_rows(before / "runs" / f"{name}-seed{seed}")[-1] for seed in range(3)]
+    output_of("heads", "train", *how, *plan, *options, folder=before, timeout_s=900, OMP_NUM_THREADS=1)
+    rows = [read_metrics(before / "runs" / f"{name}-seed{seed}" / METRICS)[-1] for seed in range(3)]
     return {column: sum(row[column] for row in rows) / 3 for column in rows[0]}
 
 

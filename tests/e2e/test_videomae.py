@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-from pathlib import Path
+from functools import partial
 
 import pandas as pd
+from shell import ROOT, output_of
 
 from features.featureset import read_featureset
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_videomae_features_train_a_head(miniature, tmp_path):
@@ -22,22 +19,14 @@ def test_videomae_features_train_a_head(miniature, tmp_path):
         rows = pd.read_csv(file)
         small = rows.head({"EPIC_100_train.csv": 8}.get(file.name, 2)) if "narration_id" in rows else rows
         small.to_csv(annotations / file.name, index=False)
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "EPIC_ANNOTATIONS": str(annotations),
-        "EPIC_VIDEOS": str(miniature.videos),
-        "EPIC_FEATURES": str(tmp_path / "features"),
-        "EPIC_RUNS": str(tmp_path / "runs"),
+    places = {
+        "EPIC_ANNOTATIONS": annotations,
+        "EPIC_VIDEOS": miniature.videos,
+        "EPIC_FEATURES": tmp_path / "features",
+        "EPIC_RUNS": tmp_path / "runs",
     }
-
-    def run(*command: str) -> None:
-        ran = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False
-        )
-        assert ran.returncode == 0, ran.stdout + ran.stderr
-
-    make = ("make", "-C", str(ROOT), f"VENV={sys.prefix}", "LOCAL=1")
+    run = partial(output_of, folder=tmp_path, timeout_s=600, **places)
+    make = ("make", "-C", ROOT, f"VENV={sys.prefix}", "LOCAL=1")
     run(*make, "extract", "BACKBONE=videomae", "WEIGHTS=random:0", "DEVICE=cpu")
     featureset = read_featureset(tmp_path / "features" / "videomae-seg16")
     assert (featureset.backbone, featureset.sampling.steps_per_clip) == ("videomae_base_k400", 8)

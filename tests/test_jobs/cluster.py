@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from shell import ROOT, output_of
 
-ROOT = Path(__file__).resolve().parents[2]
 SLURM = ROOT / "tests" / "slurm-local.sh"
 needs_slurm = pytest.mark.skipif(shutil.which("slurmctld") is None, reason="SLURM is not installed")
 # Nodes beside g1 are for what tests do to nodes.
@@ -36,17 +36,7 @@ class Cluster:
 
     def run(self, *command: object, **variables: object) -> str:
         """Run a command in the folder; give what it prints."""
-        ran = subprocess.run(
-            [str(word) for word in command],
-            cwd=self.folder,
-            env=self.environment | {name: str(value) for name, value in variables.items()},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert ran.returncode == 0, ran.stdout + ran.stderr
-        return ran.stdout
+        return output_of(*command, folder=self.folder, timeout_s=240, environment=self.environment, **variables)
 
     def make(self, *words: object, **variables: object) -> str:
         """Run make with a target that submits; give the job's id."""
