@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 
 from heads.report.content import Content
-from heads.report.words import Cell, Command, Section, Table, sections_of, summary_of, title_of
+from heads.report.layout import Cell, Command, Section, Table
+from heads.report.words import sections_of, summary_of, title_of
 
 
 def as_markdown(content: Content) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 
 from heads.report.content import Content
+from heads.report.layout import Cell, Command, Section, Table
 from heads.report.plots import Plot
-from heads.report.words import Cell, Command, Section, Table, sections_of, summary_of, title_of
+from heads.report.words import sections_of, summary_of, title_of
 
 
 def as_page(content: Content, plots: Mapping[str, Sequence[Plot]]) -> str:

@@ -1,72 +1,16 @@
-"""A report in words and tables, the same for a page and for a terminal. Computes nothing, knows no HTML."""
+"""A report in words and tables, the same for a page and for a terminal: all rows. Computes nothing, knows no HTML."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from heads.evaluation import Row
-from heads.metrics import TASKS
+from heads.report import closeup
 from heads.report.content import Content, Place, Reason
 from heads.report.curves import Curve
-from heads.report.detail import LENGTHS_S, NEVER, NUM_CONFUSED, NUM_SHOWN, Matrix, Part, Third
 from heads.report.factors import MOST_VALUES, Factor
 from heads.report.growth import MOST, NUM_ORDERS, Growth
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One entry of a table: its text, the number to sort by (None for a word), and something smaller below it."""
-
-    text: str
-    value: float | None = None
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: its caption, its header, rows of as many cells, and what is to be said below it.
-
-    Attributes:
-        is_drawn: a plot shows the same, so that a page may fold the table away.
-        marked: the row to point out, counted from 0.
-    """
-
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    notes: tuple[str, ...] = ()
-    is_drawn: bool = False
-    marked: int | None = None
-
-
-@dataclass(frozen=True)
-class Command:
-    """How to make something anew: its name, a line for a shell (or None), and what is to be said of it."""
-
-    name: str
-    line: str | None
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of a report.
-
-    Attributes:
-        key: its name for links and figures.
-        of_best: whether it is about the best row alone.
-        absent: what cannot be shown, each with its reason.
-    """
-
-    key: str
-    title: str
-    of_best: bool = False
-    text: tuple[str, ...] = ()
-    absent: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
-    commands: tuple[Command, ...] = ()
+from heads.report.layout import Cell, Command, Section, Table, number, whole
 
 
 def title_of(content: Content) -> str:
@@ -99,11 +43,11 @@ def sections_of(content: Content) -> tuple[Section, ...]:
         _curves(content),
         _factors(content),
         _growth(content),
-        _frequency(content),
-        _confusions(content),
-        _lengths(content),
-        _participants(content),
-        _calibration(content),
+        closeup.frequency(content),
+        closeup.confusions(content),
+        closeup.lengths(content),
+        closeup.participants(content),
+        closeup.calibration(content),
         _repeat(content),
     )
 
@@ -123,9 +67,9 @@ def _ranking(content: Content) -> Section:
         (
             Cell(label),
             _scored(row, "action@1"),
-            _number(row.spread),
+            number(row.spread),
             *[_scored(row, name) for name in ("verb@1", "noun@1")],
-            _whole(row.num_seeds) if row.num_seeds else Cell(""),
+            whole(row.num_seeds) if row.num_seeds else Cell(""),
             Cell(kind),
             *[_scored(row, name) for name in more],
         )
@@ -180,11 +124,11 @@ def _curves(content: Content) -> Section:
         (
             Cell(_run_name(curve, content.curves)),
             Cell(curve.end),
-            _whole(curve.num_epochs),
-            Cell("") if curve.best_epoch is None else _whole(curve.best_epoch),
-            *[_number(_at_best(curve, name)) for name in columns],
-            _number(_at_best(curve, "val_loss"), 3),
-            _number(curve.values["train_loss"][-1], 3),
+            whole(curve.num_epochs),
+            Cell("") if curve.best_epoch is None else whole(curve.best_epoch),
+            *[number(_at_best(curve, name)) for name in columns],
+            number(_at_best(curve, "val_loss"), 3),
+            number(curve.values["train_loss"][-1], 3),
         )
         for curve in content.curves
     )
@@ -257,9 +201,9 @@ def _factor(factor: Factor) -> Table:
     rows = tuple(
         (
             Cell(effect.value),
-            _whole(effect.num_runs),
-            *[_number(effect.means[f"{task}@1"]) for task in ("action", "verb", "noun")],
-            _number(effect.spread),
+            whole(effect.num_runs),
+            *[number(effect.means[f"{task}@1"]) for task in ("action", "verb", "noun")],
+            number(effect.spread),
             Cell(f"{effect.lowest:.1f} to {effect.highest:.1f}", effect.highest),
         )
         for effect in factor.effects
@@ -297,8 +241,8 @@ def _grown(name: str, growth: Growth) -> Table:
     ordered = growth.lowest == growth.highest
     rows = tuple(
         (
-            _whole(place + 1),
-            _number(mean),
+            whole(place + 1),
+            number(mean),
             Cell(f"{mean - growth.mean[0]:+.1f}", mean - growth.mean[0]),
             Cell(growth.members[place])
             if ordered
@@ -307,133 +251,6 @@ def _grown(name: str, growth: Growth) -> Table:
         for place, mean in enumerate(growth.mean)
     )
     return Table(name, ("runs", "action@1", "gain", "added" if ordered else "lowest to highest"), rows)
-
-
-# ---- the best row
-
-
-def _frequency(content: Content) -> Section:
-    key, title = "frequency", "Accuracy by class frequency in training"
-    if isinstance(content.training, Reason):
-        return Section(key, title, of_best=True, absent=(f"Accuracy by frequency: {content.training.why}",))
-    text = (
-        f"The classes that training shows ({content.training:,} segments) are sorted by how often it does and cut into "
-        "thirds of as many classes each: head, middle, tail. The table says between how many training segments a class "
-        "of each third has. Top-1 of verbs over thirds of verbs, of nouns over thirds of nouns.",
-    )
-    tables = tuple(_of_thirds(task, thirds) for task, thirds in content.detail.thirds.items())
-    return Section(key, title, of_best=True, text=text, tables=tables)
-
-
-def _of_thirds(task: str, thirds: Sequence[Third]) -> Table:
-    rows = []
-    for third in thirds:
-        limits = "0" if third.name == NEVER else f"{third.fewest:,} to {third.most:,}"
-        scored = (Cell("0", 0), Cell("none to score"))
-        if third.part is not None:
-            scored = (_whole(third.part.num_segments), _figure(third.part, task))
-        rows.append((Cell(third.name), _whole(third.num_classes), Cell(limits, third.most), *scored))
-    header = (f"{task}s", "classes", "training segments of a class", "validation segments", f"{task}@1")
-    return Table(f"{task.capitalize()}s by frequency", header, tuple(rows))
-
-
-def _confusions(content: Content) -> Section:
-    unnamed = [task for task, named in content.detail.named.items() if not named]
-    absent = [
-        f"Names of {task}s: no EPIC_100_{task}_classes.csv beside the validation list, so classes have their ids."
-        for task in unnamed
-    ]
-    tables = []
-    for task, confused in content.detail.confused.items():
-        if not confused:
-            absent.append(f"Confused {task}s: every {task} is right.")
-            continue
-        rows = tuple(
-            (
-                Cell(one.truth),
-                Cell(one.predicted),
-                Cell(f"{one.count:.1f}".removesuffix(".0"), one.count),
-                _number(one.share),
-            )
-            for one in confused
-        )
-        header = (f"true {task}", "taken for", "segments", "% of that class")
-        tables.append(Table(f"Most confused {task}s", header, rows))
-    for task, matrix in content.detail.matrices.items():
-        tables.append(_of_matrix(task, matrix))
-    text = (
-        f"The {NUM_CONFUSED} most frequent mistakes, a mean over seeds, and what the {NUM_SHOWN} classes with most "
-        "validation segments are taken for, in % of each class.",
-    )
-    return Section(
-        "confusions", "Confused classes", of_best=True, text=text, absent=tuple(absent), tables=tuple(tables)
-    )
-
-
-def _of_matrix(task: str, matrix: Matrix) -> Table:
-    rows = tuple(
-        (Cell(name), _whole(num), *[Cell(f"{value:.0f}", value) for value in percent])
-        for name, num, percent in zip(matrix.classes, matrix.num_segments, matrix.percent, strict=True)
-    )
-    header = (f"true {task}", "segments", *matrix.classes, "any other")
-    return Table(f"Confusion matrix of the frequent {task}s, %", header, rows, is_drawn=True)
-
-
-def _lengths(content: Content) -> Section:
-    edges = ", ".join(f"{edge:g}" for edge in LENGTHS_S[1:-1])
-    text = (f"By the length of a segment, stop minus start, cut at {edges} seconds.",)
-    table = _of_parts("By segment length", "length", content.detail.lengths)
-    return Section("lengths", "Accuracy by segment length", of_best=True, text=text, tables=(table,))
-
-
-def _participants(content: Content) -> Section:
-    detail = content.detail
-    text = ["Where all segments of a participant are of one video, there is no interval."]
-    absent, tables = [], []
-    if detail.unseen is None:
-        absent.append(
-            "Unseen participants: no EPIC_100_unseen_participant_ids_validation.csv beside the validation list."
-        )
-    else:
-        tables.append(_of_parts("Participants that training does not show", "participants", detail.unseen))
-        text.insert(0, "Unseen participants are those of the published list.")
-    marked = {part.name: f"{part.name} (unseen)" for part in detail.participants if part.name in detail.strangers}
-    tables.append(_of_parts("By participant", "participant", detail.participants, marked))
-    return Section("participants", "Accuracy by participant", True, tuple(text), tuple(absent), tuple(tables))
-
-
-def _of_parts(caption: str, first: str, parts: Iterable[Part], names: Mapping[str, str] | None = None) -> Table:
-    rows = tuple(
-        (
-            Cell((names or {}).get(part.name, part.name)),
-            _whole(part.num_segments),
-            *[_figure(part, task) for task in ("action", "verb", "noun")],
-        )
-        for part in parts
-    )
-    return Table(caption, (first, "segments", "action@1", "verb@1", "noun@1"), rows)
-
-
-def _calibration(content: Content) -> Section:
-    figures = content.best.group.row.figures
-    errors = ", ".join(f"{task}s {figures[f'{task} calibration']:.1f} %" for task in TASKS)
-    text = (
-        f"How often the best class is right, by how sure it is. Expected calibration error over 15 bins: {errors}. "
-        "Below the diagonal, it is surer than it should be; `heads ensemble --temperature` mends that.",
-    )
-    tables = tuple(
-        Table(
-            f"Reliability of {task}s",
-            ("confidence, %", "accuracy, %", "segments"),
-            tuple(
-                (_number(one.confidence), _number(one.accuracy), Cell(f"{one.num:,.1f}".removesuffix(".0"), one.num))
-                for one in bins
-            ),
-            is_drawn=True,
-        )
-        for task, bins in content.detail.reliability.items()
-    )
-    return Section("calibration", "Calibration", of_best=True, text=text, tables=tables)
 
 
 # ---- how to repeat them
@@ -456,7 +273,7 @@ def _repeat(content: Content) -> Section:
     return Section("repeat", "How to repeat each run", text=text, commands=tuple(commands))
 
 
-# ---- cells
+# ---- in words
 
 
 def _plural(num: int, what: str, more: str = "") -> str:
@@ -468,14 +285,6 @@ def _is_plain(place: Place) -> bool:
     return place.kind == "run" and not place.group.members.tta
 
 
-def _number(value: float | None, digits: int = 1) -> Cell:
-    return Cell("") if value is None or not math.isfinite(value) else Cell(f"{value:.{digits}f}", value)
-
-
-def _whole(value: int) -> Cell:
-    return Cell(f"{value:,}", value)
-
-
 def _scored(row: Row, figure: str) -> Cell:
     if figure not in row.figures:
         return Cell("")
@@ -485,9 +294,3 @@ def _scored(row: Row, figure: str) -> Cell:
 def _between(row: Row, figure: str) -> str:
     low, high = row.intervals.get(figure, (0, 0))
     return f"{low:.1f} to {high:.1f}" if low < high else ""
-
-
-def _figure(part: Part, task: str) -> Cell:
-    low, high = part.intervals.get(task, (0, 0))
-    inside = f"{low:.1f} to {high:.1f}" if low < high else ""
-    return Cell(f"{part.figures[task]:.1f}", part.figures[task], inside)
