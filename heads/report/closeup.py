@@ -121,8 +121,8 @@ def calibration(content: Content) -> Section:
     figures = content.best.group.row.figures
     errors = ", ".join(f"{task}s {figures[f'{task} calibration']:.1f} %" for task in TASKS)
     text = (
-        f"How often the best class is right, by how sure it is. Expected calibration error over {NUM_BINS} bins: {errors}. "
-        "Below the diagonal, it is surer than it should be; `heads ensemble --temperature` mends that.",
+        f"How often the best class is right, by how sure it is. Expected calibration error over {NUM_BINS} bins: "
+        f"{errors}. Below the diagonal, it is surer than it should be; `heads ensemble --temperature` mends that.",
     )
     tables = tuple(
         Table(
