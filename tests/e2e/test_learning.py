@@ -67,7 +67,7 @@ def test_every_head_trains_on_real_sequences(head, sequences):
     plan = ("--epochs", 4, "--warmup-epochs", 0, "--lr", 3e-3)
     lists = {"train": sequences / "train.csv", "validation": sequences / "validation.csv"}
     first, *_, last = _train(sequences, f"short-{head}", "--head", head, *options, *plan, **lists)
-    assert last["train_loss"] < first["train_loss"] < 10.5  # at first it guesses: log 97 + log 300 = 10.3
+    assert last["train_loss"] + 0.2 < first["train_loss"] < 10.5  # at first it guesses: log 97 + log 300 = 10.3
 
 
 @needs_sequences
