@@ -12,12 +12,12 @@ from features.featureset import read_featureset
 
 
 def test_videomae_features_train_a_head(miniature, tmp_path):
-    # A dozen of the miniature's segments, because each takes a CPU two seconds.
+    # Half a dozen of the miniature's segments, because each takes a CPU two seconds and more.
     annotations = tmp_path / "annotations"
     annotations.mkdir()
     for file in miniature.annotations.glob("*.csv"):
         rows = pd.read_csv(file)
-        small = rows.head({"EPIC_100_train.csv": 8}.get(file.name, 2)) if "narration_id" in rows else rows
+        small = rows.head({"EPIC_100_train.csv": 4}.get(file.name, 1)) if "narration_id" in rows else rows
         small.to_csv(annotations / file.name, index=False)
     places = {
         "EPIC_ANNOTATIONS": annotations,
