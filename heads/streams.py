@@ -5,10 +5,12 @@ A stream is what one feature set has of the split's segments.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -84,6 +86,8 @@ class Split:
     def __init__(self, layout: Layout, device: torch.device, *, memory_bytes: float) -> None:
         self.segments, self.num_missing, self.sources = layout.segments, layout.num_missing, layout.sources
         self._parts = layout.parts
+        # Of each stream's files that were read and found sound, the state that they were in.
+        self._sound: dict[tuple[int, str], tuple[int, int, int] | None] = {}
         self.size_bytes = sum(map(self._bytes_of, self._parts))
         self.is_resident = self.size_bytes <= memory_bytes
         if not self.is_resident:
@@ -159,11 +163,9 @@ class Split:
         features = [np.empty(shape, dtype=np.float16) for shape in shapes]
         filled = [0] * len(features)
         for part in parts:
-            for place, source in enumerate(self.sources):
+            for place in range(len(self.sources)):
                 rows = part.windows[place].rows
-                into = features[place][filled[place] : filled[place] + len(rows)]
-                _read_into(into, source, part.video_id, rows)
-                self._need_finite(source, part, part.windows[place], into)
+                self._read_video(features[place][filled[place] : filled[place] + len(rows)], place, part)
                 filled[place] += len(rows)
             each()
         streams = [
@@ -171,6 +173,17 @@ class Split:
             for place, source in enumerate(self.sources)
         ]
         return Chunk(torch.from_numpy(index), torch.from_numpy(middle_s).float(), tuple(streams))
+
+    def _read_video(self, out: np.ndarray, place: int, part: Part) -> None:
+        """Read a video's features in one set, and check them but for what stood there the last time."""
+        source, windows = self.sources[place], part.windows[place]
+        path = video_path(source.root, part.video_id)
+        state = _state_of(path)
+        again = state is not None and self._sound.get((place, part.video_id)) == state
+        _read_rows(out, source, part.video_id, windows.rows, again=again)
+        if not again:
+            self._need_finite(source, part, windows, out)
+            self._sound[place, part.video_id] = state
 
     def _need_finite(self, source: Source, part: Part, windows: Windows, features: np.ndarray) -> None:
         bad = (features.view(np.int16) & _NOT_FINITE) == _NOT_FINITE
@@ -185,11 +198,20 @@ class Split:
         )
 
 
-def _read_into(out: np.ndarray, source: Source, video_id: str, rows: np.ndarray) -> None:
+def _state_of(path: Path) -> tuple[int, int, int] | None:
+    """Give what tells whether a file has been written since; None where there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns
+    return None
+
+
+def _read_rows(out: np.ndarray, source: Source, video_id: str, rows: np.ndarray, *, again: bool) -> None:
     """Read rows of a video's features, of those views that are looked at: (N, V, D) float16."""
     num_views, dim = len(source.featureset.views), source.featureset.dim
     is_whole = source.views == tuple(range(num_views)) and np.array_equal(rows, np.arange(len(rows)))
-    found = read_features(source.root, video_id, digest=source.featureset.digest, out=out if is_whole else None)
+    place = out if is_whole else None
+    found = read_features(source.root, video_id, digest=source.featureset.digest, out=place, again=again)
     if found.dtype != np.float16 or found.shape[1:] != (num_views, dim) or len(found) <= rows.max():
         raise DataError(
             f"{video_path(source.root, video_id)}: features are {found.dtype} {found.shape}, not float16 "

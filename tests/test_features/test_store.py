@@ -103,6 +103,8 @@ def test_every_bit_comes_back(tmp_path_factory, given_: VideoFeatures) -> None:
     featureset = made_of(dim=dim, views=tuple(f"view{index}" for index in range(num_views)))
     write_video(root, given_, featureset)
     assert arrays_of(read_video(root, "P01_01", digest=featureset.digest)) == arrays_of(given_)
+    again = read_features(root, "P01_01", digest=featureset.digest, again=True)
+    assert again.tobytes() == given_.features.tobytes()
 
 
 def test_dense_video_without_segments_comes_back(tmp_path: Path) -> None:
@@ -398,6 +400,32 @@ def test_times_of_a_dense_file_name_no_segments(tmp_path: Path) -> None:
 def test_features_alone_are_those_of_the_whole_file(two_views: Path) -> None:
     whole = read_video(two_views, "P02_101", digest=TWO_VIEWS)
     np.testing.assert_array_equal(read_features(two_views, "P02_101", digest=TWO_VIEWS), whole.features)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [{}, {"chunks": (3, 1, 8), "fletcher32": True}, {"compression": "gzip", "fletcher32": True}, {"shuffle": True}],
+    ids=["contiguous", "cut across", "compressed", "shuffled"],
+)
+def test_features_that_lie_otherwise_are_read_again_all_the_same(tmp_path: Path, layout: dict) -> None:
+    given_ = video(lengths=[70, 30], views=2)
+    featureset = write_set(tmp_path, given_, views=("centre", "flip"))
+    with h5py.File(tmp_path / "P01_01.h5", "r+") as file:
+        del file["features"]
+        file.create_dataset("features", data=given_.features, **layout)
+    again = read_features(tmp_path, "P01_01", digest=featureset.digest, again=True)
+    np.testing.assert_array_equal(again, given_.features)
+
+
+def test_checksums_are_compared_unless_they_were_before(tmp_path: Path) -> None:
+    given_ = video(lengths=[100])
+    featureset = write_set(tmp_path, given_)
+    path = tmp_path / "P01_01.h5"
+    path.write_bytes(path.read_bytes().replace(given_.features[80:].tobytes(), given_.features[:20].tobytes()))
+    again = read_features(tmp_path, "P01_01", digest=featureset.digest, again=True)
+    np.testing.assert_array_equal(again[80:], given_.features[:20])
+    with pytest.raises(DataError, match=r"P01_01\.h5: damaged"):
+        read_features(tmp_path, "P01_01", digest=featureset.digest)
 
 
 READERS = {"video": read_video, "segment times": read_segment_times, "times": read_times, "features": read_features}

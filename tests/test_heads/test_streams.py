@@ -159,7 +159,8 @@ def test_chunks_give_the_same_as_all_at_once(roots, annotated, names, look, memo
     chunked = split_of(sets, annotated, memory_bytes=memory_bytes, **look)
     resident = split_of(sets, annotated, **look)
     assert (chunked.is_resident, resident.is_resident) == (chunked.size_bytes <= memory_bytes, True)
-    assert_same(seen_of(chunked), seen_of(resident))
+    for _ in range(2):  # what is read again is not checked again
+        assert_same(seen_of(chunked), seen_of(resident))
 
 
 def test_a_split_that_just_fits_is_in_memory(roots, annotated):
