@@ -7,6 +7,8 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
+from features.interrupts import not_lost
+
 # SLURM sends TERM before it kills or pre-empts a job, and USR1 ahead of the time limit where a script asks for it.
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -22,15 +24,20 @@ class Stopped(BaseException):
 @contextlib.contextmanager
 def stopped_by_signals() -> Iterator[None]:
     """Within, SIGTERM and SIGUSR1 raise `Stopped` in the main thread, once: what comes later is ignored."""
+    came: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
-        for one in _SIGNALS:
-            signal.signal(one, signal.SIG_IGN)
-        raise Stopped(number)
+        if not came:
+            came.append(number)
+            raise Stopped(number)
+
+    def stop_again() -> None:
+        signal.raise_signal(came.pop())
 
     before = {one: signal.signal(one, stop) for one in _SIGNALS}
     try:
-        yield
+        with not_lost(Stopped, stop_again):
+            yield
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import math
 import sys
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from features.errors import DataError, OptionError, is_out_of_memory
+from features.interrupts import not_lost
 
 
 class Commands(click.Group):
@@ -17,7 +19,8 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with not_lost(KeyboardInterrupt, _thread.interrupt_main):
+                return super().invoke(ctx)
         except OptionError as error:
             raise click.UsageError(str(error)) from error
         except DataError as error:
