@@ -49,7 +49,8 @@ class HeadResult:
 
     Attributes:
         in_place_s: with batches that were made beforehand, more than a processor's caches hold.
-        streamed_s: with features read a chunk of videos at a time, as for sets larger than memory.
+        streamed_s: with features read a chunk of videos at a time, as for sets larger than memory; after a first epoch,
+            in which they are checked as well.
     """
 
     head: str
@@ -72,6 +73,8 @@ def measure_heads(folder: Path, device: torch.device, chosen: Iterable[str] = ()
     split = load_split(sources, segments, LOOK, allow_missing=False, device=device, memory_bytes=8e9)
     streamed = load_split(sources, segments, LOOK, allow_missing=False, device=device, memory_bytes=6e8)
     deviations = statistics(split)
+    for _ in streamed.chunks():
+        pass
     results = []
     for head in chosen or names():
         recipe = Recipe(head, options_of(get(head).config()), False, stream_specs(sources), LOOK)

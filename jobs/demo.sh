@@ -2,7 +2,7 @@
 # The whole path on a generated miniature of EPIC-KITCHENS-100: videos and annotations, features, heads, an ensemble,
 # scores, a submission. Every command is one that a user types.
 #
-#   bash jobs/demo.sh [FOLDER]        SIZE=demo|test EPOCHS=30 SEEDS=0-2
+#   bash jobs/demo.sh [FOLDER]        SIZE=demo|test EPOCHS=12 SEEDS=0-2
 set -euo pipefail
 
 # shellcheck source=jobs/demo-places.sh
@@ -10,9 +10,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/demo-places.sh"
 
 make_features
 run features info "$out/features/tiny_cnn-seg16" --annotations "$out/annotations"
-run heads train --head mean_pool --device cpu --seeds "${SEEDS:-0-2}" --epochs "${EPOCHS:-30}"
-run heads train --head bilstm --set hidden=64 --device cpu --seeds "${SEEDS:-0-2}" --epochs "${EPOCHS:-30}"
-run heads train --head multiscale_lstm --set hidden=64 --device cpu --seeds "${SEEDS:-0-2}" --epochs "${EPOCHS:-30}"
+# Less than a thousand segments: small batches, or there are few steps in an epoch.
+how=(--device cpu --seeds "${SEEDS:-0-2}" --epochs "${EPOCHS:-12}" --batch-size 16)
+run heads train --head mean_pool "${how[@]}"
+run heads train --head bilstm --set hidden=64 "${how[@]}"
+run heads train --head multiscale_lstm --set hidden=64 "${how[@]}"
 run heads ensemble --force
 run heads ensemble --name multiscale_ensemble --force "$out"/runs/multiscale_lstm-seed*
 run heads submit --force

@@ -29,15 +29,18 @@ def had_here(names: Iterable[str]) -> list:
     return [pytest.param(name, marks=skip) if get(name).family == "DINOv3" else name for name in names]
 
 
+_WHOLE_CLIPS = {"V-JEPA 2": "vjepa2_vitl_256", "Swin3D": "swin3d_t"}
+
+
 def as_tested(name: str) -> Backbone:
     """Give a backbone as it is tested: of a transformer of transformers' one layer, unless it is a family's usual one.
 
-    In full, all of them take an hour on two cores, and the variants of a family differ in numbers only. A clip of
-    V-JEPA 2's other variants, whose positions are relative, is a quarter as long: at 384 pixels a whole one has 9,216
-    tokens, and attention among them takes minutes.
+    In full, all of them take an hour on two cores, and the variants of a family differ in numbers only. Where positions
+    are relative, a clip of all but one of a family is a quarter as long: at 384 pixels a whole one of V-JEPA 2 has
+    9,216 tokens, and attention among them takes minutes.
     """
     entry = get(name)
-    if entry.family == "V-JEPA 2" and name not in ALIASES.values():
+    if name != _WHOLE_CLIPS.get(entry.family, name):
         entry = replace(entry, clip=replace(entry.clip, num_frames=8, num_steps=4))
     in_full = not isinstance(entry.model, TransformersModel) or (name in ALIASES.values() and entry.gflops < 200)
     return entry if in_full else shallow(entry)

@@ -23,7 +23,7 @@ from features.store import read_video, video_ids
 
 # Written by `make demo` on a CPU, torch 2.15; other versions and processors round otherwise, hence the tolerances.
 GOLDEN_FEATURE_MEAN = 0.04266
-GOLDEN_ACTION_TOP1 = {"mean_pool": 9.3, "bilstm": 34.0, "multiscale_lstm": 54.0}
+GOLDEN_ACTION_TOP1 = {"mean_pool": 9.3, "bilstm": 39.6, "multiscale_lstm": 56.0}
 
 
 @pytest.fixture(scope="module")

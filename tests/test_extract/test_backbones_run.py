@@ -95,24 +95,24 @@ def _noise_video(path: Path, seconds: float, *, flash: tuple[float, float] | Non
     write_video(path, num_frames=len(lit), picture=lambda number: 255 - noise if lit[number] else noise, fps=FPS)
 
 
-@pytest.mark.parametrize("where", [0.2, 0.7])
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_flash_changes_the_step_at_its_time_the_most(name, where, tmp_path, monkeypatch):
+def test_flash_changes_the_step_at_its_time_the_most(name, tmp_path, monkeypatch):
     entry = _registered(monkeypatch, shallow(get(name)))
     clip = entry.clip
     num_clips = 8 if clip.num_frames == 1 else 1
+    num_steps = clip.num_steps * num_clips
     span_s = clip.num_frames / clip.fps if clip.fps else 4.0
-    step_s = span_s / (clip.num_steps * num_clips)
-    number = int(where * clip.num_steps * num_clips)
+    step_s = span_s / num_steps
     start_s = 1.0  # of the clip, or of the segment whose parts images stand for
-    begin_s = start_s + number * step_s
-    for video_id, flash in {"P01_01": None, "P01_02": (begin_s, begin_s + max(step_s, 1 / FPS))}.items():
+    begins_s = [start_s + int(where * num_steps) * step_s for where in (0.2, 0.7)]
+    flashes = [None, *((begin_s, begin_s + max(step_s, 1 / FPS)) for begin_s in begins_s)]
+    videos = [f"P01_{number:02}" for number in range(len(flashes))]
+    for video_id, flash in zip(videos, flashes, strict=True):
         _noise_video(tmp_path / "videos" / "P01" / f"{video_id}.mp4", span_s + 2, flash=flash)
-    segments = {f"{video_id}_0": (start_s, start_s + span_s) for video_id in ("P01_01", "P01_02")}
-    segments = read_segments(annotate(tmp_path / "EPIC_100_test_timestamps.csv", segments))
+    segments = {f"{video_id}_0": (start_s, start_s + span_s) for video_id in videos}
     out = tmp_path / "set"
     extract_videos(
-        segments,
+        read_segments(annotate(tmp_path / "EPIC_100_test_timestamps.csv", segments)),
         tmp_path / "videos",
         out,
         backbone=name,
@@ -120,7 +120,8 @@ def test_flash_changes_the_step_at_its_time_the_most(name, where, tmp_path, monk
         num_frames=num_clips,
         workers=1,
     )
-    still, lit = (read_video(out, video_id, digest=read_featureset(out).digest) for video_id in ("P01_01", "P01_02"))
-    change = np.linalg.norm(lit.features[:, 0].astype(np.float32) - still.features[:, 0].astype(np.float32), axis=1)
-    brightest_s = lit.seconds[change.argmax()]
-    assert brightest_s == pytest.approx(begin_s + step_s / 2, abs=step_s * (LAYOUTS[name] + 0.5) + 1 / FPS)
+    still, *lit = (read_video(out, video_id, digest=read_featureset(out).digest) for video_id in videos)
+    for begin_s, video in zip(begins_s, lit, strict=True):
+        change = video.features[:, 0].astype(np.float32) - still.features[:, 0].astype(np.float32)
+        brightest_s = video.seconds[np.linalg.norm(change, axis=1).argmax()]
+        assert brightest_s == pytest.approx(begin_s + step_s / 2, abs=step_s * (LAYOUTS[name] + 0.5) + 1 / FPS)

@@ -28,28 +28,36 @@ def _in_a_callback(number: signal.Signals) -> None:
     del thing
 
 
-def _wait() -> None:
-    for _ in range(1000):
-        time.sleep(0.01)
+def _wait(send: Callable, number: signal.Signals) -> None:
+    """Go on for ten seconds with a signal in the first of them."""
+    with stopped_by_signals():
+        send(number)
+        for _ in range(1000):
+            time.sleep(0.01)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
 @pytest.mark.parametrize("send", [signal.raise_signal, _in_a_callback, _Signalling])
 def test_a_signal_stops_it_wherever_it_comes(number: signal.Signals, send: Callable) -> None:
-    with pytest.raises(Stopped, match=f"stopped by {number.name}") as caught, stopped_by_signals():
-        send(number)
-        _wait()
+    with pytest.raises(Stopped, match=f"stopped by {number.name}") as caught:
+        _wait(send, number)
     assert caught.value.exit_code == 128 + number
 
 
-def test_what_comes_while_it_stops_is_ignored() -> None:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    cleaned = False
-    with pytest.raises(Stopped, match="SIGUSR1"), stopped_by_signals():
+def _clean_up(done: list[str]) -> None:
+    """Be stopped, and be told to stop while cleaning up."""
+    with stopped_by_signals():
         try:
             signal.raise_signal(signal.SIGUSR1)
         finally:
             signal.raise_signal(signal.SIGTERM)
-            cleaned = True
-    assert cleaned
+            done.append("cleaned up")
+
+
+def test_what_comes_while_it_stops_is_ignored() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    done: list[str] = []
+    with pytest.raises(Stopped, match="SIGUSR1"):
+        _clean_up(done)
+    assert done == ["cleaned up"]
     assert {number: signal.getsignal(number) for number in before} == before

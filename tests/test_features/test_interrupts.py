@@ -1,4 +1,4 @@
-"""What a signal raises ends a program even where it comes in a weak reference's callback, or as something is deleted."""
+"""What a signal raises ends a program even in a weak reference's callback, or as something is deleted."""
 
 from __future__ import annotations
 

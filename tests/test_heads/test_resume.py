@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
+from forked import heads_until
 from small_heads import small_options
 from synthetic import Synthetic, write_synthetic
 
@@ -61,40 +58,18 @@ def unbroken(dataset, tmp_path_factory):
     return train
 
 
-@contextmanager
-def _in_a_process(arguments: list[str], metrics: Path) -> Iterator[subprocess.Popen]:
-    """Train in a process of its own, and give it once three epochs, but not all, are behind it."""
-    # A shell's background jobs ignore SIGINT and so do their children; this one shall not.
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("heads"), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    signal.signal(signal.SIGINT, previous)
-    try:
-        while process.poll() is None and _num_epochs(metrics) < 3:
-            time.sleep(0.002)
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+def _cut_off(name: str, dataset: Synthetic, runs: Path, log: Path, number: signal.Signals) -> tuple[int, str]:
+    """Train until some epochs, but not all, are behind it; give the exit code and what it said."""
+    metrics = runs / f"{name}-seed0" / "metrics.csv"
+    with heads_until(lambda: _num_epochs(metrics) >= 3, _arguments(name, dataset, runs), log) as process:
+        os.kill(process.pid, number)
+        process.join(60)
+    assert 3 <= _num_epochs(metrics) < _epochs(name)
+    return process.exitcode, log.read_text()
 
 
 def _num_epochs(metrics: Path) -> int:
     return metrics.read_text().count("\n") - 1 if metrics.is_file() else 0
-
-
-def _kill_and_go_on(name: str, dataset: Synthetic, runs: Path, heads) -> None:
-    metrics = runs / f"{name}-seed0" / "metrics.csv"
-    with _in_a_process(_arguments(name, dataset, runs), metrics) as process:
-        process.kill()
-        process.wait()
-    assert process.returncode == -signal.SIGKILL
-    assert 3 <= _num_epochs(metrics) < _epochs(name)
-    ran = heads(*_arguments(name, dataset, runs))
-    assert ran.exit_code == 0, ran.output
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -127,7 +102,10 @@ def _differing(folder: Path, other: Path) -> list[str]:
 
 @every_head
 def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(name, dataset, unbroken, heads, tmp_path):
-    _kill_and_go_on(name, dataset, tmp_path / "runs", heads)
+    code, _ = _cut_off(name, dataset, tmp_path / "runs", tmp_path / "log", signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    ran = heads(*_arguments(name, dataset, tmp_path / "runs"))
+    assert ran.exit_code == 0, ran.output
     assert _differing(tmp_path / "runs" / f"{name}-seed0", unbroken(name)) == []
 
 
@@ -136,12 +114,10 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(name, dataset, unbroke
 
 def test_an_interrupted_run_says_so_and_can_go_on(dataset, unbroken, heads, tmp_path):
     arguments, folder = _arguments("mean_pool", dataset, tmp_path / "runs"), tmp_path / "runs" / "mean_pool-seed0"
-    with _in_a_process(arguments, folder / "metrics.csv") as process:
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors.rstrip().endswith("Interrupted. What is finished is kept; the same command goes on from there.")
-    assert "Traceback" not in errors
+    code, said = _cut_off("mean_pool", dataset, tmp_path / "runs", tmp_path / "log", signal.SIGINT)
+    assert code == 130
+    assert said.rstrip().endswith("Interrupted. What is finished is kept; the same command goes on from there.")
+    assert "Traceback" not in said
     assert heads(*arguments).exit_code == 0
     assert _differing(folder, unbroken("mean_pool")) == []
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
+from forked import heads_until
 from synthetic import Synthetic, write_synthetic
 
 from features.files import read_json
@@ -91,21 +90,12 @@ MOMENTS = {
 }
 
 
-def _cut_off(arguments: list[str], number: signal.Signals, moment: Callable[[], bool]) -> tuple[int, str]:
-    """Sweep in a process of its own until a moment comes; give its exit code and what it said."""
-    # A shell's background jobs ignore SIGINT and so do their children; this one shall not.
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    program = Path(sys.executable).with_name("heads")
-    process = subprocess.Popen([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    signal.signal(signal.SIGINT, previous)
-    try:
-        while process.poll() is None and not moment():
-            time.sleep(0.002)
-        process.send_signal(number)
-        return process.wait(timeout=60), process.communicate()[1]
-    finally:
-        process.kill()
-        process.communicate()
+def _cut_off(arguments: list[str], number: signal.Signals, moment: Callable[[], bool], log: Path) -> tuple[int, str]:
+    """Sweep until a moment comes; give the exit code and what was said."""
+    with heads_until(moment, arguments, log) as process:
+        os.kill(process.pid, number)
+        process.join(60)
+    return process.exitcode, log.read_text()
 
 
 def _trained(folder: Path, ends: dict[str, int]) -> dict[str, int]:
@@ -143,7 +133,7 @@ def test_a_sweep_that_is_cut_off_again_and_again_ends_as_an_unbroken_one(number,
     ends = {path.parent.name: len(read_metrics(path)) for path in expected.glob("*/metrics.csv")}
     trained = {}
     for what, moment in MOMENTS[options].items():
-        code, said = _cut_off(arguments, number, lambda moment=moment: moment(folder))
+        code, said = _cut_off(arguments, number, lambda moment=moment: moment(folder), tmp_path / what)
         assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130), f"{what}: {said}"
         assert "Traceback" not in said
         assert trained.items() <= (trained := _trained(folder, ends)).items(), f"trained again before: {what}"
