@@ -162,6 +162,7 @@ def test_features_of_the_miniature_equal_those_of_a_plain_slow_loop(miniature, t
     table = read_all_segments([miniature.annotations]).table
     video_id = min(table.video_id)
     segments = read_all_segments([miniature.annotations]).where(table.video_id == video_id)
+    segments = segments.where(np.arange(len(segments)) < 3)
     extract_videos(segments, miniature.videos, tmp_path, backbone=backbone, weights="random:0", num_frames=16)
     path = next(miniature.videos.rglob(f"{video_id}.*"))
     row = segments.table.iloc[2]
