@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import _thread
 import math
+import signal
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -19,7 +19,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with not_lost(KeyboardInterrupt, _thread.interrupt_main):
+            with not_lost(KeyboardInterrupt, lambda: signal.SIGINT):
                 return super().invoke(ctx)
         except OptionError as error:
             raise click.UsageError(str(error)) from error

@@ -250,8 +250,8 @@ def read_features(
 
     Args:
         out: where to put them, and what to give back, if they have its shape and type.
-        again: the file has been read before and has not changed since, so that its checksums need not be compared with
-            it once more: half of the time that reading takes.
+        again: the file has been read before and has not changed since, so that its checksums are not compared once
+            more, which takes longer than reading.
 
     Raises:
         DataError: as for `read_video`.

@@ -175,7 +175,7 @@ class Split:
         return Chunk(torch.from_numpy(index), torch.from_numpy(middle_s).float(), tuple(streams))
 
     def _read_video(self, out: np.ndarray, place: int, part: Part) -> None:
-        """Read a video's features in one set, and check them but for what stood there the last time."""
+        """Read a video's features in one set; a file that has not changed since it was read is not checked again."""
         source, windows = self.sources[place], part.windows[place]
         path = video_path(source.root, part.video_id)
         state = _state_of(path)
@@ -202,7 +202,7 @@ def _state_of(path: Path) -> tuple[int, int, int] | None:
     """Give what tells whether a file has been written since; None where there is none."""
     with contextlib.suppress(FileNotFoundError):
         found = path.stat()
-        return found.st_ino, found.st_size, found.st_mtime_ns
+        return found.st_ino, found.st_size, found.st_ctime_ns
     return None
 
 

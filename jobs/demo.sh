@@ -10,7 +10,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/demo-places.sh"
 
 make_features
 run features info "$out/features/tiny_cnn-seg16" --annotations "$out/annotations"
-# Less than a thousand segments: small batches, or there are few steps in an epoch.
+# Fewer than a thousand segments: small batches, or an epoch has few steps.
 how=(--device cpu --seeds "${SEEDS:-0-2}" --epochs "${EPOCHS:-12}" --batch-size 16)
 run heads train --head mean_pool "${how[@]}"
 run heads train --head bilstm --set hidden=64 "${how[@]}"

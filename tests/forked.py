@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
+from collections.abc import Callable
 from pathlib import Path
 
-_CONTEXT = multiprocessing.get_context("forkserver")
 # The last is what torch loads at the first step of an optimiser.
-_CONTEXT.set_forkserver_preload(["heads.commands.train", "heads.inputs", "heads.sweep", "torch._dynamo"])
+_LOADED = ["heads.cli", "heads.commands.train", "heads.inputs", "heads.sweep", "torch._dynamo"]
+for _name in _LOADED:
+    importlib.import_module(_name)  # what could not be loaded beforehand would be passed over in silence
+# On a Mac a fork of what has loaded torch may crash.
+_CONTEXT = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+if sys.platform == "linux":
+    _CONTEXT.set_forkserver_preload(_LOADED)
 
 
 def _command(arguments: list[str], log: Path) -> None:
@@ -27,15 +32,21 @@ def _command(arguments: list[str], log: Path) -> None:
     main(arguments)
 
 
-@contextmanager
-def heads_until(moment: Callable[[], bool], arguments: list[str], log: Path) -> Iterator[BaseProcess]:
-    """Run a command line of heads until a moment has come, or it has ended; what it says is written to `log`."""
+def cut_off_at(arguments: list[str], number: signal.Signals, moment: Callable[[], bool], log: Path) -> tuple[int, str]:
+    """Run a command line of heads until a moment has come, and send it a signal; give its exit code and what it said.
+
+    Args:
+        log: where to write that.
+    """
     process = _CONTEXT.Process(target=_command, args=(arguments, log))
     process.start()
     try:
         while process.is_alive() and not moment():
             time.sleep(0.002)
-        yield process
+        if process.is_alive():
+            os.kill(process.pid, number)
+        process.join(60)
+        return process.exitcode, log.read_text()
     finally:
         process.kill()
         process.join()

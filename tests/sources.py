@@ -29,7 +29,8 @@ def had_here(names: Iterable[str]) -> list:
     return [pytest.param(name, marks=skip) if get(name).family == "DINOv3" else name for name in names]
 
 
-_WHOLE_CLIPS = {"V-JEPA 2": "vjepa2_vitl_256", "Swin3D": "swin3d_t"}
+# Of these families, the others are tested on a part of a clip.
+_WHOLE_CLIPS = {"V-JEPA 2": ALIASES["vjepa2"], "Swin3D": "swin3d_t"}
 
 
 def as_tested(name: str) -> Backbone:

@@ -21,7 +21,7 @@ from features.featureset import read_featureset
 from features.predictions import read_predictions
 from features.store import read_video, video_ids
 
-# Written by `make demo` on a CPU, torch 2.15; other versions and processors round otherwise, hence the tolerances.
+# Written by `make demo` on a CPU, torch 2.14; other versions and processors round otherwise, hence the tolerances.
 GOLDEN_FEATURE_MEAN = 0.04266
 GOLDEN_ACTION_TOP1 = {"mean_pool": 9.3, "bilstm": 39.6, "multiscale_lstm": 56.0}
 

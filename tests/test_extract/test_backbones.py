@@ -170,17 +170,17 @@ def test_cells_of_a_grid_lie_where_the_picture_has_them(family):
     assert moved.argmax() == 1
 
 
-def _least(entry: Backbone, clip: torch.Tensor) -> torch.Tensor:
-    """Give as little of a clip as a network takes: a corner as large as a position of the last map, or two frames."""
+def _corner(entry: Backbone, clip: torch.Tensor, side: int) -> torch.Tensor:
+    """Give less of a clip, where a network takes it: side x side positions of the last map, or two frames."""
     if entry.family in ("image", "3D CNN", "Swin3D", "SlowFast"):
-        height, width = clip.shape[3:]
-        return clip[..., : height // entry.side, : width // entry.side]
+        height, width = (side * size // entry.side for size in clip.shape[3:])
+        return clip[..., :height, :width]
     return clip[:, :, :2] if entry.family == "V-JEPA 2" else clip
 
 
 def test_half_precision_points_the_same_way(family):
     # A CPU that has no such arithmetic emulates it: a whole clip of a 3D ResNet takes it minutes instead of a second.
-    clip = _least(family.entry, family.clip)
+    clip = _corner(family.entry, family.clip, 1)
     whole, half = (
         Forward(family.network, family.entry.preprocess, CPU, precision).steps(clip).get()
         for precision in ("float32", "bfloat16")
@@ -190,7 +190,7 @@ def test_half_precision_points_the_same_way(family):
 
 
 def test_clip_does_not_change_those_beside_it(family):
-    clips = _least(family.entry, _clips(family.entry, 2))
+    clips = _corner(family.entry, _clips(family.entry, 2), 3)
     with torch.inference_mode():
         both, alone = family.network(clips, 1), family.network(clips[1:], 1)
     torch.testing.assert_close(alone, both[1:], rtol=1e-5, atol=1e-5 * float(both.abs().max()))

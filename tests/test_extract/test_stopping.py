@@ -29,19 +29,31 @@ def _in_a_callback(number: signal.Signals) -> None:
 
 
 def _wait(send: Callable, number: signal.Signals) -> None:
-    """Go on for ten seconds with a signal in the first of them."""
+    """Be sent a signal, and go on for ten seconds, in one call."""
     with stopped_by_signals():
         send(number)
-        for _ in range(1000):
-            time.sleep(0.01)
+        time.sleep(10)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
 @pytest.mark.parametrize("send", [signal.raise_signal, _in_a_callback, _Signalling])
 def test_a_signal_stops_it_wherever_it_comes(number: signal.Signals, send: Callable) -> None:
+    began = time.monotonic()
     with pytest.raises(Stopped, match=f"stopped by {number.name}") as caught:
         _wait(send, number)
+    assert time.monotonic() - began < 8
     assert caught.value.exit_code == 128 + number
+
+
+def _end(number: signal.Signals) -> None:
+    """Be sent a signal in the last moment."""
+    with stopped_by_signals():
+        _in_a_callback(number)
+
+
+def test_a_signal_in_the_last_moment_stops_it() -> None:
+    with pytest.raises(Stopped, match="stopped by SIGTERM"):
+        _end(signal.SIGTERM)
 
 
 def _clean_up(done: list[str]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from feature_files import finished, python
 
-# A command that would go on for ten seconds.
+# A command that would go on for a minute, in one call.
 PROGRAM = """
 import signal, time, weakref
 import click
@@ -39,8 +41,7 @@ def main():
 @click.argument("where")
 def wait(where):
     globals()[where]()
-    for _ in range(1000):
-        time.sleep(0.01)
+    time.sleep(60)
 
 main()
 """
@@ -48,6 +49,12 @@ main()
 
 @pytest.mark.parametrize("where", ["plainly", "in_a_callback", "in_del"])
 def test_interruption_ends_a_command_wherever_it_comes(where: str) -> None:
+    began = time.monotonic()
     code, _, errors = finished(python(PROGRAM, "wait", where))
-    assert code == 130
+    assert (code, time.monotonic() - began < 30) == (130, True)
     assert errors == "Interrupted. What is finished is kept; the same command goes on from there.\n"
+
+
+def test_interruption_in_the_last_moment_is_heard() -> None:
+    code, _, errors = finished(python(PROGRAM.replace("time.sleep(60)", "pass"), "wait", "in_a_callback"))
+    assert (code, "Traceback" in errors) == (130, False)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
-from forked import heads_until
+from forked import cut_off_at
 from small_heads import small_options
 from synthetic import Synthetic, write_synthetic
 
@@ -58,16 +60,6 @@ def unbroken(dataset, tmp_path_factory):
     return train
 
 
-def _cut_off(name: str, dataset: Synthetic, runs: Path, log: Path, number: signal.Signals) -> tuple[int, str]:
-    """Train until some epochs, but not all, are behind it; give the exit code and what it said."""
-    metrics = runs / f"{name}-seed0" / "metrics.csv"
-    with heads_until(lambda: _num_epochs(metrics) >= 3, _arguments(name, dataset, runs), log) as process:
-        os.kill(process.pid, number)
-        process.join(60)
-    assert 3 <= _num_epochs(metrics) < _epochs(name)
-    return process.exitcode, log.read_text()
-
-
 def _num_epochs(metrics: Path) -> int:
     return metrics.read_text().count("\n") - 1 if metrics.is_file() else 0
 
@@ -102,9 +94,14 @@ def _differing(folder: Path, other: Path) -> list[str]:
 
 @every_head
 def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(name, dataset, unbroken, heads, tmp_path):
-    code, _ = _cut_off(name, dataset, tmp_path / "runs", tmp_path / "log", signal.SIGKILL)
+    arguments, metrics = (
+        _arguments(name, dataset, tmp_path / "runs"),
+        tmp_path / "runs" / f"{name}-seed0" / "metrics.csv",
+    )
+    code, _ = cut_off_at(arguments, signal.SIGKILL, lambda: _num_epochs(metrics) >= 3, tmp_path / "log")
     assert code == -signal.SIGKILL
-    ran = heads(*_arguments(name, dataset, tmp_path / "runs"))
+    assert 3 <= _num_epochs(metrics) < _epochs(name)
+    ran = heads(*arguments)
     assert ran.exit_code == 0, ran.output
     assert _differing(tmp_path / "runs" / f"{name}-seed0", unbroken(name)) == []
 
@@ -114,8 +111,16 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(name, dataset, unbroke
 
 def test_an_interrupted_run_says_so_and_can_go_on(dataset, unbroken, heads, tmp_path):
     arguments, folder = _arguments("mean_pool", dataset, tmp_path / "runs"), tmp_path / "runs" / "mean_pool-seed0"
-    code, said = _cut_off("mean_pool", dataset, tmp_path / "runs", tmp_path / "log", signal.SIGINT)
-    assert code == 130
+    # A shell's background jobs ignore SIGINT and so do their children; this one shall not.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    program = Path(sys.executable).with_name("heads")
+    process = subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, previous)
+    while process.poll() is None and _num_epochs(folder / "metrics.csv") < 3:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
     assert said.rstrip().endswith("Interrupted. What is finished is kept; the same command goes on from there.")
     assert "Traceback" not in said
     assert heads(*arguments).exit_code == 0

@@ -15,6 +15,7 @@ from synthetic import labelled_rows, write_csv, write_dense, write_features
 
 from features.annotations import Segments, read_segments
 from features.errors import DataError
+from features.store import read_features
 from heads.config import Look
 from heads.sources import lay_out, open_sources
 from heads.streams import Chunk, Split, free_bytes
@@ -159,7 +160,7 @@ def test_chunks_give_the_same_as_all_at_once(roots, annotated, names, look, memo
     chunked = split_of(sets, annotated, memory_bytes=memory_bytes, **look)
     resident = split_of(sets, annotated, **look)
     assert (chunked.is_resident, resident.is_resident) == (chunked.size_bytes <= memory_bytes, True)
-    for _ in range(2):  # what is read again is not checked again
+    for _ in range(2):  # the second time by another way
         assert_same(seen_of(chunked), seen_of(resident))
 
 
@@ -333,6 +334,23 @@ def test_features_of_another_shape_are_refused(own_sets, annotated, array, memor
 
 
 # ---- reading ahead
+
+
+def test_a_file_is_checked_once_until_it_changes(own_sets, annotated, monkeypatch):
+    again = {}
+
+    def read(root: Path, video_id: str, **how):
+        again[video_id] = how["again"]
+        return read_features(root, video_id, **how)
+
+    monkeypatch.setattr("heads.streams.read_features", read)
+    split = split_of([own_sets["segment"]], annotated, memory_bytes=1)
+    seen_of(split)
+    assert again == dict.fromkeys(VIDEOS, False)
+    path = own_sets["segment"] / "P03_01.h5"
+    path.write_bytes(path.read_bytes())
+    seen_of(split)
+    assert again == {**dict.fromkeys(VIDEOS, True), "P03_01": False}
 
 
 def test_a_file_that_is_spoilt_between_epochs_is_an_error_of_ours(own_sets, annotated):

@@ -184,6 +184,16 @@ def test_one_that_fails_among_others_is_recorded(sweep, tmp_path):
     assert set(_finished(tmp_path / "runs" / "sweep")) >= {"lr-1e-3-seed0", "lr-1e-2-seed0"}
 
 
+@pytest.mark.parametrize("together", [1, 2])
+def test_one_that_has_too_little_memory_is_recorded_and_the_rest_go_on(together, sweep, tmp_path):
+    ran = sweep("--grid", "head=mlp:hidden=1000000000000,mlp:hidden=8", "--together", together)
+    assert (ran.exit_code, "1 of 2 runs failed" in ran.stderr, "Traceback" in ran.stderr) == (1, True, False)
+    ((failed, reasons),) = read_json(tmp_path / "runs" / "sweep" / "failed.json").items()
+    assert "1000000000000" in failed
+    assert reasons == {"0": "out of memory"}
+    assert len(_finished(tmp_path / "runs" / "sweep")) == 1
+
+
 def test_where_memory_is_too_small_for_all_at_once_they_are_trained_one_by_one(sweep, monkeypatch, tmp_path):
     def is_full(*args: object, **options: object) -> None:
         raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")

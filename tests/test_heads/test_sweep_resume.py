@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from forked import heads_until
+from forked import cut_off_at
 from synthetic import Synthetic, write_synthetic
 
 from features.files import read_json
@@ -78,6 +77,10 @@ MOMENTS = {
         "one run is finished": lambda folder: _num_finished(folder) > 0 and len(_num_rows(folder)) > 1,
         "some more are": lambda folder: _num_finished(folder) > 3,
     },
+    ("--together", "3"): {
+        "a few epochs": lambda folder: sum(_num_rows(folder)) > 6,
+        "half of the runs are finished": lambda folder: _num_finished(folder) >= 3 and len(_num_rows(folder)) > 3,
+    },
     ("--halving",): {
         "a few epochs": lambda folder: sum(_num_rows(folder)) > 3,
         "some variants are at the first rung": lambda folder: _num_rows(folder).count(RUNGS[0]) > 3,
@@ -88,14 +91,6 @@ MOMENTS = {
         "one run is finished": lambda folder: _num_finished(folder) > 0,
     },
 }
-
-
-def _cut_off(arguments: list[str], number: signal.Signals, moment: Callable[[], bool], log: Path) -> tuple[int, str]:
-    """Sweep until a moment comes; give the exit code and what was said."""
-    with heads_until(moment, arguments, log) as process:
-        os.kill(process.pid, number)
-        process.join(60)
-    return process.exitcode, log.read_text()
 
 
 def _trained(folder: Path, ends: dict[str, int]) -> dict[str, int]:
@@ -126,14 +121,14 @@ def _differing(folder: Path, other: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
-@pytest.mark.parametrize("options", MOMENTS, ids=lambda options: options[0] if options else "plain")
+@pytest.mark.parametrize("options", MOMENTS, ids=lambda options: " ".join(options) or "plain")
 def test_a_sweep_that_is_cut_off_again_and_again_ends_as_an_unbroken_one(number, options, dataset, unbroken, tmp_path):
     folder, expected = tmp_path / "runs" / "sweep", unbroken(*options)
     arguments = _arguments(dataset, tmp_path / "runs", *options)
     ends = {path.parent.name: len(read_metrics(path)) for path in expected.glob("*/metrics.csv")}
     trained = {}
     for what, moment in MOMENTS[options].items():
-        code, said = _cut_off(arguments, number, lambda moment=moment: moment(folder), tmp_path / what)
+        code, said = cut_off_at(arguments, number, lambda moment=moment: moment(folder), tmp_path / what)
         assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130), f"{what}: {said}"
         assert "Traceback" not in said
         assert trained.items() <= (trained := _trained(folder, ends)).items(), f"trained again before: {what}"
