@@ -104,13 +104,14 @@ def machine() -> dict[str, object]:
 
 def training_table(results: list[HeadResult]) -> str:
     """Lay out what an epoch of 67,217 segments takes."""
-    header = ["an epoch of", "device", "s", "data path", "streamed", "DataLoader over HDF5"]
+    header = ["an epoch of", "device", "s", "data path", "bfloat16", "streamed", "DataLoader over HDF5"]
     rows = [
         [
             one.head,
             one.device,
             f"{one.epoch_s:.1f}",
             f"{one.data_share:.1%}",
+            f"{one.bfloat16_s / one.in_place_s:.2f} x",
             f"{one.streamed_s / one.epoch_s:.2f} x",
             f"{one.dataloader_s / one.epoch_s:.2f} x",
         ]

@@ -2,7 +2,8 @@
 
 The set is as large as the training list of EPIC-KITCHENS-100: 67,217 segments of 16 steps of 768 values, drawn at
 random, in 495 videos (1.7 GB in benchmarks/data, kept). Times are of some seconds' steps, and stand for an epoch's
-1,051 of 64 segments. What is compared takes turns, so that a busy machine slows all of it.
+1,051 of 64 segments; but what streams is timed from the start of an epoch, to its end where that comes within ten
+seconds, since it reads ahead. What is compared takes turns, so that a busy machine slows all of it.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ from heads.objective import Target
 from heads.registry import options_of
 from heads.sources import open_sources
 from heads.streams import Split
+from heads.train import autocast
 
 NUM_SEGMENTS, NUM_VIDEOS, NUM_STEPS, DIM, BATCH_SIZE = 67_217, 495, 16, 768, 64
 LOOK = Look()
 _ROUNDS, _ROUND_S, _LEAST_STEPS = 5, 1.5, 2
+_STREAMED_ROUNDS, _STREAMED_S = 3, 10.0
 _REST_S = 0.5  # between turns, until what reads ahead for another one is done
 _PREPARED = 128  # batches, of 1.5 MB each
 
@@ -48,6 +51,7 @@ class HeadResult:
     """Seconds an epoch: as trained, and through a DataLoader over HDF5.
 
     Attributes:
+        bfloat16_s: as in_place_s, with `--precision bfloat16`.
         in_place_s: with batches that were made beforehand, more than a processor's caches hold.
         streamed_s: with features read a chunk of videos at a time, as for sets larger than memory; after a first epoch,
             in which they are checked as well.
@@ -57,6 +61,7 @@ class HeadResult:
     device: str
     epoch_s: float
     in_place_s: float
+    bfloat16_s: float
     streamed_s: float
     dataloader_s: float
 
@@ -78,22 +83,24 @@ def measure_heads(folder: Path, device: torch.device, chosen: Iterable[str] = ()
     results = []
     for head in chosen or names():
         recipe = Recipe(head, options_of(get(head).config()), False, stream_specs(sources), LOOK)
-        step = _step(recipe, segments, deviations, device)
+        step, half = (_step(recipe, segments, deviations, device, one) for one in ("float32", "bfloat16"))
         prepared = list(itertools.islice(_shuffled(split, device), _PREPARED))
         took = _epoch_s(
-            step,
             {
-                "epoch_s": lambda: _shuffled(split, device),
-                "in_place_s": lambda prepared=prepared: iter(prepared),
-                "streamed_s": lambda: _shuffled(streamed, device),
-                "dataloader_s": lambda: _loaded(root, segments, device),
-            },
+                "epoch_s": (step, lambda: _shuffled(split, device)),
+                "in_place_s": (step, lambda prepared=prepared: iter(prepared)),
+                "bfloat16_s": (half, lambda prepared=prepared: iter(prepared)),
+                "dataloader_s": (step, lambda: _loaded(root, segments, device)),
+            }
         )
-        results.append(HeadResult(head, device.type, **took))
+        slower = _slower(step, lambda: _shuffled(streamed, device), lambda: _shuffled(split, device))
+        results.append(HeadResult(head, device.type, **took, streamed_s=slower * took["epoch_s"]))
     return results
 
 
-def _step(recipe: Recipe, segments: Segments, found: list, device: torch.device) -> Callable[[Batch], None]:
+def _step(
+    recipe: Recipe, segments: Segments, found: list, device: torch.device, precision: str
+) -> Callable[[Batch], None]:
     """Give one training step, as heads.train does it."""
     model = Model(recipe).to(device).train()
     for each, (mean, std) in zip(model.inputs, found, strict=True):
@@ -102,7 +109,9 @@ def _step(recipe: Recipe, segments: Segments, found: list, device: torch.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
     def step(batch: Batch) -> None:
-        loss = target(model(batch.streams), batch.index, None, 0.0)
+        with autocast(device, precision):
+            logits = model(batch.streams)
+        loss = target({task: one.float() for task, one in logits.items()}, batch.index, None, 0.0)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -115,17 +124,19 @@ def _shuffled(split: Split, device: torch.device) -> Iterable[Batch]:
         yield from batches(chunk, order, BATCH_SIZE, look=LOOK, device=device)
 
 
-def _epoch_s(step: Callable[[Batch], None], sources: dict[str, Callable[[], Iterable[Batch]]]) -> dict[str, float]:
-    """Give the seconds of an epoch with each source of batches: medians over rounds in which they take turns.
+def _epoch_s(turns: dict[str, tuple[Callable[[Batch], None], Callable[[], Iterable[Batch]]]]) -> dict[str, float]:
+    """Give the seconds of an epoch for each step and source of batches: medians over rounds in which they take turns.
 
     The start of an epoch, of worker processes above all, is left out.
     """
-    endless = {name: itertools.chain.from_iterable(iter(source, None)) for name, source in sources.items()}
-    for batches_of in endless.values():
+    endless = {
+        name: (step, itertools.chain.from_iterable(iter(source, None))) for name, (step, source) in turns.items()
+    }
+    for step, batches_of in endless.values():
         step(next(batches_of))
     took: dict[str, list[float]] = {name: [] for name in endless}
     for _ in range(_ROUNDS):
-        for name, batches_of in endless.items():
+        for name, (step, batches_of) in endless.items():
             time.sleep(_REST_S)
             began, count = time.perf_counter(), 0
             while count < _LEAST_STEPS or time.perf_counter() - began < _ROUND_S:
@@ -135,6 +146,28 @@ def _epoch_s(step: Callable[[Batch], None], sources: dict[str, Callable[[], Iter
                 torch.cuda.synchronize()
             took[name].append((time.perf_counter() - began) / count)
     return {name: stats.median(one) * NUM_SEGMENTS / BATCH_SIZE for name, one in took.items()}
+
+
+def _slower(
+    step: Callable[[Batch], None], one: Callable[[], Iterable[Batch]], other: Callable[[], Iterable[Batch]]
+) -> float:
+    """Give how many times as long as with batches of `other` an epoch takes with those of `one`, from its start on."""
+    found = []
+    for _ in range(_STREAMED_ROUNDS):
+        time.sleep(_REST_S)
+        began, count = time.perf_counter(), 0
+        for batch in one():
+            step(batch)
+            count += 1
+            if time.perf_counter() - began > _STREAMED_S:
+                break
+        took = time.perf_counter() - began
+        time.sleep(_REST_S)
+        began = time.perf_counter()
+        for batch in itertools.islice(other(), count):
+            step(batch)
+        found.append(took / (time.perf_counter() - began))
+    return stats.median(found)
 
 
 class _Hdf5Dataset(Dataset):

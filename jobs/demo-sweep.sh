@@ -3,7 +3,7 @@
 # chosen among those that ran to their end; a page on all of it. What `make demo` has made is used; what it has not is
 # made.
 #
-#   bash jobs/demo-sweep.sh [FOLDER]        SIZE=demo|test EPOCHS=12 SEEDS=0-1
+#   bash jobs/demo-sweep.sh [FOLDER]        SIZE=demo|test EPOCHS=20 SEEDS=0-1
 set -euo pipefail
 
 # shellcheck source=jobs/demo-places.sh

@@ -20,6 +20,7 @@ from features.check import verify
 from features.featureset import read_featureset
 from features.predictions import read_predictions
 from features.store import read_video, video_ids
+from heads.runs import METRICS, read_metrics
 
 # Written by `make demo` on a CPU, torch 2.14; other versions and processors round otherwise, hence the tolerances.
 GOLDEN_FEATURE_MEAN = 0.04266
@@ -66,6 +67,15 @@ def test_action_accuracy_is_the_golden_one(rows, head):
 @pytest.mark.parametrize("head", ["bilstm", "multiscale_lstm"])
 def test_temporal_heads_tell_verbs_that_mean_pooling_cannot(rows, head):
     assert _top(rows, head, "verb@1") > _top(rows, "mean_pool", "verb@1") + 10
+
+
+@pytest.mark.parametrize("head", ["tcn", "transformer"])
+def test_so_do_the_other_heads_that_see_an_order(demo, rows, head, tmp_path):
+    places = ("--annotations", demo[0] / "annotations", "--features", demo[0] / "features" / "tiny_cnn-seg16")
+    how = ("--device", "cpu", "--epochs", 12, "--batch-size", 16, "--runs", tmp_path)
+    _heads("train", "--head", head, "--set", "width=64", *places, *how)
+    verb = max(row["val_verb_top1"] for row in read_metrics(tmp_path / f"{head}-seed0" / METRICS))
+    assert verb > _top(rows, "mean_pool", "verb@1") + 10
 
 
 def test_mean_pooling_tells_no_verbs(rows):
