@@ -11,6 +11,8 @@ nothing needs a lock. Knows no backbone, no head, no label.
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ from features.featureset import FeatureSet
 from features.files import read_json, write_json, written_whole
 
 _ROWS_PER_CHUNK = 64
+_CHECKSUM_BYTES = 4
+_CHUNKS_AT_ONCE = 64  # two buffers each; a kernel takes 1024 of them, or 2 GB
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,15 +247,11 @@ def read_times(root: Path, video_id: str, *, digest: str) -> VideoTimes:
     return VideoTimes(segments, offset, seconds)
 
 
-def read_features(
-    root: Path, video_id: str, *, digest: str, out: np.ndarray | None = None, again: bool = False
-) -> np.ndarray:
+def read_features(root: Path, video_id: str, *, digest: str, out: np.ndarray | None = None) -> np.ndarray:
     """Read the features of a video alone, all views: (N, V, D) float16.
 
     Args:
         out: where to put them, and what to give back, if they have its shape and type.
-        again: the file has been read before and has not changed since, so that its checksums are not compared once
-            more, which takes longer than reading.
 
     Raises:
         DataError: as for `read_video`.
@@ -259,25 +259,79 @@ def read_features(
     with _opened(video_path(root, video_id), digest) as file:
         stored = file["features"]
         if out is None or (stored.shape, stored.dtype) != (out.shape, out.dtype):
-            out = np.empty(stored.shape, stored.dtype)
-        if again and _has_only_checksums(stored):
-            _copy_chunks(stored, out)
-        elif out.size:
-            stored.read_direct(out)
+            return stored[:]
+        stored.read_direct(out)
         return out
 
 
-def _has_only_checksums(stored: h5py.Dataset) -> bool:
-    """Tell whether a dataset lies in the file as chunks of whole rows, each with a checksum behind it."""
-    filters = stored.id.get_create_plist().get_nfilters()
-    return bool(stored.fletcher32) and filters == 1 and stored.chunks[1:] == stored.shape[1:]
+@dataclass(frozen=True)
+class FeaturesPlace:
+    """Where the features of a video lie in its file: chunks of rows one after the other, a checksum behind each.
+
+    Attributes:
+        state: tells whether the file has been written since.
+        offset: of the first byte.
+        shape: (N, V, D), of float16.
+        rows: in a chunk.
+    """
+
+    path: Path
+    state: tuple[int, int, int]
+    offset: int
+    shape: tuple[int, int, int]
+    rows: int
 
 
-def _copy_chunks(stored: h5py.Dataset, out: np.ndarray) -> None:
-    for first in range(0, len(out), stored.chunks[0]):
-        rows = out[first : first + stored.chunks[0]]
-        _, chunk = stored.id.read_direct_chunk((first, *[0] * (out.ndim - 1)))
-        rows[:] = np.frombuffer(chunk, out.dtype, count=rows.size).reshape(rows.shape)
+def find_features(root: Path, video_id: str, *, digest: str) -> FeaturesPlace | None:
+    """Find where in a video's file its features lie; None where they do not lie as `write_video` puts them.
+
+    Raises:
+        DataError: as for `read_video`.
+    """
+    path = video_path(root, video_id)
+    with _opened(path, digest) as file:
+        state, stored = _state_of(path), file["features"]
+        filters = stored.id.get_create_plist().get_nfilters()
+        if stored.dtype != np.float16 or not stored.fletcher32 or filters != 1 or stored.chunks[1:] != stored.shape[1:]:
+            return None
+        num_chunks = -(-len(stored) // stored.chunks[0])
+        starts = [stored.id.get_chunk_info(number).byte_offset for number in range(num_chunks)]
+        size = math.prod(stored.chunks) * stored.dtype.itemsize + _CHECKSUM_BYTES
+        if starts != [starts[0] + number * size for number in range(num_chunks)]:
+            return None
+        return FeaturesPlace(path, state, starts[0], stored.shape, stored.chunks[0])
+
+
+def _state_of(file: Path | int) -> tuple[int, int, int]:
+    found = os.stat(file)
+    return found.st_ino, found.st_size, found.st_ctime_ns
+
+
+def read_unchanged(place: FeaturesPlace, *, out: np.ndarray | None = None) -> np.ndarray | None:
+    """Read features whose file has been read before, without its checksums: (N, V, D) float16; None if it has changed.
+
+    HDF5 takes longer to compare checksums than to read, and keeps Python's other threads waiting meanwhile.
+
+    Args:
+        out: where to put them, and what to give back, if it has their shape.
+    """
+    if out is None or out.shape != place.shape:
+        out = np.empty(place.shape, dtype=np.float16)
+    checksum = bytearray(_CHECKSUM_BYTES)
+    try:
+        with open(place.path, "rb", buffering=0) as file:
+            if _state_of(file.fileno()) != place.state:
+                return None
+            file.seek(place.offset)
+            for first in range(0, len(out), place.rows * _CHUNKS_AT_ONCE):
+                some = out[first : first + place.rows * _CHUNKS_AT_ONCE]
+                chunks = [some[row : row + place.rows] for row in range(0, len(some), place.rows)]
+                read = os.readv(file.fileno(), [buffer for chunk in chunks for buffer in (chunk, checksum)])
+                if read != some.nbytes + len(chunks) * _CHECKSUM_BYTES:
+                    return None
+    except OSError:
+        return None  # whoever reads it in full says what is wrong
+    return out
 
 
 # How far a segment may pass the steps of a dense set at either end. A video's own ends are never exactly at a step.

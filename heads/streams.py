@@ -5,19 +5,17 @@ A stream is what one feature set has of the split's segments.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from features.errors import DataError
 from features.progress import progress
-from features.store import read_features, video_path
+from features.store import FeaturesPlace, find_features, read_features, read_unchanged, video_path
 from features.windows import Windows
 from heads.sources import Layout, Part, Source
 
@@ -86,8 +84,8 @@ class Split:
     def __init__(self, layout: Layout, device: torch.device, *, memory_bytes: float) -> None:
         self.segments, self.num_missing, self.sources = layout.segments, layout.num_missing, layout.sources
         self._parts = layout.parts
-        # Of each stream's files that were read and found sound, the state that they were in.
-        self._sound: dict[tuple[int, str], tuple[int, int, int] | None] = {}
+        # Where the features lie in those files of each set that were read and found sound.
+        self._places: dict[tuple[int, str], FeaturesPlace | None] = {}
         self.size_bytes = sum(map(self._bytes_of, self._parts))
         self.is_resident = self.size_bytes <= memory_bytes
         if not self.is_resident:
@@ -174,16 +172,25 @@ class Split:
         ]
         return Chunk(torch.from_numpy(index), torch.from_numpy(middle_s).float(), tuple(streams))
 
-    def _read_video(self, out: np.ndarray, place: int, part: Part) -> None:
+    def _read_video(self, out: np.ndarray, number: int, part: Part) -> None:
         """Read a video's features in one set; a file that has not changed since it was read is not checked again."""
-        source, windows = self.sources[place], part.windows[place]
-        path = video_path(source.root, part.video_id)
-        state = _state_of(path)
-        again = state is not None and self._sound.get((place, part.video_id)) == state
-        _read_rows(out, source, part.video_id, windows.rows, again=again)
-        if not again:
-            self._need_finite(source, part, windows, out)
-            self._sound[place, part.video_id] = state
+        source, windows, key = self.sources[number], part.windows[number], (number, part.video_id)
+        place = self._places.get(key)
+        if place is not None and (found := read_unchanged(place, out=out)) is not None:
+            _take(found, out, source, windows.rows)
+            return
+        where = {"root": source.root, "video_id": part.video_id, "digest": source.featureset.digest}
+        place = None if self.is_resident else find_features(**where)
+        found = read_features(**where, out=out)
+        num_views, dim = len(source.featureset.views), source.featureset.dim
+        if found.dtype != np.float16 or found.shape[1:] != (num_views, dim) or len(found) <= windows.rows.max():
+            raise DataError(
+                f"{video_path(source.root, part.video_id)}: features are {found.dtype} {found.shape}, not float16 "
+                f"({windows.rows.max() + 1} or more, {num_views}, {dim}); delete the file and run the extraction again."
+            )
+        _take(found, out, source, windows.rows)
+        self._need_finite(source, part, windows, out)
+        self._places[key] = place
 
     def _need_finite(self, source: Source, part: Part, windows: Windows, features: np.ndarray) -> None:
         bad = (features.view(np.int16) & _NOT_FINITE) == _NOT_FINITE
@@ -198,26 +205,11 @@ class Split:
         )
 
 
-def _state_of(path: Path) -> tuple[int, int, int] | None:
-    """Give what tells whether a file has been written since; None where there is none."""
-    with contextlib.suppress(FileNotFoundError):
-        found = path.stat()
-        return found.st_ino, found.st_size, found.st_ctime_ns
-    return None
-
-
-def _read_rows(out: np.ndarray, source: Source, video_id: str, rows: np.ndarray, *, again: bool) -> None:
-    """Read rows of a video's features, of those views that are looked at: (N, V, D) float16."""
-    num_views, dim = len(source.featureset.views), source.featureset.dim
-    is_whole = source.views == tuple(range(num_views)) and np.array_equal(rows, np.arange(len(rows)))
-    place = out if is_whole else None
-    found = read_features(source.root, video_id, digest=source.featureset.digest, out=place, again=again)
-    if found.dtype != np.float16 or found.shape[1:] != (num_views, dim) or len(found) <= rows.max():
-        raise DataError(
-            f"{video_path(source.root, video_id)}: features are {found.dtype} {found.shape}, not float16 "
-            f"({rows.max() + 1} or more, {num_views}, {dim}); delete the file and run the extraction again."
-        )
-    if found is not out:
+def _take(found: np.ndarray, out: np.ndarray, source: Source, rows: np.ndarray) -> None:
+    """Put those rows and views that are looked at into `out`, unless what was read there is just them."""
+    num_rows, num_views, _ = found.shape
+    is_all = source.views == tuple(range(num_views)) and np.array_equal(rows, np.arange(num_rows))
+    if found is not out or not is_all:
         out[:] = found[rows[:, None], source.views]
 
 

@@ -22,11 +22,13 @@ from features.store import (
     Failure,
     VideoFeatures,
     failed_video_ids,
+    find_features,
     need_same_times,
     read_failures,
     read_features,
     read_segment_times,
     read_times,
+    read_unchanged,
     read_video,
     segment_times,
     video_ids,
@@ -103,7 +105,7 @@ def test_every_bit_comes_back(tmp_path_factory, given_: VideoFeatures) -> None:
     featureset = made_of(dim=dim, views=tuple(f"view{index}" for index in range(num_views)))
     write_video(root, given_, featureset)
     assert arrays_of(read_video(root, "P01_01", digest=featureset.digest)) == arrays_of(given_)
-    again = read_features(root, "P01_01", digest=featureset.digest, again=True)
+    again = read_unchanged(find_features(root, "P01_01", digest=featureset.digest))
     assert again.tobytes() == given_.features.tobytes()
 
 
@@ -402,30 +404,40 @@ def test_features_alone_are_those_of_the_whole_file(two_views: Path) -> None:
     np.testing.assert_array_equal(read_features(two_views, "P02_101", digest=TWO_VIEWS), whole.features)
 
 
+def test_a_long_video_is_read_again_in_parts(tmp_path: Path) -> None:
+    given_ = video(lengths=[64 * 64 * 2 + 5])
+    featureset = write_set(tmp_path, given_)
+    again = read_unchanged(find_features(tmp_path, "P01_01", digest=featureset.digest))
+    np.testing.assert_array_equal(again, given_.features)
+
+
 @pytest.mark.parametrize(
     "layout",
     [{}, {"chunks": (3, 1, 8), "fletcher32": True}, {"compression": "gzip", "fletcher32": True}, {"shuffle": True}],
     ids=["contiguous", "cut across", "compressed", "shuffled"],
 )
-def test_features_that_lie_otherwise_are_read_again_all_the_same(tmp_path: Path, layout: dict) -> None:
+def test_features_that_lie_otherwise_have_no_place(tmp_path: Path, layout: dict) -> None:
     given_ = video(lengths=[70, 30], views=2)
     featureset = write_set(tmp_path, given_, views=("centre", "flip"))
     with h5py.File(tmp_path / "P01_01.h5", "r+") as file:
         del file["features"]
         file.create_dataset("features", data=given_.features, **layout)
-    again = read_features(tmp_path, "P01_01", digest=featureset.digest, again=True)
-    np.testing.assert_array_equal(again, given_.features)
+    assert find_features(tmp_path, "P01_01", digest=featureset.digest) is None
 
 
-def test_checksums_are_compared_unless_they_were_before(tmp_path: Path) -> None:
-    given_ = video(lengths=[100])
-    featureset = write_set(tmp_path, given_)
-    path = tmp_path / "P01_01.h5"
-    path.write_bytes(path.read_bytes().replace(given_.features[80:].tobytes(), given_.features[:20].tobytes()))
-    again = read_features(tmp_path, "P01_01", digest=featureset.digest, again=True)
-    np.testing.assert_array_equal(again[80:], given_.features[:20])
-    with pytest.raises(DataError, match=r"P01_01\.h5: damaged"):
-        read_features(tmp_path, "P01_01", digest=featureset.digest)
+@pytest.mark.parametrize("change", ["written", "replaced", "removed"])
+def test_what_has_changed_is_not_read_without_checksums(tmp_path: Path, change: str) -> None:
+    featureset = write_set(tmp_path, video(lengths=[100]))
+    place = find_features(tmp_path, "P01_01", digest=featureset.digest)
+    assert read_unchanged(place) is not None
+    if change == "written":
+        with h5py.File(place.path, "r+") as file:
+            file["features"][0] = 1
+    else:
+        place.path.unlink()
+    if change == "replaced":
+        write_set(tmp_path, video(lengths=[100]))
+    assert read_unchanged(place) is None
 
 
 READERS = {"video": read_video, "segment times": read_segment_times, "times": read_times, "features": read_features}
