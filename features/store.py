@@ -266,20 +266,20 @@ def read_features(root: Path, video_id: str, *, digest: str, out: np.ndarray | N
 
 @dataclass(frozen=True)
 class FeaturesPlace:
-    """Where the features of a video lie in its file: chunks of rows one after the other, a checksum behind each.
+    """Where the features of a video lie in its file: in chunks of rows with a checksum behind each.
 
     Attributes:
         state: tells whether the file has been written since.
-        offset: of the first byte.
         shape: (N, V, D), of float16.
         rows: in a chunk.
+        runs: (first byte, first chunk, number of chunks) of those that lie one after the other.
     """
 
     path: Path
     state: tuple[int, int, int]
-    offset: int
     shape: tuple[int, int, int]
     rows: int
+    runs: tuple[tuple[int, int, int], ...]
 
 
 def find_features(root: Path, video_id: str, *, digest: str) -> FeaturesPlace | None:
@@ -294,12 +294,22 @@ def find_features(root: Path, video_id: str, *, digest: str) -> FeaturesPlace | 
         filters = stored.id.get_create_plist().get_nfilters()
         if stored.dtype != np.float16 or not stored.fletcher32 or filters != 1 or stored.chunks[1:] != stored.shape[1:]:
             return None
-        num_chunks = -(-len(stored) // stored.chunks[0])
-        starts = [stored.id.get_chunk_info(number).byte_offset for number in range(num_chunks)]
+        chunks = (stored.id.get_chunk_info(number) for number in range(stored.id.get_num_chunks()))
+        starts = {chunk.chunk_offset[0] // stored.chunks[0]: chunk.byte_offset for chunk in chunks}
         size = math.prod(stored.chunks) * stored.dtype.itemsize + _CHECKSUM_BYTES
-        if starts != [starts[0] + number * size for number in range(num_chunks)]:
-            return None
-        return FeaturesPlace(path, state, starts[0], stored.shape, stored.chunks[0])
+        return FeaturesPlace(path, state, stored.shape, stored.chunks[0], _runs(starts, size))
+
+
+def _runs(starts: dict[int, int], size: int) -> tuple[tuple[int, int, int], ...]:
+    """Join chunks that lie one after the other; HDF5 puts tables of its own between some."""
+    runs: list[tuple[int, int, int]] = []
+    for number, start in sorted(starts.items()):
+        offset, first, count = runs[-1] if runs else (0, 0, _CHUNKS_AT_ONCE)
+        if count < _CHUNKS_AT_ONCE and (number, start) == (first + count, offset + count * size):
+            runs[-1] = (offset, first, count + 1)
+        else:
+            runs.append((start, number, 1))
+    return tuple(runs)
 
 
 def _state_of(file: Path | int) -> tuple[int, int, int]:
@@ -322,12 +332,11 @@ def read_unchanged(place: FeaturesPlace, *, out: np.ndarray | None = None) -> np
         with open(place.path, "rb", buffering=0) as file:
             if _state_of(file.fileno()) != place.state:
                 return None
-            file.seek(place.offset)
-            for first in range(0, len(out), place.rows * _CHUNKS_AT_ONCE):
-                some = out[first : first + place.rows * _CHUNKS_AT_ONCE]
-                chunks = [some[row : row + place.rows] for row in range(0, len(some), place.rows)]
-                read = os.readv(file.fileno(), [buffer for chunk in chunks for buffer in (chunk, checksum)])
-                if read != some.nbytes + len(chunks) * _CHECKSUM_BYTES:
+            for offset, first, count in place.runs:
+                rows = range(first * place.rows, (first + count) * place.rows, place.rows)
+                buffers = [buffer for row in rows for buffer in (out[row : row + place.rows], checksum)]
+                file.seek(offset)
+                if os.readv(file.fileno(), buffers) != sum(memoryview(one).nbytes for one in buffers):
                     return None
     except OSError:
         return None  # whoever reads it in full says what is wrong

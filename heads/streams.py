@@ -94,7 +94,7 @@ class Split:
         home = device if self.size_bytes < free_bytes(device) / 2 else torch.device("cpu")
         label = f"load {self.segments.source}"
         with progress(total=len(self._parts), unit="videos", label=label, delay_s=2) as bar:
-            self._chunk = self._read(self._parts, home, bar.update)
+            self._chunk = self._read(self._parts, self._room([self._parts]), home, bar.update)
 
     def __len__(self) -> int:
         return len(self.segments)
@@ -104,6 +104,8 @@ class Split:
 
     def chunks(self, generator: torch.Generator | None = None) -> Iterator[tuple[Chunk, torch.Tensor]]:
         """Give all segments, as chunks with the order to read each in: (S,) places in the chunk.
+
+        Where features are not all in memory, a chunk's are there until the next one is asked for.
 
         Args:
             generator: draws the order, of the videos and within each chunk; without it, it is that of the files.
@@ -120,13 +122,25 @@ class Split:
         if generator is not None:  # other videos together each time
             parts = [parts[place] for place in torch.randperm(len(parts), generator=generator).tolist()]
         chunks = self._cut(parts)
+        # Two that take turns: for every chunk anew, the system would spend longer on clearing memory than on reading.
+        rooms = [self._room(chunks) for _ in range(2)]
         with ThreadPoolExecutor(1, "prefetch") as reader:
-            ahead = reader.submit(self._read, chunks[0])
-            for following in [*chunks[1:], None]:
+            ahead = reader.submit(self._read, chunks[0], rooms[0])
+            for number, following in enumerate([*chunks[1:], None], start=1):
                 chunk = ahead.result()
                 if following is not None:
-                    ahead = reader.submit(self._read, following)
+                    ahead = reader.submit(self._read, following, rooms[number % 2])
                 yield chunk
+
+    def _room(self, chunks: Sequence[Sequence[Part]]) -> list[np.ndarray]:
+        """Take memory for the features of any of these, in each set."""
+        return [np.empty(max(shapes), dtype=np.float16) for shapes in zip(*map(self._shapes, chunks), strict=True)]
+
+    def _shapes(self, parts: Sequence[Part]) -> list[tuple[int, int, int]]:
+        return [
+            (sum(len(part.windows[number].rows) for part in parts), len(source.views), source.featureset.dim)
+            for number, source in enumerate(self.sources)
+        ]
 
     def _cut(self, parts: Sequence[Part]) -> list[list[Part]]:
         """Cut videos into chunks of at most `_chunk_bytes`, or of one video."""
@@ -147,18 +161,15 @@ class Split:
     def _read(
         self,
         parts: Sequence[Part],
+        room: Sequence[np.ndarray],
         home: torch.device = torch.device("cpu"),  # noqa: B008
         each: Callable[[], object] = lambda: None,
     ) -> Chunk:
-        """Read the features of videos, into memory that is taken once: never a second copy of everything."""
+        """Read the features of videos into memory that is there: never a second copy of everything."""
         table = self.segments.table
         index = np.concatenate([part.index for part in parts])
         middle_s = (table.start_s.to_numpy() + table.stop_s.to_numpy())[index] / 2
-        shapes = [
-            (sum(len(part.windows[place].rows) for part in parts), len(source.views), source.featureset.dim)
-            for place, source in enumerate(self.sources)
-        ]
-        features = [np.empty(shape, dtype=np.float16) for shape in shapes]
+        features = [memory[: shape[0]] for memory, shape in zip(room, self._shapes(parts), strict=True)]
         filled = [0] * len(features)
         for part in parts:
             for place in range(len(self.sources)):

@@ -78,7 +78,7 @@ def _window(chunk: Chunk, place: int, segment: int) -> tuple[np.ndarray, ...]:
     first, stop = int(stream.first[segment]), int(stream.stop[segment])
     rows = np.arange(first, stop)
     own = (rows >= int(stream.inner_first[segment])) & (rows < int(stream.inner_stop[segment]))
-    return stream.features[first:stop].numpy(), stream.seconds[first:stop].numpy(), own
+    return stream.features[first:stop].clone().numpy(), stream.seconds[first:stop].numpy(), own
 
 
 def assert_same(one: dict, other: dict) -> None:
