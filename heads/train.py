@@ -86,7 +86,10 @@ def score_again(data: TrainData, folder: Path, *, device: torch.device) -> Outco
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Half precision where it is faster: on CUDA. On CPUs and Apple's GPUs heads of these sizes gain nothing by it."""
+    """Half precision where every head is faster by it: on CUDA.
+
+    On a CPU with such arithmetic some heads are (`make bench`), and a run would no longer be the same on another one.
+    """
     half = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
     return torch.autocast(device.type if half else "cpu", torch.bfloat16, enabled=half)
 
