@@ -294,9 +294,12 @@ def find_features(root: Path, video_id: str, *, digest: str) -> FeaturesPlace | 
         filters = stored.id.get_create_plist().get_nfilters()
         if stored.dtype != np.float16 or not stored.fletcher32 or filters != 1 or stored.chunks[1:] != stored.shape[1:]:
             return None
-        chunks = (stored.id.get_chunk_info(number) for number in range(stored.id.get_num_chunks()))
+        chunks = [stored.id.get_chunk_info(number) for number in range(stored.id.get_num_chunks())]
         starts = {chunk.chunk_offset[0] // stored.chunks[0]: chunk.byte_offset for chunk in chunks}
         size = math.prod(stored.chunks) * stored.dtype.itemsize + _CHECKSUM_BYTES
+        is_whole = sorted(starts) == list(range(-(-len(stored) // stored.chunks[0])))
+        if not is_whole or any(chunk.size != size for chunk in chunks):  # what HDF5 fills in, or left unchecked
+            return None
         return FeaturesPlace(path, state, stored.shape, stored.chunks[0], _runs(starts, size))
 
 

@@ -425,6 +425,16 @@ def test_features_that_lie_otherwise_have_no_place(tmp_path: Path, layout: dict)
     assert find_features(tmp_path, "P01_01", digest=featureset.digest) is None
 
 
+def test_features_of_which_a_part_was_never_written_have_no_place(tmp_path: Path) -> None:
+    given_ = video(lengths=[200])
+    featureset = write_set(tmp_path, given_)
+    with h5py.File(tmp_path / "P01_01.h5", "r+") as file:
+        del file["features"]
+        layout = {"chunks": (64, 1, 8), "fletcher32": True}
+        file.create_dataset("features", given_.features.shape, np.float16, **layout)[64:128] = 1
+    assert find_features(tmp_path, "P01_01", digest=featureset.digest) is None
+
+
 @pytest.mark.parametrize("change", ["written", "replaced", "removed"])
 def test_what_has_changed_is_not_read_without_checksums(tmp_path: Path, change: str) -> None:
     featureset = write_set(tmp_path, video(lengths=[100]))

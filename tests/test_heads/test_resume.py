@@ -94,10 +94,8 @@ def _differing(folder: Path, other: Path) -> list[str]:
 
 @every_head
 def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(name, dataset, unbroken, heads, tmp_path):
-    arguments, metrics = (
-        _arguments(name, dataset, tmp_path / "runs"),
-        tmp_path / "runs" / f"{name}-seed0" / "metrics.csv",
-    )
+    arguments = _arguments(name, dataset, tmp_path / "runs")
+    metrics = tmp_path / "runs" / f"{name}-seed0" / "metrics.csv"
     code, _ = cut_off_at(arguments, signal.SIGKILL, lambda: _num_epochs(metrics) >= 3, tmp_path / "log")
     assert code == -signal.SIGKILL
     assert 3 <= _num_epochs(metrics) < _epochs(name)
