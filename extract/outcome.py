@@ -14,19 +14,17 @@ import numpy as np
 from extract.pipeline import ClipFeatures
 from extract.sampling import VideoPlan
 from extract.video import VideoInfo
+from features.failures import Failure, read_failures, write_failures
 from features.featureset import FeatureSet
 from features.store import (
     NO_SEGMENTS,
-    Failure,
     SegmentTimes,
     VideoFeatures,
     covered_segments,
     need_same_times,
-    read_failures,
     read_segment_times,
     read_video,
     video_path,
-    write_failures,
     write_video,
 )
 

@@ -10,16 +10,9 @@ from pathlib import Path
 from extract.running import Note, read_notes
 from features.annotations import Segments
 from features.errors import DataError
+from features.failures import failed_video_ids, read_failures
 from features.featureset import read_featureset
-from features.store import (
-    covered_segments,
-    failed_video_ids,
-    read_failures,
-    read_segment_times,
-    segment_times,
-    video_ids,
-    video_path,
-)
+from features.store import covered_segments, read_segment_times, segment_times, video_ids, video_path
 
 # The rate is that of the last hour of work: long enough for many videos, short enough to follow what changes.
 _WINDOW_S = 3600.0

@@ -2,7 +2,7 @@
 
     <root>/featureset.json      what the features are (features/featureset.py)
     <root>/P01_101.h5           features (N, V, D) float16, seconds (N,), frame (N,), segments/...
-    <root>/failures/P05_08.json the segments of a video that could not be had, and why
+    <root>/failures/P05_08.json what could not be had of a video (features/failures.py)
 
 A video is there whole or not at all, so what is complete is what exists, array tasks never share a file, and
 nothing needs a lock. Knows no backbone, no head, no label.
@@ -13,8 +13,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import h5py
@@ -22,8 +22,9 @@ import numpy as np
 
 from features.annotations import Segments
 from features.errors import DataError
+from features.failures import read_failures
 from features.featureset import FeatureSet
-from features.files import read_json, write_json, written_whole
+from features.files import written_whole
 
 _ROWS_PER_CHUNK = 64
 _CHECKSUM_BYTES = 4
@@ -96,22 +97,6 @@ class VideoFeatures:
 
 def _is_partition(offset: np.ndarray, num_steps: int) -> bool:
     return offset[0] == 0 and offset[-1] == num_steps and bool((np.diff(offset) > 0).all())
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A segment that has no features.
-
-    Attributes:
-        error: its class in one word, such as BeyondEnd, Undecodable, MissingVideo.
-        message: what is wrong, and where.
-        frame: the frame of the video at fault, where there is one.
-    """
-
-    narration_id: str
-    error: str
-    message: str
-    frame: int | None = None
 
 
 def video_path(root: Path, video_id: str) -> Path:
@@ -441,38 +426,3 @@ def _need_complete(path: Path, attrs: h5py.AttributeManager, digest: str) -> Non
             f"{str(attrs.get('digest'))[:8]} against {digest[:8]}); delete the file, or extract into a "
             "folder of its own."
         )
-
-
-def failures_path(root: Path, video_id: str) -> Path:
-    """Give the place of a video's failures."""
-    return Path(root) / "failures" / f"{video_id}.json"
-
-
-def write_failures(root: Path, video_id: str, failures: Sequence[Failure]) -> None:
-    """Record which segments of a video failed, and why; with none, remove the record of an earlier run."""
-    path = failures_path(root, video_id)
-    if failures:
-        write_json(path, {"video_id": video_id, "segments": [asdict(one) for one in failures]})
-    else:
-        path.unlink(missing_ok=True)
-
-
-def read_failures(root: Path, video_id: str) -> list[Failure]:
-    """Read which segments of a video failed; an empty list where none did.
-
-    Raises:
-        DataError: the record is damaged.
-    """
-    path = failures_path(root, video_id)
-    if not path.is_file():
-        return []
-    record = read_json(path)
-    try:
-        return [Failure(**one) for one in record["segments"]]
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a record of failures ({error}); delete it.") from error
-
-
-def failed_video_ids(root: Path) -> list[str]:
-    """Give the ids of the videos with failures, sorted."""
-    return sorted(path.stem for path in (Path(root) / "failures").glob("*.json"))

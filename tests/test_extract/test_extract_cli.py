@@ -19,8 +19,9 @@ from encode import repeat_video, write_video
 from extract.cli import main
 from features.annotations import read_all_segments
 from features.check import info, verify
+from features.failures import read_failures
 from features.featureset import read_featureset
-from features.store import read_failures, read_video
+from features.store import read_video
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "videos"
 TINY = ("--backbone", "tiny_cnn", "--weights", "random:0", "--device", "cpu")

@@ -24,15 +24,9 @@ from extract.weights import load_backbone
 from features.annotations import read_all_segments, read_segments
 from features.check import verify
 from features.errors import DataError, OptionError
+from features.failures import Failure, failed_video_ids, read_failures
 from features.featureset import read_featureset
-from features.store import (
-    Failure,
-    VideoFeatures,
-    failed_video_ids,
-    read_failures,
-    read_video,
-    video_ids,
-)
+from features.store import VideoFeatures, read_video, video_ids
 
 # narration_id -> (start, stop) in seconds; some overlap, and all videos last 2 s.
 SEGMENTS = {

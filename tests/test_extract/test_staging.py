@@ -21,7 +21,7 @@ from extract.staging import Staged, staged, staging_folder
 from extract.videos import find_videos
 from features.annotations import read_segments
 from features.errors import DataError
-from features.store import read_failures
+from features.failures import read_failures
 
 SEGMENTS = {"P01_01_0": (0.1, 0.9), "P01_01_1": (0.5, 1.5), "P01_02_0": (0.0, 1.0)}
 

@@ -14,7 +14,8 @@ from feature_files import COLUMNS, DENSE, made_of, row, video, write_rows, write
 from features.annotations import Segments, read_segments
 from features.check import info, verify
 from features.errors import DataError
-from features.store import Failure, VideoFeatures, write_failures, write_video
+from features.failures import Failure, write_failures
+from features.store import VideoFeatures, write_video
 
 
 def problems(root: Path) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from feature_files import COLUMNS, DENSE, finished, python, row, video, write_rows, write_set
 
 from features import __version__
-from features.store import Failure, write_failures
+from features.failures import Failure, write_failures
 
 
 @pytest.fixture

@@ -18,13 +18,11 @@ from hypothesis import strategies as st
 
 from features.annotations import Segments, read_segments
 from features.errors import DataError
+from features.failures import Failure, failed_video_ids, read_failures, write_failures
 from features.store import (
-    Failure,
     VideoFeatures,
-    failed_video_ids,
     find_features,
     need_same_times,
-    read_failures,
     read_features,
     read_segment_times,
     read_times,
@@ -32,7 +30,6 @@ from features.store import (
     read_video,
     segment_times,
     video_ids,
-    write_failures,
     write_video,
 )
 

@@ -11,8 +11,8 @@ from synthetic import labelled_rows, write_csv, write_dense, write_features
 
 from features.annotations import Segments, read_segments
 from features.errors import DataError, OptionError
+from features.failures import Failure, write_failures
 from features.featureset import read_featureset
-from features.store import Failure, write_failures
 from heads.config import Look
 from heads.sources import Layout, lay_out, open_sources
 
