@@ -5,6 +5,7 @@ A stream is what one feature set has of the split's segments.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from features.store import FeaturesPlace, find_features, read_features, read_unc
 from features.windows import Windows
 from heads.sources import Layout, Part, Source
 
+_BYTES = np.dtype(np.float16).itemsize
 _NOT_FINITE = 0x7C00  # the exponent bits of a float16 that is infinite or NaN
 
 
@@ -90,11 +92,12 @@ class Split:
         self.is_resident = self.size_bytes <= memory_bytes
         if not self.is_resident:
             self._chunk_bytes = memory_bytes / 3
+            self._rooms: list[np.ndarray] = []
             return
         home = device if self.size_bytes < free_bytes(device) / 2 else torch.device("cpu")
         label = f"load {self.segments.source}"
         with progress(total=len(self._parts), unit="videos", label=label, delay_s=2) as bar:
-            self._chunk = self._read(self._parts, self._room([self._parts]), home, bar.update)
+            self._chunk = self._read(self._parts, self._room(self.size_bytes), home, bar.update)
 
     def __len__(self) -> int:
         return len(self.segments)
@@ -122,25 +125,31 @@ class Split:
         if generator is not None:  # other videos together each time
             parts = [parts[place] for place in torch.randperm(len(parts), generator=generator).tolist()]
         chunks = self._cut(parts)
-        # Two that take turns: for every chunk anew, the system would spend longer on clearing memory than on reading.
-        rooms = [self._room(chunks) for _ in range(2)]
-        with ThreadPoolExecutor(1, "prefetch") as reader:
-            ahead = reader.submit(self._read, chunks[0], rooms[0])
-            for number, following in enumerate([*chunks[1:], None], start=1):
-                chunk = ahead.result()
-                if following is not None:
-                    ahead = reader.submit(self._read, following, rooms[number % 2])
-                yield chunk
+        # Two that take turns, in every pass: memory that is new takes the system longer to give than features to read.
+        most = max(self._chunk_bytes, *map(self._bytes_of, parts))
+        rooms, self._rooms = self._rooms or [self._room(most) for _ in range(2)], []
+        try:
+            with ThreadPoolExecutor(1, "prefetch") as reader:
+                ahead = reader.submit(self._read, chunks[0], rooms[0])
+                for number, following in enumerate([*chunks[1:], None], start=1):
+                    chunk = ahead.result()
+                    if following is not None:
+                        ahead = reader.submit(self._read, following, rooms[number % 2])
+                    yield chunk
+        finally:
+            self._rooms = rooms
 
-    def _room(self, chunks: Sequence[Sequence[Part]]) -> list[np.ndarray]:
-        """Take memory for the features of any of these, in each set."""
-        return [np.empty(max(shapes), dtype=np.float16) for shapes in zip(*map(self._shapes, chunks), strict=True)]
+    def _room(self, num_bytes: float) -> np.ndarray:
+        return np.empty(int(num_bytes) // _BYTES, dtype=np.float16)
 
-    def _shapes(self, parts: Sequence[Part]) -> list[tuple[int, int, int]]:
-        return [
-            (sum(len(part.windows[number].rows) for part in parts), len(source.views), source.featureset.dim)
-            for number, source in enumerate(self.sources)
-        ]
+    def _places_in(self, room: np.ndarray, parts: Sequence[Part]) -> list[np.ndarray]:
+        """Give where in memory the features of videos go, (N, V, D) of each set."""
+        found = []
+        for number, source in enumerate(self.sources):
+            shape = sum(len(part.windows[number].rows) for part in parts), len(source.views), source.featureset.dim
+            own, room = np.split(room, [math.prod(shape)])
+            found.append(own.reshape(shape))
+        return found
 
     def _cut(self, parts: Sequence[Part]) -> list[list[Part]]:
         """Cut videos into chunks of at most `_chunk_bytes`, or of one video."""
@@ -161,15 +170,19 @@ class Split:
     def _read(
         self,
         parts: Sequence[Part],
-        room: Sequence[np.ndarray],
+        room: np.ndarray,
         home: torch.device = torch.device("cpu"),  # noqa: B008
         each: Callable[[], object] = lambda: None,
     ) -> Chunk:
-        """Read the features of videos into memory that is there: never a second copy of everything."""
+        """Read the features of videos into memory that is there: never a second copy of everything.
+
+        Arithmetic is numpy's: torch's would start threads for the one that reads, and as soon as OpenMP has more than
+        there are CPUs, those that train sleep at each wait for one another, and their small steps take twice as long.
+        """
         table = self.segments.table
         index = np.concatenate([part.index for part in parts])
-        middle_s = (table.start_s.to_numpy() + table.stop_s.to_numpy())[index] / 2
-        features = [memory[: shape[0]] for memory, shape in zip(room, self._shapes(parts), strict=True)]
+        middle_s = ((table.start_s.to_numpy() + table.stop_s.to_numpy())[index] / 2).astype(np.float32)
+        features = self._places_in(room, parts)
         filled = [0] * len(features)
         for part in parts:
             for place in range(len(self.sources)):
@@ -181,7 +194,7 @@ class Split:
             _stream(parts, place, torch.from_numpy(features[place]).to(home), source.is_dense)
             for place, source in enumerate(self.sources)
         ]
-        return Chunk(torch.from_numpy(index), torch.from_numpy(middle_s).float(), tuple(streams))
+        return Chunk(torch.from_numpy(index), torch.from_numpy(middle_s), tuple(streams))
 
     def _read_video(self, out: np.ndarray, number: int, part: Part) -> None:
         """Read a video's features in one set; a file that has not changed since it was read is not checked again."""
@@ -236,7 +249,7 @@ def _stream(parts: Sequence[Part], place: int, features: torch.Tensor, is_dense:
     num_segments = [len(one.first) for one in windows]
     return Stream(
         features=features,
-        seconds=torch.from_numpy(np.concatenate([part.seconds[place] for part in parts])).float(),
+        seconds=torch.from_numpy(np.concatenate([part.seconds[place] for part in parts]).astype(np.float32)),
         **{name: joined(name) for name in ("first", "stop", "inner_first", "inner_stop")},
         video_first=torch.from_numpy(np.repeat(bases[:-1], num_segments)),
         video_stop=torch.from_numpy(np.repeat(bases[1:], num_segments)),

@@ -229,6 +229,47 @@ def test_a_pass_that_is_left_early_leaves_nothing_behind(roots, annotated):
     assert len(seen_of(split)) == 14
 
 
+def test_two_passes_at_a_time_give_the_same(roots, annotated):
+    split = split_of(list(roots.values()), annotated, memory_bytes=1)
+    expected = seen_of(split)
+    slow = {}
+    for chunk, order in split.chunks():
+        assert_same(seen_of(split), expected)
+        for place in order.tolist():
+            name = split.segments.narration_id[int(chunk.index[place])]
+            slow[name] = [_window(chunk, stream, place) for stream in range(len(chunk.streams))]
+    assert_same(slow, expected)
+
+
+def test_passes_take_turns_in_the_same_memory(roots, annotated):
+    split = split_of([roots["segment"]], annotated, memory_bytes=1)
+    passes = [[chunk.streams[0].features.data_ptr() for chunk, _ in split.chunks()] for _ in range(2)]
+    assert passes[0] == passes[1]
+    assert len(set(passes[0])) == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted as Linux lists them")
+def test_reading_ahead_is_one_thread_and_no_team_of_openmps(tmp_path):
+    """With a second team of threads, those of training no longer wait for each other by spinning: steps take twice."""
+
+    def num_threads() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    rows = labelled_rows(VIDEOS[:2], 4, np.random.default_rng(0))
+    segments = read_segments(write_csv(tmp_path / "train.csv", rows))
+    many = {video_id: np.ones((50_000, 4)) for video_id in VIDEOS[:2]}  # torch shares work on more than 32,768
+    write_dense(tmp_path / "dense", many)
+    split = split_of([tmp_path / "dense"], segments, memory_bytes=1, context=1e6)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        torch.ones(100_000).add_(1)
+        alone = num_threads()
+        assert {num_threads() - alone for _ in split.chunks()} == {1}
+    finally:
+        torch.set_num_threads(before)
+
+
 # ---- one video never sees another
 
 
