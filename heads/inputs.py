@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from features.annotations import (
@@ -114,19 +115,21 @@ def load_split(
     allow_missing: bool,
     device: torch.device,
     memory_bytes: float | None = None,
+    rooms: list[np.ndarray] | None = None,
 ) -> Split:
     """Load the features of segments from all feature sets.
 
     Args:
         allow_missing: go on with the segments that have features in all of them, where some have not.
         memory_bytes: what they may take, by default half of the machine's memory.
+        rooms: as for `Split`.
 
     Raises:
         DataError: as for `lay_out` and `Split`.
     """
     layout = lay_out(tuple(sources), segments, look, allow_missing=allow_missing)
     memory_bytes = free_bytes(torch.device("cpu")) if memory_bytes is None else memory_bytes
-    return Split(layout, device, memory_bytes=memory_bytes)
+    return Split(layout, device, memory_bytes=memory_bytes, rooms=rooms)
 
 
 def load_train_data(
@@ -144,6 +147,7 @@ def load_train_data(
 
     Args:
         roots: feature sets.
+        memory_bytes: of each split, as for `load_split`.
 
     Raises:
         OptionError: the configuration does not fit the feature sets.
@@ -153,10 +157,12 @@ def load_train_data(
     _need_dense(sources, config)
     chosen = choose_split(config.split, files)
 
+    rooms: list[np.ndarray] = []
+
     def load(segments: Segments | None, *, allow_missing: bool = allow_missing) -> Split | None:
         if segments is None:
             return None
-        how = {"allow_missing": allow_missing, "device": device, "memory_bytes": memory_bytes}
+        how = {"allow_missing": allow_missing, "device": device, "memory_bytes": memory_bytes, "rooms": rooms}
         return load_split(sources, segments, config.look, **how)
 
     test = files.test and read_segments(files.test)

@@ -78,12 +78,15 @@ class Split:
     Args:
         memory_bytes: how much memory features may take; of a split with more, chunks of a third of that are read, since
             there are the one in use, the next one, and what reading it takes.
+        rooms: for splits that are read one after the other, where the memory for chunks is kept meanwhile.
 
     Raises:
         DataError: a file is damaged, or features of a segment are not finite.
     """
 
-    def __init__(self, layout: Layout, device: torch.device, *, memory_bytes: float) -> None:
+    def __init__(
+        self, layout: Layout, device: torch.device, *, memory_bytes: float, rooms: list[np.ndarray] | None = None
+    ) -> None:
         self.segments, self.num_missing, self.sources = layout.segments, layout.num_missing, layout.sources
         self._parts = layout.parts
         # Where the features lie in those files of each set that were read and found sound.
@@ -92,12 +95,12 @@ class Split:
         self.is_resident = self.size_bytes <= memory_bytes
         if not self.is_resident:
             self._chunk_bytes = memory_bytes / 3
-            self._rooms: list[np.ndarray] = []
+            self._rooms = [] if rooms is None else rooms
             return
         home = device if self.size_bytes < free_bytes(device) / 2 else torch.device("cpu")
         label = f"load {self.segments.source}"
         with progress(total=len(self._parts), unit="videos", label=label, delay_s=2) as bar:
-            self._chunk = self._read(self._parts, self._room(self.size_bytes), home, bar.update)
+            self._chunk = self._read(self._parts, _room(self.size_bytes), home, bar.update)
 
     def __len__(self) -> int:
         return len(self.segments)
@@ -127,7 +130,7 @@ class Split:
         chunks = self._cut(parts)
         # Two that take turns, in every pass: memory that is new takes the system longer to give than features to read.
         most = max(self._chunk_bytes, *map(self._bytes_of, parts))
-        rooms, self._rooms = self._rooms or [self._room(most) for _ in range(2)], []
+        rooms = [self._take_room(most) for _ in range(2)]
         try:
             with ThreadPoolExecutor(1, "prefetch") as reader:
                 ahead = reader.submit(self._read, chunks[0], rooms[0])
@@ -137,10 +140,12 @@ class Split:
                         ahead = reader.submit(self._read, following, rooms[number % 2])
                     yield chunk
         finally:
-            self._rooms = rooms
+            self._rooms[:] = rooms
 
-    def _room(self, num_bytes: float) -> np.ndarray:
-        return np.empty(int(num_bytes) // _BYTES, dtype=np.float16)
+    def _take_room(self, num_bytes: float) -> np.ndarray:
+        """Take memory for a chunk out of what is kept; another pass that goes on meanwhile has to have its own."""
+        kept = self._rooms.pop() if self._rooms else _room(0)
+        return kept if kept.nbytes >= num_bytes else _room(num_bytes)
 
     def _places_in(self, room: np.ndarray, parts: Sequence[Part]) -> list[np.ndarray]:
         """Give where in memory the features of videos go, (N, V, D) of each set."""
@@ -227,6 +232,10 @@ class Split:
             f"{video_path(source.root, part.video_id)}: features of {whose} are not finite; delete the file and run "
             "the extraction again."
         )
+
+
+def _room(num_bytes: float) -> np.ndarray:
+    return np.empty(math.ceil(num_bytes / _BYTES), dtype=np.float16)
 
 
 def _take(found: np.ndarray, out: np.ndarray, source: Source, rows: np.ndarray) -> None:

@@ -82,7 +82,7 @@ def data_options(command: Callable) -> Callable:
                 "--memory",
                 type=float,
                 metavar="GB",
-                help="Memory for features; more are read as they are needed.  [default: half of it]",
+                help="Memory for the features of a list; more are read as they are needed.  [default: half of it]",
             ),
             click.option("--separate", is_flag=True, help="A head for verbs and one for nouns, which share nothing."),
             runs_option,

@@ -55,11 +55,17 @@ def _marked(video_id: str, num_steps: int, num_views: int) -> np.ndarray:
 
 
 def split_of(
-    roots: list[Path], segments: Segments, *, memory_bytes: float = EVERYTHING, allow_missing: bool = False, **look
+    roots: list[Path],
+    segments: Segments,
+    *,
+    memory_bytes: float = EVERYTHING,
+    allow_missing: bool = False,
+    rooms: list[np.ndarray] | None = None,
+    **look,
 ) -> Split:
     look = Look(**look)
     layout = lay_out(open_sources(roots, look), segments, look, allow_missing=allow_missing)
-    return Split(layout, CPU, memory_bytes=memory_bytes)
+    return Split(layout, CPU, memory_bytes=memory_bytes, rooms=rooms)
 
 
 def seen_of(split: Split, generator: torch.Generator | None = None) -> dict[str, list[tuple[np.ndarray, ...]]]:
@@ -246,6 +252,16 @@ def test_passes_take_turns_in_the_same_memory(roots, annotated):
     passes = [[chunk.streams[0].features.data_ptr() for chunk, _ in split.chunks()] for _ in range(2)]
     assert passes[0] == passes[1]
     assert len(set(passes[0])) == 2
+
+
+def test_splits_of_any_size_share_the_memory_that_chunks_are_read_into(roots, annotated):
+    alone = [split_of([roots[name]], annotated) for name in roots]
+    rooms: list[np.ndarray] = []
+    shared = [split_of([roots[name]], annotated, memory_bytes=1, rooms=rooms) for name in roots]
+    for _ in range(2):
+        for one, other in zip(shared, alone, strict=True):
+            assert_same(seen_of(one), seen_of(other))
+            assert len(rooms) == 2
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted as Linux lists them")
