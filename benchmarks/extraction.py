@@ -15,12 +15,12 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import av
 import numpy as np
 import torch
 from epic_like import FPS, HEIGHT, WIDTH, encoded_once, segments_like_epic
+from record import HERE
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
@@ -36,9 +36,7 @@ from extract.weights import load_backbone
 from features.store import SegmentTimes
 
 SECONDS = 600
-HERE = Path(__file__).resolve().parent
 VIDEO = HERE / "data" / f"epic_like_{WIDTH}x{HEIGHT}_{FPS}fps_{SECONDS}s.mp4"
-RESULTS = HERE / "results"
 
 
 @dataclass(frozen=True)

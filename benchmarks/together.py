@@ -17,7 +17,7 @@ from training import BATCH_SIZE, LOOK, NUM_SEGMENTS, make_set
 from features.annotations import Segments
 from heads.config import make_config
 from heads.inputs import load_split
-from heads.models import get, names
+from heads.models import get
 from heads.registry import options_of
 from heads.sources import open_sources
 from heads.together import Member, Together
@@ -48,10 +48,10 @@ class TogetherResult:
         return self.alone_s / self.together_s
 
 
-def measure_together(folder: Path, device: torch.device, chosen: Iterable[str] = ()) -> list[TogetherResult]:
-    """Measure all heads, or those chosen, at their own sizes."""
+def measure_together(folder: Path, device: torch.device, heads: Iterable[str]) -> list[TogetherResult]:
+    """Measure heads at their own sizes."""
     root, segments = make_set(folder)
-    return [_measured(head, root, segments, device) for head in chosen or names()]
+    return [_measured(head, root, segments, device) for head in heads]
 
 
 def _measured(head: str, root: Path, segments: Segments, device: torch.device) -> TogetherResult:

@@ -3,13 +3,15 @@
 The set is as large as the training list of EPIC-KITCHENS-100: 67,217 segments of 16 steps of 768 values, drawn at
 random, in 495 videos (1.7 GB in benchmarks/data, kept). Times are of some seconds' steps, and stand for an epoch's
 1,051 of 64 segments; but what streams is timed from the start of an epoch, to its end where that comes within ten
-seconds, since it reads ahead. What is compared takes turns, so that a busy machine slows all of it.
+seconds, since it reads ahead. What is compared takes turns, so that a busy machine slows all of it, and is compared
+within each round of them: figures are medians of these ratios.
 """
 
 from __future__ import annotations
 
 import itertools
 import statistics as stats
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,22 +27,20 @@ from features.annotations import NUM_NOUNS, NUM_VERBS, Segments
 from features.featureset import FeatureSet, Sampling, Weights, create_featureset
 from features.progress import progress
 from features.store import VideoFeatures, video_ids, video_path, write_video
-from heads.batches import Batch, batches, statistics
-from heads.checkpoint import stream_specs
-from heads.config import Look, Objective
+from heads.batches import Batch
+from heads.config import Look, make_config
 from heads.inputs import load_split
-from heads.models import get, names
-from heads.models.model import Model, Recipe
+from heads.models import get
 from heads.models.steps import Steps
-from heads.objective import Target
 from heads.registry import options_of
 from heads.sources import open_sources
-from heads.streams import Split
-from heads.train import autocast
+from heads.together import Drawn
+from heads.train import train_step
+from heads.trainee import TrainData, Trainee
 
 NUM_SEGMENTS, NUM_VIDEOS, NUM_STEPS, DIM, BATCH_SIZE = 67_217, 495, 16, 768, 64
 LOOK = Look()
-_ROUNDS, _ROUND_S, _LEAST_STEPS = 5, 1.5, 2
+_MEASURED_S, _TURN_S, _LEAST_ROUNDS, _LEAST_STEPS = 15.0, 0.2, 3, 2
 _STREAMED_ROUNDS, _STREAMED_S = 3, 10.0
 _REST_S = 0.5  # between turns, until what reads ahead for another one is done
 _PREPARED = 128  # batches, of 1.5 MB each
@@ -71,63 +71,64 @@ class HeadResult:
         return 1 - self.in_place_s / self.epoch_s
 
 
-def measure_heads(folder: Path, device: torch.device, chosen: Iterable[str] = ()) -> list[HeadResult]:
-    """Measure all heads, or those chosen, at their own sizes."""
+def measure_heads(folder: Path, device: torch.device, heads: Iterable[str]) -> list[HeadResult]:
+    """Measure heads at their own sizes."""
     root, segments = make_set(folder)
     sources = open_sources([root], LOOK)
-    split = load_split(sources, segments, LOOK, allow_missing=False, device=device, memory_bytes=8e9)
-    streamed = load_split(sources, segments, LOOK, allow_missing=False, device=device, memory_bytes=6e8)
-    deviations = statistics(split)
-    for _ in streamed.chunks():
-        pass
+
+    def load(memory_bytes: float) -> TrainData:
+        how = {"allow_missing": False, "device": device, "memory_bytes": memory_bytes}
+        return TrainData(sources, load_split(sources, segments, LOOK, **how), None, None, {})
+
+    resident, streamed = load(8e9), load(6e8)
     results = []
-    for head in chosen or names():
-        recipe = Recipe(head, options_of(get(head).config()), False, stream_specs(sources), LOOK)
-        step, half = (_step(recipe, segments, deviations, device, one) for one in ("float32", "bfloat16"))
-        prepared = list(itertools.islice(_shuffled(split, device), _PREPARED))
-        took = _epoch_s(
-            {
-                "epoch_s": (step, lambda: _shuffled(split, device)),
-                "in_place_s": (step, lambda prepared=prepared: iter(prepared)),
-                "bfloat16_s": (half, lambda prepared=prepared: iter(prepared)),
-                "dataloader_s": (step, lambda: _loaded(root, segments, device)),
-            }
-        )
-        slower = _slower(step, lambda: _shuffled(streamed, device), lambda: _shuffled(split, device))
-        results.append(HeadResult(head, device.type, **took, streamed_s=slower * took["epoch_s"]))
+    for head in heads:
+        with tempfile.TemporaryDirectory() as runs:
+
+            def trainee(name: str, data: TrainData, head: str = head, runs: str = runs) -> Trainee:
+                settings = {"batch_size": BATCH_SIZE, "precision": name if name == "bfloat16" else "float32"}
+                config = make_config(head, options_of(get(head).config()), settings)
+                return Trainee(config, data, Path(runs) / name, device=device)
+
+            ours, half = trainee("float32", resident), trainee("bfloat16", resident)
+            results.append(_measured(ours, half, trainee("streamed", streamed), root))
     return results
 
 
-def _step(
-    recipe: Recipe, segments: Segments, found: list, device: torch.device, precision: str
-) -> Callable[[Batch], None]:
-    """Give one training step, as heads.train does it."""
-    model = Model(recipe).to(device).train()
-    for each, (mean, std) in zip(model.inputs, found, strict=True):
-        each.mean, each.std = mean.to(device), std.to(device)
-    target = Target(Objective(), segments, None).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+def _measured(ours: Trainee, half: Trainee, streamed: Trainee, root: Path) -> HeadResult:
+    def step(drawn: Drawn) -> None:
+        train_step(ours, *drawn)
 
-    def step(batch: Batch) -> None:
-        with autocast(device, precision):
-            logits = model(batch.streams)
-        loss = target({task: one.float() for task, one in logits.items()}, batch.index, None, 0.0)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-
-    return step
-
-
-def _shuffled(split: Split, device: torch.device) -> Iterable[Batch]:
-    for chunk, order in split.chunks(torch.Generator().manual_seed(0)):
-        yield from batches(chunk, order, BATCH_SIZE, look=LOOK, device=device)
+    prepared = list(itertools.islice(ours.batches(), _PREPARED))
+    took = _epoch_s(
+        {
+            "epoch_s": (step, ours.batches),
+            "in_place_s": (step, lambda: prepared),
+            "bfloat16_s": (lambda drawn: train_step(half, *drawn), lambda: prepared),
+        }
+    )
+    by_loader = _epoch_s(
+        {"ours": (step, ours.batches), "loader": (step, lambda: _loaded(root, ours.device))}, rest_s=_REST_S
+    )
+    return HeadResult(
+        ours.config.head,
+        ours.device.type,
+        **took,
+        streamed_s=_slower(step, streamed.batches, ours.batches) * took["epoch_s"],
+        dataloader_s=by_loader["loader"] / by_loader["ours"] * took["epoch_s"],
+    )
 
 
-def _epoch_s(turns: dict[str, tuple[Callable[[Batch], None], Callable[[], Iterable[Batch]]]]) -> dict[str, float]:
-    """Give the seconds of an epoch for each step and source of batches: medians over rounds in which they take turns.
+def _epoch_s(
+    turns: dict[str, tuple[Callable[[Drawn], None], Callable[[], Iterable[Drawn]]]], *, rest_s: float = 0.0
+) -> dict[str, float]:
+    """Give the seconds of an epoch for each step and source of batches, which take turns.
 
-    The start of an epoch, of worker processes above all, is left out.
+    The first one's are the median over rounds, those of others as many times that as they take in the median round. The
+    start of an epoch, of worker processes above all, is left out.
+
+    Args:
+        rest_s: before each turn, which is longer then.
     """
     endless = {
         name: (step, itertools.chain.from_iterable(iter(source, None))) for name, (step, source) in turns.items()
@@ -135,37 +136,43 @@ def _epoch_s(turns: dict[str, tuple[Callable[[Batch], None], Callable[[], Iterab
     for step, batches_of in endless.values():
         step(next(batches_of))
     took: dict[str, list[float]] = {name: [] for name in endless}
-    for _ in range(_ROUNDS):
+    started = time.perf_counter()
+    while time.perf_counter() - started < _MEASURED_S or len(took[next(iter(took))]) < _LEAST_ROUNDS:
         for name, (step, batches_of) in endless.items():
-            time.sleep(_REST_S)
+            time.sleep(rest_s)
             began, count = time.perf_counter(), 0
-            while count < _LEAST_STEPS or time.perf_counter() - began < _ROUND_S:
+            while count < _LEAST_STEPS or time.perf_counter() - began < max(_TURN_S, 2 * rest_s):
                 step(next(batches_of))
                 count += 1
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             took[name].append((time.perf_counter() - began) / count)
-    return {name: stats.median(one) * NUM_SEGMENTS / BATCH_SIZE for name, one in took.items()}
+    first = next(iter(took.values()))
+    epoch_s = stats.median(first) * NUM_SEGMENTS / BATCH_SIZE
+    return {
+        name: epoch_s * stats.median(one / base for one, base in zip(each, first, strict=True))
+        for name, each in took.items()
+    }
 
 
 def _slower(
-    step: Callable[[Batch], None], one: Callable[[], Iterable[Batch]], other: Callable[[], Iterable[Batch]]
+    step: Callable[[Drawn], None], one: Callable[[], Iterable[Drawn]], other: Callable[[], Iterable[Drawn]]
 ) -> float:
     """Give how many times as long as with batches of `other` an epoch takes with those of `one`, from its start on."""
     found = []
     for _ in range(_STREAMED_ROUNDS):
         time.sleep(_REST_S)
         began, count = time.perf_counter(), 0
-        for batch in one():
-            step(batch)
+        for drawn in one():
+            step(drawn)
             count += 1
             if time.perf_counter() - began > _STREAMED_S:
                 break
         took = time.perf_counter() - began
         time.sleep(_REST_S)
         began = time.perf_counter()
-        for batch in itertools.islice(other(), count):
-            step(batch)
+        for drawn in itertools.islice(other(), count):
+            step(drawn)
         found.append(took / (time.perf_counter() - began))
     return stats.median(found)
 
@@ -192,13 +199,13 @@ class _Hdf5Dataset(Dataset):
         return torch.from_numpy(self._files[video_id]["features"][first:stop, 0].astype(np.float32)), index
 
 
-def _loaded(root: Path, segments: Segments, device: torch.device) -> Iterable[Batch]:
+def _loaded(root: Path, device: torch.device) -> Iterable[Drawn]:
     """Give the same batches by a DataLoader of two workers."""
     loader = DataLoader(_Hdf5Dataset(root), BATCH_SIZE, shuffle=True, num_workers=2, pin_memory=device.type == "cuda")
     for features, index in loader:
         mask = torch.ones(features.shape[:2], dtype=torch.bool, device=device)
         seconds = torch.zeros(features.shape[:2], device=device)
-        yield Batch((Steps(features.to(device), mask, seconds, mask),), index.to(device))
+        yield Batch((Steps(features.to(device), mask, seconds, mask),), index.to(device)), None, 0.5
 
 
 def make_set(folder: Path) -> tuple[Path, Segments]:

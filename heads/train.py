@@ -12,6 +12,8 @@ from features.errors import DataError
 from features.predictions import Predictions
 from features.progress import progress
 from features.tensors import load_safely
+from heads.augment import Mixture
+from heads.batches import Batch
 from heads.checkpoint import BEST, LAST, load_model, need_same_streams
 from heads.config import TrainConfig
 from heads.predicting import predict_best, predict_logits, score
@@ -61,11 +63,16 @@ def train_epoch(trainee: Trainee) -> None:
     """Train a run for an epoch."""
     trainee.model.train()
     for batch, mixture, done in trainee.batches():
-        with autocast(trainee.device, trainee.config.optimisation.precision):
-            logits = trainee.model(batch.streams)
-        loss = trainee.target({task: one.float() for task, one in logits.items()}, batch.index, mixture, done)
-        loss.backward()
-        trainee.step(loss, batch.index, done)
+        train_step(trainee, batch, mixture, done)
+
+
+def train_step(trainee: Trainee, batch: Batch, mixture: Mixture | None, done: float) -> None:
+    """Train a run on a batch, as it comes from its `batches`."""
+    with autocast(trainee.device, trainee.config.optimisation.precision):
+        logits = trainee.model(batch.streams)
+    loss = trainee.target({task: one.float() for task, one in logits.items()}, batch.index, mixture, done)
+    loss.backward()
+    trainee.step(loss, batch.index, done)
 
 
 def score_again(data: TrainData, folder: Path, *, device: torch.device) -> Outcome:

@@ -250,7 +250,7 @@ def test_two_passes_at_a_time_give_the_same(roots, annotated):
 def test_passes_take_turns_in_the_same_memory(roots, annotated):
     split = split_of([roots["segment"]], annotated, memory_bytes=1)
     passes = [[chunk.streams[0].features.data_ptr() for chunk, _ in split.chunks()] for _ in range(2)]
-    assert passes[0] == passes[1]
+    assert set(passes[0]) == set(passes[1])
     assert len(set(passes[0])) == 2
 
 

@@ -1,0 +1,87 @@
+"""Measure training, as ratios within one run: `make bench`, or `python benchmarks/bench_heads.py [HEAD ...]`.
+
+Nothing is asserted here. Figures of one run (benchmarks/training.py) and of several a pass (benchmarks/together.py) go
+to results/heads.json. Apart from bench_extract.py, as torch's threads wait for each other in another way there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+import torch
+from record import HERE, RESULTS, write_record
+from together import NUM_RUNS, TogetherResult, measure_together
+from training import HeadResult, measure_heads
+
+from features.console import table
+from heads.models import names
+
+
+def main() -> None:
+    """Measure training, on each device that there is; heads may be named as arguments."""
+    if unknown := set(sys.argv[1:]) - set(names()):
+        sys.exit(f"There is no head {' or '.join(sorted(unknown))}; there are {', '.join(names())}.")
+    heads = sys.argv[1:] or names()
+    for device in devices():
+        trained = measure_heads(HERE / "data", device, heads)
+        print(training_table(trained))
+        write_head_results("heads", trained)
+        together = measure_together(HERE / "data", device, heads)
+        print(together_table(together))
+        write_head_results("together", together)
+
+
+def devices() -> list[torch.device]:
+    """Give the devices that this machine has."""
+    there = {"cpu": True, "mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
+    return [torch.device(name) for name, is_there in there.items() if is_there]
+
+
+def training_table(results: list[HeadResult]) -> str:
+    """Lay out what an epoch of 67,217 segments takes."""
+    header = ["an epoch of", "device", "s", "data path", "bfloat16", "streamed", "DataLoader over HDF5"]
+    rows = [
+        [
+            one.head,
+            one.device,
+            f"{one.epoch_s:.1f}",
+            f"{one.data_share:.1%}",
+            f"{one.bfloat16_s / one.in_place_s:.2f} x",
+            f"{one.streamed_s / one.epoch_s:.2f} x",
+            f"{one.dataloader_s / one.epoch_s:.2f} x",
+        ]
+        for one in results
+    ]
+    return table(header, rows)
+
+
+def together_table(results: list[TogetherResult]) -> str:
+    """Lay out what one pass for several runs gains."""
+    header = [f"an epoch of {NUM_RUNS} runs of", "device", "each alone, s", "together, s", "gain", "data path"]
+    rows = [
+        [
+            one.head,
+            one.device,
+            f"{one.alone_s:.1f}",
+            f"{one.together_s:.1f}",
+            f"{one.gain:.2f} x",
+            f"{one.data_s / one.together_s:.1%}",
+        ]
+        for one in results
+    ]
+    return table(header, rows)
+
+
+def write_head_results(kind: str, results: list[HeadResult] | list[TogetherResult]) -> None:
+    """Keep the figures of heads with what they were measured on; those of heads that were not measured stay."""
+    path = RESULTS / "heads.json"
+    earlier = json.loads(path.read_text()) if path.is_file() else {}
+    measured = {f"{one.head} on {one.device}": asdict(one) for one in results}
+    kept = {name: earlier.get(name, {}) for name in ("heads", "together")}
+    write_record(path, {**kept, kind: {**kept[kind], **measured}})
+
+
+if __name__ == "__main__":
+    main()
