@@ -48,7 +48,7 @@ def training_table(results: list[HeadResult]) -> str:
             one.device,
             f"{one.epoch_s:.1f}",
             f"{one.data_share:.1%}",
-            f"{one.bfloat16_s / one.in_place_s:.2f} x",
+            "none" if one.bfloat16_s is None else f"{one.bfloat16_s / one.in_place_s:.2f} x",
             f"{one.streamed_s / one.epoch_s:.2f} x",
             f"{one.dataloader_s / one.epoch_s:.2f} x",
         ]

@@ -24,6 +24,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from features.annotations import NUM_NOUNS, NUM_VERBS, Segments
+from features.errors import OptionError
 from features.featureset import FeatureSet, Sampling, Weights, create_featureset
 from features.progress import progress
 from features.store import VideoFeatures, video_ids, video_path, write_video
@@ -51,7 +52,7 @@ class HeadResult:
     """Seconds an epoch: as trained, and through a DataLoader over HDF5.
 
     Attributes:
-        bfloat16_s: as in_place_s, with `--precision bfloat16`.
+        bfloat16_s: as in_place_s, with `--precision bfloat16`; None where the device cannot.
         in_place_s: with batches that were made beforehand, more than a processor's caches hold.
         streamed_s: with features read a chunk of videos at a time, as for sets larger than memory; after a first epoch,
             in which they are checked as well.
@@ -61,7 +62,7 @@ class HeadResult:
     device: str
     epoch_s: float
     in_place_s: float
-    bfloat16_s: float
+    bfloat16_s: float | None
     streamed_s: float
     dataloader_s: float
 
@@ -90,30 +91,30 @@ def measure_heads(folder: Path, device: torch.device, heads: Iterable[str]) -> l
                 config = make_config(head, options_of(get(head).config()), settings)
                 return Trainee(config, data, Path(runs) / name, device=device)
 
-            ours, half = trainee("float32", resident), trainee("bfloat16", resident)
-            results.append(_measured(ours, half, trainee("streamed", streamed), root))
+            try:
+                half = trainee("bfloat16", resident)
+            except OptionError:  # this CPU cannot
+                half = None
+            results.append(_measured(trainee("float32", resident), half, trainee("streamed", streamed), root))
     return results
 
 
-def _measured(ours: Trainee, half: Trainee, streamed: Trainee, root: Path) -> HeadResult:
+def _measured(ours: Trainee, half: Trainee | None, streamed: Trainee, root: Path) -> HeadResult:
     def step(drawn: Drawn) -> None:
         train_step(ours, *drawn)
 
     prepared = list(itertools.islice(ours.batches(), _PREPARED))
-    took = _epoch_s(
-        {
-            "epoch_s": (step, ours.batches),
-            "in_place_s": (step, lambda: prepared),
-            "bfloat16_s": (lambda drawn: train_step(half, *drawn), lambda: prepared),
-        }
-    )
+    turns = {"epoch_s": (step, ours.batches), "in_place_s": (step, lambda: prepared)}
+    if half is not None:
+        turns["bfloat16_s"] = lambda drawn: train_step(half, *drawn), lambda: prepared
+    took = _epoch_s(turns)
     by_loader = _epoch_s(
         {"ours": (step, ours.batches), "loader": (step, lambda: _loaded(root, ours.device))}, rest_s=_REST_S
     )
     return HeadResult(
         ours.config.head,
         ours.device.type,
-        **took,
+        **{"bfloat16_s": None, **took},
         streamed_s=_slower(step, streamed.batches, ours.batches) * took["epoch_s"],
         dataloader_s=by_loader["loader"] / by_loader["ours"] * took["epoch_s"],
     )

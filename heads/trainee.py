@@ -99,6 +99,7 @@ class Trainee:
         self.recipe, plan = recipe_of(config, data.sources), config.optimisation
         torch.manual_seed(config.seed)
         self.model = _new_model(self.recipe, config, data).to(device)
+        _need_arithmetic(self.model, config, device)
         self.target = Target(config.objective, data.train.segments, teacher).to(device)
         groups = _parameter_groups(self.model, config)
         self._optimizer = torch.optim.AdamW(groups, lr=plan.lr, weight_decay=plan.weight_decay)
@@ -210,6 +211,26 @@ def _new_model(recipe: Recipe, config: TrainConfig, data: TrainData) -> Model:
             prior = log_prior(torch.bincount(labels, minlength=num_classes))
             getattr(model, f"adjust_{task}").copy_(config.objective.adjust * prior)
     return model
+
+
+def _need_arithmetic(model: Model, config: TrainConfig, device: torch.device) -> None:
+    """Check that the device has what is asked for; torch emulates all but LSTMs where a CPU has no AVX-512 (pytorch issue 88136).
+
+    Raises:
+        OptionError: it has not.
+    """
+    is_recurrent = any(isinstance(module, nn.LSTM) for module in model.modules())
+    if config.optimisation.precision != "bfloat16" or device.type != "cpu" or not is_recurrent:
+        return
+    with torch.random.fork_rng(devices=[]):
+        smallest = nn.LSTM(1, 1)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            smallest(torch.zeros(1, 1, 1))
+    except RuntimeError as error:
+        raise OptionError(
+            f"--precision: this CPU has no LSTMs in bfloat16, as {config.head} wants; leave it out."
+        ) from error
 
 
 def lr_at(epochs: float, *, peak: float, warmup: float, total: float) -> float:

@@ -280,6 +280,15 @@ def test_what_cannot_be_is_said_before_a_run_is_begun(options, code, said, heads
     assert not (tmp_path / "runs").exists()
 
 
+def test_arithmetic_that_a_cpu_has_not_is_refused(command, synthetic, monkeypatch, tmp_path):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")  # what does it is as if the CPU had no more
+    places = ("--annotations", synthetic.annotations, "--features", synthetic.featureset, "--device", "cpu")
+    ran = command("heads", "train", "--head", "bilstm", *places, "--precision", "bfloat16")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "--precision: this CPU has no LSTMs in bfloat16, as bilstm wants; leave it out." in ran.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("option", ["--jitter", "--speed"])
 def test_changes_of_time_need_a_dense_set(option, heads, synthetic):
     ran = _train(heads, synthetic, option, 0.1)
