@@ -214,10 +214,10 @@ def _new_model(recipe: Recipe, config: TrainConfig, data: TrainData) -> Model:
 
 
 def _need_arithmetic(model: Model, config: TrainConfig, device: torch.device) -> None:
-    """Check that the device has what is asked for; torch emulates all but LSTMs where a CPU has no AVX-512 (pytorch issue 88136).
+    """Check that the device has what is asked for.
 
     Raises:
-        OptionError: it has not.
+        OptionError: it has not. A CPU without AVX-512 emulates bfloat16, but for LSTMs (pytorch/pytorch#88136).
     """
     is_recurrent = any(isinstance(module, nn.LSTM) for module in model.modules())
     if config.optimisation.precision != "bfloat16" or device.type != "cpu" or not is_recurrent:
