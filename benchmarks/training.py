@@ -41,7 +41,7 @@ from heads.trainee import TrainData, Trainee
 
 NUM_SEGMENTS, NUM_VIDEOS, NUM_STEPS, DIM, BATCH_SIZE = 67_217, 495, 16, 768, 64
 LOOK = Look()
-_MEASURED_S, _TURN_S, _LEAST_ROUNDS, _LEAST_STEPS = 15.0, 0.2, 3, 2
+_MEASURED_S, _TURN_S, _LEAST_ROUNDS = 15.0, 0.2, 7
 _STREAMED_ROUNDS, _STREAMED_S = 3, 10.0
 _REST_S = 0.5  # between turns, until what reads ahead for another one is done
 _PREPARED = 128  # batches, of 1.5 MB each
@@ -142,7 +142,7 @@ def _epoch_s(
         for name, (step, batches_of) in endless.items():
             time.sleep(rest_s)
             began, count = time.perf_counter(), 0
-            while count < _LEAST_STEPS or time.perf_counter() - began < max(_TURN_S, 2 * rest_s):
+            while not count or time.perf_counter() - began < max(_TURN_S, 2 * rest_s):
                 step(next(batches_of))
                 count += 1
             if torch.cuda.is_available():
