@@ -79,8 +79,8 @@ def cluster(tmp_path_factory) -> Iterator[_Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
     times = {}
     for video in range(6):
-        write_video(folder / "videos" / "P01" / f"P01_{video:02}.mp4", num_frames=75)
-        times |= {f"P01_{video:02}_{number}": (number * 0.5, number * 0.5 + 1) for number in range(2)}
+        write_video(folder / "videos" / "P01" / f"P01_{video:02}.mp4", num_frames=90)
+        times |= {f"P01_{video:02}_{number}": (number * 0.5, number * 0.5 + 1) for number in range(3)}
     annotate(folder / "segments.csv", times)
     places = {"EPIC_ANNOTATIONS": str(folder / "segments.csv"), "EPIC_VIDEOS": str(folder / "videos")}
     with started(folder, nodes=3) as environment:  # g2 is one that fails, and g3 one that is taken away
@@ -107,7 +107,7 @@ def local(cluster, meanwhile) -> Path:
 def _assert_same(cluster: _Cluster, out: Path, local: Path) -> None:
     """A set is whole, sound, and that of the local run."""
     found = info(out, read_segments(cluster.folder / "segments.csv"))
-    assert (found.complete_segments, found.failed_segments, found.missing_segments) == (12, 0, 0)
+    assert (found.complete_segments, found.failed_segments, found.missing_segments) == (18, 0, 0)
     assert list(verify(out)) == []
     for video_id in video_ids(local):
         ours, theirs = (read_video(root, video_id, digest=read_featureset(root).digest) for root in (out, local))
@@ -180,12 +180,14 @@ def _processes_of(*variables: str) -> list[int]:
 
 
 def _give_way_to_urgent_work(cluster: _Cluster) -> Path:
-    """Have SLURM pre-empt both tasks."""
+    """Hold both tasks up until SLURM pre-empts them."""
     out = cluster.folder / "preempted"
     site = cluster.site("preempted", "SITE_EXTRACT_OPTIONS+=(--nodelist=g3)")
     with _watched(out):
         job = cluster.submit(out, SITE=site)
         cluster.wait(lambda: list(out.glob("[!.]*.h5")), "a first video")
+        for note in read_notes(out, now=time.time()):
+            os.kill(note.pid, signal.SIGSTOP)  # SLURM sends SIGCONT with its SIGTERM
         urgent = ("--partition=urgent", "--nodelist=g3", "--exclusive", "--output=/dev/null", "--wrap=true")
         cluster.run("sbatch", *urgent)
         assert cluster.finish(job) == {"COMPLETED"}
@@ -200,7 +202,7 @@ def test_array_does_every_video_once(cluster, local):
         assert cluster.finish(job) == {"COMPLETED"}
     _assert_same(cluster, out, local)
     asked = sorted(re.findall(r"asked for (\d) segments in \d videos: (\d) done, 0 there before, 0 failed", _log(out)))
-    assert asked == [("2", "2"), ("2", "2"), ("4", "4"), ("4", "4")]
+    assert asked == [("3", "3"), ("3", "3"), ("6", "6"), ("6", "6")]
 
 
 @needs_slurm
@@ -208,7 +210,7 @@ def test_task_that_is_requeued_goes_on(cluster, local):
     out = cluster.folder / "requeued"
     with _watched(out):
         job = cluster.submit(out)
-        cluster.wait(lambda: _log(out).count("r3d_18: 0/6") == 2, "both tasks to begin")
+        cluster.wait(lambda: _log(out).count("r3d_18: 0/9") == 2, "both tasks to begin")
         cluster.run("scontrol", "requeue", f"{job}_1")
         assert cluster.finish(job) == {"COMPLETED"}
     assert "start 2" in _log(out)
