@@ -26,7 +26,7 @@ def main() -> None:
     named = tuple(sys.argv[1:])
     chosen = tuple(regime for regime in REGIMES if not named or regime.name.startswith(named))
     if not chosen:
-        sys.exit(f"No regime begins with {' or '.join(named)}; there are {', '.join(one.name for one in REGIMES)}.")
+        sys.exit(f"No regime begins with {' or '.join(named)}; there are {'; '.join(one.name for one in REGIMES)}.")
     results = measure(chosen)
     print(extraction_table(results))
     write_results(chosen, results)
