@@ -55,7 +55,7 @@ lint: install ## Check style and format
 format: install ## Mend what lint can mend
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-bench: install ## Measure what is meant to be fast, as ratios (half an hour; the first time it encodes a video)
+bench: install ## Measure what is meant to be fast, as ratios (an hour; the first time it encodes a video)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' && $(BIN)/python benchmarks/bench_extract.py && $(BIN)/python benchmarks/bench_heads.py
 
 extract: install ## Extract features, by SLURM if it is there: BACKBONE=videomae [FRAMES=16 | EVERY=0.2] [SITE= TASKS=8 STAGE=1 LOCAL=1 DRY_RUN=1 ...]

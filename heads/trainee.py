@@ -24,6 +24,7 @@ from heads.checkpoint import BEST, LAST, recipe_of, resume, save_last, save_mode
 from heads.class_counts import log_prior
 from heads.config import TrainConfig
 from heads.models.model import Model, Recipe
+from heads.models.pooling import has_bfloat16_lstms
 from heads.models.steps import TASKS
 from heads.objective import Target
 from heads.predicting import predict_best, score
@@ -217,20 +218,12 @@ def _need_arithmetic(model: Model, config: TrainConfig, device: torch.device) ->
     """Check that the device has what is asked for.
 
     Raises:
-        OptionError: it has not. A CPU without AVX-512 emulates bfloat16, but for LSTMs (pytorch/pytorch#88136).
+        OptionError: it has not.
     """
-    is_recurrent = any(isinstance(module, nn.LSTM) for module in model.modules())
-    if config.optimisation.precision != "bfloat16" or device.type != "cpu" or not is_recurrent:
+    if config.optimisation.precision != "bfloat16" or device.type != "cpu" or has_bfloat16_lstms():
         return
-    with torch.random.fork_rng(devices=[]):
-        smallest = nn.LSTM(1, 1)
-    try:
-        with torch.autocast("cpu", torch.bfloat16):
-            smallest(torch.zeros(1, 1, 1))
-    except RuntimeError as error:
-        raise OptionError(
-            f"--precision: this CPU has no LSTMs in bfloat16, as {config.head} wants; leave it out."
-        ) from error
+    if any(isinstance(module, nn.LSTM) for module in model.modules()):
+        raise OptionError(f"--precision: this CPU has no LSTMs in bfloat16, as {config.head} wants; leave it out.")
 
 
 def lr_at(epochs: float, *, peak: float, warmup: float, total: float) -> float:

@@ -49,6 +49,21 @@ class BidirectionalLstm(nn.LSTM):
         return pad_packed_sequence(super().forward(packed)[0], batch_first=True, total_length=x.shape[1])[0]
 
 
+def has_bfloat16_lstms() -> bool:
+    """Tell whether this CPU runs LSTMs under autocast to bfloat16.
+
+    Without AVX-512 torch emulates such arithmetic, but for LSTMs (pytorch/pytorch#88136).
+    """
+    with torch.random.fork_rng(devices=[]):
+        smallest = nn.LSTM(1, 1)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            smallest(torch.zeros(1, 1, 1))
+    except RuntimeError:
+        return False
+    return True
+
+
 class FeedForward(nn.Module):
     """x (.., W) -> x plus what two linear layers make of it, normalised before them as in most transformers."""
 
