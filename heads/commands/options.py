@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from features.errors import OptionError
+
 PATH = click.Path(path_type=Path)
 
 
@@ -98,6 +100,8 @@ def loader(features, files, allow_missing, memory, device) -> Callable:
     from features.device import choose_device
     from heads.inputs import find_featuresets, load_train_data
 
+    if memory is not None and not memory >= 0:
+        raise OptionError(f"--memory: {memory} is no number of gigabytes.")
     return partial(
         load_train_data,
         find_featuresets(features),

@@ -265,6 +265,8 @@ def test_an_adjustment_afterwards_is_that_of_the_log_prior(heads, synthetic, tmp
         (("--mixup", -1), 2, "--mixup: -1.0 is below 0."),
         (("--lr-scale", "nothing=2"), 2, "--lr-scale: no parameter's name has nothing in it"),
         (("--lr-scale", "classifier"), 2, "--lr-scale: 'classifier' is not NAME=FACTOR"),
+        (("--memory", "nan"), 2, "--memory: nan is no number of gigabytes."),
+        (("--memory", -1), 2, "--memory: -1.0 is no number of gigabytes."),
         (("--precision", "float8"), 2, "--precision: 'float8' is none of"),
         (("--split-train-val", "half"), 2, "--split-train-val: 'half' is none of official, all, fold:I/K"),
         (("--split-train-val", "fold:5/3"), 2, "--split-train-val: fold:5/3"),
