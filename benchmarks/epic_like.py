@@ -10,7 +10,7 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from features.store import SegmentTimes
+from features.intervals import SegmentTimes
 
 WIDTH, HEIGHT, FPS = 640, 360, 50
 # x264's own medium preset: B-frames and a B-pyramid; key frames every 5 s. About the rate of the dataset's 640x360 copy

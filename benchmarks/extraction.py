@@ -25,15 +25,15 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from extract.backbones import Backbone, get
-from extract.decoders import Decoders, num_workers_for
+from extract.decode.decoders import Decoders, num_workers_for
+from extract.decode.pieces import pieces
+from extract.decode.video import Reading, decode_frames, probe, reading
+from extract.extraction import usual_batch_size
 from extract.forward import Forward, choose_precision
-from extract.pieces import pieces
 from extract.pipeline import Pipeline, Request, Waiting
-from extract.run import usual_batch_size
 from extract.sampling import choose_sampling, plan_video, spread
-from extract.video import Reading, decode_frames, probe, reading
-from extract.weights import load_backbone
-from features.store import SegmentTimes
+from extract.weights.load import load_backbone
+from features.intervals import SegmentTimes
 
 SECONDS = 600
 VIDEO = HERE / "data" / f"epic_like_{WIDTH}x{HEIGHT}_{FPS}fps_{SECONDS}s.mp4"

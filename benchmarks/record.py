@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from extract.decoders import num_workers_for
+from extract.decode.decoders import num_workers_for
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"

@@ -1,5 +1,5 @@
 """What training several runs in one pass costs, beside each alone: for `make bench`. Both read the features of
-benchmarks/training.py through the data path, shuffle, and step as heads/train.py and heads/together.py do.
+benchmarks/training.py through the data path, shuffle, and step as heads/training/fit.py and heads/sweep/together.py do.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from training import BATCH_SIZE, LOOK, NUM_SEGMENTS, make_set
 
 from features.annotations import Segments
 from heads.config import make_config
-from heads.inputs import load_split
+from heads.data.layout import open_sources
+from heads.data.load import TrainData, load_split
 from heads.models import get
 from heads.registry import options_of
-from heads.sources import open_sources
-from heads.together import Member, Together
-from heads.train import train_epoch
-from heads.trainee import TrainData, Trainee
+from heads.sweep.together import Member, Together
+from heads.training.fit import train_epoch
+from heads.training.trainee import Trainee
 
 NUM_RUNS = 8
 _ROUNDS, _TURN_S, _LEAST_STEPS, _MOST_STEPS = 3, 1.0, 2, 256

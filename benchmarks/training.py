@@ -28,16 +28,16 @@ from features.errors import OptionError
 from features.featureset import FeatureSet, Sampling, Weights, create_featureset
 from features.progress import progress
 from features.store import VideoFeatures, video_ids, video_path, write_video
-from heads.batches import Batch
 from heads.config import Look, make_config
-from heads.inputs import load_split
+from heads.data.batches import Batch
+from heads.data.layout import open_sources
+from heads.data.load import TrainData, load_split
+from heads.data.steps import Steps
 from heads.models import get
-from heads.models.steps import Steps
 from heads.registry import options_of
-from heads.sources import open_sources
-from heads.together import Drawn
-from heads.train import train_step
-from heads.trainee import TrainData, Trainee
+from heads.sweep.together import Drawn
+from heads.training.fit import train_step
+from heads.training.trainee import Trainee
 
 NUM_SEGMENTS, NUM_VIDEOS, NUM_STEPS, DIM, BATCH_SIZE = 67_217, 495, 16, 768, 64
 LOOK = Look()

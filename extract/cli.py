@@ -132,9 +132,9 @@ def run(annotations, more_annotations, videos, frames, every, device, shard, dry
     # Before torch is loaded: its threads would wait for each other by spinning, on the cores that decode.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with _extraction_installed():
-        from extract.run import extract_videos
-        from extract.sharding import parse_shard
-    from extract.stopping import Stopped, stopped_by_signals
+        from extract.extraction import extract_videos
+        from extract.tasks.sharding import parse_shard
+    from extract.tasks.stopping import Stopped, stopped_by_signals
     from features.annotations import read_all_segments
     from features.device import choose_device
 
@@ -171,7 +171,7 @@ def _show_shares(annotations: list[Path], backbone: str, sampling: dict, shard: 
     with _extraction_installed():
         from extract.backbones import get
         from extract.sampling import choose_sampling
-        from extract.sharding import parse_shard, shares
+        from extract.tasks.sharding import parse_shard, shares
     from features.annotations import read_all_segments
 
     clip = get(backbone).clip
@@ -212,7 +212,7 @@ def status(folder, annotations, slurm, as_json) -> None:
     from features.errors import first_few
 
     with _extraction_installed():
-        from extract.status import queued_jobs, read_status
+        from extract.tasks.status import queued_jobs, read_status
 
     jobs = queued_jobs() if slurm else []
     if slurm and not as_json:  # first, as they are there before the set is
@@ -291,7 +291,7 @@ def weights(names, weights_dir) -> None:
     """
     with _extraction_installed():
         from extract.backbones import get
-        from extract.published import fetch_weights
+        from extract.weights.published import fetch_weights
 
     for entry in [get(name, option="NAME") for name in names]:
         found = fetch_weights(entry, weights_dir)
@@ -313,7 +313,7 @@ def plan(annotations, more_annotations, videos, frames, every, as_json, **option
     """
     sampling = _sampling_options(frames, every)
     with _extraction_installed():
-        from extract.planning import plan_extraction
+        from extract.tasks.planning import plan_extraction
     from features.annotations import read_all_segments
 
     found = plan_extraction(read_all_segments([*annotations, *more_annotations]), videos, **sampling, **options)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from extract.planes import Colour
+from extract.decode.planes import Colour
 from extract.preprocess import Preprocess, normalised
 from features.errors import OptionError
 

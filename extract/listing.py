@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extract.backbones import ALIASES, Backbone, PublishedRepo, get, names
-from extract.published import find_weights
+from extract.weights.published import find_weights
 
 
 @dataclass(frozen=True)

@@ -11,22 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from extract.decode.video import VideoInfo
 from extract.pipeline import ClipFeatures
 from extract.sampling import VideoPlan
-from extract.video import VideoInfo
 from features.failures import Failure, read_failures, write_failures
 from features.featureset import FeatureSet
-from features.store import (
-    NO_SEGMENTS,
-    SegmentTimes,
-    VideoFeatures,
-    covered_segments,
-    need_same_times,
-    read_segment_times,
-    read_video,
-    video_path,
-    write_video,
-)
+from features.intervals import NO_SEGMENTS, SegmentTimes, need_same_times
+from features.store import VideoFeatures, covered_segments, read_segment_times, read_video, video_path, write_video
 
 
 @dataclass(frozen=True, eq=False)

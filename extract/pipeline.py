@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from extract.decoders import Decoders, Frames, Lost
+from extract.decode.decoders import Decoders, Frames, Lost
+from extract.decode.pieces import pieces
+from extract.decode.staging import Staged
+from extract.decode.video import Reading, VideoInfo, reading
+from extract.decode.worker import Finished
 from extract.forward import Forward, Pending
-from extract.pieces import pieces
 from extract.preprocess import Preprocess, scaled
 from extract.sampling import VideoPlan
-from extract.staging import Staged
-from extract.video import Reading, VideoInfo, reading
-from extract.worker import Finished
 
 # On CUDA: one batch is computed, one waits to be.
 _BATCHES_IN_FLIGHT = 2

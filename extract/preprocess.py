@@ -1,7 +1,8 @@
 """Decoded planes to a backbone's input, by its own published recipe. Knows no backbone's name.
 
 A recipe is written for RGB: resize, crop, scale to 0..1, normalise. Here the planes are resized and cropped first and
-the small picture becomes RGB, which gives the same but for rounding (extract/planes.py) and costs a fraction of it.
+the small picture becomes RGB, which gives the same but for rounding (extract/decode/planes.py) and
+costs a fraction of it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from extract.planes import Colour, PlaneBatch
+from extract.decode.planes import Colour, PlaneBatch
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from features.errors import OptionError
 from features.featureset import Sampling
-from features.store import SegmentTimes
+from features.intervals import SegmentTimes
 
 # A last frame is shown for one frame interval; containers and annotations round on top of that. The one published
 # segment that passes the end of its video (P29_05_563) does so by 0.013 s.

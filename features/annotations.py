@@ -21,6 +21,8 @@ from features.errors import DataError, first_few
 
 NUM_VERBS = 97
 NUM_NOUNS = 300
+# What every segment is labelled with, and into how many classes.
+NUM_CLASSES = {"verb": NUM_VERBS, "noun": NUM_NOUNS}
 
 TRAIN_CSV = "EPIC_100_train.csv"
 VALIDATION_CSV = "EPIC_100_validation.csv"

@@ -12,7 +12,8 @@ from features.annotations import Segments
 from features.errors import DataError
 from features.failures import failed_video_ids, read_failures
 from features.featureset import FeatureSet, read_featureset
-from features.store import VideoFeatures, covered_segments, read_times, read_video, segment_times, video_ids
+from features.intervals import segment_times
+from features.store import VideoFeatures, covered_segments, read_times, read_video, video_ids
 
 
 @dataclass(frozen=True)

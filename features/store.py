@@ -11,42 +11,20 @@ nothing needs a lock. Knows no backbone, no head, no label.
 from __future__ import annotations
 
 import contextlib
-import math
-import os
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from features.annotations import Segments
 from features.errors import DataError
 from features.failures import read_failures
 from features.featureset import FeatureSet
 from features.files import written_whole
+from features.intervals import NO_SEGMENTS, SegmentTimes, VideoTimes, covered, is_partition
 
 _ROWS_PER_CHUNK = 64
-_CHECKSUM_BYTES = 4
-_CHUNKS_AT_ONCE = 64  # two buffers each; a kernel takes 1024 of them, or 2 GB
-
-
-@dataclass(frozen=True, eq=False)
-class SegmentTimes:
-    """Segments of one video: S ids, and the interval of each, (S,) float64 seconds of the video."""
-
-    narration_id: tuple[str, ...]
-    start_s: np.ndarray
-    stop_s: np.ndarray
-
-
-NO_SEGMENTS = SegmentTimes((), np.zeros(0), np.zeros(0))
-
-
-def segment_times(segments: Segments) -> SegmentTimes:
-    """Give ids and intervals of the segments of a video."""
-    table = segments.table
-    return SegmentTimes(tuple(segments.narration_id), table.start_s.to_numpy(), table.stop_s.to_numpy())
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,15 +66,11 @@ class VideoFeatures:
         for name, (shape, expected) in shapes.items():
             if shape != expected:
                 raise DataError(f"{self.video_id}: {name} has shape {shape}, not {expected}.")
-        if num_segments and not _is_partition(self.offset, num_steps):
+        if num_segments and not is_partition(self.offset, num_steps):
             raise DataError(f"{self.video_id}: offset does not cut {num_steps} steps into segments.")
 
     def __repr__(self) -> str:
         return f"VideoFeatures({self.video_id}, {self.features.shape}, {len(self.narration_id)} segments)"
-
-
-def _is_partition(offset: np.ndarray, num_steps: int) -> bool:
-    return offset[0] == 0 and offset[-1] == num_steps and bool((np.diff(offset) > 0).all())
 
 
 def video_path(root: Path, video_id: str) -> Path:
@@ -178,7 +152,7 @@ def read_video(root: Path, video_id: str, *, digest: str) -> VideoFeatures:
         DataError: there is no such file, it is damaged or incomplete, or it was made with other settings.
     """
     path = video_path(root, video_id)
-    with _opened(path, digest) as file:
+    with opened(path, digest) as file:
         times, offset = _segments_group(file)
         return VideoFeatures(
             video_id=video_id,
@@ -199,23 +173,8 @@ def read_segment_times(root: Path, video_id: str, *, digest: str) -> SegmentTime
     Raises:
         DataError: as for `read_video`.
     """
-    with _opened(video_path(root, video_id), digest) as file:
+    with opened(video_path(root, video_id), digest) as file:
         return _segments_group(file)[0]
-
-
-@dataclass(frozen=True, eq=False)
-class VideoTimes:
-    """What a video's file says of its steps, but for the features themselves.
-
-    Attributes:
-        segments: K of them; none in a dense set.
-        offset: (K + 1,) int64; the steps of segment k are rows offset[k]:offset[k + 1].
-        seconds: (N,) float64, the centre of each step in the video.
-    """
-
-    segments: SegmentTimes
-    offset: np.ndarray
-    seconds: np.ndarray
 
 
 def read_times(root: Path, video_id: str, *, digest: str) -> VideoTimes:
@@ -224,10 +183,10 @@ def read_times(root: Path, video_id: str, *, digest: str) -> VideoTimes:
     Raises:
         DataError: as for `read_video`.
     """
-    with _opened(video_path(root, video_id), digest) as file:
+    with opened(video_path(root, video_id), digest) as file:
         segments, offset = _segments_group(file)
         seconds = file["seconds"][:]
-    if segments.narration_id and not _is_partition(offset, len(seconds)):
+    if segments.narration_id and not is_partition(offset, len(seconds)):
         raise DataError(f"{video_path(root, video_id)}: offset does not cut {len(seconds)} steps into segments.")
     return VideoTimes(segments, offset, seconds)
 
@@ -241,98 +200,12 @@ def read_features(root: Path, video_id: str, *, digest: str, out: np.ndarray | N
     Raises:
         DataError: as for `read_video`.
     """
-    with _opened(video_path(root, video_id), digest) as file:
+    with opened(video_path(root, video_id), digest) as file:
         stored = file["features"]
         if out is None or (stored.shape, stored.dtype) != (out.shape, out.dtype):
             return stored[:]
         stored.read_direct(out)
         return out
-
-
-@dataclass(frozen=True)
-class FeaturesPlace:
-    """Where the features of a video lie in its file: in chunks of rows with a checksum behind each.
-
-    Attributes:
-        state: tells whether the file has been written since.
-        shape: (N, V, D), of float16.
-        rows: in a chunk.
-        runs: (first byte, first chunk, number of chunks) of those that lie one after the other.
-    """
-
-    path: Path
-    state: tuple[int, int, int]
-    shape: tuple[int, int, int]
-    rows: int
-    runs: tuple[tuple[int, int, int], ...]
-
-
-def find_features(root: Path, video_id: str, *, digest: str) -> FeaturesPlace | None:
-    """Find where in a video's file its features lie; None where they do not lie as `write_video` puts them.
-
-    Raises:
-        DataError: as for `read_video`.
-    """
-    path = video_path(root, video_id)
-    with _opened(path, digest) as file:
-        state, stored = _state_of(path), file["features"]
-        filters = stored.id.get_create_plist().get_nfilters()
-        if stored.dtype != np.float16 or not stored.fletcher32 or filters != 1 or stored.chunks[1:] != stored.shape[1:]:
-            return None
-        chunks = [stored.id.get_chunk_info(number) for number in range(stored.id.get_num_chunks())]
-        starts = {chunk.chunk_offset[0] // stored.chunks[0]: chunk.byte_offset for chunk in chunks}
-        size = math.prod(stored.chunks) * stored.dtype.itemsize + _CHECKSUM_BYTES
-        is_whole = sorted(starts) == list(range(-(-len(stored) // stored.chunks[0])))
-        if not is_whole or any(chunk.size != size for chunk in chunks):  # what HDF5 fills in, or left unchecked
-            return None
-        return FeaturesPlace(path, state, stored.shape, stored.chunks[0], _runs(starts, size))
-
-
-def _runs(starts: dict[int, int], size: int) -> tuple[tuple[int, int, int], ...]:
-    """Join chunks that lie one after the other; HDF5 puts tables of its own between some."""
-    runs: list[tuple[int, int, int]] = []
-    for number, start in sorted(starts.items()):
-        offset, first, count = runs[-1] if runs else (0, 0, _CHUNKS_AT_ONCE)
-        if count < _CHUNKS_AT_ONCE and (number, start) == (first + count, offset + count * size):
-            runs[-1] = (offset, first, count + 1)
-        else:
-            runs.append((start, number, 1))
-    return tuple(runs)
-
-
-def _state_of(file: Path | int) -> tuple[int, int, int]:
-    found = os.stat(file)
-    return found.st_ino, found.st_size, found.st_ctime_ns
-
-
-def read_unchanged(place: FeaturesPlace, *, out: np.ndarray | None = None) -> np.ndarray | None:
-    """Read features whose file has been read before, without its checksums: (N, V, D) float16; None if it has changed.
-
-    HDF5 takes longer to compare checksums than to read, and keeps Python's other threads waiting meanwhile.
-
-    Args:
-        out: where to put them, and what to give back, if it has their shape.
-    """
-    if out is None or out.shape != place.shape:
-        out = np.empty(place.shape, dtype=np.float16)
-    checksum = bytearray(_CHECKSUM_BYTES)
-    try:
-        with open(place.path, "rb", buffering=0) as file:
-            if _state_of(file.fileno()) != place.state:
-                return None
-            for offset, first, count in place.runs:
-                rows = range(first * place.rows, (first + count) * place.rows, place.rows)
-                buffers = [buffer for row in rows for buffer in (out[row : row + place.rows], checksum)]
-                file.seek(offset)
-                if os.readv(file.fileno(), buffers) != sum(memoryview(one).nbytes for one in buffers):
-                    return None
-    except OSError:
-        return None  # whoever reads it in full says what is wrong
-    return out
-
-
-# How far a segment may pass the steps of a dense set at either end. A video's own ends are never exactly at a step.
-_EDGE_S = 1.0
 
 
 def covered_segments(root: Path, video_id: str, asked: SegmentTimes, *, digest: str, every_s: float) -> SegmentTimes:
@@ -350,29 +223,6 @@ def covered_segments(root: Path, video_id: str, asked: SegmentTimes, *, digest: 
     return SegmentTimes(tuple(asked.narration_id[index] for index in kept), asked.start_s[kept], asked.stop_s[kept])
 
 
-def covered(seconds: np.ndarray, start_s: np.ndarray, stop_s: np.ndarray, every_s: float) -> np.ndarray:
-    """Tell for each interval whether none of the steps that belong to it is missing, (S,) bool.
-
-    Each step stands for `every_s` seconds round it, and an interval has the steps for all of its moments.
-
-    Args:
-        seconds: (N,) float64, at least one, `every_s` apart or a multiple of that.
-
-    >>> covered(np.array([0.1, 0.3, 0.9, 1.1]), np.array([0.05, 0.35]), np.array([0.35, 1.0]), 0.2).tolist()
-    [True, False]
-    """
-    start, stop = seconds[0] - every_s / 2, seconds[-1] + every_s / 2
-    there = np.zeros(round((stop - start) / every_s) + 1, dtype=np.int64)
-    there[np.round((seconds - seconds[0]) / every_s).astype(int) + 1] = 1
-    before = np.cumsum(there)  # steps before each part
-    num_parts = len(there) - 1
-    # Borders of segments and of steps often coincide, but for rounding.
-    first = np.clip(np.floor((start_s - start) / every_s + 1e-6), 0, num_parts - 1).astype(int)
-    last = np.clip(np.ceil((stop_s - start) / every_s - 1e-6), first + 1, num_parts).astype(int)
-    within = (start_s >= start - _EDGE_S) & (stop_s <= stop + max(_EDGE_S, every_s))
-    return within & (before[last] - before[first] == last - first)
-
-
 def _segments_group(file: h5py.File) -> tuple[SegmentTimes, np.ndarray]:
     if "segments" not in file:
         return NO_SEGMENTS, np.zeros(1, dtype=np.int64)
@@ -381,27 +231,11 @@ def _segments_group(file: h5py.File) -> tuple[SegmentTimes, np.ndarray]:
     return SegmentTimes(names, group["start_s"][:], group["stop_s"][:]), group["offset"][:]
 
 
-def need_same_times(path: Path, asked: SegmentTimes, stored: SegmentTimes) -> None:
-    """Check that the segments a file holds were sampled from the intervals they are asked for with.
-
-    Raises:
-        DataError: the annotations have changed since; the message names the first such segment.
-    """
-    there = {name: interval for name, *interval in zip(*astuple(stored), strict=True)}
-    for name, *interval in zip(*astuple(asked), strict=True):
-        if there.get(name, interval) != interval:
-            was, now = (f"{start:.2f} to {stop:.2f} s" for start, stop in (there[name], interval))
-            raise DataError(
-                f"{path}: segment {name} was extracted from {was}, the annotations now say {now}; delete the "
-                "file to extract it again, or extract into a folder of its own."
-            )
-
-
 _REMEDY = "delete it and run the extraction again"
 
 
 @contextlib.contextmanager
-def _opened(path: Path, digest: str) -> Iterator[h5py.File]:
+def opened(path: Path, digest: str) -> Iterator[h5py.File]:
     """Open a video's file for reading, and say of any damage which file it is."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; extract this video first.")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.store import SegmentTimes
+from features.intervals import SegmentTimes
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,6 @@ run() {
 
 make_features() { # nothing is made twice
     printf 'Working in %s; the commands below read these places from EPIC_ANNOTATIONS, EPIC_VIDEOS, EPIC_FEATURES and EPIC_RUNS.\n' "$out"
-    run python tests/miniature.py "$out" --size "${SIZE:-demo}"
+    run python tests/support/miniature.py "$out" --size "${SIZE:-demo}"
     run extract run --backbone tiny_cnn --weights random:0 --device cpu --out "$out/features/tiny_cnn-seg16"
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 from miniature import Miniature, write_miniature
 
 # Beside other workers of pytest-xdist one thread, here and in processes started from here; OpenMP's own wait for each

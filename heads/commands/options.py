@@ -98,7 +98,7 @@ def data_options(command: Callable) -> Callable:
 def loader(features, files, allow_missing, memory, device) -> Callable:
     """Give what loads the data of a configuration."""
     from features.device import choose_device
-    from heads.inputs import find_featuresets, load_train_data
+    from heads.data.load import find_featuresets, load_train_data
 
     if memory is not None and not memory >= 0:
         raise OptionError(f"--memory: {memory} is no number of gigabytes.")

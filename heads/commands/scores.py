@@ -33,10 +33,10 @@ def evaluate(sources, annotations, runs, each, pair, form) -> None:
       heads evaluate runs/bilstm-seed0 runs/ensemble
       heads evaluate --compare runs/bilstm-seed0 runs/ensemble
     """
-    from heads import tables
-    from heads.evaluation import compare_sources, evaluate_sources
-    from heads.inputs import annotations_for
     from heads.runs import find_predicted, runs_of
+    from heads.scoring import tables
+    from heads.scoring.against import annotations_for
+    from heads.scoring.evaluation import compare_sources, evaluate_sources
 
     if pair:
         if sources:
@@ -74,10 +74,10 @@ def report(sources, out, form, annotations, runs) -> None:
       heads report --format md runs/sweep | less -S
     """
     from features.files import write_text
-    from heads.inputs import annotations_for
     from heads.report.content import make_content
     from heads.report.markdown import as_markdown
     from heads.runs import find_reported, runs_of
+    from heads.scoring.against import annotations_for
 
     sources = runs_of(sources, find_reported) if sources else find_reported(runs)
     content = make_content(sources, annotations_for(sources, annotations))
@@ -131,11 +131,12 @@ def ensemble(members, runs, name, force, annotations, weights, greedy, **how) ->
       heads ensemble runs/multiscale_lstm-seed*
       heads ensemble --greedy --per-task --name best runs/sweep
     """
-    from heads import tables
-    from heads.ensemble import Recipe, write_ensemble
-    from heads.evaluation import score_as_one
-    from heads.inputs import known_annotations
+    from heads.ensembles.run import Recipe, write_ensemble
+    from heads.ensembles.table import ensemble_table
     from heads.runs import find_runs, runs_of
+    from heads.scoring import tables
+    from heads.scoring.against import known_annotations
+    from heads.scoring.evaluation import score_as_one
 
     if greedy and weights != "uniform":
         raise click.UsageError("--greedy and --weights exclude each other.")
@@ -146,7 +147,7 @@ def ensemble(members, runs, name, force, annotations, weights, greedy, **how) ->
     if written.gains:
         rows = [score_as_one(one.name if one.is_dir() else str(one), [one], known, tta=recipe.tta) for one in chosen]
         click.echo(tables.rows([*rows, score_as_one(name, [written.folder], known)], None))
-        click.echo("\n" + tables.ensemble(written))
+        click.echo("\n" + ensemble_table(written))
     splits = " and ".join(written.splits)
     click.echo(f"{written.folder}: predictions for {splits} of {len(chosen)} members: {first_few(map(str, chosen))}")
 
@@ -206,10 +207,10 @@ def submit(run, annotations, runs, out, sls_pt, sls_tl, sls_td, expect, missing,
       heads submit --check submissions/epic_submission.zip --annotations EPIC_100_test_timestamps.csv
     """
     from features.annotations import read_segments
-    from heads.inputs import levels_of, predictions_to_submit, training_list
     from heads.runs import find_last_ensemble
-    from heads.submission import write_submission
-    from heads.submission_check import check_file
+    from heads.submission.check import check_file
+    from heads.submission.choose import levels_of, predictions_to_submit, training_list
+    from heads.submission.files import write_submission
 
     if check is not None:
         click.echo(check_file(check, None if annotations is None else read_segments(annotations), expect=expect))

@@ -15,7 +15,7 @@ from features.errors import OptionError
 from heads.commands.options import data_options, loader, setting_options
 
 if TYPE_CHECKING:
-    from heads.spec import Spec
+    from heads.sweep.options_file import Spec
 
 
 @click.command()
@@ -59,12 +59,11 @@ def sweep(words, grid, **options) -> None:
     """
     from features.annotations import find_splits
     from features.device import choose_device
-    from heads import tables
     from heads.config import parse_seeds
-    from heads.grid import make_variants, parse_grid, share_of
-    from heads.plan import describe_sweep
-    from heads.spec import is_spec
-    from heads.sweep import choose_rungs, run_sweep
+    from heads.sweep.grid import make_variants, parse_grid, share_of
+    from heads.sweep.options_file import is_spec
+    from heads.sweep.run import choose_rungs, run_sweep
+    from heads.sweep.table import describe_sweep, sweep_table
 
     typed = parse_grid([*grid, *(word for word in words if not is_spec(word))])
     spec = _spec_among(words)
@@ -89,7 +88,7 @@ def sweep(words, grid, **options) -> None:
         load, device = loader(files=files, **how), choose_device(options["device"])
     together = options["together"]
     results = run_sweep(mine, load, folder, device=device, rungs=rungs, shard=shard, together=together)
-    click.echo(tables.sweep(results, "json" if options["as_json"] else None))
+    click.echo(sweep_table(results, "json" if options["as_json"] else None))
     failed = [f"{one.name}-seed{seed}: {why}" for one in results for seed, why in one.failed.items()]
     if failed:
         click.echo("\n".join([f"{len(failed)} of {len(mine)} runs failed:", *failed]), err=True)
@@ -110,7 +109,7 @@ def _typed_options() -> list[str]:
 
 def _spec_among(words: Sequence[str]) -> Spec:
     """Read the file of options that is named among plain arguments; nothing where none is."""
-    from heads.spec import NO_SPEC, is_spec, read_spec
+    from heads.sweep.options_file import NO_SPEC, is_spec, read_spec
 
     paths = [Path(word) for word in words if is_spec(word)]
     if len(paths) > 1:

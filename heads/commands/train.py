@@ -58,10 +58,10 @@ def train(
     from features.predictions import read_predictions
     from heads.config import make_config, parse_seeds
     from heads.models import head_config
-    from heads.plan import describe
     from heads.registry import options_of
     from heads.runs import run_folder
-    from heads.train import fit, score_again
+    from heads.training.announce import describe
+    from heads.training.fit import fit, score_again
 
     options = options_of(head_config(head, _pairs(head_options)))
     configs = [make_config(head, options, {**settings, "seed": seed}) for seed in parse_seeds(seeds)]
@@ -160,7 +160,7 @@ def predict(run, splits, csv, out, features, tta, allow_missing, device) -> None
     if (csv is None) != (out is None) or (csv is not None and splits):
         raise click.UsageError("--annotations and --out go together, and not with --split.")
     from features.device import choose_device
-    from heads.inputs import predict_run
+    from heads.predict.run import predict_run
 
     written = predict_run(
         run,
@@ -184,7 +184,7 @@ def list_(as_json) -> None:
     \b
     Example: heads list
     """
-    from heads.losses import describe_losses
+    from heads.losses.tasks import describe_losses
     from heads.models import describe_heads
 
     found = {"heads": describe_heads(), "losses": describe_losses()}

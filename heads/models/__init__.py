@@ -1,7 +1,7 @@
 """THE registry of heads: small networks from the steps of a segment to its verb and noun.
 
 Contract: a head is made as network(shape, config), and forward(Steps) gives logits by task, for the tasks of that
-HeadShape (heads/models/steps.py). What lies in the padding changes nothing.
+HeadShape (heads/data/steps.py). What lies in the padding changes nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from heads.models.separate import Separate
-from heads.models.steps import HeadShape
+from heads.models.shape import HeadShape
 from heads.registry import Description, Registry
 
 _HEADS = Registry("head", option="--head", set_option="--set")

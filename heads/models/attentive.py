@@ -24,9 +24,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from heads.data.steps import Steps
 from heads.models import register
 from heads.models.pooling import Classifiers, FeedForward, zeroed
-from heads.models.steps import HeadShape, Logits, Steps
+from heads.models.shape import HeadShape, Logits
 from heads.models.times import sinusoids
 from heads.registry import need_positive, need_probability
 

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 
 from torch import nn
 
+from heads.data.steps import Steps
 from heads.models import register
 from heads.models.pooling import BidirectionalLstm, Classifiers, masked_mean
-from heads.models.steps import HeadShape, Logits, Steps
+from heads.models.shape import HeadShape, Logits
 from heads.registry import need_positive, need_probability
 
 

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from features.annotations import NUM_CLASSES
 from heads.config import Look
+from heads.data.steps import Steps
 from heads.models import build_head
-from heads.models.steps import TASKS, HeadShape, Logits, Steps
+from heads.models.shape import HeadShape, Logits
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Model(nn.Module):
         self.heads = nn.ModuleList(
             build_head(recipe.head, shape, recipe.options, separate=recipe.separate) for shape in shapes
         )
-        for task, num_classes in TASKS.items():
+        for task, num_classes in NUM_CLASSES.items():
             self.register_buffer(f"adjust_{task}", torch.zeros(num_classes))
 
     def forward(self, streams: Sequence[Steps]) -> Logits:

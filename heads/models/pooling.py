@@ -6,7 +6,9 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from heads.models.steps import TASKS, HeadShape, Logits, Steps
+from features.annotations import NUM_CLASSES
+from heads.data.steps import Steps
+from heads.models.shape import HeadShape, Logits
 
 
 def zeroed(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -86,7 +88,7 @@ class Classifiers(nn.ModuleDict):
     """A linear classifier a task on one pooled vector: (B, D) -> logits by task."""
 
     def __init__(self, dim: int, tasks: tuple[str, ...]) -> None:
-        super().__init__({task: nn.Linear(dim, TASKS[task]) for task in tasks})
+        super().__init__({task: nn.Linear(dim, NUM_CLASSES[task]) for task in tasks})
 
     def forward(self, x: torch.Tensor) -> Logits:
         return {task: classifier(x) for task, classifier in self.items()}

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from torch import nn
 
-from heads.models.steps import HeadShape, Logits, Steps
+from heads.data.steps import Steps
+from heads.models.shape import HeadShape, Logits
 
 
 class Separate(nn.Module):

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from heads.data.steps import Steps
 from heads.models import register
 from heads.models.pooling import Classifiers, masked_mean, zeroed
-from heads.models.steps import HeadShape, Logits, Steps
+from heads.models.shape import HeadShape, Logits
 from heads.registry import need_positive, need_probability
 
 

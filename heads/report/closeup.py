@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from heads.metrics import NUM_BINS, TASKS
 from heads.report.content import Content, Reason
 from heads.report.detail import LENGTHS_S, NEVER, NUM_CONFUSED, NUM_SHOWN, Matrix, Part, Third
 from heads.report.layout import Cell, Section, Table, number, whole
+from heads.scoring.metrics import NUM_BINS, TASKS
 
 
 def frequency(content: Content) -> Section:

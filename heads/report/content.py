@@ -12,16 +12,16 @@ from features.errors import DataError
 from features.predictions import Predictions
 from features.progress import progress
 from heads.config import TrainConfig
-from heads.evaluation import Group, Row, baselines, covered_by, groups_of, score_group
-from heads.inputs import files_of
+from heads.data.splits import choose_split
 from heads.report.curves import Curve, read_curve
 from heads.report.detail import Detail, look_at
 from heads.report.factors import Factor, Trial, luck, main_effects, settings_of
 from heads.report.growth import MOST, Growth, best_first, in_any_order
 from heads.report.repeat import config_of, ensemble_command, train_command
 from heads.runs import PREDICTIONS, is_ensemble, predictions_of, read_config
-from heads.splits import choose_split
-from heads.sweep_records import read_failures
+from heads.scoring.against import files_of
+from heads.scoring.evaluation import Group, Row, baselines, covered_by, groups_of, score_group
+from heads.sweep.records import read_failures
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def make_content(sources: Sequence[Path], annotations: Annotations) -> Content:
         sources: run folders and predictions files; runs that are not finished have a learning curve and nothing else.
 
     Raises:
-        DataError: none of them has predictions for validation, or as for `heads.evaluation.evaluate_sources`.
+        DataError: none of them has predictions for validation, or as for `heads.scoring.evaluation.evaluate_sources`.
     """
     sources = list(dict.fromkeys(Path(source).resolve() for source in sources))
     finished = [one for one in sources if not one.is_dir() or (one / PREDICTIONS["validation"]).is_file()]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heads.runs import METRICS, group_of, read_config, read_metrics
-from heads.sweep_records import read_stopped
+from heads.sweep.records import read_stopped
 
 
 @dataclass(frozen=True)

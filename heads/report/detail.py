@@ -11,8 +11,8 @@ import numpy as np
 
 from features.annotations import NUM_NOUNS, NUM_VERBS, Annotations, Segments
 from features.predictions import Predictions
-from heads.evaluation import averaged, covered_by
-from heads.metrics import NUM_BINS, TASKS, Results, compare, ranked
+from heads.scoring.evaluation import averaged, covered_by
+from heads.scoring.metrics import NUM_BINS, TASKS, Results, compare, ranked
 
 CLASSES = {"verb": NUM_VERBS, "noun": NUM_NOUNS}
 # In seconds; each bin begins where the one before ends. The median of EPIC-KITCHENS-100 is about 1.5 s, the mean 3 s.
@@ -125,7 +125,7 @@ def look_at(predicted: Sequence[Predictions], annotations: Annotations, training
         training: what they were trained on; None where it is not known.
 
     Raises:
-        DataError: as for `heads.evaluation.score`.
+        DataError: as for `heads.scoring.evaluation.score`.
     """
     segments = covered_by(predicted[0], annotations.validation)
     truth = {"verb": segments.verb_class, "noun": segments.noun_class}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from heads.config import TrainConfig
-from heads.metrics import TASKS
+from heads.scoring.metrics import TASKS
 
 SEED = "seed"
 # More values of a setting, as a random search has them, are a table and no plot.

@@ -9,7 +9,7 @@ import numpy as np
 
 from features.annotations import Segments
 from features.predictions import Predictions
-from heads.metrics import log_softmax
+from heads.scoring.metrics import log_softmax
 
 # Each run in memory costs some 15 MB of probabilities on the whole of validation.
 MOST = 16

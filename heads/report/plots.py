@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heads.metrics import TASKS
 from heads.report.content import Content, Place, Reason
 from heads.report.curves import Curve
 from heads.report.detail import Bin, Matrix, Part, Third
 from heads.report.factors import MOST_VALUES, Factor
 from heads.report.growth import Growth
 from heads.runs import group_of
+from heads.scoring.metrics import TASKS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

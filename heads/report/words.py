@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from heads.evaluation import Row
 from heads.report import closeup
 from heads.report.content import Content, Place, Reason
 from heads.report.curves import Curve
 from heads.report.factors import MOST_VALUES, Factor
 from heads.report.growth import MOST, NUM_ORDERS, Growth
 from heads.report.layout import Cell, Command, Section, Table, number, whole
+from heads.scoring.evaluation import Row
 
 
 def title_of(content: Content) -> str:

@@ -1,6 +1,7 @@
 """Heads learn what they are built for: on real hand sequences, and on a miniature whose nouns show only before.
 
-The first part needs the joints of First-Person Hand Action beside the checkout (tests/fpha.py) and skips without.
+The first part needs the joints of First-Person Hand Action beside the checkout (tests/support/fpha.py) and skips
+without.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from miniature import write_miniature
 from shell import ROOT, output_of
 from small_heads import small_options
 
-from heads import losses, models
+from heads import models
 from heads.cli import main
+from heads.losses import tasks as losses
 from heads.runs import METRICS, read_metrics
 
 LABELLED = ROOT.parent / "shared" / "labelled" / "fpha"

@@ -31,7 +31,7 @@ ELSEWHERE = {
     "make extract": "with BACKBONE=, below",
     "make sweep SPEC=jobs/demo-sweep.yaml TASKS=1": "is the size of the demo; tests/test_jobs/test_sweep_job.py",
     "make pipeline": "needs a SLURM; tests/test_jobs/test_extract_job.py has one of its own",
-    "extract weights videomae slowfast": "needs the network; tests/test_extract/test_published.py has a hub of its own",
+    "extract weights videomae slowfast": "needs the network; test_published.py has a hub of its own",
 }
 # No weights can be had in a test, and the README's heads have the sizes of real data.
 _HERE = f"make -C {ROOT} VENV={sys.prefix}"

@@ -11,13 +11,13 @@ import torch
 from encode import damage_packet, write_video
 from torch import nn
 
-from extract.decoders import Decoders
+from extract.decode.decoders import Decoders
 from extract.forward import Forward, choose_precision
 from extract.pipeline import ClipFeatures, Pipeline, Request, Waiting
 from extract.preprocess import Preprocess
 from extract.sampling import ClipShape, plan_dense, plan_segments
 from features.errors import OptionError
-from features.store import SegmentTimes
+from features.intervals import SegmentTimes
 
 CPU = torch.device("cpu")
 

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 from av.video.reformatter import ColorRange, Colorspace
-from sources import had_here, shallow
+from published_networks import had_here, shallow
 from torchvision.models import ResNet50_Weights
 from torchvision.models.video import R2Plus1D_18_Weights
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from extract.backbones import get
-from extract.planes import BT601, BT709, Colour, PlaneBatch
+from extract.decode.planes import BT601, BT709, Colour, PlaneBatch
 from extract.preprocess import Preprocess, from_torchvision, normalised, scaled
-from extract.weights import load_backbone
+from extract.weights.load import load_backbone
 
 CPU = torch.device("cpu")
 RESNET50 = ResNet50_Weights.IMAGENET1K_V2.transforms(antialias=True)  # its default from 0.17 on

@@ -20,7 +20,7 @@ from extract.sampling import (
     plan_video,
 )
 from features.errors import OptionError
-from features.store import SegmentTimes
+from features.intervals import SegmentTimes
 
 IMAGE = ClipShape()
 CLIP = get("r2plus1d_18").clip

@@ -17,18 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.annotations import Segments, read_segments
+from features.direct import find_features, read_unchanged
 from features.errors import DataError
 from features.failures import Failure, failed_video_ids, read_failures, write_failures
+from features.intervals import need_same_times, segment_times
 from features.store import (
     VideoFeatures,
-    find_features,
-    need_same_times,
     read_features,
     read_segment_times,
     read_times,
-    read_unchanged,
     read_video,
-    segment_times,
     video_ids,
     write_video,
 )

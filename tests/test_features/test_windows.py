@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.store import SegmentTimes
+from features.intervals import SegmentTimes
 from features.windows import Windows, windows_by_segment, windows_by_time
 
 

@@ -10,8 +10,7 @@ from synthetic import Synthetic, write_synthetic
 from features.annotations import find_splits
 from heads.cli import main
 from heads.config import TrainConfig
-from heads.inputs import load_train_data
-from heads.trainee import TrainData
+from heads.data.load import TrainData, load_train_data
 
 
 @pytest.fixture(scope="module", autouse=True)

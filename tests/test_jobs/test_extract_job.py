@@ -21,7 +21,7 @@ from cluster import ROOT, Cluster, needs_slurm, started
 from encode import write_video
 from miniature import Miniature
 
-from extract.running import read_notes
+from extract.tasks.running import read_notes
 from features.annotations import read_segments
 from features.check import info, verify
 from features.featureset import read_featureset

@@ -1,0 +1,1 @@
+"""Video files to decoded frames: which packets are needed, and the processes that decode them."""

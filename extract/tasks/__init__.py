@@ -1,0 +1,1 @@
+"""An extraction as tasks of a job array: dealing, planning, status, stopping."""

@@ -1,0 +1,1 @@
+"""Published weights: found, fetched, read without running what they say, and loaded strictly."""

@@ -1,0 +1,1 @@
+"""Several runs' predictions to one set of predictions: weights, corrections, cross-fitting."""

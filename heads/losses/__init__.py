@@ -1,0 +1,1 @@
+"""What training minimises: losses of verbs, nouns and actions, and distillation. Knows no model."""

@@ -1,0 +1,1 @@
+"""A trained model to predictions, with or without test-time augmentation."""

@@ -1,0 +1,110 @@
+"""Scores in words: tables for people, JSON and CSV for programs. Computes nothing."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from features.console import table
+from heads.scoring.evaluation import Difference, Row
+from heads.scoring.metrics import KS, TASKS
+
+_TOP = [f"{task}@{k}" for task in TASKS for k in KS]
+_MORE = {
+    "mean-class recall@5": [f"{task} mean-class@5" for task in TASKS],
+    "mean-class accuracy": [f"{task} mean-class@1" for task in TASKS],
+    "calibration error": [f"{task} calibration" for task in TASKS],
+}
+
+
+def rows(scored: Sequence[Row], form: str | None) -> str:
+    """Lay out scores; `form` is "json", "csv", or None for people."""
+    if form == "json":
+        return json.dumps([asdict(row) for row in scored], indent=2)
+    if form == "csv":
+        lines = [
+            {
+                "name": row.name,
+                "figure": figure,
+                "percent": value,
+                "low": row.intervals.get(figure, ("", ""))[0],
+                "high": row.intervals.get(figure, ("", ""))[1],
+                "seeds": row.num_seeds,
+                "segments": row.num_segments,
+                "known": row.num_known,
+            }
+            for row in scored
+            for figure, value in row.figures.items()
+        ]
+        return _csv(lines)
+    parts = [_overall(scored), *[_by_part(scored, k) for k in KS], _more(scored), *_notes(scored)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _overall(scored: Sequence[Row]) -> str:
+    return table(
+        ["accuracy in %", "seeds", *_TOP, "+-", "95 % of action@1"],
+        [
+            [
+                row.name,
+                str(row.num_seeds or ""),
+                *_cells(row, _TOP),
+                "" if row.spread is None else f"{row.spread:.1f}",
+                "{:.1f} to {:.1f}".format(*row.intervals["action@1"]) if row.intervals else "",
+            ]
+            for row in scored
+        ],
+    )
+
+
+def _by_part(scored: Sequence[Row], k: int) -> str:
+    columns = [f"{part} {task}@{k}" for part in ("unseen", "tail") for task in TASKS]
+    columns = [name for name in columns if any(name in row.figures for row in scored)]
+    return _table_of(f"top-{k} in % over", scored, columns, [name.removesuffix(f"@{k}") for name in columns])
+
+
+def _more(scored: Sequence[Row]) -> str:
+    parts = [_table_of(f"{title}, %", scored, columns, TASKS) for title, columns in _MORE.items()]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _table_of(title: str, scored: Sequence[Row], columns: Sequence[str], headings: Sequence[str]) -> str:
+    lines = [[row.name, *_cells(row, columns)] for row in scored if any(name in row.figures for name in columns)]
+    return table([title, *headings], lines) if lines else ""
+
+
+def _cells(row: Row, columns: Sequence[str]) -> list[str]:
+    return [f"{row.figures[name]:.1f}" if name in row.figures else "" for name in columns]
+
+
+def _notes(scored: Sequence[Row]) -> list[str]:
+    partial = [row for row in scored if row.num_segments < row.num_known]
+    lines = [
+        f"{row.name}: scored on {row.num_segments} of the {row.num_known} segments of validation" for row in partial
+    ]
+    return ["\n".join(lines)] if lines else []
+
+
+def differences(found: Sequence[Difference], form: str | None) -> str:
+    """Lay out how much B is above A."""
+    if form == "json":
+        return json.dumps([asdict(one) for one in found], indent=2)
+    if form == "csv":
+        return _csv([asdict(one) for one in found])
+    lines = [
+        [one.figure, f"{one.a:.1f}", f"{one.b:.1f}", f"{one.difference:+.1f}", f"{one.low:+.1f} to {one.high:+.1f}"]
+        for one in found
+    ]
+    shown = table(["in %", "A", "B", "B - A", "95 %"], lines)
+    return f"{shown}\n\non {found[0].num_segments} of the {found[0].num_known} segments of validation"
+
+
+def _csv(lines: Sequence[dict[str, object]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue().rstrip("\n")

@@ -1,0 +1,1 @@
+"""Predictions to the challenge's files, checked before they are written."""

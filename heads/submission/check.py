@@ -1,0 +1,111 @@
+"""Files for the servers, read back and checked: what a server would refuse is said here first."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.annotations import NUM_NOUNS, NUM_VERBS, Segments
+from features.errors import DataError, first_few
+from features.predictions import Predictions, read_predictions
+from heads.submission.files import CHALLENGE_VERSION, need_exactly, need_sound
+
+_LIST, _JSON = "submission.pt", "test.json"
+_SIZES = {"verb": NUM_VERBS, "noun": NUM_NOUNS}
+
+
+def check_file(path: Path, segments: Segments | None, *, expect: int | None = None) -> str:
+    """Check a submission.pt, or a zip that holds one, or one with the public challenge's test.json; say what it holds.
+
+    Args:
+        segments: the list that the server scores; without it, only the file itself is checked.
+
+    Raises:
+        DataError: the file is none of these, is damaged, or would be refused.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file.")
+    what, predictions = _read(path)
+    if segments is not None:
+        need_exactly(predictions, segments)
+    need_sound(predictions, expect=expect)
+    against = f", those of {segments.source}" if segments is not None else ""
+    return f"{path}: {what} for {len(predictions)} segments{against}: sound."
+
+
+def _read(path: Path) -> tuple[str, Predictions]:
+    if not zipfile.is_zipfile(path) or _is_torch_file(path):
+        return "a list of scores", read_predictions(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if names not in ([_LIST], [_JSON]):
+                found = ", ".join(names) or "nothing"
+                raise DataError(f"{path}: holds {found}, and not just {_LIST} or just {_JSON}.")
+            content = archive.read(names[0])
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise DataError(f"{path}: damaged ({error}).") from error
+    if names == [_LIST]:
+        return f"a zip with {_LIST}", read_predictions(io.BytesIO(content), name=f"{path}/{_LIST}")
+    return f"a zip with {_JSON}", _from_json(content, f"{path}/{_JSON}")
+
+
+def _is_torch_file(path: Path) -> bool:
+    """Whether a zip is one that torch.save wrote: these hold a data.pkl in a folder."""
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/data.pkl") for name in archive.namelist())
+
+
+def _from_json(content: bytes, source: str) -> Predictions:
+    try:
+        record = json.loads(content, object_pairs_hook=_without_repeats)
+    except ValueError as error:
+        raise DataError(f"{source}: not JSON as it should be ({error}).") from error
+    expected = {"version": CHALLENGE_VERSION, "challenge": "action_recognition"}
+    if not isinstance(record, dict):
+        raise DataError(f"{source}: not a record of {', '.join(expected)} and results.")
+    for name, value in expected.items():
+        if record.get(name) != value:
+            raise DataError(f"{source}: {name} is {record.get(name)!r}, not {value!r}.")
+    levels = [record.get(name) for name in ("sls_pt", "sls_tl", "sls_td")]
+    if not all(type(level) is int and 0 <= level <= 5 for level in levels):
+        raise DataError(f"{source}: levels of supervision are {levels}, not whole numbers from 0 to 5.")
+    results = record.get("results")
+    if not isinstance(results, dict) or not results:
+        raise DataError(f"{source}: no results in it.")
+    scores = {task: np.empty((len(results), num), dtype=np.float32) for task, num in _SIZES.items()}
+    for row, (name, result) in enumerate(results.items()):
+        for task, num in _SIZES.items():
+            with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused as that
+                scores[task][row] = _scores(result, task, num, f"{source}, {name}")
+    return Predictions(tuple(results), scores["verb"], scores["noun"], source)
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Give a JSON object, unless it has a key twice, of which Python would keep the last in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
+        raise ValueError(f"twice in it: {first_few(twice)}")
+    return found
+
+
+def _scores(result: Any, task: str, num_classes: int, where: str) -> list[float]:
+    found = result.get(task) if isinstance(result, dict) else None
+    if not isinstance(found, dict) or found.keys() != {str(index) for index in range(num_classes)}:
+        raise DataError(f"{where}: {task} has not just the classes 0 to {num_classes - 1}.")
+    values = [found[str(index)] for index in range(num_classes)]
+    if not all(type(value) in (int, float) for value in values):
+        raise DataError(f"{where}: {task} scores are not all numbers.")
+    try:
+        return [float(value) for value in values]
+    except OverflowError as error:
+        raise DataError(f"{where}: {task} scores are beyond what a number can be.") from error

@@ -1,0 +1,299 @@
+"""The models that backbones come from, called as their libraries document it: what our features are compared with."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from packaging.version import Version
+from torch import nn
+
+from extract.backbones import ALIASES, Backbone, get
+from extract.backbones.architecture import TransformersModel
+from extract.weights.load import load_backbone
+
+# What an old torch goes with is older than DINOv3; test_architecture.py has what is said then.
+BEFORE_DINOV3 = Version(version("transformers")) < Version("4.56")
+
+
+def had_here(names: Iterable[str]) -> list:
+    """Give names of backbones as a test's parameters, of which those are skipped that this transformers came before."""
+    skip = pytest.mark.skipif(BEFORE_DINOV3, reason="DINOv3 came with transformers 4.56, which wants torch 2.2")
+    return [pytest.param(name, marks=skip) if get(name).family == "DINOv3" else name for name in names]
+
+
+# Of these families, the others are tested on a part of a clip.
+_WHOLE_CLIPS = {"V-JEPA 2": ALIASES["vjepa2"], "Swin3D": "swin3d_t"}
+
+
+def as_tested(name: str) -> Backbone:
+    """Give a backbone as it is tested: of a transformer of transformers' one layer, unless it is a family's usual one.
+
+    In full, all of them take an hour on two cores, and the variants of a family differ in numbers only. Where positions
+    are relative, a clip of all but one of a family is a quarter as long: at 384 pixels a whole one of V-JEPA 2 has
+    9,216 tokens, and attention among them takes minutes.
+    """
+    entry = get(name)
+    if name != _WHOLE_CLIPS.get(entry.family, name):
+        entry = replace(entry, clip=replace(entry.clip, num_frames=8, num_steps=4))
+    in_full = not isinstance(entry.model, TransformersModel) or (name in ALIASES.values() and entry.gflops < 200)
+    return entry if in_full else shallow(entry)
+
+
+def shallow(entry: Backbone) -> Backbone:
+    """Give a backbone with one layer of what has many, where that is a setting."""
+    if not isinstance(entry.model, TransformersModel):
+        return entry
+    settings = {**entry.model.settings, "num_hidden_layers": 1}
+    return replace(entry, model=replace(entry.model, settings=settings))
+
+
+@dataclass(frozen=True)
+class Source:
+    """A backbone's own model with random weights.
+
+    Attributes:
+        save: writes the weights into a folder in the published format and gives what to load.
+        steps: (B, C, L, H, W) -> (B, P, D), by the model's own forward pass.
+    """
+
+    save: Callable[[Path], Path]
+    steps: Callable[[torch.Tensor], torch.Tensor]
+
+
+def source_of(entry: Backbone) -> Source:
+    """Give the model that a backbone is taken from, of the same depth."""
+    families = {
+        "image": _torchvision_image,
+        "3D CNN": _torchvision_video,
+        "MViT": _torchvision_video,
+        "Swin3D": _torchvision_video,
+        "SlowFast": _pytorchvideo,
+        "DINOv2": _dino,
+        "DINOv3": _dino,
+        "SigLIP 2": _siglip2,
+        "TimeSformer": _timesformer,
+        "VideoMAE": _videomae,
+        "V-JEPA 2": _vjepa2,
+    }
+    return families[entry.family](entry)
+
+
+def with_random_weights(network: nn.Module) -> nn.Module:
+    """Fill every parameter and every running statistic, so that none can be forgotten unnoticed."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for key, tensor in network.state_dict().items():
+            if not tensor.is_floating_point():
+                continue
+            noise = torch.rand(tensor.shape, generator=generator) if tensor.ndim < 4 else None
+            if key.endswith("running_var"):
+                tensor.copy_(0.8 + 0.4 * noise)
+            elif tensor.ndim == 1 or (noise is not None and not tensor.any()):
+                tensor.add_(0.2 * (noise - 0.5))  # biases, scales, means, and embeddings that begin as zeros
+    return network.eval().requires_grad_(False)
+
+
+# Freshly made, their values fade layer by layer to less than float16 can hold, for want of what training learns.
+_FADING = ("efficientnet_b4", "s3d")
+# torch draws truncated normals otherwise from version to version, and how sharp an MViT's steps are hangs on the draw.
+_DRAWN = ("mvit_v2_s",)
+
+
+def lively_weights(entry: Backbone, folder: Path) -> str:
+    """Give what to load for random weights whose features are of some size and sharpness: random:0, but for a few."""
+    if entry.name not in _FADING + _DRAWN:
+        return "random:0"
+    network, _ = load_backbone(entry, "random:0")
+    if entry.name in _FADING:
+        _settle(network, entry)
+    else:
+        _draw(network)
+    torch.save(network.network.state_dict(), folder / "lively.pth")
+    return str(folder / "lively.pth")
+
+
+def _settle(network: nn.Module, entry: Backbone) -> None:
+    """Have its normalisations take over the mean and deviation of what they see."""
+    for module in network.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            module.train().momentum = None
+    with torch.no_grad():
+        network(torch.randn(1, 3, entry.clip.num_frames, 128, 128, generator=torch.Generator().manual_seed(0)), 1)
+
+
+def _draw(network: nn.Module) -> None:
+    """Fill matrices with numbers that are the same in all versions, large enough for positions to matter."""
+    generator = torch.Generator().manual_seed(4)
+    for parameter in network.parameters():
+        if parameter.ndim == 2:
+            parameter.normal_(std=0.12, generator=generator)
+
+
+# ---- torchvision
+
+
+def _saved_state(network: nn.Module) -> Callable[[Path], Path]:
+    def save(folder: Path) -> Path:
+        torch.save(network.state_dict(), folder / "weights.pth")
+        return folder / "weights.pth"
+
+    return save
+
+
+def _seen(network: nn.Module, layer: nn.Module, x: object, *, what: str) -> torch.Tensor:
+    """Give what goes into a layer, or comes out of it, in a forward pass of the network."""
+    seen = []
+
+    def look(_: nn.Module, inputs: tuple, output: object) -> None:
+        seen.append(inputs[0] if what == "in" else output)
+        if isinstance(output, list):
+            seen[0] = list(output)  # PyTorchVideo changes its lists of pathways in place
+
+    handle = layer.register_forward_hook(look)
+    network(x)
+    handle.remove()
+    return seen[0]
+
+
+def _torchvision_image(entry: Backbone) -> Source:
+    network = with_random_weights(getattr(torchvision.models, entry.name)())
+    classifier = network.fc if hasattr(network, "fc") else network.classifier[-1]
+
+    def steps(clips: torch.Tensor) -> torch.Tensor:
+        return _seen(network, classifier, clips[:, :, 0], what="in").unsqueeze(1)
+
+    return Source(_saved_state(network), steps)
+
+
+def _torchvision_video(entry: Backbone) -> Source:
+    network = with_random_weights(getattr(torchvision.models.video, entry.name)())
+
+    def steps(clips: torch.Tensor) -> torch.Tensor:
+        if entry.family == "Swin3D":
+            return _seen(network, network.norm, clips, what="out").flatten(2, 3).mean(dim=2)
+        if entry.family == "MViT":
+            tokens = _seen(network, network.norm, clips, what="out")[:, 1:]
+            return torch.stack(list(tokens.split(49, dim=1)), dim=1).mean(dim=2)
+        last = network.features if entry.name == "s3d" else network.layer4
+        return _seen(network, last, clips, what="out").flatten(3).mean(dim=3).transpose(1, 2)
+
+    return Source(_saved_state(network), steps)
+
+
+def _pytorchvideo(entry: Backbone) -> Source:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a package that has not been released since 2022
+        from pytorchvideo.models import hub
+
+        network = with_random_weights(getattr(hub, entry.name)())
+
+    def save(folder: Path) -> Path:
+        torch.save({"epoch": 196, "model_state": network.state_dict()}, folder / "weights.pyth")
+        return folder / "weights.pyth"
+
+    def steps(clips: torch.Tensor) -> torch.Tensor:
+        if entry.name == "slow_r50":
+            return _seen(network, network.blocks[4], clips, what="out").flatten(3).mean(dim=3).transpose(1, 2)
+        # As PackPathway of their tutorial: the slow pathway's frames are spread from the first to the last.
+        slow = torch.index_select(clips, 2, torch.linspace(0, clips.shape[2] - 1, clips.shape[2] // 4).long())
+        slow, fast = (
+            maps.flatten(3).mean(dim=3).transpose(1, 2)
+            for maps in _seen(network, network.blocks[4], [slow, clips], what="out")
+        )
+        fours = torch.stack([fast[:, start : start + 4].mean(dim=1) for start in range(0, 32, 4)], dim=1)
+        return torch.cat([slow, fours], dim=2)
+
+    return Source(save, steps)
+
+
+# ---- transformers
+
+
+def _quietly_saved(network: nn.Module) -> Callable[[Path], Path]:
+    def save(folder: Path) -> Path:
+        network.save_pretrained(folder)
+        assert json.loads((folder / "config.json").read_text())["architectures"] == [type(network).__name__]
+        return folder
+
+    return save
+
+
+def _dino(entry: Backbone) -> Source:
+    if entry.family == "DINOv2":
+        from transformers import Dinov2Config, Dinov2Model
+
+        network, num_others = Dinov2Model(Dinov2Config(**entry.model.settings)), 1
+    else:
+        from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+        network, num_others = DINOv3ViTModel(DINOv3ViTConfig(**entry.model.settings)), 5
+    network = with_random_weights(network)
+
+    def steps(clips: torch.Tensor) -> torch.Tensor:
+        tokens = network(pixel_values=clips[:, :, 0]).last_hidden_state
+        return tokens[:, num_others:].mean(dim=1, keepdim=True)
+
+    return Source(_quietly_saved(network), steps)
+
+
+def _siglip2(entry: Backbone) -> Source:
+    from transformers import SiglipConfig, SiglipModel
+
+    text = {"num_hidden_layers": 1, "vocab_size": 64, "hidden_size": 32, "intermediate_size": 32}
+    text |= {"num_attention_heads": 2, "bos_token_id": 1, "eos_token_id": 2}
+    vision = {key: value for key, value in entry.model.settings.items() if key != "vision_use_head"}
+    network = with_random_weights(SiglipModel(SiglipConfig(text_config=text, vision_config=vision)))
+
+    def steps(clips: torch.Tensor) -> torch.Tensor:
+        return network.vision_model(pixel_values=clips[:, :, 0]).last_hidden_state.mean(dim=1, keepdim=True)
+
+    return Source(_quietly_saved(network), steps)
+
+
+def _timesformer(entry: Backbone) -> Source:
+    from transformers import TimesformerConfig, TimesformerForVideoClassification
+
+    network = with_random_weights(TimesformerForVideoClassification(TimesformerConfig(**entry.model.settings)))
+
+    def steps(clips: torch.Tensor) -> torch.Tensor:
+        tokens = network.timesformer(pixel_values=clips.transpose(1, 2)).last_hidden_state
+        num_frames = clips.shape[2]
+        return torch.stack([tokens[:, 1 + frame :: num_frames].mean(dim=1) for frame in range(num_frames)], dim=1)
+
+    return Source(_quietly_saved(network), steps)
+
+
+def _videomae(entry: Backbone) -> Source:
+    from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
+
+    tuned = not entry.name.endswith("_ssl")
+    kind = VideoMAEForVideoClassification if tuned else VideoMAEForPreTraining
+    network = with_random_weights(kind(VideoMAEConfig(**entry.model.settings, decoder_num_hidden_layers=1)))
+
+    def steps(clips: torch.Tensor) -> torch.Tensor:
+        tokens = network.videomae(pixel_values=clips.transpose(1, 2)).last_hidden_state
+        means = torch.stack([part.mean(dim=1) for part in tokens.split(14 * 14, dim=1)], dim=1)
+        return network.fc_norm(means) if tuned else means
+
+    return Source(_quietly_saved(network), steps)
+
+
+def _vjepa2(entry: Backbone) -> Source:
+    from transformers import VJEPA2Config, VJEPA2Model
+
+    settings = {**entry.model.settings, "pred_num_hidden_layers": 1}
+    network = with_random_weights(VJEPA2Model(VJEPA2Config(**settings)))
+
+    def steps(clips: torch.Tensor) -> torch.Tensor:
+        tokens = network.get_vision_features(clips.transpose(1, 2))
+        return torch.stack([part.mean(dim=1) for part in tokens.split(entry.side**2, dim=1)], dim=1)
+
+    return Source(_quietly_saved(network), steps)

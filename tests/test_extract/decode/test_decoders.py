@@ -1,0 +1,202 @@
+"""Workers give what decoding here would give; one that dies or hangs is reported and replaced, and nothing waits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from encode import number_in, write_video
+
+from extract.decode import decoders
+from extract.decode.decoders import Decoders, Event, Frames, Lost
+from extract.decode.video import VideoInfo, decode, probe, reading
+from extract.decode.worker import BUFFER_BYTES, NUM_BUFFERS, Finished, batch_in
+
+
+def _all_events(pool: Decoders, *, release: bool = True) -> list[Event]:
+    """Take events until all tasks have ended; pictures become the numbers painted in them."""
+    found = []
+    while pool.num_open:
+        for event in pool.events():
+            if not isinstance(event.what, Frames):
+                found.append(event)
+                continue
+            numbers = tuple(number_in(y) for y in event.what.pictures.y)
+            assert numbers == event.what.frames
+            found.append(Event(event.key, numbers))
+            event.what.release()
+    return found
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    return write_video(tmp_path_factory.mktemp("videos") / "P01_01.mp4", num_frames=600)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    """Two workers that every test here may leave in any sound state."""
+    with Decoders(2) as workers:
+        yield workers
+
+
+def _kill_at_work(worker) -> None:
+    """Kill a worker soon after it has started."""
+    while not worker.is_ready:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.kill(worker.process.pid, signal.SIGKILL)
+
+
+def _fifo(folder: Path) -> Path:
+    """Give a path at which opening waits for ever: nobody writes to it."""
+    path = folder / "P01_09.mp4"
+    os.mkfifo(path)
+    return path
+
+
+def test_probing_in_a_worker_gives_the_same(pool, video):
+    pool.submit("it", video)
+    first, last = _all_events(pool)
+    expected = probe(video)
+    assert isinstance(first.what, VideoInfo)
+    np.testing.assert_array_equal(first.what.pts, expected.pts)
+    assert (first.what.fps, first.what.colour, first.what.path) == (expected.fps, expected.colour, video)
+    assert (first.key, last.key, last.what) == ("it", "it", Finished())
+
+
+def test_frames_come_in_order_and_once(pool, video):
+    info = probe(video)
+    wanted = np.unique(np.random.default_rng(0).integers(0, 600, 400))
+    pool.submit(1, reading(info, wanted))
+    *chunks, end = _all_events(pool)
+    assert [frame for chunk in chunks for frame in chunk.what] == wanted.tolist()
+    assert len(chunks) > NUM_BUFFERS  # so that buffers were used again
+    assert end.what == Finished()
+
+
+def test_tasks_of_all_workers_keep_apart(pool, video):
+    info = probe(video)
+    parts = np.array_split(np.arange(600), 7)
+    for number, part in enumerate(parts):
+        pool.submit(number, reading(info, part))
+    events = _all_events(pool)
+    for number, part in enumerate(parts):
+        own = [event.what for event in events if event.key == number]
+        assert [frame for frames in own[:-1] for frame in frames] == part.tolist()
+        assert own[-1] == Finished()
+
+
+def test_pictures_stay_until_they_are_released(pool, video):
+    info = probe(video)
+    pool.submit(1, reading(info, np.arange(600)))
+    held: list[Frames] = []
+    while len(held) < NUM_BUFFERS:
+        held += [event.what for event in pool.events()]
+    time.sleep(0.5)  # time enough for the worker to spoil them
+    for frames in held:
+        assert tuple(number_in(y) for y in frames.pictures.y) == frames.frames
+        frames.release()
+    _all_events(pool)
+
+
+def test_video_that_cannot_be_used_is_refused_by_name(pool, tmp_path):
+    path = tmp_path / "P01_02.mp4"
+    path.write_bytes(b"")
+    pool.submit("it", path)
+    [event] = _all_events(pool)
+    assert event.what.error == "UnreadableVideo"
+    assert "P01_02.mp4" in event.what.message
+
+
+def test_worker_that_dies_costs_its_own_task_alone(video, tmp_path):
+    with Decoders(2) as pool:
+        pool.submit("lost", _fifo(tmp_path))
+        for number in range(4):  # one of them waits behind the one that is lost
+            pool.submit(number, video)
+        threading.Thread(target=_kill_at_work, args=(pool._workers[0],)).start()
+        events = _all_events(pool)
+    lost = {event.key: event.what for event in events if isinstance(event.what, Lost)}
+    assert lost == {"lost": Lost("WorkerDied", "the process that read it ended by signal 9")}
+    assert {event.key for event in events if isinstance(event.what, VideoInfo)} == set(range(4))
+
+
+def test_worker_that_hangs_costs_its_own_task_alone(video, tmp_path, monkeypatch):
+    monkeypatch.setattr(decoders, "HUNG_S", 3.0)
+    with Decoders(2) as pool:
+        pool.submit("lost", _fifo(tmp_path))
+        for number in range(4):
+            pool.submit(number, video)
+        events = _all_events(pool)
+    lost = {event.key: event.what.error for event in events if isinstance(event.what, Lost)}
+    assert lost == {"lost": "WorkerHung"}
+    assert {event.key for event in events if isinstance(event.what, VideoInfo)} == set(range(4))
+
+
+def test_worker_that_waits_for_a_buffer_is_not_taken_for_hung(video, monkeypatch):
+    monkeypatch.setattr(decoders, "HUNG_S", 3.0)
+    with Decoders(1) as pool:
+        pool.submit(1, reading(probe(video), np.arange(600)))
+        held: list[Frames] = []
+        while len(held) < NUM_BUFFERS:
+            held += [event.what for event in pool.events()]
+        time.sleep(4)
+        for frames in held:
+            frames.release()
+        assert _all_events(pool)[-1].what == Finished()
+
+
+def test_workers_end_with_the_pool():
+    with Decoders(2) as pool:
+        processes = [worker.process for worker in pool._workers]
+    assert all(process.poll() is not None for process in processes)
+
+
+@pytest.mark.parametrize("size", [(360, 640), (1080, 1920), (2160, 4096), (47, 33), (1, 1)], ids=str)
+def test_pictures_of_a_buffer_lie_within_it_and_apart(size):
+    space = np.zeros(BUFFER_BYTES, np.uint8)
+    batch = batch_in(space, *size)
+    assert len(batch) >= 1
+    batch.y[:] += 1
+    batch.uv[:] += 1
+    half = (size[0] + 1) // 2, (size[1] + 1) // 2
+    assert batch.uv.shape == (len(batch), 2, *half)
+    assert space.max() == 1  # no byte belongs to two
+    assert space.sum(dtype=np.int64) == batch.y.size + batch.uv.size
+
+
+def test_picture_that_fits_no_buffer_is_refused_by_name(pool, tmp_path):
+    import av
+
+    path = tmp_path / "P01_03.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 4320, 4320, "yuv420p"
+        frame = av.VideoFrame(4320, 4320, "yuv420p")
+        frame.pts = 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    pool.submit(1, reading(probe(path), np.array([0])))
+    [event] = _all_events(pool)
+    assert event.what.error == "UnreadableVideo"
+    assert "P01_03.mp4" in event.what.message
+
+
+def test_decoding_here_and_there_gives_the_same_pixels(pool, video):
+    info = probe(video)
+    here = {frame: planes.u.copy() for frame, planes in decode(reading(info, np.arange(50)))}
+    pool.submit(1, reading(info, np.arange(50)))
+    seen = 0
+    while pool.num_open:
+        for event in pool.events():
+            if isinstance(event.what, Frames):
+                for frame, uv in zip(event.what.frames, event.what.pictures.uv, strict=True):
+                    np.testing.assert_array_equal(uv[0], here[frame])
+                    seen += 1
+                event.what.release()
+    assert seen == 50

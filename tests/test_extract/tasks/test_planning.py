@@ -1,0 +1,119 @@
+"""What an extraction would do is counted right, and dealt evenly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from encode import write_video
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extract.cli import main
+from extract.tasks.planning import plan_extraction
+from extract.tasks.sharding import deal
+from features.annotations import read_segments
+from features.errors import OptionError
+
+HEADER = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp\n"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    """Two videos of 60 frames at 30 fps that are all key frames, a third that is missing, and a segment too late."""
+    folder = tmp_path_factory.mktemp("planned")
+    for video_id in ("P01_01", "P01_02"):
+        write_video(folder / "videos" / f"{video_id}.mp4", gop=1, b_frames=0)
+    rows = [("P01_01", 0, 0, 1), ("P01_01", 1, 0, 1), ("P01_02", 0, 1, 2), ("P01_02", 1, 1, 9), ("P01_03", 0, 0, 1)]
+    lines = [f"{video}_{n},P01,{video},00:00:{start:05.2f},00:00:{stop:05.2f}\n" for video, n, start, stop in rows]
+    (folder / "segments.csv").write_text(HEADER + "".join(lines))
+    return folder
+
+
+def _plan(dataset: Path, **options):
+    return plan_extraction(
+        read_segments(dataset / "segments.csv"), dataset / "videos", backbone="tiny_cnn", workers=1, **options
+    )
+
+
+def test_segments_are_counted(dataset):
+    plan = _plan(dataset, num_frames=4, tasks=2)
+    assert (plan.videos, plan.segments, plan.failed) == (2, 5, {"MissingVideo": 1, "BeyondEnd": 1})
+    # Two segments of the same interval share their frames; each frame is a packet that nothing depends on.
+    assert (plan.frames, plan.wanted_frames, plan.decoded_frames) == (120, 8, 8)
+    assert (plan.clips, plan.steps, plan.dim) == (12, 12, 384)
+    assert plan.size_bytes == 12 * (384 * 2 + 12)
+    assert sorted(plan.task_cost) == [4 + 4, 4 + 8]
+    assert plan.imbalance == pytest.approx(12 / 10)
+
+
+def test_dense_steps_are_counted(dataset):
+    plan = _plan(dataset, every_s=0.5)
+    assert (plan.clips, plan.steps, plan.wanted_frames) == (8, 8, 8)
+
+
+def test_one_clip_of_a_clip_backbone_counts_all_of_its_frames(dataset):
+    plan = plan_extraction(
+        read_segments(dataset / "segments.csv"), dataset / "videos", backbone="r2plus1d_18", workers=2, tasks=1
+    )
+    assert (plan.clips, plan.clip_frames, plan.steps) == (3, 16, 6)
+    assert sum(plan.task_cost) == plan.decoded_frames + 3 * 16
+
+
+@pytest.mark.parametrize("options", [{"tasks": 0}, {"every_s": 0.0}, {"num_frames": 0}], ids=str)
+def test_numbers_that_make_no_sense_are_refused(dataset, options):
+    with pytest.raises(OptionError, match=r"^--(tasks|every|frames): "):
+        _plan(dataset, **options)
+
+
+def _typed(dataset: Path, *arguments: str):
+    where = ["--annotations", str(dataset / "segments.csv"), "--videos", str(dataset / "videos")]
+    return CliRunner().invoke(main, ["plan", *where, "--backbone", "tiny_cnn", "--workers", "1", *arguments])
+
+
+def test_command_prints_a_table_for_people(dataset):
+    result = _typed(dataset, "--frames", "4", "--tasks", "2")
+    assert result.exit_code == 0, result.stderr
+    lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert lines["segments"] == "5"
+    assert "1 MissingVideo, 1 BeyondEnd" in result.stdout
+    assert "8 of 120 (7%)" in result.stdout
+    assert "1.200 x the mean" in result.stdout
+
+
+def test_command_prints_json_for_programs(dataset):
+    record = json.loads(_typed(dataset, "--every", "0.5", "--json").stdout)
+    assert (record["clips"], record["failed"]) == (8, {"MissingVideo": 1, "BeyondEnd": 1})
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_frames_and_every_exclude_each_other(dataset, command, tmp_path):
+    where = ["--annotations", str(dataset / "segments.csv"), "--videos", str(dataset / "videos")]
+    out = ["--out", str(tmp_path / "out")] if command == "run" else []
+    arguments = [command, *where, "--backbone", "tiny_cnn", "--frames", "4", "--every", "0.2", *out]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert "--frames and --every exclude each other" in result.stderr
+
+
+COSTS = st.lists(st.integers(0, 1000), max_size=60)
+
+
+@given(COSTS, st.integers(1, 12))
+def test_everything_is_dealt_once(costs, num_tasks):
+    tasks = deal(costs, num_tasks)
+    assert len(tasks) == num_tasks
+    assert sorted(index for task in tasks for index in task.tolist()) == list(range(len(costs)))
+
+
+@given(COSTS, st.integers(1, 12))
+def test_no_task_has_more_than_a_fair_share_and_one_thing(costs, num_tasks):
+    heaviest = max(sum(costs[index] for index in task) for task in deal(costs, num_tasks))
+    assert heaviest <= sum(costs) / num_tasks + max(costs, default=0)
+
+
+@given(COSTS, st.integers(1, 12))
+def test_the_same_is_dealt_the_same_way(costs, num_tasks):
+    assert [task.tolist() for task in deal(costs, num_tasks)] == [task.tolist() for task in deal(costs, num_tasks)]

@@ -1,0 +1,53 @@
+"""Levels of supervision: every backbone has one, and it follows from what its publisher trained it on."""
+
+from __future__ import annotations
+
+import pytest
+
+from extract import backbones
+from extract.weights.supervision import supervision_of
+from features.featureset import Weights
+
+EXPECTED = {
+    "tiny_cnn": 0,
+    "resnet50": 1,
+    "convnext_base": 1,
+    "slowfast_r50": 2,
+    "swin3d_b": 2,
+    "timesformer_base_ssv2": 2,
+    "videomae_base_k400": 2,
+    "videomae_base_k400_ssl": 3,
+    "vjepa2_vitl_256": 3,
+    "dinov2_base": 5,
+    "dinov3_large": 5,
+    "siglip2_base": 5,
+}
+
+
+def _weights(revision: str) -> Weights:
+    return Weights("somewhere", revision, "0" * 64)
+
+
+@pytest.mark.parametrize("name", backbones.names())
+def test_every_backbone_has_a_level(name):
+    assert supervision_of(backbones.get(name), _weights("published")) in (0, 1, 2, 3, 5)
+
+
+@pytest.mark.parametrize("name", backbones.names())
+def test_video_data_count_as_more_than_images(name):
+    entry = backbones.get(name)
+    seen = any(text in entry.pretraining for text in ("Kinetics", "Something", "VideoMix"))
+    assert not seen or supervision_of(entry, _weights("published")) >= 2
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_level_is_that_of_the_challenges_table(name):
+    assert supervision_of(backbones.get(name), _weights("published")) == EXPECTED[name]
+
+
+def test_random_weights_have_learned_nothing():
+    assert supervision_of(backbones.get("dinov2_base"), _weights("random")) == 0
+
+
+def test_of_weights_of_ones_own_nothing_is_known():
+    assert supervision_of(backbones.get("resnet50"), _weights("local file")) is None

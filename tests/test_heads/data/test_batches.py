@@ -1,0 +1,499 @@
+"""Batches of segments: the rows that a plain loop finds, changed in training only as far as is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic import labelled_rows, write_csv, write_dense, write_features
+
+from features.annotations import read_segments
+from heads.config import Augmentation, Look
+from heads.data.batches import Batch, batches, statistics
+from heads.data.chunks import Chunk, Split, Stream
+from heads.data.layout import lay_out, open_sources
+
+CPU = torch.device("cpu")
+JITTER = Augmentation(jitter=0.5)
+SPEED = Augmentation(speed=0.5)
+DROPOUT = Augmentation(step_dropout=0.5)
+
+
+def made_stream(windows: np.ndarray, seconds: np.ndarray, videos: np.ndarray, *, is_dense: bool, views: int) -> Stream:
+    """A stream whose features say which row, and which view, they are.
+
+    Args:
+        windows: (S, 4), first, inner_first, inner_stop and stop; videos: (S, 2), the rows of each segment's video.
+    """
+    row, view = np.meshgrid(np.arange(len(seconds)), np.arange(views), indexing="ij")
+    first, inner_first, inner_stop, stop = (torch.from_numpy(column.copy()) for column in windows.T)
+    return Stream(
+        features=torch.from_numpy(np.stack([row, view], axis=-1).astype(np.float16)),
+        seconds=torch.from_numpy(seconds).float(),
+        first=first,
+        stop=stop,
+        inner_first=inner_first,
+        inner_stop=inner_stop,
+        video_first=torch.from_numpy(videos[:, 0].copy()),
+        video_stop=torch.from_numpy(videos[:, 1].copy()),
+        is_dense=is_dense,
+    )
+
+
+@st.composite
+def chunks(draw: st.DrawFn, *, kinds: tuple[bool | None, ...] = (None,), most: int = 12, views: int = 1) -> Chunk:
+    """Segments of one to three videos, each with a window and its own part of it in every stream.
+
+    Args:
+        kinds: of each stream, whether it is dense; None for either.
+        most: steps of a video.
+    """
+    num_videos, num_segments = draw(st.integers(1, 3)), draw(st.integers(1, 9))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    video = rng.integers(0, num_videos, num_segments)
+    streams = []
+    for kind in kinds:
+        lengths = rng.integers(1, most + 1, num_videos)
+        ends = np.cumsum([0, *lengths])
+        seconds = np.concatenate([np.sort(rng.uniform(0, 30, length)) for length in lengths])
+        windows = []
+        for each in video:
+            inner_first = rng.integers(ends[each], ends[each + 1])
+            inner_stop = rng.integers(inner_first + 1, ends[each + 1] + 1)
+            first, stop = rng.integers(ends[each], inner_first + 1), rng.integers(inner_stop, ends[each + 1] + 1)
+            windows.append((first, inner_first, inner_stop, stop))
+        is_dense = draw(st.booleans()) if kind is None else kind
+        videos = np.stack([ends[video], ends[video + 1]], axis=1)
+        streams.append(made_stream(np.array(windows), seconds, videos, is_dense=is_dense, views=views))
+    middle_s = torch.from_numpy(rng.uniform(0, 30, num_segments)).float()
+    return Chunk(torch.from_numpy(rng.permutation(100)[:num_segments]), middle_s, tuple(streams))
+
+
+def batches_of(
+    chunk: Chunk,
+    batch_size: int = 4,
+    *,
+    order: torch.Tensor | None = None,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+    **look: object,
+) -> list[Batch]:
+    torch.manual_seed(seed)
+    order = torch.arange(len(chunk)) if order is None else order
+    return list(batches(chunk, order, batch_size, look=Look(**look), device=CPU, augmentation=augmentation))
+
+
+def rows_of(found: list[Batch], place: int = 0) -> Iterator[tuple[list[int], list[float], list[bool]]]:
+    """Of each segment, in the order of the batches: its rows, when they are, and which are its own."""
+    for batch in found:
+        steps = batch.streams[place]
+        for features, mask, seconds, within in zip(*steps, strict=True):
+            rows = features[mask][:, 0].long().tolist()
+            yield rows, seconds[mask].tolist(), within[mask].tolist()
+
+
+def window_of(stream: Stream, segment: int) -> list[int]:
+    return list(range(int(stream.first[segment]), int(stream.stop[segment])))
+
+
+def own_of(stream: Stream, segment: int) -> list[int]:
+    return list(range(int(stream.inner_first[segment]), int(stream.inner_stop[segment])))
+
+
+def assert_equal(found: list[Batch], expected: list[Batch]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.index, other.index)
+        for steps, theirs in zip(one.streams, other.streams, strict=True):
+            assert all(torch.equal(*both) for both in zip(steps, theirs, strict=True))
+
+
+# ---- against a plain loop
+
+
+@given(chunks(), st.integers(1, 11), st.integers(0, 99))
+@settings(deadline=None)
+def test_a_segment_has_the_steps_of_its_window(chunk, batch_size, seed):
+    order = torch.randperm(len(chunk), generator=torch.Generator().manual_seed(seed))
+    found = batches_of(chunk, batch_size, order=order)
+    (stream,) = chunk.streams
+    for segment, (rows, seconds, within) in zip(order.tolist(), rows_of(found), strict=True):
+        assert rows == window_of(stream, segment)
+        assert within == [row in own_of(stream, segment) for row in rows]
+        expected = [float(stream.seconds[row]) - float(chunk.middle_s[segment]) for row in rows]
+        assert seconds == pytest.approx(expected, abs=1e-4)
+
+
+@given(chunks(), st.integers(1, 11), st.integers(0, 99))
+@settings(deadline=None)
+def test_batches_hold_every_segment_once_in_the_order_given(chunk, batch_size, seed):
+    order = torch.randperm(len(chunk), generator=torch.Generator().manual_seed(seed))
+    found = batches_of(chunk, batch_size, order=order)
+    assert [index for batch in found for index in batch.index.tolist()] == chunk.index[order].tolist()
+    assert {len(batch.index) for batch in found[:-1]} <= {batch_size}
+
+
+every_change = pytest.mark.parametrize(
+    "augmentation", [None, JITTER, SPEED, DROPOUT, Augmentation(jitter=1.0, speed=0.9, step_dropout=0.9)]
+)
+
+
+@every_change
+@given(chunk=chunks(kinds=(None, None)), fusion=st.sampled_from(["early", "late"]), max_steps=st.integers(1, 13))
+@settings(deadline=None, max_examples=60)
+def test_batches_keep_to_the_contract_of_steps(augmentation, chunk, fusion, max_steps):
+    for batch in batches_of(chunk, augmentation=augmentation, fusion=fusion, max_steps=max_steps):
+        for steps in batch.streams:
+            lengths = steps.mask.sum(dim=1)
+            assert torch.equal(steps.mask, torch.arange(int(lengths.max())) < lengths[:, None])
+            assert steps.within.any(dim=1).all()
+            assert not (steps.within & ~steps.mask).any()
+            assert not steps.seconds[~steps.mask].any()
+            assert lengths.max() <= max_steps
+            assert [part.dtype for part in steps] == [torch.float16, torch.bool, torch.float32, torch.bool]
+
+
+def test_many_batches_are_the_same_as_each_alone():
+    """Rows are reckoned for thousands of segments at a time, of which some are long."""
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 900, 5000)
+    stop = first + rng.integers(1, 9, 5000) * np.where(np.arange(5000) == 4321, 10, 1)
+    windows = np.stack([first, first, stop, stop], axis=1)
+    stream = made_stream(windows, np.arange(1000.0), np.tile([0, 1000], (5000, 1)), is_dense=True, views=1)
+    chunk = Chunk(torch.arange(5000), torch.zeros(5000), (stream,))
+    found = batches_of(chunk, 300)
+    alone = [batches_of(chunk, 300, order=order)[0] for order in torch.arange(5000).split(300)]
+    assert_equal(found, alone)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2047, 2049, 10_000])
+def test_any_size_of_batch_gives_all_segments(batch_size):
+    windows = np.tile([0, 0, 1, 1], (4100, 1))
+    stream = made_stream(windows, np.zeros(1), np.tile([0, 1], (4100, 1)), is_dense=True, views=1)
+    chunk = Chunk(torch.arange(4100), torch.zeros(4100), (stream,))
+    sizes = [len(batch.index) for batch in batches_of(chunk, batch_size)]
+    assert sizes == [min(batch_size, 4100 - start) for start in range(0, 4100, batch_size)]
+
+
+# ---- thinning
+
+
+@given(chunks(most=40), st.integers(1, 41))
+@settings(deadline=None)
+def test_thinned_steps_stay_in_order_and_in_the_window(chunk, max_steps):
+    (stream,) = chunk.streams
+    for segment, (rows, _, _) in enumerate(rows_of(batches_of(chunk, max_steps=max_steps))):
+        window = window_of(stream, segment)
+        assert len(rows) == min(len(window), max_steps)
+        assert rows == sorted(set(rows))
+        assert set(rows) <= set(window)
+
+
+@given(chunks(most=40), st.integers(1, 41))
+@settings(deadline=None)
+def test_thinned_steps_are_spread_evenly(chunk, max_steps):
+    (stream,) = chunk.streams
+    for segment, (rows, _, _) in enumerate(rows_of(batches_of(chunk, max_steps=max_steps))):
+        window = window_of(stream, segment)
+        part = len(window) / len(rows)  # each step stands for so many
+        for place, row in enumerate(rows):
+            assert part * place - 1e-9 <= row - window[0] + 0.5 <= part * (place + 1) + 1e-9
+
+
+# ---- jitter and speed
+
+
+@pytest.mark.parametrize("augmentation", [JITTER, SPEED, Augmentation(jitter=1.0, speed=0.9)])
+@given(chunk=chunks(kinds=(True,)), seed=st.integers(0, 99))
+@settings(deadline=None)
+def test_moved_segments_stay_in_their_video(augmentation, chunk, seed):
+    (stream,) = chunk.streams
+    for segment, (rows, _, _) in enumerate(rows_of(batches_of(chunk, augmentation=augmentation, seed=seed))):
+        inside = range(int(stream.video_first[segment]), int(stream.video_stop[segment]))
+        assert rows == sorted(rows)
+        assert set(rows) <= set(inside)
+
+
+@given(chunk=chunks(kinds=(True,)), seed=st.integers(0, 99))
+@settings(deadline=None)
+def test_the_ends_of_a_segment_move_by_the_share_asked_for(chunk, seed):
+    (stream,) = chunk.streams
+    found = rows_of(batches_of(chunk, augmentation=Augmentation(jitter=0.3), seed=seed))
+    for segment, (rows, _, within) in enumerate(found):
+        before = own_of(stream, segment)
+        own = [row for row, inner in zip(rows, within, strict=True) if inner]
+        most = 0.3 * len(before) + 0.5
+        assert abs(own[0] - before[0]) <= most
+        assert abs(own[-1] - before[-1]) <= most
+
+
+def long_segment(num_segments: int, *, is_dense: bool = True) -> Chunk:
+    """The same segment many times: 20 of the 100 steps of a video, one a second, in the middle of a window of 40."""
+    windows, videos = np.tile([30, 40, 60, 70], (num_segments, 1)), np.tile([0, 100], (num_segments, 1))
+    stream = made_stream(windows, np.arange(100.0), videos, is_dense=is_dense, views=1)
+    return Chunk(torch.arange(num_segments), torch.full((num_segments,), 49.5), (stream,))
+
+
+def test_segments_move_apart_from_each_other_and_both_ways():
+    found = list(rows_of(batches_of(long_segment(500), augmentation=Augmentation(jitter=0.25))))
+    first = [rows[within.index(True)] for rows, _, within in found]
+    last = [rows[len(within) - 1 - within[::-1].index(True)] for rows, _, within in found]
+    assert set(first) == set(range(35, 46))
+    assert set(last) == set(range(54, 65))
+
+
+def test_context_moves_with_the_ends_of_the_segment():
+    for rows, _, within in rows_of(batches_of(long_segment(100), augmentation=Augmentation(jitter=0.25))):
+        assert (within.index(True), within[::-1].index(True)) == (10, 10)
+        assert rows == list(range(rows[0], rows[-1] + 1))
+
+
+def test_a_faster_segment_has_fewer_steps_and_passes_in_less_time():
+    found = list(rows_of(batches_of(long_segment(500), augmentation=Augmentation(speed=0.5))))
+    lengths = [len(rows) for rows, _, _ in found]
+    assert min(lengths) == pytest.approx(40 / 1.5, abs=1)
+    assert max(lengths) == pytest.approx(40 / 0.5, abs=2)
+    for rows, seconds, _ in found:
+        assert (rows[0], rows[-1]) == (pytest.approx(30, abs=1), pytest.approx(69, abs=1))
+        assert seconds[-1] - seconds[0] == pytest.approx(len(rows), abs=2.5)
+
+
+def test_a_segment_keeps_its_share_of_the_steps_at_any_speed():
+    for rows, _, within in rows_of(batches_of(long_segment(200), augmentation=Augmentation(speed=0.5))):
+        assert sum(within) == pytest.approx(len(rows) / 2, abs=1.5)
+
+
+@pytest.mark.parametrize("augmentation", [Augmentation(jitter=1.0), Augmentation(speed=0.9)])
+@given(chunk=chunks(kinds=(False,)))
+@settings(deadline=None, max_examples=30)
+def test_sets_by_segment_neither_move_nor_run_faster(augmentation, chunk):
+    assert_equal(batches_of(chunk, augmentation=augmentation), batches_of(chunk))
+
+
+@given(chunk=chunks(kinds=(None, None)), fusion=st.sampled_from(["early", "late"]))
+@settings(deadline=None, max_examples=30)
+def test_nothing_changes_where_nothing_is_asked_for(chunk, fusion):
+    assert_equal(batches_of(chunk, augmentation=Augmentation(), fusion=fusion), batches_of(chunk, fusion=fusion))
+
+
+# ---- step dropout
+
+
+@given(chunk=chunks(), seed=st.integers(0, 99), dropout=st.sampled_from([0.1, 0.5, 0.95]))
+@settings(deadline=None)
+def test_steps_that_are_left_stay_in_order_as_they_were(chunk, seed, dropout):
+    found = rows_of(batches_of(chunk, augmentation=Augmentation(step_dropout=dropout), seed=seed))
+    for (rows, seconds, within), whole in zip(found, rows_of(batches_of(chunk)), strict=True):
+        kept = [whole[0].index(row) for row in rows]
+        assert kept == sorted(set(kept))
+        assert seconds == [whole[1][place] for place in kept]
+        assert within == [whole[2][place] for place in kept]
+        assert any(within)
+
+
+def test_as_many_steps_are_left_out_as_asked_for():
+    found = batches_of(long_segment(2000), 64, augmentation=Augmentation(step_dropout=0.3))
+    left = sum(int(batch.streams[0].mask.sum()) for batch in found)
+    assert left == pytest.approx(0.7 * 40 * 2000, rel=0.01)
+
+
+def test_the_step_that_is_spared_is_any_of_the_segments_own():
+    found = rows_of(batches_of(long_segment(2000), augmentation=Augmentation(step_dropout=0.95)))
+    own = [row for rows, _, within in found for row, inner in zip(rows, within, strict=True) if inner]
+    assert set(own) == set(range(40, 60))
+
+
+@pytest.mark.parametrize("augmentation", [JITTER, SPEED, DROPOUT])
+def test_a_seed_gives_the_same_batches_and_another_gives_others(augmentation):
+    chunk = long_segment(50)
+    one, again, other = (list(rows_of(batches_of(chunk, augmentation=augmentation, seed=seed))) for seed in (0, 0, 1))
+    assert one == again
+    assert one != other
+
+
+# ---- several sets
+
+
+def assert_aligned(chunk: Chunk, found: list[Batch]) -> None:
+    """Every step of the second set is, of its segment's, the nearest in time to the first set's step."""
+    clock, other = chunk.streams
+    first, second = rows_of(found, 0), rows_of(found, 1)
+    for segment, ((rows, _, _), (rows_of_other, _, _)) in enumerate(zip(first, second, strict=True)):
+        there = other.seconds[window_of(other, segment)]
+        for row, row_of_other in zip(rows, rows_of_other, strict=True):
+            assert row_of_other in window_of(other, segment)
+            distance = abs(other.seconds[row_of_other] - clock.seconds[row])
+            assert distance <= (there - clock.seconds[row]).abs().min() + 1e-4
+
+
+@given(chunks(kinds=(None, None)))
+@settings(deadline=None)
+def test_early_fusion_takes_the_steps_nearest_in_time(chunk):
+    assert_aligned(chunk, batches_of(chunk))
+
+
+@pytest.mark.parametrize(
+    "augmentation", [JITTER, SPEED, DROPOUT, Augmentation(jitter=1.0, speed=0.9, step_dropout=0.5)]
+)
+@given(chunk=chunks(kinds=(None, False)), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=50)
+def test_early_fusion_takes_the_nearest_steps_however_the_first_set_moves(augmentation, chunk, seed):
+    assert_aligned(chunk, batches_of(chunk, augmentation=augmentation, seed=seed))
+
+
+@given(chunk=chunks(kinds=(False, True)))
+@settings(deadline=None, max_examples=30)
+def test_a_dense_set_does_not_move_beside_one_by_segment(chunk):
+    augmentation = Augmentation(jitter=1.0, speed=0.9)
+    assert_equal(batches_of(chunk, augmentation=augmentation), batches_of(chunk))
+
+
+@every_change
+@given(chunk=chunks(kinds=(None, None)))
+@settings(deadline=None, max_examples=30)
+def test_with_early_fusion_the_first_set_says_when_a_step_is(augmentation, chunk):
+    for batch in batches_of(chunk, augmentation=augmentation):
+        clock, other = batch.streams
+        assert all(torch.equal(*both) for both in zip(clock[1:], other[1:], strict=True))
+
+
+@pytest.mark.parametrize("augmentation", [JITTER, SPEED, DROPOUT])
+def test_equal_sets_give_equal_steps_however_they_move(augmentation):
+    (stream,) = long_segment(50).streams
+    chunk = Chunk(torch.arange(50), torch.full((50,), 49.5), (stream, stream))
+    found = batches_of(chunk, augmentation=augmentation)
+    assert list(rows_of(found, 0)) == list(rows_of(found, 1))
+
+
+@given(chunks(kinds=(None, None)))
+@settings(deadline=None)
+def test_late_fusion_leaves_each_set_as_it_is_alone(chunk):
+    together = batches_of(chunk, fusion="late")
+    for place, stream in enumerate(chunk.streams):
+        alone = batches_of(Chunk(chunk.index, chunk.middle_s, (stream,)))
+        assert_equal([Batch((batch.streams[place],), batch.index) for batch in together], alone)
+
+
+# ---- views
+
+
+def views_of(batch: Batch) -> torch.Tensor:
+    """Of each segment, its view; all of its steps have the same."""
+    (steps,) = batch.streams
+    views = [features[mask][:, 1].unique() for features, mask in zip(steps.features, steps.mask, strict=True)]
+    return torch.cat(views)
+
+
+@given(chunks(views=3))
+@settings(deadline=None, max_examples=30)
+def test_the_first_view_is_that_of_evaluation(chunk):
+    assert all(not views_of(batch).any() for batch in batches_of(chunk))
+
+
+@given(chunks(views=3), st.integers(0, 99))
+@settings(deadline=None, max_examples=30)
+def test_the_view_of_a_segment_changes_none_of_its_rows(chunk, seed):
+    in_training = rows_of(batches_of(chunk, augmentation=Augmentation(), seed=seed))
+    assert list(in_training) == list(rows_of(batches_of(chunk)))
+
+
+def test_every_view_is_as_likely_in_training():
+    windows, videos = np.tile([1, 1, 3, 4], (3000, 1)), np.tile([0, 5], (3000, 1))
+    stream = made_stream(windows, np.arange(5.0), videos, is_dense=False, views=3)
+    chunk = Chunk(torch.arange(3000), torch.zeros(3000), (stream,))
+    views = torch.cat([views_of(batch) for batch in batches_of(chunk, 64, augmentation=Augmentation())])
+    assert len(views) == 3000  # one view for all steps of a segment
+    assert torch.bincount(views.long()).tolist() == pytest.approx([1000] * 3, abs=100)
+
+
+# ---- from feature sets on disk
+
+
+@pytest.fixture(scope="module")
+def roots_and_segments(tmp_path_factory):
+    """A dense set and one of two views by segment, of 14 segments in four videos."""
+    folder, rng = tmp_path_factory.mktemp("sets"), np.random.default_rng(0)
+    rows = labelled_rows(("P01_01", "P02_101", "P03_01", "P04_101"), 14, rng)
+    segments = read_segments(write_csv(folder / "train.csv", rows))
+    dense = {video_id: rng.normal(3, 2, (60, 5)) for video_id in rows.video_id.unique()}
+    write_dense(folder / "dense", dense)
+    steps = {name: rng.normal(-50, 0.5, (rng.integers(1, 6), 2, 3)) for name in segments.narration_id}
+    write_features(folder / "segment", segments, steps, views=("centre", "flip"))
+    return [folder / "dense", folder / "segment"], segments
+
+
+def split_of(roots_and_segments, *, memory_bytes: float = 1e12, **look: object) -> Split:
+    roots, segments = roots_and_segments
+    look = Look(**look)
+    return Split(
+        lay_out(open_sources(roots, look), segments, look, allow_missing=False), CPU, memory_bytes=memory_bytes
+    )
+
+
+def by_segment(split: Split, **look: object) -> dict[int, list[list[torch.Tensor]]]:
+    found = {}
+    for chunk, order in split.chunks(torch.Generator().manual_seed(0)):
+        for batch in batches_of(chunk, order=order, **look):
+            for row, index in enumerate(batch.index.tolist()):
+                found[index] = [[part[row][steps.mask[row]] for part in steps] for steps in batch.streams]
+    return found
+
+
+@pytest.mark.parametrize(
+    "look", [{}, {"fusion": "late", "context": 1.0, "neighbours": 1}, {"max_steps": 3}, {"view": ("flip",)}]
+)
+def test_batches_are_the_same_in_memory_and_in_chunks(roots_and_segments, look):
+    resident = by_segment(split_of(roots_and_segments, **look), **look)
+    chunked = by_segment(split_of(roots_and_segments, memory_bytes=1000, **look), **look)
+    assert set(resident) == set(chunked) == set(range(14))
+    for index, streams in resident.items():
+        for ours, theirs in zip(streams, chunked[index], strict=True):
+            assert all(torch.equal(*both) for both in zip(ours, theirs, strict=True))
+
+
+# ---- statistics
+
+
+@pytest.mark.parametrize("memory_bytes", [1, 1e12])
+def test_statistics_are_those_of_numpy_in_float64(roots_and_segments, memory_bytes):
+    split = split_of(roots_and_segments, memory_bytes=memory_bytes, view=("centre", "flip"))
+    ((chunk, _),) = split_of(roots_and_segments, view=("centre", "flip")).chunks()
+    for (mean, std), stream in zip(statistics(split), chunk.streams, strict=True):
+        values = stream.features.numpy().astype(np.float64).reshape(-1, stream.features.shape[-1])
+        np.testing.assert_allclose(mean, values.mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(std, values.std(axis=0), rtol=1e-6)
+        assert mean.dtype == std.dtype == torch.float32
+
+
+class OneStream:
+    """What statistics reads of a split: one stream of these values, (N, D)."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        only = np.array([[0, 0, 1, 1]])
+        made = made_stream(only, np.zeros(1), only[:, [0, 3]], is_dense=False, views=1)
+        stream = replace(made, features=torch.from_numpy(values.astype(np.float16))[:, None])
+        self._chunk = Chunk(torch.arange(1), torch.zeros(1), (stream,))
+        self.sources = (SimpleNamespace(featureset=SimpleNamespace(dim=values.shape[1])),)
+
+    def chunks(self) -> Iterator[tuple[Chunk, torch.Tensor]]:
+        yield self._chunk, torch.arange(1)
+
+
+def test_statistics_of_many_steps_far_from_zero_keep_their_digits():
+    values = np.random.default_rng(0).normal(1000, 2, (150_000, 2)).astype(np.float16)
+    ((mean, std),) = statistics(OneStream(values))
+    np.testing.assert_allclose(mean, values.astype(np.float64).mean(axis=0), rtol=1e-7)
+    np.testing.assert_allclose(std, values.astype(np.float64).std(axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, -65504.0, 1e-3])
+def test_a_dimension_that_never_changes_has_deviation_one(value):
+    values = np.random.default_rng(0).normal(size=(1000, 2))
+    values[:, 1] = value
+    ((mean, std),) = statistics(OneStream(values))
+    assert (mean[1], std[1]) == (np.float16(value), 1.0)

@@ -1,0 +1,159 @@
+"""What is done to finished predictions: each correction against the plain formula, and fitted to what it must find."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.annotations import Segments
+from features.predictions import Predictions
+from heads.ensembles.posthoc import Correction, Prior, fit_correction, prior_of
+
+
+def _drawn(seed: int, *, num_segments: int = 8, scale: float = 2.0) -> Predictions:
+    rng = np.random.default_rng(seed)
+    verb, noun = (rng.normal(0, scale, (num_segments, width)).astype(np.float32) for width in (97, 300))
+    return Predictions(tuple(f"P01_01_{index}" for index in range(num_segments)), verb, noun, "drawn")
+
+
+@pytest.fixture(scope="module")
+def train() -> Segments:
+    """Three verbs with nouns of their own: 0 with 0 and 1, 1 with 2, 2 rarely with 3."""
+    pairs = [(0, 0)] * 60 + [(0, 1)] * 30 + [(1, 2)] * 40 + [(2, 3)] * 4
+    verb_class, noun_class = zip(*pairs, strict=True)
+    names = [f"P01_01_{index}" for index in range(len(pairs))]
+    return Segments(
+        pd.DataFrame({"narration_id": names, "verb_class": verb_class, "noun_class": noun_class}), "by hand"
+    )
+
+
+@pytest.fixture(scope="module")
+def prior(train) -> Prior:
+    return prior_of(train)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+# ---- applied
+
+
+def test_by_default_nothing_is_done(prior):
+    drawn = _drawn(0)
+    found = Correction().apply(drawn, prior, source="")
+    np.testing.assert_allclose(np.exp(found.verb), _softmax(drawn.verb), rtol=1e-5)
+    np.testing.assert_allclose(np.exp(found.noun), _softmax(drawn.noun), rtol=1e-5)
+
+
+def test_a_temperature_divides_logits(prior):
+    drawn = _drawn(0)
+    found = Correction(temperature=(2.0, 0.5)).apply(drawn, prior, source="")
+    np.testing.assert_allclose(np.exp(found.verb), _softmax(drawn.verb / 2), rtol=1e-4)
+    np.testing.assert_allclose(np.exp(found.noun), _softmax(drawn.noun * 2), rtol=1e-4)
+
+
+def test_logit_adjustment_divides_by_a_power_of_the_frequencies(prior, train):
+    drawn = _drawn(0)
+    counts = np.bincount(train.verb_class, minlength=97).clip(min=1)
+    found = Correction(tau=(0.7, 0.0)).apply(drawn, prior, source="")
+    expected = _softmax(drawn.verb) / (counts / counts.sum()) ** 0.7
+    np.testing.assert_allclose(np.exp(found.verb), expected / expected.sum(axis=1, keepdims=True), rtol=1e-4)
+    np.testing.assert_allclose(np.exp(found.noun), _softmax(drawn.noun), rtol=1e-5)
+
+
+def test_the_pair_prior_is_folded_back_as_the_marginals_of_all_pairs(prior):
+    drawn = _drawn(0)
+    found = Correction(pair_power=0.6).apply(drawn, prior, source="")
+    pairs = _softmax(drawn.verb)[:, :, None] * _softmax(drawn.noun)[:, None, :] * np.exp(0.6 * prior.log_affinity)
+    pairs /= pairs.sum(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(np.exp(found.verb), pairs.sum(axis=2), rtol=1e-4)
+    np.testing.assert_allclose(np.exp(found.noun), pairs.sum(axis=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "correction",
+    [Correction(temperature=(0.05, 20.0)), Correction(tau=(1.0, 1.0)), Correction(pair_power=1.0)],
+    ids=["temperature", "tau", "pairs"],
+)
+def test_extreme_logits_stay_finite(prior, correction):
+    drawn = _drawn(0)
+    drawn.verb[:, 3], drawn.noun[:, 7] = 1e4, -1e4
+    found = correction.apply(drawn, prior, source="")
+    assert np.isfinite(found.verb).all()
+    assert np.isfinite(found.noun).all()
+
+
+# ---- the prior
+
+
+def test_pairs_that_training_shows_are_likelier_than_by_chance_and_others_less_but_possible(prior):
+    assert prior.log_affinity[1, 2] > 0.5
+    assert prior.log_affinity[1, 0] < -0.5
+    assert np.isfinite(prior.log_affinity).all()
+
+
+def test_the_prior_of_classes_is_their_share(prior, train):
+    assert np.exp(prior.log_share["verb"][1]) == pytest.approx(40 / 228)  # 134 segments, 94 verbs as if shown once
+    assert np.exp(prior.log_share["verb"][5]) == pytest.approx(1 / 228)
+
+
+# ---- fitted
+
+
+def _labelled(num_segments: int, temperature: float) -> tuple[Predictions, dict[str, np.ndarray]]:
+    """Labels drawn as the probabilities say, and logits that are so many times too small."""
+    drawn = _drawn(5, num_segments=num_segments, scale=3.0)
+    rng = np.random.default_rng(6)
+    truth = {
+        task: np.array([rng.choice(len(row), p=row) for row in _softmax(getattr(drawn, task))])
+        for task in ("verb", "noun")
+    }
+    return Predictions(drawn.narration_id, drawn.verb * temperature, drawn.noun * temperature, "drawn"), truth
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_that_logits_were_made_with_is_found(prior, temperature):
+    predictions, truth = _labelled(800, temperature)
+    found = fit_correction(predictions, truth, prior, temperature=True)
+    assert found.temperature == pytest.approx((temperature, temperature), rel=0.12)
+    assert (found.tau, found.pair_power) == ((0.0, 0.0), 0.0)
+
+
+def test_tau_is_found_where_labels_are_balanced_and_logits_follow_training(prior):
+    rng = np.random.default_rng(1)
+    truth = {"verb": rng.integers(0, 3, 600), "noun": rng.integers(0, 4, 600)}
+    drawn = _drawn(2, num_segments=600, scale=0.5)
+    rows = np.arange(600)
+    for task in ("verb", "noun"):
+        logits = getattr(drawn, task)
+        logits[rows, truth[task]] += 1.5
+        logits += prior.log_share[task].astype(np.float32)
+    found = fit_correction(drawn, truth, prior, adjust=True)
+    assert min(found.tau) >= 0.4
+    right = [
+        ((one.verb.argmax(1) == truth["verb"]) & (one.noun.argmax(1) == truth["noun"])).mean()
+        for one in (drawn, found.apply(drawn, prior, source=""))
+    ]
+    assert right[1] > right[0] + 0.05
+
+
+def test_pairs_are_found_where_nouns_tell_the_verb(prior):
+    rng = np.random.default_rng(1)
+    known = np.array([(0, 0), (0, 1), (1, 2), (2, 3)])[rng.integers(0, 3, 400)]
+    truth = {"verb": known[:, 0], "noun": known[:, 1]}
+    drawn = _drawn(2, num_segments=400, scale=0.1)
+    drawn.verb[:, 3:], drawn.noun[:, 4:] = -9, -9
+    drawn.noun[np.arange(400), truth["noun"]] += 6  # nouns are known, verbs are noise
+    found = fit_correction(drawn, truth, prior, pairs=True)
+    assert found.pair_power > 0
+    assert (found.apply(drawn, prior, source="").verb.argmax(axis=1) == truth["verb"]).mean() > 0.95
+
+
+def test_where_nothing_helps_nothing_is_done(prior):
+    drawn = _drawn(0, num_segments=40)
+    truth = {"verb": drawn.verb.argmax(axis=1), "noun": drawn.noun.argmax(axis=1)}  # all right already
+    found = fit_correction(drawn, truth, prior, adjust=True, pairs=True)
+    assert (found.tau, found.pair_power) == ((0.0, 0.0), 0.0)

@@ -1,0 +1,334 @@
+"""Ensembles as run folders: what they hold, what they are fitted to, what they say they gain, what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic import drawn_predictions
+
+from features.annotations import read_annotations
+from features.errors import DataError, OptionError
+from features.files import read_json, write_json
+from features.predictions import read_predictions, write_predictions
+from heads.ensembles.blend import blend, uniform
+from heads.ensembles.posthoc import Correction
+from heads.ensembles.run import Recipe, write_ensemble
+from heads.runs import predictions_of
+from heads.scoring.evaluation import score
+from heads.scoring.metrics import figures
+
+
+@pytest.fixture
+def runs(tmp_path, synthetic) -> Path:
+    """Three finished runs; the last one predicts validation alone."""
+    for seed in range(3):
+        folder = tmp_path / "runs" / f"bilstm-seed{seed}"
+        write_json(folder / "config.json", {"head": "bilstm", "validation_csv": str(synthetic.csv("validation"))})
+        write_predictions(folder / "val_predictions.pt", drawn_predictions(synthetic.segments("validation"), seed=seed))
+        if seed < 2:
+            write_predictions(folder / "test_predictions.pt", drawn_predictions(synthetic.segments("test"), seed=seed))
+    return tmp_path / "runs"
+
+
+def _members(runs: Path, *seeds: int) -> list[Path]:
+    return [runs / f"bilstm-seed{seed}" for seed in seeds]
+
+
+def test_every_split_that_all_members_predict_is_averaged(runs):
+    assert write_ensemble(_members(runs, 0, 1), runs / "both", force=False).splits == ("validation", "test")
+
+
+def test_a_split_that_a_member_does_not_predict_is_left_out(runs):
+    assert write_ensemble(_members(runs, 0, 2), runs / "one", force=False).splits == ("validation",)
+
+
+def test_the_folder_holds_the_average_of_each_split(runs):
+    write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
+    members = [read_predictions(folder / "test_predictions.pt") for folder in _members(runs, 0, 1)]
+    found = read_predictions(runs / "both" / "test_predictions.pt")
+    expected = blend(members, uniform(2), "probabilities", source="")
+    np.testing.assert_array_equal(found.noun, expected.aligned(found.narration_id).noun)
+
+
+def test_the_folder_says_who_its_members_are(runs):
+    write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
+    assert read_json(runs / "both" / "config.json")["members"] == [str(folder) for folder in _members(runs, 0, 1)]
+
+
+def test_the_same_members_may_be_averaged_again(runs):
+    write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
+    assert write_ensemble(_members(runs, 0, 1), runs / "both", force=False).folder == runs / "both"
+
+
+def test_an_ensemble_of_other_members_is_kept(runs):
+    write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
+    with pytest.raises(DataError, match="holds an ensemble of 2 other members; --force replaces it"):
+        write_ensemble(_members(runs, 0, 1, 2), runs / "both", force=False)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(kind="logits"), Recipe(weights=(2.0, 1.0))])
+def test_an_ensemble_that_was_put_together_otherwise_is_kept(runs, recipe):
+    write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
+    with pytest.raises(DataError, match="of these members, put together otherwise; --force replaces it"):
+        write_ensemble(_members(runs, 0, 1), runs / "both", recipe=recipe, force=False)
+    write_ensemble(_members(runs, 0, 1), runs / "both", recipe=recipe, force=True)
+    write_ensemble(_members(runs, 0, 1), runs / "both", recipe=recipe, force=False)  # the same again
+
+
+def test_force_replaces_an_ensemble_of_other_members(runs):
+    write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
+    write_ensemble(_members(runs, 1, 2), runs / "both", force=True)
+    assert read_json(runs / "both" / "config.json")["members"] == [str(folder) for folder in _members(runs, 1, 2)]
+
+
+def test_no_prediction_of_the_replaced_members_is_left(runs):
+    write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
+    write_ensemble(_members(runs, 1, 2), runs / "both", force=True)  # these predict validation alone
+    assert not (runs / "both" / "test_predictions.pt").exists()
+
+
+def test_a_run_is_never_replaced_by_an_ensemble(runs):
+    with pytest.raises(DataError, match="bilstm-seed2: holds a run, not an ensemble"):
+        write_ensemble(_members(runs, 0, 1), runs / "bilstm-seed2", force=True)
+
+
+def test_members_that_share_no_predictions_are_an_error(runs):
+    (runs / "bilstm-seed1" / "val_predictions.pt").unlink()
+    with pytest.raises(DataError, match="no predictions that all 2 members have; are the runs finished"):
+        write_ensemble(_members(runs, 1, 2), runs / "none", force=False)
+
+
+def test_a_failed_ensemble_leaves_no_folder(runs, synthetic):
+    some = synthetic.segments("test").where(np.arange(10) < 9)
+    write_predictions(runs / "bilstm-seed1" / "test_predictions.pt", drawn_predictions(some))
+    with pytest.raises(DataError, match="no prediction for 1 segments"):
+        write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
+    assert not (runs / "both").exists()
+
+
+def test_no_members_leave_no_folder(runs):
+    with pytest.raises(OptionError, match="needs members"):
+        write_ensemble([], runs / "none", force=False)
+    assert not (runs / "none").exists()
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_a_segment_that_one_member_lacks_is_named(runs, synthetic, lacking):
+    some = synthetic.segments("validation").where(np.arange(12) < 10)
+    write_predictions(runs / f"bilstm-seed{lacking}" / "val_predictions.pt", drawn_predictions(some))
+    named = f"bilstm-seed{lacking}/val_predictions.pt: no prediction for 2 segments: P04_01_4, P04_01_5"
+    with pytest.raises(DataError, match=named):
+        write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
+
+
+def test_members_may_list_their_segments_in_different_orders(runs):
+    write_ensemble(_members(runs, 0, 1), runs / "one", force=False)
+    path = runs / "bilstm-seed1" / "val_predictions.pt"
+    predictions = read_predictions(path)
+    write_predictions(path, predictions.aligned(predictions.narration_id[::-1]))
+    write_ensemble(_members(runs, 0, 1), runs / "other", force=False)
+    found = [read_predictions(runs / name / "val_predictions.pt").noun for name in ("one", "other")]
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_member_given_twice_is_refused(runs):
+    with pytest.raises(OptionError, match="bilstm-seed0: given twice; each member counts once"):
+        write_ensemble([*_members(runs, 0, 1), runs / "." / "bilstm-seed0"], runs / "both", force=False)
+
+
+def test_a_predictions_file_may_be_a_member(runs):
+    file = runs / "bilstm-seed1" / "val_predictions.pt"
+    write_ensemble([runs / "bilstm-seed0", file], runs / "mixed", force=False)
+    write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
+    found = [read_predictions(runs / name / "val_predictions.pt").noun for name in ("mixed", "both")]
+    np.testing.assert_array_equal(*found)
+
+
+# ---- weights and corrections
+
+
+@pytest.fixture
+def annotations(synthetic):
+    return read_annotations(synthetic.annotations)
+
+
+@pytest.fixture
+def knowing(runs, synthetic) -> Path:
+    """The three runs, of which seed 1 knows validation and the others guess."""
+    segments = synthetic.segments("validation")
+    for seed in range(3):
+        drawn = drawn_predictions(segments, seed=seed, scale=1)
+        rows = np.arange(len(segments))
+        for task in ("verb", "noun"):
+            getattr(drawn, task)[rows, getattr(segments, f"{task}_class")] += 5 * (seed == 1)
+        write_predictions(runs / f"bilstm-seed{seed}" / "val_predictions.pt", drawn)
+    return runs
+
+
+def _written(runs: Path, annotations, **recipe: object):
+    return write_ensemble(
+        _members(runs, 0, 1, 2), runs / "made", recipe=Recipe(**recipe), annotations=annotations, force=True
+    )
+
+
+def test_given_weights_are_used_as_shares(runs, annotations):
+    made = _written(runs, annotations, weights=(2.0, 1.0, 1.0))
+    assert made.weights["noun"].tolist() == [0.5, 0.25, 0.25]
+    members = [predictions_of(folder, "validation") for folder in made.members]
+    expected = blend(members, made.weights, "probabilities", source="")
+    np.testing.assert_array_equal(predictions_of(made.folder, "validation").verb, expected.verb)
+
+
+@pytest.mark.parametrize("weights", ["fitted", "greedy"])
+def test_fitted_weights_find_the_member_that_knows(knowing, annotations, weights):
+    made = _written(knowing, annotations, weights=weights)
+    assert made.is_fitted
+    assert made.weights["verb"][1] > 0.8
+    assert read_json(made.folder / "config.json")["weights"]["verb"][1] == pytest.approx(made.weights["verb"][1])
+
+
+def test_other_splits_are_put_together_by_what_all_of_validation_says(knowing, annotations):
+    members = _members(knowing, 0, 1)
+    made = write_ensemble(
+        members, knowing / "made", recipe=Recipe(weights="fitted"), annotations=annotations, force=False
+    )
+    tests = [predictions_of(folder, "test") for folder in members]
+    expected = blend(tests, made.weights, "probabilities", source="")
+    np.testing.assert_array_equal(predictions_of(made.folder, "test").noun, expected.noun)
+
+
+def test_validation_is_predicted_by_what_was_fitted_to_other_videos(knowing, annotations):
+    made = _written(knowing, annotations, weights="fitted", per_task=True)
+    members = [predictions_of(folder, "validation") for folder in made.members]
+    by_all = blend(members, made.weights, "probabilities", source="")
+    assert not np.array_equal(predictions_of(made.folder, "validation").verb, by_all.verb)
+
+
+def test_the_gain_is_that_over_the_members_scores(knowing, annotations):
+    made = _written(knowing, annotations, weights="fitted")
+
+    def action(source: Path) -> float:
+        results = score(predictions_of(source, "validation"), annotations.validation, annotations)
+        return float(figures(results)["action@1"][0])
+
+    of_members = [action(folder) for folder in made.members]
+    assert made.gains["the mean of its members"][0] == pytest.approx(action(made.folder) - np.mean(of_members))
+    assert made.gains["the best of them"][0] == pytest.approx(action(made.folder) - max(of_members))
+    assert all(low <= points <= high for points, low, high in made.gains.values())
+
+
+def test_without_validation_there_are_no_gains_and_still_an_ensemble(runs):
+    made = write_ensemble(_members(runs, 0, 1), runs / "made", force=False)
+    assert (made.gains, made.corrections, made.splits) == ({}, {}, ("validation", "test"))
+
+
+def test_without_being_asked_nothing_is_corrected(runs, annotations):
+    made = _written(runs, annotations)
+    assert (made.correction, made.corrections, made.is_fitted) == (Correction(), {}, False)
+
+
+@pytest.mark.parametrize("asked", [("temperature",), ("adjust",), ("pairs",), ("temperature", "adjust", "pairs")])
+def test_each_correction_has_a_gain_of_its_own(knowing, annotations, asked):
+    made = _written(knowing, annotations, **dict.fromkeys(asked, True))
+    assert list(made.corrections) == list(asked)
+    for name in asked:
+        alone = _written(knowing, annotations, **{name: True})
+        plain = write_ensemble(made.members, knowing / "plain", annotations=annotations, force=True)
+        results = [
+            figures(score(predictions_of(one.folder, "validation"), annotations.validation, annotations))
+            for one in (alone, plain)
+        ]
+        for figure, (points, low, high) in made.corrections[name].items():
+            assert points == pytest.approx(float(results[0][figure][0] - results[1][figure][0]))
+            assert low <= points <= high
+
+
+def test_a_temperature_mends_calibration_and_leaves_the_best_alone(knowing, annotations):
+    path = knowing / "bilstm-seed0" / "val_predictions.pt"  # one that guesses, and is far too sure
+    predictions = read_predictions(path)
+    write_predictions(path, replace(predictions, verb=predictions.verb * 30, noun=predictions.noun * 30))
+    made = write_ensemble(
+        _members(knowing, 0),
+        knowing / "made",
+        recipe=Recipe(temperature=True),
+        annotations=annotations,
+        force=False,
+    )
+    assert min(made.correction.temperature) > 5
+    assert made.corrections["temperature"]["action@1"] == (0.0, 0.0, 0.0)
+    assert made.corrections["temperature"]["action calibration"][2] < 0
+
+
+def test_corrections_need_to_know_training(runs, synthetic, annotations):
+    with pytest.raises(DataError, match="corrections need the training list"):
+        _written(runs, replace(annotations, train=None), pairs=True)
+
+
+@pytest.mark.parametrize("recipe", [{"weights": "fitted"}, {"weights": "greedy"}, {"temperature": True}])
+def test_where_nothing_is_labelled_nothing_can_be_fitted(runs, recipe):
+    with pytest.raises(DataError, match="there is nothing to fit to"):
+        _written(runs, None, **recipe)
+    assert not (runs / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ({"kind": "votes"}, "--mean: 'votes' is none of probabilities, logits"),
+        ({"weights": "heavy"}, "--weights: 'heavy' is none of uniform, fitted, greedy"),
+        ({"weights": (1.0, -1.0)}, "--weights: weights are not below 0"),
+        ({"weights": (0.0, 0.0)}, "--weights: weights are not below 0"),
+        ({"weights": (1.0, float("nan"))}, "--weights: weights are not below 0"),
+        ({"weights": "greedy", "kind": "logits"}, "--weights greedy: chooses members"),
+        ({"per_task": True}, "--per-task: is for --weights fitted or greedy"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused(recipe, said):
+    with pytest.raises(OptionError, match=said):
+        Recipe(**recipe)
+
+
+def test_weights_have_to_be_as_many_as_members(runs, annotations):
+    with pytest.raises(OptionError, match="--weights: 2 numbers for 3 members"):
+        _written(runs, annotations, weights=(1.0, 2.0))
+
+
+def test_predictions_of_another_split_are_refused(runs, synthetic, annotations):
+    write_predictions(runs / "test.pt", drawn_predictions(synthetic.segments("test")))
+    with pytest.raises(DataError, match=r"10 segments are not in EPIC_100_validation.csv: P02_102_0"):
+        write_ensemble([runs / "test.pt"], runs / "made", annotations=annotations, force=False)
+
+
+# ---- what its record says
+
+
+def test_the_record_says_what_all_members_were_made_of(runs):
+    for seed, (sets, split) in enumerate([(["a"], "official"), (["b", "a"], "all"), (["c"], "official")]):
+        path = runs / f"bilstm-seed{seed}" / "config.json"
+        write_json(path, {**read_json(path), "features": sets, "split": split})
+    write_ensemble(_members(runs, 0, 1, 2), runs / "made", force=False)
+    config = read_json(runs / "made" / "config.json")
+    assert (config["features"], config["split"]) == (["a", "b", "c"], "all")
+
+
+def test_the_record_says_how_it_was_put_together(knowing, annotations):
+    made = _written(knowing, annotations, weights="greedy", per_task=True, pairs=True)
+    config = read_json(made.folder / "config.json")
+    assert (config["recipe"]["weights"], config["recipe"]["per_task"]) == ("greedy", True)
+    assert config["correction"]["pair_power"] == made.correction.pair_power
+
+
+def test_tta_predictions_are_put_together_when_asked(runs):
+    for seed in (0, 1):
+        turned = predictions_of(runs / f"bilstm-seed{seed}", "test")
+        write_predictions(
+            runs / f"bilstm-seed{seed}" / "test_tta_predictions.pt", replace(turned, noun=turned.noun[:, ::-1].copy())
+        )
+    made = write_ensemble(_members(runs, 0, 1), runs / "made", recipe=Recipe(tta=True), force=False)
+    write_ensemble(_members(runs, 0, 1), runs / "plain", force=False)
+    assert made.splits == ("test",)
+    found, plain = (predictions_of(runs / name, "test").noun for name in ("made", "plain"))
+    np.testing.assert_allclose(found, plain[:, ::-1], atol=1e-6)

@@ -1,0 +1,144 @@
+"""`heads report`, its best row segment by segment, each figure against another way to compute it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_counts import CLASSES, TASKS, accuracy, best_classes, percent, true_classes
+from report_runs import write_run
+from report_tables import column, tables_of_markdown
+from scipy.special import softmax
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import confusion_matrix
+from synthetic import NOUNS, VERBS
+
+from features.annotations import NUM_NOUNS, NUM_VERBS, find_splits
+from features.predictions import Predictions, read_predictions, write_predictions
+from heads.data.splits import choose_split
+
+# ---- the best row, segment by segment
+
+
+@pytest.mark.parametrize("task", ["verb", "noun"])
+def test_accuracy_by_frequency_is_over_thirds_of_the_classes(tables, seeds, labels, made, task):
+    counts = made.segments("train").table[f"{task}_class"].value_counts()
+    order = sorted(counts.index, key=lambda one: (-counts[one], one))
+    size, more = divmod(len(order), 3)
+    edges = np.cumsum([0] + [size + (place < more) for place in range(3)])
+    expected = []
+    for low, high in itertools.pairwise(edges):
+        mask = labels[f"{task}_class"].isin(order[low:high]).to_numpy(bool)
+        limits = f"{counts[order[high - 1]]} to {counts[order[low]]}"
+        expected.append([str(high - low), limits, str(mask.sum()), percent(accuracy(seeds, labels, task, mask))])
+    found = tables[f"{task.capitalize()}s by frequency"]
+    assert column(found, f"{task}s") == ["head", "middle", "tail"]
+    assert [[cell.partition(" (")[0] for cell in row[1:]] for row in found[1:]] == expected
+
+
+def test_classes_that_training_never_shows_are_apart(told, alone, made, tmp_path):
+    shutil.copytree(made.annotations, tmp_path / "annotations")
+    train = pd.read_csv(made.csv("train"))
+    train[train.verb_class != 3].to_csv(tmp_path / "annotations" / "EPIC_100_train.csv", index=False)
+    found = tables_of_markdown(told(alone, "--annotations", tmp_path / "annotations"))["Verbs by frequency"]
+    assert (found[-1][0], found[-1][1], found[-1][2]) == ("never in training", "1", "0")
+
+
+def _pooled(seeds: list[Path], labels: pd.DataFrame, task: str) -> np.ndarray:
+    """scikit-learn's confusion matrix of all seeds together, rows the truth."""
+    best = [best_classes(read_predictions(seed / "val_predictions.pt"), labels)[task] for seed in seeds]
+    truth = np.tile(true_classes(labels)[task], len(seeds))
+    return confusion_matrix(truth, np.concatenate(best), labels=range(CLASSES[task]))
+
+
+@pytest.mark.parametrize(
+    ("task", "names"), [("verb", VERBS), ("noun", {one: f"noun {one}" for one in range(NUM_NOUNS)})]
+)
+def test_confusions_are_those_of_scikit_learn(tables, seeds, labels, task, names):
+    matrix = _pooled(seeds, labels, task)
+    of_class = matrix.sum(axis=1)
+    np.fill_diagonal(off := matrix.copy(), 0)
+    expected = sorted(off[off > 0].tolist(), reverse=True)[:15]
+    found = tables[f"Most confused {task}s"]
+    assert [round(3 * float(value)) for value in column(found, "segments")] == expected
+    by_name = {name: one for one, name in names.items()}
+    for truth, predicted, _, share in found[1:]:
+        if predicted in by_name:
+            count = off[by_name[truth], by_name[predicted]]
+            assert share == percent(count / of_class[by_name[truth]])
+
+
+def test_the_matrix_of_frequent_classes_is_that_of_scikit_learn(tables, seeds, labels):
+    matrix = _pooled(seeds, labels, "verb")
+    shown = sorted(VERBS, key=lambda one: (-matrix[one].sum(), one))
+    percent = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    found = tables["Confusion matrix of the frequent verbs, %"]
+    assert found[0][2:] == [*[VERBS[one] for one in shown], "any other"]
+    for one, row in zip(shown, found[1:], strict=True):
+        values = [*percent[one, shown], 100 - percent[one, shown].sum()]
+        assert [float(cell) for cell in row[2:]] == pytest.approx(values, abs=0.5001)
+
+
+def test_accuracy_by_length_is_that_of_the_bins(tables, seeds, labels):
+    bins = pd.cut(labels.stop_s - labels.start_s, [0, 0.5, 1, 2, 4, 8, 16, np.inf], right=False)
+    expected = []
+    for one in bins.cat.categories:
+        mask = (bins == one).to_numpy()
+        if mask.any():
+            expected.append([str(mask.sum()), *[percent(accuracy(seeds, labels, task, mask)) for task in TASKS]])
+    found = tables["By segment length"]
+    assert [[cell.partition(" (")[0] for cell in row[1:]] for row in found[1:]] == expected
+    assert found[1][0] == "under 0.5 s"
+
+
+def test_participants_seen_and_unseen_have_their_accuracy(tables, seeds, labels):
+    for caption, names in (
+        ("By participant", {"P01": "P01", "P04 (unseen)": "P04"}),
+        ("Participants that training does not show", {"seen in training": "P01", "unseen in training": "P04"}),
+    ):
+        for row in tables[caption][1:]:
+            mask = (labels.participant_id == names[row[0]]).to_numpy()
+            assert row[1:] == [str(mask.sum()), *[percent(accuracy(seeds, labels, task, mask)) for task in TASKS]]
+
+
+def test_parts_of_several_videos_have_intervals_that_hold_them(told, made, alone, tmp_path):
+    found = tables_of_markdown(told(alone))["By segment length"]
+    inside = [re.fullmatch(r"([\d.]+) \(([\d.]+) to ([\d.]+)\)", row[2]) for row in found[1:]]
+    assert any(inside)
+    assert all(float(one[2]) - 0.1 <= float(one[1]) <= float(one[3]) + 0.1 for one in inside if one)
+
+
+@pytest.mark.parametrize("task", ["verb", "noun"])
+def test_the_reliability_diagram_is_that_of_scikit_learn(tables, seeds, labels, task):
+    predicted = [read_predictions(seed / "val_predictions.pt").aligned(labels.narration_id) for seed in seeds]
+    p = np.concatenate([softmax(getattr(one, task).astype(float), axis=1) for one in predicted])
+    hit = p.argmax(axis=1) == np.tile(true_classes(labels)[task], len(seeds))
+    accuracy, confidence = calibration_curve(hit, p.max(axis=1), n_bins=15)
+    found = tables[f"Reliability of {task}s"]
+    assert [float(cell) for cell in column(found, "confidence, %")] == pytest.approx(100 * confidence, abs=0.051)
+    assert [float(cell) for cell in column(found, "accuracy, %")] == pytest.approx(100 * accuracy, abs=0.051)
+    assert sum(float(cell) for cell in column(found, "segments")) == pytest.approx(80, abs=0.5)
+
+
+def test_a_fold_counts_the_training_segments_of_the_others_alone(told, made, tmp_path):
+    run = write_run(tmp_path / "runs", "mlp", made, head="mlp", seed=0, split="fold:0/3")
+    chosen = choose_split("fold:0/3", find_splits(made.annotations))
+    names = tuple(chosen.validation.narration_id)
+    rng = np.random.default_rng(0)
+    verb, noun = (rng.normal(size=(len(names), num)).astype(np.float32) for num in (NUM_VERBS, NUM_NOUNS))
+    write_predictions(run / "val_predictions.pt", Predictions(names, verb, noun, "x"))
+    text = told()
+    assert f"The classes that training shows ({len(chosen.train)} segments)" in text
+
+
+def test_names_of_nouns_are_taken_where_there_are_some(told, alone, made, tmp_path):
+    shutil.copytree(made.annotations, tmp_path / "annotations")
+    keys = pd.DataFrame({"id": NOUNS.keys(), "key": NOUNS.values()})
+    keys.to_csv(tmp_path / "annotations" / "EPIC_100_noun_classes.csv", index=False)
+    found = tables_of_markdown(told(alone, "--annotations", tmp_path / "annotations"))["Most confused nouns"]
+    assert set(column(found, "true noun")) <= set(NOUNS.values())

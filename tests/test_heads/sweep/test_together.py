@@ -1,0 +1,189 @@
+"""Runs that train together end as each would alone: seeds, losses, learning rates, averages, dropout and all."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from small_heads import small_options
+from synthetic import drawn_predictions, write_synthetic, write_synthetic_dense
+
+from features.annotations import find_splits
+from features.errors import DataError, OptionError
+from heads.config import TrainConfig, make_config
+from heads.data.load import TrainData, load_train_data
+from heads.models import names
+from heads.models.pooling import has_bfloat16_lstms
+from heads.sweep.together import fit_together, shape_of
+from heads.training.fit import fit
+
+CPU = torch.device("cpu")
+every_head = pytest.mark.parametrize("head", names())
+# What runs may differ in, all of it at once.
+VARIANTS = (
+    {"seed": 0},
+    {"seed": 1, "loss": "focal:gamma=1", "lr": 3e-3},
+    {"seed": 2, "loss": "cb", "weight_decay": 0.1, "ema": 0.9},
+    {"seed": 0, "loss": "ce:smoothing=0.1", "mixup": 0.4, "clip": 1.0, "warmup_epochs": 2},
+    {"seed": 3, "loss": "ce:smoothing=0.1", "mixup": 0.4, "cutmix": 0.5, "noise": 0.1, "step_dropout": 0.3},
+    {"seed": 4, "lr_scale": ("classifier=0.3",), "adjust": 0.5, "patience": 1},
+)
+
+
+def configs(head: str, variants=VARIANTS, *, dropout: float = 0.4, **settings: object) -> list[TrainConfig]:
+    common = {"epochs": 3, "batch_size": 8, "lr": 1e-3, "warmup_epochs": 1, **settings}
+    options = small_options(head, dropout=dropout)
+    return [make_config(head, options, {**common, **variant}) for variant in variants]
+
+
+def train_both(runs: list[TrainConfig], data: TrainData, folder: Path) -> list[tuple[Path, Path]]:
+    """Train each alone and all together; give the folders of each."""
+    pairs = [(folder / f"alone{place}", folder / f"together{place}") for place in range(len(runs))]
+    for config, (alone, _) in zip(runs, pairs, strict=True):
+        fit(config, data, alone, device=CPU)
+    together = [(config, pair[1]) for config, pair in zip(runs, pairs, strict=True)]
+    outcomes = fit_together(together, data, device=CPU, teachers=[None] * len(runs))
+    assert [one.folder for one in outcomes] == [pair[1] for pair in pairs]
+    return pairs
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    with (folder / "metrics.csv").open() as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def assert_same_run(alone: Path, together: Path) -> None:
+    ours, theirs = history(together), history(alone)
+    assert len(ours) == len(theirs)
+    for found, expected in zip(ours, theirs, strict=True):
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    for file in ("best_model.pth", "last.pth"):
+        ours, theirs = (torch.load(run / file, weights_only=True) for run in (together, alone))
+        torch.testing.assert_close(ours["model"], theirs["model"], rtol=0, atol=1e-4)
+    assert torch.equal(ours["rng_cpu"], theirs["rng_cpu"])
+    assert {path.name for path in together.iterdir()} == {path.name for path in alone.iterdir()}
+
+
+@every_head
+def test_runs_together_end_as_each_alone(head, train_data, tmp_path):
+    for alone, together in train_both(configs(head), train_data, tmp_path):
+        assert_same_run(alone, together)
+
+
+@pytest.fixture(scope="module")
+def two_sets(tmp_path_factory) -> TrainData:
+    """Segments of a set by segment and a dense one, with their context: batches of many widths."""
+    made = write_synthetic(tmp_path_factory.mktemp("two"))
+    write_synthetic_dense(made)
+    config = make_config("mean_pool", {}, {"context": 0.6, "fusion": "late"})
+    roots = [made.featureset, made.dense]
+    return load_train_data(roots, find_splits(made.annotations), config, allow_missing=False, device=CPU)
+
+
+@every_head
+def test_of_several_sets_with_context_as_well(head, two_sets, tmp_path):
+    look = {"context": 0.6, "fusion": "late", "stream_dropout": 0.4, "separate": True, "project": 6}
+    moved = {"jitter": 0.3, "speed": 0.3}
+    variants = [{"seed": 0, **moved}, {"seed": 1, **moved}, {"seed": 2, "step_dropout": 0.6}]
+    runs = configs(head, variants, batch_size=5, **look)
+    for alone, together in train_both(runs, two_sets, tmp_path):
+        assert_same_run(alone, together)
+
+
+def test_a_task_that_is_not_trained_keeps_its_weights(train_data, tmp_path):
+    runs = configs("mlp", [{"seed": 0}, {"seed": 1}], noun_weight=0.0, weight_decay=0.5)
+    for alone, together in train_both(runs, train_data, tmp_path):
+        assert_same_run(alone, together)
+
+
+def test_a_teacher_is_listened_to(train_data, tmp_path):
+    teacher = drawn_predictions(train_data.train.segments)
+    runs = configs("mlp", [{"seed": 0}, {"seed": 1, "teacher": "drawn"}])
+    fit(runs[1], train_data, tmp_path / "alone", device=CPU, teacher=teacher)
+    together = [(config, tmp_path / str(place)) for place, config in enumerate(runs)]
+    fit_together(together, train_data, device=CPU, teachers=[None, teacher])
+    assert_same_run(tmp_path / "alone", tmp_path / "1")
+
+
+def test_without_validation_the_last_epoch_counts(train_data, tmp_path):
+    data = replace(train_data, validation=None)
+    for alone, together in train_both(configs("mlp", [{"seed": 0}, {"seed": 1}]), data, tmp_path):
+        assert_same_run(alone, together)
+
+
+# ---- runs that are cut off, over, or fail
+
+
+@pytest.mark.parametrize("head", ["mlp", "bilstm"])
+def test_runs_go_on_from_wherever_each_was(head, train_data, tmp_path):
+    runs = [(config, tmp_path / str(place)) for place, config in enumerate(configs(head))]
+    for place, (config, folder) in enumerate(runs[1:4], start=1):
+        fit(config, train_data, folder, device=CPU, until=place)  # 1 to 3 of 3 epochs
+    fit_together(runs[1:], train_data, device=CPU, teachers=[None] * 5, until=2)
+    outcomes = fit_together(runs, train_data, device=CPU, teachers=[None] * 6)
+    assert [one.was_there for one in outcomes][3] is True
+    for place, (config, folder) in enumerate(runs):
+        fit(config, train_data, tmp_path / f"alone{place}", device=CPU)
+        assert_same_run(tmp_path / f"alone{place}", folder)
+
+
+def test_until_leaves_runs_unfinished(train_data, tmp_path):
+    runs = [(config, tmp_path / str(place)) for place, config in enumerate(configs("mean_pool"))]
+    outcomes = fit_together(runs, train_data, device=CPU, teachers=[None] * 6, until=1)
+    assert all(len(history(folder)) == 1 and not (folder / "val_predictions.pt").exists() for _, folder in runs)
+    assert [one.best_epoch for one in outcomes] == [1] * 6
+
+
+def test_one_that_fails_does_not_touch_the_others(train_data, tmp_path):
+    """A learning rate that blows up, a parameter that is not there, a folder that is another run's."""
+    variants = [{"seed": 0}, {"seed": 1, "lr": 1e20}, {"seed": 2, "lr_scale": ("nothing=1",)}, {"seed": 3}, {"seed": 4}]
+    runs = [(config, tmp_path / str(place)) for place, config in enumerate(configs("mlp", variants))]
+    fit(replace(runs[3][0], seed=7), train_data, runs[3][1], device=CPU)
+    outcomes = fit_together(runs, train_data, device=CPU, teachers=[None] * 5)
+    said = ["", "the loss is |logits are no longer finite", "--lr-scale: no parameter's name", "holds another run", ""]
+    for outcome, text in zip(outcomes, said, strict=True):
+        assert isinstance(outcome, DataError | OptionError) == bool(text)
+        assert re.search(text, str(outcome))
+    for place in (0, 4):
+        fit(runs[place][0], train_data, tmp_path / f"alone{place}", device=CPU)
+        assert_same_run(tmp_path / f"alone{place}", runs[place][1])
+
+
+# ---- what can be stacked
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 4},
+        {"batch_size": 9},
+        {"noun_weight": 0.0},
+        {"separate": True},
+        {"context": 1.0},
+        {"precision": "bfloat16"},
+        {"split": "fold:1/2"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_changes_the_shape_of_a_run(change):
+    plain, changed = configs("mlp", [{}, change])
+    assert shape_of(plain) != shape_of(changed)
+
+
+def test_what_runs_may_differ_in():
+    assert len({shape_of(config) for config in configs("mlp")}) == 1
+    assert shape_of(configs("mlp")[0]) != shape_of(configs("mlp", dropout=0.1)[0])
+
+
+@pytest.mark.parametrize("head", ["bilstm", "transformer"])
+def test_in_half_precision_losses_are_alike(head, train_data, tmp_path):
+    if head == "bilstm" and not has_bfloat16_lstms():
+        pytest.skip("this CPU has no LSTMs in bfloat16, and --precision is refused")
+    runs = configs(head, [{"seed": 0}, {"seed": 1}], precision="bfloat16")
+    for alone, together in train_both(runs, train_data, tmp_path):
+        found, expected = ([row["train_loss"] for row in history(run)] for run in (together, alone))
+        assert found == pytest.approx(expected, rel=0.02)

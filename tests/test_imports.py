@@ -1,0 +1,123 @@
+"""Who may import whom: extract -> features <- heads, and what a Mac that only trains heads never loads."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from feature_files import finished, python
+
+TOP = Path(__file__).resolve().parents[1]
+PACKAGES = ("features", "extract", "heads")
+
+
+def modules_of(package: str) -> list[str]:
+    """The dotted names of a package's modules, from its files."""
+    paths = sorted((TOP / package).rglob("*.py"))
+    return [".".join(path.relative_to(TOP).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+
+
+def path_of(module: str) -> Path:
+    path = TOP.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def imports_of(module: str) -> Iterator[str]:
+    """The dotted names that a module imports anywhere in it; `from a import b` gives both a and a.b."""
+    for node in ast.walk(ast.parse(path_of(module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports by a relative path"
+            yield node.module
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def packages_of(module: str) -> set[str]:
+    """The top packages that a module imports."""
+    return {name.split(".")[0] for name in imports_of(module)}
+
+
+ALL_MODULES = [module for package in PACKAGES for module in modules_of(package)]
+
+
+def importers_of(package: str) -> set[str]:
+    return {module for module in ALL_MODULES if package in packages_of(module)}
+
+
+def test_every_package_has_modules() -> None:
+    """Or the tests below would say nothing."""
+    assert all(len(modules_of(package)) > 5 for package in PACKAGES)
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [("features", {"extract", "heads"}), ("extract", {"heads"}), ("heads", {"extract"})],
+)
+def test_imports_point_one_way(package: str, forbidden: set[str]) -> None:
+    wrong = {module: packages_of(module) & forbidden for module in modules_of(package)}
+    assert {module: names for module, names in wrong.items() if names} == {}
+
+
+def test_only_the_store_imports_h5py() -> None:
+    assert importers_of("h5py") == {"features.store"}
+
+
+def test_only_the_video_module_imports_av() -> None:
+    assert importers_of("av") == {"extract.decode.video"}
+
+
+def test_only_the_plots_of_a_report_import_matplotlib() -> None:
+    assert importers_of("matplotlib") == {"heads.report.plots"}
+
+
+def test_torchvision_and_transformers_stay_in_extract() -> None:
+    users = importers_of("torchvision") | importers_of("transformers")
+    assert {module.split(".")[0] for module in users} <= {"extract"}
+
+
+def test_no_module_imports_a_command_line() -> None:
+    command_lines = {f"{package}.cli" for package in PACKAGES}
+    wrong = {module: command_lines & set(imports_of(module)) for module in ALL_MODULES}
+    assert {module: names for module, names in wrong.items() if names} == {}
+
+
+LOAD = """
+import importlib, sys
+for name in sys.argv[1].split(","):
+    importlib.import_module(name)
+unwanted = sys.argv[2].split(",")
+print(*[name for name in unwanted if name in sys.modules])
+"""
+
+
+def loaded(modules: list[str], unwanted: list[str]) -> list[str]:
+    """Those of the `unwanted` that a new process has loaded once it has imported `modules`."""
+    code, out, err = finished(python(LOAD, ",".join(modules), ",".join(unwanted)))
+    assert code == 0, err
+    return out.split()
+
+
+@pytest.mark.parametrize(("package", "other"), [("features", "heads"), ("heads", "extract")])
+def test_package_loads_nothing_that_only_extraction_needs(package: str, other: str) -> None:
+    unwanted = ["av", "torchvision", "transformers", "matplotlib", "extract", other]
+    assert loaded(modules_of(package), unwanted) == []
+
+
+def test_features_alone_loads_no_torch() -> None:
+    assert loaded(["features"], ["torch", "h5py", "pandas"]) == []
+
+
+@pytest.mark.parametrize("package", ["extract", "heads"])
+def test_help_of_a_command_line_loads_no_torch(package: str) -> None:
+    code = f"""
+import sys
+from {package}.cli import main
+main(["--help"], prog_name="{package}", standalone_mode=False)
+print("torch" in sys.modules, file=sys.stderr)
+"""
+    end, out, err = finished(python(code))
+    assert (end, err) == (0, "False\n")
+    assert out.startswith(f"Usage: {package}")
