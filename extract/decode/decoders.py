@@ -124,7 +124,7 @@ class Decoders:
         # machine), and asks every script for an `if __name__ == "__main__"`.
         ours, theirs = Pipe()
         arguments = (theirs.fileno(), self._file.fileno(), number)
-        code = f"import sys; sys.path[:] = {sys.path!r}; from extract.worker import serve; serve{arguments}"
+        code = f"import sys; sys.path[:] = {sys.path!r}; from extract.decode.worker import serve; serve{arguments}"
         process = subprocess.Popen(
             [sys.executable, "-c", code],
             stdin=subprocess.DEVNULL,

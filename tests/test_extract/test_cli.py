@@ -321,7 +321,7 @@ def test_without_the_extraction_extra_it_says_what_to_install(package):
 _MEASURED = """
 import resource, sys
 from pathlib import Path
-from extract.run import extract_videos
+from extract.extraction import extract_videos
 from features.annotations import read_segments
 
 root = Path(sys.argv[1])

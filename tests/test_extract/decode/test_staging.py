@@ -108,7 +108,7 @@ def test_video_without_room_for_its_copy_is_read_where_it_lies(videos, tmp_path,
 _LIMITED = """
 import resource, signal, sys
 from pathlib import Path
-from extract.staging import Staged, staged
+from extract.decode.staging import Staged, staged
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -148,7 +148,7 @@ def test_folder_that_cannot_be_is_an_error(extract, tmp_path):
 _KILLED = """
 import sys, time
 from pathlib import Path
-from extract.staging import staging_folder
+from extract.decode.staging import staging_folder
 
 with staging_folder(Path(sys.argv[1])) as folder:
     (folder / "P01_01.mp4").write_text("part of a video")

@@ -249,10 +249,10 @@ def test_the_whole_test_list_is_written_quickly_and_in_little_memory(tmp_path):
 WHOLE_LIST = """
 import resource, sys, time
 from pathlib import Path
-sys.path.insert(0, str(Path.cwd().parent))
+sys.path.insert(0, str(Path.cwd()))
 import numpy as np, pandas as pd
 from features.annotations import Segments
-from heads.submission import SupervisionLevels, write_submission
+from heads.submission.files import SupervisionLevels, write_submission
 from synthetic import drawn_predictions
 
 names = [f"P01_{index // 200:02}_{index}" for index in range(13_092)]
