@@ -28,7 +28,7 @@ from features.errors import OptionError
 from features.featureset import FeatureSet, Sampling, Weights, create_featureset
 from features.progress import progress
 from features.store import VideoFeatures, video_ids, video_path, write_video
-from heads.config import Look, make_config
+from heads.config import InputSettings, make_config
 from heads.data.batches import Batch
 from heads.data.layout import open_sources
 from heads.data.load import TrainData, load_split
@@ -40,7 +40,7 @@ from heads.training.fit import train_step
 from heads.training.trainee import Trainee
 
 NUM_SEGMENTS, NUM_VIDEOS, NUM_STEPS, DIM, BATCH_SIZE = 67_217, 495, 16, 768, 64
-LOOK = Look()
+LOOK = InputSettings()
 _MEASURED_S, _TURN_S, _LEAST_ROUNDS = 15.0, 0.2, 7
 _STREAMED_ROUNDS, _STREAMED_S = 3, 10.0
 _REST_S = 0.5  # between turns, until what reads ahead for another one is done

@@ -113,7 +113,7 @@ def extract_videos(
     precision = choose_precision(precision, device)
     workers = num_workers_for(workers)
     if batch_size is not None and batch_size < 1:
-        raise OptionError(f"--batch-size: {batch_size} is not a number of clips above 0.")
+        raise OptionError("--batch-size", f"{batch_size} is not a number of clips above 0.")
     batch_size = batch_size or usual_batch_size(device, entry.clip)
     if shard is not None:
         dealt = of_shard(segments, sampling, entry.clip, shard)

@@ -27,7 +27,7 @@ def choose_precision(name: str, device: torch.device) -> str:
         OptionError: there is no such precision.
     """
     if name not in PRECISIONS:
-        raise OptionError(f"--precision: {name!r} is none of {', '.join(PRECISIONS)}.")
+        raise OptionError("--precision", f"{name!r} is none of {', '.join(PRECISIONS)}.")
     if name != "auto":
         return name
     if device.type != "cuda":

@@ -78,10 +78,10 @@ def choose_sampling(num_frames: int, every_s: float | None, clip: ClipShape) -> 
     """
     if every_s is None:
         if num_frames < 1:
-            raise OptionError(f"--frames: {num_frames} is not a number of frames above 0.")
+            raise OptionError("--frames", f"{num_frames} is not a number of frames above 0.")
         return Sampling("segment", clip.num_frames, clip.num_steps, num_frames=num_frames, clip_fps=clip.fps)
     if not (math.isfinite(every_s) and every_s > 0):
-        raise OptionError(f"--every: {every_s} is not a number of seconds above 0.")
+        raise OptionError("--every", f"{every_s} is not a number of seconds above 0.")
     return Sampling("dense", clip.num_frames, 1, every_s=every_s, clip_fps=clip.fps)
 
 

@@ -24,5 +24,5 @@ def choose_device(name: str) -> torch.device:
         name = next(kind for kind, is_there in there.items() if is_there)
     if not there.get(name):
         known = ", ".join(kind for kind, is_there in there.items() if is_there)
-        raise OptionError(f"--device: no {name} on this machine; there is {known}.")
+        raise OptionError("--device", f"no {name} on this machine; there is {known}.")
     return torch.device(name)

@@ -12,7 +12,16 @@ class DataError(Exception):
 
 
 class OptionError(ValueError):
-    """An option has a value that cannot be meant (exit code 2)."""
+    """An option has a value that cannot be meant (exit code 2).
+
+    Attributes:
+        option: the option as it is typed, such as "--lr", or the line of a file that gives it; None where the error is
+            about no single option.
+    """
+
+    def __init__(self, option: str | None, message: str) -> None:
+        super().__init__(message if option is None else f"{option}: {message}")
+        self.option = option
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -31,7 +40,7 @@ def unknown_name(option: str, kind: str, name: str, known: Iterable[str]) -> Opt
     names = sorted(known)
     nearest = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
-    return OptionError(f"{option}: no {kind} {name!r}{hint} Known: {', '.join(names)}.")
+    return OptionError(option, f"no {kind} {name!r}{hint} Known: {', '.join(names)}.")
 
 
 def first_few(names: Iterable[str], *, limit: int = 5) -> str:

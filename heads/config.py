@@ -27,11 +27,11 @@ def _need_ranges(record: Any) -> None:
         value, known = getattr(record, setting.name), setting.metadata
         if isinstance(value, (int, float)) and not known["least"] <= value <= known["most"]:  # NaN as well
             bound = f"below {known['least']:g}" if value < known["least"] else f"not at most {known['most']:g}"
-            raise OptionError(f"--{setting.name.replace('_', '-')}: {value} is {bound}.")
+            raise OptionError(f"--{setting.name.replace('_', '-')}", f"{value} is {bound}.")
 
 
 @dataclass(frozen=True)
-class Look:
+class InputSettings:
     """What a head gets to see of a segment, and how several feature sets come together."""
 
     context: float = _setting(0.0, "Seconds before and after the segment that a head sees as well (dense sets).")
@@ -47,7 +47,7 @@ class Look:
     def __post_init__(self) -> None:
         _need_ranges(self)
         if self.fusion not in ("early", "late"):
-            raise OptionError(f"--fusion: {self.fusion!r} is neither early nor late.")
+            raise OptionError("--fusion", f"{self.fusion!r} is neither early nor late.")
 
     @property
     def has_context(self) -> bool:
@@ -90,7 +90,7 @@ class Objective:
     def __post_init__(self) -> None:
         _need_ranges(self)
         if not self.verb_weight + self.noun_weight + self.action_weight:
-            raise OptionError("--verb-weight, --noun-weight and --action-weight are all 0.")
+            raise OptionError(None, "--verb-weight, --noun-weight and --action-weight are all 0.")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Optimisation:
     def __post_init__(self) -> None:
         _need_ranges(self)
         if self.precision not in ("auto", "float32", "bfloat16"):
-            raise OptionError(f"--precision: {self.precision!r} is none of auto, float32, bfloat16.")
+            raise OptionError("--precision", f"{self.precision!r} is none of auto, float32, bfloat16.")
         _ = self.lr_factors
 
     @property
@@ -123,19 +123,19 @@ class Optimisation:
         for text in self.lr_scale:
             prefix, _, factor = text.partition("=")
             if prefix in factors:
-                raise OptionError(f"--lr-scale: {prefix!r} is given twice.")
+                raise OptionError("--lr-scale", f"{prefix!r} is given twice.")
             try:
                 factors[prefix] = float(factor)
             except ValueError:
                 prefix = ""
             if not prefix:
-                raise OptionError(f"--lr-scale: {text!r} is not NAME=FACTOR, such as classifier=0.1.")
+                raise OptionError("--lr-scale", f"{text!r} is not NAME=FACTOR, such as classifier=0.1.")
             if not 0 <= factors[prefix] <= _MAX:
-                raise OptionError(f"--lr-scale: the factor of {text!r} is negative or too large.")
+                raise OptionError("--lr-scale", f"the factor of {text!r} is negative or too large.")
         return factors
 
 
-GROUPS = {"look": Look, "augmentation": Augmentation, "objective": Objective, "optimisation": Optimisation}
+GROUPS = {"inputs": InputSettings, "augmentation": Augmentation, "objective": Objective, "optimisation": Optimisation}
 
 
 @dataclass(frozen=True)
@@ -154,14 +154,14 @@ class TrainConfig:
     separate: bool = False
     split: str = "official"
     seed: int = 0
-    look: Look = Look()
+    inputs: InputSettings = InputSettings()
     augmentation: Augmentation = Augmentation()
     objective: Objective = Objective()
     optimisation: Optimisation = Optimisation()
 
     def __post_init__(self) -> None:
         if self.seed < 0:
-            raise OptionError(f"--seed: {self.seed} is below 0.")
+            raise OptionError("--seed", f"{self.seed} is below 0.")
 
     def as_json(self) -> dict[str, Any]:
         """Give the record as plain JSON values, the groups' settings side by side with the rest."""
@@ -200,10 +200,10 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise OptionError(f"--seeds: {text!r} is not a list of seeds such as 0-4 or 0,2,5.")
+            raise OptionError("--seeds", f"{text!r} is not a list of seeds such as 0-4 or 0,2,5.")
         seeds += range(int(first), int(last if dash else first) + 1)
     if any(seed >= 2**32 for seed in seeds):
-        raise OptionError(f"--seeds: {text!r} has a seed of 2**32 or more.")
+        raise OptionError("--seeds", f"{text!r} has a seed of 2**32 or more.")
     if not seeds or len(set(seeds)) != len(seeds):
-        raise OptionError(f"--seeds: {text!r} names no seed, or one twice.")
+        raise OptionError("--seeds", f"{text!r} names no seed, or one twice.")
     return seeds

@@ -91,17 +91,17 @@ class Registry:
         values = {}
         for key, text in options.items():
             if not types:
-                raise OptionError(f"{option}: {name} has no options, so none {key!r}.")
+                raise OptionError(option, f"{name} has no options, so none {key!r}.")
             if key not in types:
                 raise unknown_name(option, f"option of {name}", key, types)
             try:
                 values[key] = types[key](text)
             except ValueError:
-                raise OptionError(f"{option}: {key} is {text!r}, not {_EXPECTED[types[key]]}.") from None
+                raise OptionError(option, f"{key} is {text!r}, not {_EXPECTED[types[key]]}.") from None
         try:
             return entry.config(**values)
         except ValueError as error:
-            raise OptionError(f"{option}: {error}") from None
+            raise OptionError(option, f"{error}") from None
 
     def parse_spec(self, text: str, option: str | None = None) -> Spec:
         """Read name[:key=value]..., such as focal:gamma=2:alpha=0.25.
@@ -118,9 +118,9 @@ class Registry:
         for part in parts:
             key, equals, value = part.partition("=")
             if not (key and equals):
-                raise OptionError(f"{option}: {part!r} in {text!r} is not key=value.")
+                raise OptionError(option, f"{part!r} in {text!r} is not key=value.")
             if key in options:
-                raise OptionError(f"{option}: {key} stands twice in {text!r}.")
+                raise OptionError(option, f"{key} stands twice in {text!r}.")
             options[key] = value
         return Spec(name, options_of(self.config(name, options, option=option)))
 

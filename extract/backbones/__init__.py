@@ -129,10 +129,10 @@ def grid_of(tokens: str, entry: Backbone) -> int:
         OptionError: there is no such value, or the backbone's map is no finer than that.
     """
     if tokens not in _GRIDS:
-        raise OptionError(f"--tokens: {tokens!r} is none of {', '.join(_GRIDS)}.")
+        raise OptionError("--tokens", f"{tokens!r} is none of {', '.join(_GRIDS)}.")
     if _GRIDS[tokens] > entry.side:
         raise OptionError(
-            f"--tokens: {tokens} is finer than the last map of {entry.name}, {entry.side} x {entry.side}."
+            "--tokens", f"{tokens} is finer than the last map of {entry.name}, {entry.side} x {entry.side}."
         )
     return _GRIDS[tokens]
 

@@ -49,7 +49,7 @@ def num_workers_for(asked: int | None) -> int:
         OptionError: fewer than one.
     """
     if asked is not None and asked < 1:
-        raise OptionError(f"--workers: {asked} is not a number of processes above 0.")
+        raise OptionError("--workers", f"{asked} is not a number of processes above 0.")
     if asked is not None:
         return asked
     # A SLURM job has fewer CPUs than its machine; macOS does not say.

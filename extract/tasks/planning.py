@@ -91,7 +91,7 @@ def plan_extraction(
     dim = entry.dim * grid_of(tokens, entry) ** 2
     sampling = choose_sampling(num_frames, every_s, entry.clip)
     if tasks < 1:
-        raise OptionError(f"--tasks: {tasks} is not a number of tasks above 0.")
+        raise OptionError("--tasks", f"{tasks} is not a number of tasks above 0.")
     workers = num_workers_for(workers)
     files = find_videos(videos, segments.table.video_id)
     rows = dict(segments.by_video())

@@ -42,7 +42,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     """
     match = _SHARD.fullmatch(text)
     if match is None or not int(match[1]) < int(match[2]):
-        raise OptionError(f"--shard: {text!r} is not TASK/TASKS with a task from 0 to TASKS - 1, such as 0/8.")
+        raise OptionError("--shard", f"{text!r} is not TASK/TASKS with a task from 0 to TASKS - 1, such as 0/8.")
     return int(match[1]), int(match[2])
 
 

@@ -48,7 +48,7 @@ def load_backbone(
     else:
         path = Path(weights)
         if not weights or not path.exists():
-            raise OptionError(f"--weights: {weights!r} is no file or folder, nor 'default', nor 'random:SEED'.")
+            raise OptionError("--weights", f"{weights!r} is no file or folder, nor 'default', nor 'random:SEED'.")
         network, sha256 = _loaded(backbone, path, say_what_is_left_out=True)
         record = Weights(source=str(path), revision="local file", sha256=sha256)
     return network.eval().requires_grad_(False), record

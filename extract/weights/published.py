@@ -95,7 +95,7 @@ def need_weights(entry: Backbone, folder: Path | None = None) -> Found:
 
 def _published(entry: Backbone) -> PublishedFile | PublishedRepo:
     if entry.weights is None:
-        raise OptionError(f"--weights: nobody published weights for {entry.name}; use random:SEED or a path.")
+        raise OptionError("--weights", f"nobody published weights for {entry.name}; use random:SEED or a path.")
     return entry.weights
 
 

@@ -101,7 +101,7 @@ def loader(features, files, allow_missing, memory, device) -> Callable:
     from heads.data.load import find_featuresets, load_train_data
 
     if memory is not None and not memory >= 0:
-        raise OptionError(f"--memory: {memory} is no number of gigabytes.")
+        raise OptionError("--memory", f"{memory} is no number of gigabytes.")
     return partial(
         load_train_data,
         find_featuresets(features),

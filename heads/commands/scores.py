@@ -131,7 +131,7 @@ def ensemble(members, runs, name, force, annotations, weights, greedy, **how) ->
       heads ensemble runs/multiscale_lstm-seed*
       heads ensemble --greedy --per-task --name best runs/sweep
     """
-    from heads.ensembles.run import Recipe, write_ensemble
+    from heads.ensembles.run import EnsembleConfig, write_ensemble
     from heads.ensembles.table import ensemble_table
     from heads.runs import find_runs, runs_of
     from heads.scoring import tables
@@ -140,12 +140,12 @@ def ensemble(members, runs, name, force, annotations, weights, greedy, **how) ->
 
     if greedy and weights != "uniform":
         raise click.UsageError("--greedy and --weights exclude each other.")
-    recipe = Recipe(weights="greedy" if greedy else _numbers(weights), **how)
+    settings = EnsembleConfig(weights="greedy" if greedy else _numbers(weights), **how)
     chosen = runs_of(members, find_runs) if members else find_runs(runs)
     known = known_annotations(chosen, annotations)
-    written = write_ensemble(chosen, runs / name, recipe=recipe, annotations=known, force=force)
+    written = write_ensemble(chosen, runs / name, settings=settings, annotations=known, force=force)
     if written.gains:
-        rows = [score_as_one(one.name if one.is_dir() else str(one), [one], known, tta=recipe.tta) for one in chosen]
+        rows = [score_as_one(one.name if one.is_dir() else str(one), [one], known, tta=settings.tta) for one in chosen]
         click.echo(tables.rows([*rows, score_as_one(name, [written.folder], known)], None))
         click.echo("\n" + ensemble_table(written))
     splits = " and ".join(written.splits)

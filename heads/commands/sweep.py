@@ -15,7 +15,7 @@ from features.errors import OptionError
 from heads.commands.options import data_options, loader, setting_options
 
 if TYPE_CHECKING:
-    from heads.sweep.options_file import Spec
+    from heads.sweep.options_file import OptionsFile
 
 
 @click.command()
@@ -61,11 +61,11 @@ def sweep(words, grid, **options) -> None:
     from features.device import choose_device
     from heads.config import parse_seeds
     from heads.sweep.grid import make_variants, parse_grid, share_of
-    from heads.sweep.options_file import is_spec
+    from heads.sweep.options_file import is_options_file
     from heads.sweep.run import choose_rungs, run_sweep
     from heads.sweep.table import describe_sweep, sweep_table
 
-    typed = parse_grid([*grid, *(word for word in words if not is_spec(word))])
+    typed = parse_grid([*grid, *(word for word in words if not is_options_file(word))])
     spec = _spec_among(words)
     with spec.named_in_errors():
         varied = {**parse_grid(spec.grid), **typed}
@@ -107,23 +107,23 @@ def _typed_options() -> list[str]:
     return [name for name, one in _long_options().items() if source(one.name) is ParameterSource.COMMANDLINE]
 
 
-def _spec_among(words: Sequence[str]) -> Spec:
+def _spec_among(words: Sequence[str]) -> OptionsFile:
     """Read the file of options that is named among plain arguments; nothing where none is."""
-    from heads.sweep.options_file import NO_SPEC, is_spec, read_spec
+    from heads.sweep.options_file import NO_OPTIONS_FILE, is_options_file, read_options_file
 
-    paths = [Path(word) for word in words if is_spec(word)]
+    paths = [Path(word) for word in words if is_options_file(word)]
     if len(paths) > 1:
         raise click.UsageError(f"one file of options at a time; there are {', '.join(map(str, paths))}.")
     known = {name: one.multiple for name, one in _long_options().items()}
-    return read_spec(paths[0], known) if paths else NO_SPEC
+    return read_options_file(paths[0], known) if paths else NO_OPTIONS_FILE
 
 
-def _values_of(spec: Spec) -> dict[str, object]:
+def _values_of(spec: OptionsFile) -> dict[str, object]:
     """Give a file's options as if they had been typed, by the names of the command's parameters."""
     context, known, values = click.get_current_context(), _long_options(), {}
     for name, text in spec.options.items():
         try:
             values[known[name].name] = known[name].type_cast_value(context, text)
         except click.BadParameter as error:
-            raise OptionError(f"--{name.replace('_', '-')}: {error.message}") from error
+            raise OptionError(f"--{name.replace('_', '-')}", error.message) from error
     return values

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from heads.config import Augmentation, Look
+from heads.config import Augmentation, InputSettings
 from heads.data.chunks import Chunk, Split, Stream
 from heads.data.steps import Steps
 
@@ -35,7 +35,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Glance:
+class TtaView:
     """One of several ways to look at segments, for test-time augmentation.
 
     Attributes:
@@ -84,10 +84,10 @@ def batches(
     order: torch.Tensor,
     batch_size: int,
     *,
-    look: Look,
+    inputs: InputSettings,
     device: torch.device,
     augmentation: Augmentation | None = None,
-    glance: Glance | None = None,
+    tta_view: TtaView | None = None,
 ) -> Iterator[Batch]:
     """Give segments of a chunk in this order, `batch_size` at a time; the last batch may be smaller.
 
@@ -98,33 +98,37 @@ def batches(
         glance: in evaluation; by default at the first view, and at the segment itself.
     """
     for block in order.split(max(1, _SEGMENTS_AT_ONCE // batch_size) * batch_size):
-        reckoned = _reckoned(chunk, block, look, augmentation, glance)
+        reckoned = _reckoned(chunk, block, inputs, augmentation, tta_view)
         pieces = [
             one.split(batch_size, stream.features.device) for one, stream in zip(reckoned, chunk.streams, strict=True)
         ]
         for index, *found in zip(chunk.index[block].split(batch_size), *pieces, strict=True):
-            if look.fusion == "early":
+            if inputs.fusion == "early":
                 found[1:] = [_aligned(found[0], other) for other in found[1:]]
             streams = (_gathered(stream, one, device) for stream, one in zip(chunk.streams, found, strict=True))
             yield Batch(tuple(streams), index.to(device, non_blocking=True))
 
 
 def _reckoned(
-    chunk: Chunk, places: torch.Tensor, look: Look, augmentation: Augmentation | None, glance: Glance | None
+    chunk: Chunk,
+    places: torch.Tensor,
+    inputs: InputSettings,
+    augmentation: Augmentation | None,
+    tta_view: TtaView | None,
 ) -> list[_Rows]:
     """Give the rows of segments in each stream, as augmented; where sets are fused early, not yet aligned."""
     moves = None if augmentation is None else _draw_moves(len(places), augmentation)
     found = []
     for place, stream in enumerate(chunk.streams):
         # Of sets that are fused early, the first one says when a step is: the others follow it.
-        follows = place > 0 and look.fusion == "early"
+        follows = place > 0 and inputs.fusion == "early"
         clock = chunk.streams[0] if follows else stream
-        if glance is not None and glance.shift:
-            moves = _shifted(stream, places, glance.shift)
-        one = _rows(chunk, stream, places, look, moves if clock.is_dense else None)
+        if tta_view is not None and tta_view.shift:
+            moves = _shifted(stream, places, tta_view.shift)
+        one = _rows(chunk, stream, places, inputs, moves if clock.is_dense else None)
         if augmentation is not None and augmentation.step_dropout and not follows:
             one = _thinned(one, augmentation)
-        view = 0 if glance is None else glance.views[place]
+        view = 0 if tta_view is None else tta_view.views[place]
         found.append(_of_a_view(one, stream, view if augmentation is None else None))
     return found
 
@@ -176,7 +180,7 @@ def _shifted(stream: Stream, places: torch.Tensor, shift: int) -> _Moves:
     return _Moves(share, share, torch.ones(len(places)))
 
 
-def _rows(chunk: Chunk, stream: Stream, places: torch.Tensor, look: Look, moves: _Moves | None) -> _Rows:
+def _rows(chunk: Chunk, stream: Stream, places: torch.Tensor, inputs: InputSettings, moves: _Moves | None) -> _Rows:
     """Give the rows of each segment's window, thinned evenly where there are more than `max_steps`.
 
     Args:
@@ -197,7 +201,7 @@ def _rows(chunk: Chunk, stream: Stream, places: torch.Tensor, look: Look, moves:
     count = length
     if moves is not None and stream.is_dense:
         count = (length / moves.speed).round().long().clamp(min=1)
-    count = count.clamp(max=look.max_steps)
+    count = count.clamp(max=inputs.max_steps)
     step = torch.arange(int(count.max()))
     mask = step < count[:, None]
     if torch.equal(count, length):

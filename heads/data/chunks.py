@@ -19,7 +19,7 @@ from features.errors import DataError
 from features.progress import progress
 from features.store import read_features, video_path
 from features.windows import Windows
-from heads.data.layout import Layout, Part, Source
+from heads.data.layout import Layout, Source, VideoLayout
 
 _BYTES = np.dtype(np.float16).itemsize
 _NOT_FINITE = 0x7C00  # the exponent bits of a float16 that is infinite or NaN
@@ -148,7 +148,7 @@ class Split:
         kept = self._rooms.pop() if self._rooms else _room(0)
         return kept if kept.nbytes >= num_bytes else _room(num_bytes)
 
-    def _places_in(self, room: np.ndarray, parts: Sequence[Part]) -> list[np.ndarray]:
+    def _places_in(self, room: np.ndarray, parts: Sequence[VideoLayout]) -> list[np.ndarray]:
         """Give where in memory the features of videos go, (N, V, D) of each set."""
         found = []
         for number, source in enumerate(self.sources):
@@ -157,9 +157,9 @@ class Split:
             found.append(own.reshape(shape))
         return found
 
-    def _cut(self, parts: Sequence[Part]) -> list[list[Part]]:
+    def _cut(self, parts: Sequence[VideoLayout]) -> list[list[VideoLayout]]:
         """Cut videos into chunks of at most `_chunk_bytes`, or of one video."""
-        chunks: list[list[Part]] = []
+        chunks: list[list[VideoLayout]] = []
         room = 0.0
         for part in parts:
             room -= self._bytes_of(part)
@@ -169,13 +169,13 @@ class Split:
             chunks[-1].append(part)
         return chunks
 
-    def _bytes_of(self, part: Part) -> int:
+    def _bytes_of(self, part: VideoLayout) -> int:
         pairs = zip(self.sources, part.windows, strict=True)
         return sum(len(windows.rows) * source.row_bytes for source, windows in pairs)
 
     def _read(
         self,
-        parts: Sequence[Part],
+        parts: Sequence[VideoLayout],
         room: np.ndarray,
         home: torch.device = torch.device("cpu"),  # noqa: B008
         each: Callable[[], object] = lambda: None,
@@ -202,7 +202,7 @@ class Split:
         ]
         return Chunk(torch.from_numpy(index), torch.from_numpy(middle_s), tuple(streams))
 
-    def _read_video(self, out: np.ndarray, number: int, part: Part) -> None:
+    def _read_video(self, out: np.ndarray, number: int, part: VideoLayout) -> None:
         """Read a video's features in one set; a file that has not changed since it was read is not checked again."""
         source, windows, key = self.sources[number], part.windows[number], (number, part.video_id)
         place = self._places.get(key)
@@ -222,7 +222,7 @@ class Split:
         self._need_finite(source, part, windows, out)
         self._places[key] = place
 
-    def _need_finite(self, source: Source, part: Part, windows: Windows, features: np.ndarray) -> None:
+    def _need_finite(self, source: Source, part: VideoLayout, windows: Windows, features: np.ndarray) -> None:
         bad = (features.view(np.int16) & _NOT_FINITE) == _NOT_FINITE
         if not bad.any():
             return
@@ -247,7 +247,7 @@ def _take(found: np.ndarray, out: np.ndarray, source: Source, rows: np.ndarray) 
         out[:] = found[rows[:, None], source.views]
 
 
-def _stream(parts: Sequence[Part], place: int, features: torch.Tensor, is_dense: bool) -> Stream:
+def _stream(parts: Sequence[VideoLayout], place: int, features: torch.Tensor, is_dense: bool) -> Stream:
     """Join what is read of several videos in one feature set; their rows stand one after the other."""
     windows = [part.windows[place] for part in parts]
     bases = np.cumsum([0, *[len(one.rows) for one in windows]])

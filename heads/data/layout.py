@@ -14,7 +14,7 @@ from features.featureset import FeatureSet, read_featureset
 from features.intervals import SegmentTimes, VideoTimes, need_same_times, segment_times
 from features.store import covered_segments, read_times, video_ids, video_path
 from features.windows import Windows, windows_by_segment, windows_by_time
-from heads.config import Look
+from heads.config import InputSettings
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Source:
         return len(self.views) * self.featureset.dim * 2
 
 
-def open_sources(roots: Sequence[Path], look: Look) -> tuple[Source, ...]:
+def open_sources(roots: Sequence[Path], inputs: InputSettings) -> tuple[Source, ...]:
     """Open feature sets, in the order given, and check that what is to be seen of them can be.
 
     Raises:
@@ -54,24 +54,24 @@ def open_sources(roots: Sequence[Path], look: Look) -> tuple[Source, ...]:
         DataError: one is no feature set.
     """
     if len({Path(root).resolve() for root in roots}) < len(roots):
-        raise OptionError("--features: a feature set is given twice.")
-    if len(set(look.view)) < len(look.view):
-        raise OptionError("--view: a view is given twice.")
+        raise OptionError("--features", "a feature set is given twice.")
+    if len(set(inputs.view)) < len(inputs.view):
+        raise OptionError("--view", "a view is given twice.")
     sets = {Path(root): read_featureset(root) for root in roots}
     known = {view for each in sets.values() for view in each.views}
-    for name in look.view:
+    for name in inputs.view:
         if name not in known:
             raise unknown_name("--view", "view", name, known)
-    sources = tuple(Source(root, each, _views(root, each, look.view)) for root, each in sets.items())
+    sources = tuple(Source(root, each, _views(root, each, inputs.view)) for root, each in sets.items())
     dense = [source.is_dense for source in sources]
-    if look.context and not any(dense):
+    if inputs.context and not any(dense):
         raise OptionError(
-            "--context: needs a dense feature set (extract run --every 0.2); sets by segment have --neighbours."
+            "--context", "needs a dense feature set (extract run --every 0.2); sets by segment have --neighbours."
         )
-    if look.neighbours and all(dense):
-        raise OptionError("--neighbours: needs a feature set by segment; dense sets have --context.")
-    if look.fusion == "early" and look.has_context and len(set(dense)) > 1:
-        raise OptionError("--fusion early: with context, all feature sets have to be dense, or all by segment.")
+    if inputs.neighbours and all(dense):
+        raise OptionError("--neighbours", "needs a feature set by segment; dense sets have --context.")
+    if inputs.fusion == "early" and inputs.has_context and len(set(dense)) > 1:
+        raise OptionError("--fusion", "early: with context, all feature sets have to be dense, or all by segment.")
     return sources
 
 
@@ -86,7 +86,7 @@ def _views(root: Path, featureset: FeatureSet, names: tuple[str, ...]) -> tuple[
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class VideoLayout:
     """What is read of one video: the places of its segments in the split, and times and windows in each source."""
 
     video_id: str
@@ -108,10 +108,10 @@ class Layout:
     segments: Segments
     num_missing: int
     sources: tuple[Source, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[VideoLayout, ...]
 
 
-def lay_out(sources: tuple[Source, ...], segments: Segments, look: Look, *, allow_missing: bool) -> Layout:
+def lay_out(sources: tuple[Source, ...], segments: Segments, inputs: InputSettings, *, allow_missing: bool) -> Layout:
     """Find out which steps each segment has in every feature set. Reads times, and no features.
 
     Args:
@@ -141,9 +141,9 @@ def lay_out(sources: tuple[Source, ...], segments: Segments, look: Look, *, allo
         if kept[index].any():
             asked = segment_times(rows.where(kept[index]))
             found = [times[place, video_id] for place in range(len(sources))]
-            windows = tuple(_windows(source, one, asked, look) for source, one in zip(sources, found, strict=True))
+            windows = tuple(_windows(source, one, asked, inputs) for source, one in zip(sources, found, strict=True))
             seconds = tuple(one.seconds[each.rows] for one, each in zip(found, windows, strict=True))
-            parts.append(Part(video_id, place_of[index[kept[index]]], seconds, windows))
+            parts.append(VideoLayout(video_id, place_of[index[kept[index]]], seconds, windows))
     return Layout(segments.where(kept), int((~kept).sum()), sources, tuple(parts))
 
 
@@ -162,10 +162,10 @@ def _times(source: Source, video_id: str, asked: SegmentTimes) -> tuple[VideoTim
     return found, set(found.segments.narration_id)
 
 
-def _windows(source: Source, times: VideoTimes, asked: SegmentTimes, look: Look) -> Windows:
+def _windows(source: Source, times: VideoTimes, asked: SegmentTimes, inputs: InputSettings) -> Windows:
     if source.is_dense:
-        return windows_by_time(times.seconds, asked, context_s=look.context)
-    return windows_by_segment(times.segments, times.offset, asked, neighbours=look.neighbours)
+        return windows_by_time(times.seconds, asked, context_s=inputs.context)
+    return windows_by_segment(times.segments, times.offset, asked, neighbours=inputs.neighbours)
 
 
 def _need_features(sources: tuple[Source, ...], segments: Segments, has: np.ndarray, *, allow_missing: bool) -> None:

@@ -18,7 +18,7 @@ from features.annotations import (
 from features.errors import DataError, OptionError, first_few
 from features.featureset import FILE_NAME
 from features.store import video_ids
-from heads.config import Look, TrainConfig
+from heads.config import InputSettings, TrainConfig
 from heads.data.batches import statistics
 from heads.data.chunks import Split, free_bytes
 from heads.data.layout import Source, lay_out, open_sources
@@ -71,14 +71,14 @@ def _find_featureset(path: Path) -> Path:
         raise DataError(f"{path}: no feature set in it; extract one first (make extract BACKBONE=...).")
     if len(found) > 1:
         names = first_few(folder.name for folder in found)
-        raise OptionError(f"--features: {path} holds several feature sets ({names}); name those to train on.")
+        raise OptionError("--features", f"{path} holds several feature sets ({names}); name those to train on.")
     return found[0]
 
 
 def load_split(
     sources: Sequence[Source],
     segments: Segments,
-    look: Look,
+    inputs: InputSettings,
     *,
     allow_missing: bool,
     device: torch.device,
@@ -95,7 +95,7 @@ def load_split(
     Raises:
         DataError: as for `lay_out` and `Split`.
     """
-    layout = lay_out(tuple(sources), segments, look, allow_missing=allow_missing)
+    layout = lay_out(tuple(sources), segments, inputs, allow_missing=allow_missing)
     memory_bytes = free_bytes(torch.device("cpu")) if memory_bytes is None else memory_bytes
     return Split(layout, device, memory_bytes=memory_bytes, rooms=rooms)
 
@@ -121,7 +121,7 @@ def load_train_data(
         OptionError: the configuration does not fit the feature sets.
         DataError: there is no training list, or features are missing or damaged.
     """
-    sources = open_sources(roots, config.look)
+    sources = open_sources(roots, config.inputs)
     _need_dense(sources, config)
     chosen = choose_split(config.split, files)
 
@@ -131,7 +131,7 @@ def load_train_data(
         if segments is None:
             return None
         how = {"allow_missing": allow_missing, "device": device, "memory_bytes": memory_bytes, "rooms": rooms}
-        return load_split(sources, segments, config.look, **how)
+        return load_split(sources, segments, config.inputs, **how)
 
     test = files.test and read_segments(files.test)
     has_test = test is not None and all(set(video_ids(root)) & set(test.table.video_id) for root in roots)
@@ -147,8 +147,8 @@ def load_train_data(
 
 def _need_dense(sources: Sequence[Source], config: TrainConfig) -> None:
     """Check that there is time to change: where sets are fused early, that of the first one is every set's."""
-    clocks = sources[:1] if config.look.fusion == "early" else sources
+    clocks = sources[:1] if config.inputs.fusion == "early" else sources
     for option in ("jitter", "speed"):
         if getattr(config.augmentation, option) and not any(source.is_dense for source in clocks):
             first = " as the first one" if len(sources) > 1 and clocks != sources else ""
-            raise OptionError(f"--{option}: needs a dense feature set{first} (extract run --every 0.2).")
+            raise OptionError(f"--{option}", f"needs a dense feature set{first} (extract run --every 0.2).")

@@ -45,7 +45,7 @@ def choose_split(name: str, files: SplitFiles) -> TrainSplit:
         return TrainSplit(concatenate([train, read_segments(files.validation)]), None)
     match = _FOLD.fullmatch(name)
     if match is None:
-        raise OptionError(f"--split-train-val: {name!r} is none of official, all, fold:I/K (such as fold:0/5).")
+        raise OptionError("--split-train-val", f"{name!r} is none of official, all, fold:I/K (such as fold:0/5).")
     return _fold(train, int(match[1]), int(match[2]))
 
 
@@ -59,8 +59,9 @@ def _fold(segments: Segments, fold: int, num_folds: int) -> TrainSplit:
     num_participants = len(np.unique(participants))
     if not 2 <= num_folds <= num_participants or fold >= num_folds:
         raise OptionError(
-            f"--split-train-val: fold:{fold}/{num_folds}: there are {num_participants} participants for 2 to so many "
-            "folds, counted from 0."
+            "--split-train-val",
+            f"fold:{fold}/{num_folds}: there are {num_participants} participants for 2 to so many "
+            "folds, counted from 0.",
         )
     held_out = _folds(participants, num_folds) == fold
     return TrainSplit(segments.where(~held_out), segments.where(held_out))

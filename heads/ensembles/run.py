@@ -27,7 +27,7 @@ _ALL, _NONE = "all", "none"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class EnsembleConfig:
     """How members are put together.
 
     Attributes:
@@ -48,15 +48,15 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise OptionError(f"--mean: {self.kind!r} is none of {', '.join(KINDS)}.")
+            raise OptionError("--mean", f"{self.kind!r} is none of {', '.join(KINDS)}.")
         if isinstance(self.weights, str) and self.weights not in ("uniform", "fitted", "greedy"):
-            raise OptionError(f"--weights: {self.weights!r} is none of uniform, fitted, greedy, nor numbers.")
+            raise OptionError("--weights", f"{self.weights!r} is none of uniform, fitted, greedy, nor numbers.")
         if not isinstance(self.weights, str) and (min(self.weights) < 0 or not 0 < sum(self.weights) < np.inf):
-            raise OptionError("--weights: weights are not below 0, and not all 0.")
+            raise OptionError("--weights", "weights are not below 0, and not all 0.")
         if self.weights == "greedy" and self.kind != "probabilities":
-            raise OptionError("--weights greedy: chooses members for the mean of probabilities; leave out --mean.")
+            raise OptionError("--weights", "greedy chooses members for the mean of probabilities; leave out --mean.")
         if self.per_task and self.weights not in ("fitted", "greedy"):
-            raise OptionError("--per-task: is for --weights fitted or greedy.")
+            raise OptionError("--per-task", "is for --weights fitted or greedy.")
 
     @property
     def is_fitted(self) -> bool:
@@ -102,7 +102,7 @@ def write_ensemble(
     members: Sequence[Path],
     folder: Path,
     *,
-    recipe: Recipe = Recipe(),
+    settings: EnsembleConfig = EnsembleConfig(),
     annotations: Annotations | None = None,
     force: bool,
 ) -> Ensemble:
@@ -121,51 +121,51 @@ def write_ensemble(
         DataError: a member has no predictions, members do not cover the same segments, or `folder` holds something
             else.
     """
-    _need_members(members, recipe)
-    _need_free(folder, members, recipe, force=force)
+    _need_members(members, settings)
+    _need_free(folder, members, settings, force=force)
     found = {
-        split: _read(members, split, tta=recipe.tta)
+        split: _read(members, split, tta=settings.tta)
         for split in PREDICTIONS
-        if all(_predicts(one, split, tta=recipe.tta) for one in members)
+        if all(_predicts(one, split, tta=settings.tta) for one in members)
     }
     if not found:
-        remedy = "heads predict RUN --tta writes them." if recipe.tta else "are the runs finished?"
+        remedy = "heads predict RUN --tta writes them." if settings.tta else "are the runs finished?"
         raise DataError(f"{members[0]}: no predictions that all {len(members)} members have; {remedy}")
     labelled = annotations is not None and annotations.validation is not None and "validation" in found
-    if recipe.is_fitted and not labelled:
+    if settings.is_fitted and not labelled:
         raise DataError(f"{folder}: there is nothing to fit to: all members must predict a labelled validation list.")
     source = str(folder)
     if not labelled:
-        fitted = _Fitted(recipe, _given_weights(recipe, len(members)), {_ALL: Correction()}, None)
+        fitted = _Fitted(settings, _given_weights(settings, len(members)), {_ALL: Correction()}, None)
         gains, corrections, cross = {}, {}, {}
     else:
         segments = covered_by(found["validation"][0], annotations.validation)
         found["validation"] = [one.aligned(segments.narration_id) for one in found["validation"]]
         truth = {task: getattr(segments, f"{task}_class") for task in _TASKS}
-        prior = prior_of(_training(annotations, folder)) if recipe.is_corrected else None
+        prior = prior_of(_training(annotations, folder)) if settings.is_corrected else None
 
         def fit_to(chosen: Sequence[Predictions], labels: dict[str, np.ndarray]) -> _Fitted:
-            return _fit(recipe, chosen, labels, prior)
+            return _fit(settings, chosen, labels, prior)
 
         fitted = fit_to(found["validation"], truth)
         results = [compare(one, segments) for one in found["validation"]]
         cross = fitted(found["validation"])
-        if recipe.is_fitted:
+        if settings.is_fitted:
             cross = cross_fitted(found["validation"], truth, results[0].video, fit_to, source=source)
         scored = {name: compare(one, segments) for name, one in cross.items()}
         gains = _gains(scored[_ALL], results)
         corrections = {
             name: {figure: _gain(scored[name], [scored[_NONE]], figure) for figure in CORRECTED}
             for name in CORRECTIONS
-            if getattr(recipe, name)
+            if getattr(settings, name)
         }
     written = {split: cross[_ALL] if split == "validation" and cross else fitted(found[split])[_ALL] for split in found}
-    _write(folder, members, recipe, fitted, written)
+    _write(folder, members, settings, fitted, written)
     return Ensemble(
         folder,
         tuple(members),
         tuple(found),
-        recipe.is_fitted,
+        settings.is_fitted,
         fitted.weights,
         fitted.corrections[_ALL],
         gains,
@@ -178,41 +178,43 @@ def write_ensemble(
 class _Fitted:
     """Weights and corrections of a recipe. Gives predictions by name: all that was asked for, each alone, none."""
 
-    recipe: Recipe
+    settings: EnsembleConfig
     weights: Weights
     corrections: dict[str, Correction]
     prior: Prior | None
 
     def __call__(self, members: Sequence[Predictions]) -> dict[str, Predictions]:
-        mean = blend(members, self.weights, self.recipe.kind, source="the ensemble")
+        mean = blend(members, self.weights, self.settings.kind, source="the ensemble")
         return {
             name: mean if correction == Correction() else correction.apply(mean, self.prior, source=mean.source)
             for name, correction in self.corrections.items()
         }
 
 
-def _fit(recipe: Recipe, members: Sequence[Predictions], truth: dict[str, np.ndarray], prior: Prior | None) -> _Fitted:
+def _fit(
+    settings: EnsembleConfig, members: Sequence[Predictions], truth: dict[str, np.ndarray], prior: Prior | None
+) -> _Fitted:
     """Fit what a recipe leaves open: all corrections that it asks for together, and each alone."""
-    if recipe.weights == "fitted":
-        weights = fit(members, truth, recipe.kind, per_task=recipe.per_task)
-    elif recipe.weights == "greedy":
-        weights = greedy(members, truth, per_task=recipe.per_task)
+    if settings.weights == "fitted":
+        weights = fit(members, truth, settings.kind, per_task=settings.per_task)
+    elif settings.weights == "greedy":
+        weights = greedy(members, truth, per_task=settings.per_task)
     else:
-        weights = _given_weights(recipe, len(members))
-    asked = [name for name in CORRECTIONS if getattr(recipe, name)]
+        weights = _given_weights(settings, len(members))
+    asked = [name for name in CORRECTIONS if getattr(settings, name)]
     corrections = {_ALL: Correction()}
     if asked:
-        mean = blend(members, weights, recipe.kind, source="the ensemble")
+        mean = blend(members, weights, settings.kind, source="the ensemble")
         alone = {name: fit_correction(mean, truth, prior, **{name: True}) for name in asked}
         together = fit_correction(mean, truth, prior, **dict.fromkeys(asked, True))
         corrections = {_ALL: together, _NONE: Correction(), **alone}
-    return _Fitted(recipe, weights, corrections, prior)
+    return _Fitted(settings, weights, corrections, prior)
 
 
-def _given_weights(recipe: Recipe, num_members: int) -> Weights:
-    if isinstance(recipe.weights, str):
+def _given_weights(settings: EnsembleConfig, num_members: int) -> Weights:
+    if isinstance(settings.weights, str):
         return uniform(num_members)
-    return dict.fromkeys(_TASKS, np.array(recipe.weights) / sum(recipe.weights))
+    return dict.fromkeys(_TASKS, np.array(settings.weights) / sum(settings.weights))
 
 
 def _training(annotations: Annotations, folder: Path) -> Segments:
@@ -221,18 +223,18 @@ def _training(annotations: Annotations, folder: Path) -> Segments:
     return annotations.train
 
 
-def _need_members(members: Sequence[Path], recipe: Recipe) -> None:
+def _need_members(members: Sequence[Path], settings: EnsembleConfig) -> None:
     if not members:
-        raise OptionError("an ensemble needs members.")
+        raise OptionError(None, "an ensemble needs members.")
     absent = [str(member) for member in members if not member.exists()]
     if absent:
         raise DataError(f"{first_few(absent)}: no such run or file.")
     times = Counter(member.resolve() for member in members)
     twice = dict.fromkeys(str(member) for member in members if times[member.resolve()] > 1)
     if twice:
-        raise OptionError(f"{first_few(twice)}: given twice; each member counts once.")
-    if not isinstance(recipe.weights, str) and len(recipe.weights) != len(members):
-        raise OptionError(f"--weights: {len(recipe.weights)} numbers for {len(members)} members.")
+        raise OptionError(None, f"{first_few(twice)}: given twice; each member counts once.")
+    if not isinstance(settings.weights, str) and len(settings.weights) != len(members):
+        raise OptionError("--weights", f"{len(settings.weights)} numbers for {len(members)} members.")
 
 
 def _predicts(member: Path, split: str, *, tta: bool) -> bool:
@@ -275,7 +277,7 @@ def _gain(ensemble: Results, others: list[Results], figure: str) -> Gain:
 
 
 def _write(
-    folder: Path, members: Sequence[Path], recipe: Recipe, fitted: _Fitted, written: dict[str, Predictions]
+    folder: Path, members: Sequence[Path], settings: EnsembleConfig, fitted: _Fitted, written: dict[str, Predictions]
 ) -> None:
     configs = [read_config(member) for member in members]
     inherited = {
@@ -289,14 +291,14 @@ def _write(
     for name in PREDICTIONS.values():  # of other members: gone before anything says that these are there
         (folder / name).unlink(missing_ok=True)
     weights = {task: [round(float(one), 6) for one in fitted.weights[task]] for task in _TASKS}
-    record = {"members": _names(members), "recipe": _as_json(recipe), "weights": weights}
+    record = {"members": _names(members), "recipe": _as_json(settings), "weights": weights}
     known = {name: value for name, value in inherited.items() if value}
     write_json(folder / CONFIG, {**record, "correction": asdict(fitted.corrections[_ALL]), **known})
     for split, predictions in written.items():
         write_predictions(folder / PREDICTIONS[split], predictions)
 
 
-def _need_free(folder: Path, members: Sequence[Path], recipe: Recipe, *, force: bool) -> None:
+def _need_free(folder: Path, members: Sequence[Path], settings: EnsembleConfig, *, force: bool) -> None:
     if folder.parent.exists() and not folder.parent.is_dir():
         raise DataError(f"{folder.parent}: cannot be written: it is no folder.")
     there = read_config(folder)
@@ -309,12 +311,12 @@ def _need_free(folder: Path, members: Sequence[Path], recipe: Recipe, *, force: 
     remedy = "--force replaces it, --name writes beside it."
     if sorted(there["members"]) != sorted(_names(members)):
         raise DataError(f"{folder}: holds an ensemble of {len(there['members'])} other members; {remedy}")
-    if there.get("recipe") not in (None, _as_json(recipe)):
+    if there.get("recipe") not in (None, _as_json(settings)):
         raise DataError(f"{folder}: holds an ensemble of these members, put together otherwise; {remedy}")
 
 
-def _as_json(recipe: Recipe) -> dict[str, object]:
-    record = asdict(recipe)
+def _as_json(settings: EnsembleConfig) -> dict[str, object]:
+    record = asdict(settings)
     return {**record, "weights": record["weights"] if isinstance(record["weights"], str) else [*record["weights"]]}
 
 

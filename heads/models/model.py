@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from features.annotations import NUM_CLASSES
-from heads.config import Look
+from heads.config import InputSettings
 from heads.data.steps import Steps
 from heads.models import build_head
 from heads.models.shape import HeadShape, Logits
@@ -31,14 +31,14 @@ class StreamSpec:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ModelConfig:
     """What a model is made of and fed with, beside its weights."""
 
     head: str
     options: Mapping[str, Any]
     separate: bool
     streams: tuple[StreamSpec, ...]
-    look: Look
+    inputs: InputSettings
 
 
 class Model(nn.Module):
@@ -51,20 +51,21 @@ class Model(nn.Module):
         adjust_verb, adjust_noun: (K,), subtracted from the logits in evaluation; 0 unless a run asks for more.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, model_config: ModelConfig) -> None:
         super().__init__()
-        look = recipe.look
-        self.look = look
-        self.inputs = nn.ModuleList(Input(spec.dim, look.project) for spec in recipe.streams)
-        widths = [look.project or spec.dim for spec in recipe.streams]
-        cells = [1 if look.project else spec.cells for spec in recipe.streams]
-        if look.fusion == "early" and len(widths) > 1:
+        inputs = model_config.inputs
+        self.settings = inputs
+        self.inputs = nn.ModuleList(Input(spec.dim, inputs.project) for spec in model_config.streams)
+        widths = [inputs.project or spec.dim for spec in model_config.streams]
+        cells = [1 if inputs.project else spec.cells for spec in model_config.streams]
+        if inputs.fusion == "early" and len(widths) > 1:
             widths, cells = [sum(widths)], [1]
-        shapes = [HeadShape(dim, num, look.has_context) for dim, num in zip(widths, cells, strict=True)]
-        self.stream_dropout = StreamDropout(look.stream_dropout)
-        self.marks = nn.ParameterList(0.02 * torch.randn(2, dim) for dim in widths if look.has_context)
+        shapes = [HeadShape(dim, num, inputs.has_context) for dim, num in zip(widths, cells, strict=True)]
+        self.stream_dropout = StreamDropout(inputs.stream_dropout)
+        self.marks = nn.ParameterList(0.02 * torch.randn(2, dim) for dim in widths if inputs.has_context)
         self.heads = nn.ModuleList(
-            build_head(recipe.head, shape, recipe.options, separate=recipe.separate) for shape in shapes
+            build_head(model_config.head, shape, model_config.options, separate=model_config.separate)
+            for shape in shapes
         )
         for task, num_classes in NUM_CLASSES.items():
             self.register_buffer(f"adjust_{task}", torch.zeros(num_classes))
@@ -72,7 +73,7 @@ class Model(nn.Module):
     def forward(self, streams: Sequence[Steps]) -> Logits:
         x = [prepare(steps.features) for prepare, steps in zip(self.inputs, streams, strict=True)]
         kept = self.stream_dropout(x)
-        if self.look.fusion == "early":
+        if self.settings.fusion == "early":
             if kept is not None:
                 x = [features * keep[:, None, None] for features, keep in zip(x, kept, strict=True)]
             logits = self._through(0, streams[0], x[0] if len(x) == 1 else torch.cat(x, dim=-1))
@@ -84,7 +85,7 @@ class Model(nn.Module):
         return {task: one - getattr(self, f"adjust_{task}") for task, one in logits.items()}
 
     def _through(self, place: int, steps: Steps, x: torch.Tensor) -> Logits:
-        if self.look.has_context:
+        if self.settings.has_context:
             segment, context = self.marks[place]
             x = x + torch.where(steps.within.unsqueeze(-1), segment, context)
         return self.heads[place](steps._replace(features=x))

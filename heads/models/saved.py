@@ -11,9 +11,9 @@ import torch
 
 from features.errors import DataError, OptionError
 from features.tensors import load_safely, save_tensors
-from heads.config import Look, TrainConfig
+from heads.config import InputSettings, TrainConfig
 from heads.data.chunks import Source
-from heads.models.model import Model, Recipe, StreamSpec
+from heads.models.model import Model, ModelConfig, StreamSpec
 
 BEST = "best_model.pth"
 
@@ -23,17 +23,18 @@ def stream_specs(sources: Sequence[Source]) -> tuple[StreamSpec, ...]:
     return tuple(StreamSpec(one.featureset.digest, one.featureset.dim, one.cells) for one in sources)
 
 
-def recipe_of(config: TrainConfig, sources: Sequence[Source]) -> Recipe:
+def model_config_of(config: TrainConfig, sources: Sequence[Source]) -> ModelConfig:
     """Give what a run's model is made of."""
-    return Recipe(config.head, config.head_options, config.separate, stream_specs(sources), config.look)
+    return ModelConfig(config.head, config.head_options, config.separate, stream_specs(sources), config.inputs)
 
 
-def save_model(path: Path, recipe: Recipe, model: torch.nn.Module) -> None:
+def save_model(path: Path, model_config: ModelConfig, model: torch.nn.Module) -> None:
     """Write a trained model whole."""
-    save_tensors(path, {"recipe": {**asdict(recipe), "options": dict(recipe.options)}, "model": model.state_dict()})
+    config = {**asdict(model_config), "options": dict(model_config.options)}
+    save_tensors(path, {"config": config, "model": model.state_dict()})
 
 
-def load_model(path: Path, *, device: torch.device) -> tuple[Model, Recipe]:
+def load_model(path: Path, *, device: torch.device) -> tuple[Model, ModelConfig]:
     """Load a trained model onto a device, whichever it was trained on, in evaluation mode.
 
     Raises:
@@ -41,30 +42,32 @@ def load_model(path: Path, *, device: torch.device) -> tuple[Model, Recipe]:
     """
     try:
         content = load_safely(path, device=device)
-        recipe = _recipe(content["recipe"])
-        model = Model(recipe).to(device)
+        model_config = _model_config(content)
+        model = Model(model_config).to(device)
         model.load_state_dict(content["model"])
     except (DataError, OptionError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{path}: not a trained head ({error}); delete its folder and train again.") from error
-    return model.eval(), recipe
+    return model.eval(), model_config
 
 
-def _recipe(record: dict[str, Any]) -> Recipe:
-    streams = tuple(StreamSpec(**spec) for spec in record["streams"])
-    look = Look(**{**record["look"], "view": tuple(record["look"]["view"])})
-    return Recipe(**{**record, "streams": streams, "look": look})
+def _model_config(content: dict[str, Any]) -> ModelConfig:
+    # Before version 0.2 the record was called "recipe", and the input settings in it "look".
+    record = dict(content["config"] if "config" in content else content["recipe"])
+    inputs = dict(record.pop("inputs" if "inputs" in record else "look"))
+    streams = tuple(StreamSpec(**spec) for spec in record.pop("streams"))
+    return ModelConfig(**record, streams=streams, inputs=InputSettings(**{**inputs, "view": tuple(inputs["view"])}))
 
 
-def need_same_streams(path: Path, recipe: Recipe, sources: Sequence[Source]) -> None:
+def need_same_streams(path: Path, model_config: ModelConfig, sources: Sequence[Source]) -> None:
     """Check that feature sets are those that a model was trained on, in their order.
 
     Raises:
         DataError: one is another.
     """
     found = stream_specs(sources)
-    if len(found) != len(recipe.streams):
-        raise DataError(f"{path}: trained on {len(recipe.streams)} feature sets; {len(found)} are given.")
-    for source, ours, theirs in zip(sources, recipe.streams, found, strict=True):
+    if len(found) != len(model_config.streams):
+        raise DataError(f"{path}: trained on {len(model_config.streams)} feature sets; {len(found)} are given.")
+    for source, ours, theirs in zip(sources, model_config.streams, found, strict=True):
         if ours.digest != theirs.digest:
             raise DataError(
                 f"{path}: trained on other features than {source.root} (digest {ours.digest[:8]} against "

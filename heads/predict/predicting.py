@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from features.annotations import NUM_CLASSES, Segments
 from features.errors import DataError
 from features.predictions import Predictions, read_predictions, write_predictions
-from heads.config import Look
-from heads.data.batches import Glance, batches
+from heads.config import InputSettings
+from heads.data.batches import TtaView, batches
 from heads.data.chunks import Split
 from heads.data.steps import Steps
 from heads.models.model import Model
@@ -50,10 +50,10 @@ def score(logits: Mapping[str, np.ndarray], segments: Segments, *, where: str) -
 
 
 def predict_logits(
-    model: Model, split: Split, *, device: torch.device, glance: Glance | None = None
+    model: Model, split: Split, *, device: torch.device, tta_view: TtaView | None = None
 ) -> dict[str, np.ndarray]:
     """Run a model over a split: verb (S, 97) and noun (S, 300) logits, float32, in the split's order."""
-    return run_over(model.eval(), split, look=model.look, device=device, glance=glance)
+    return run_over(model.eval(), split, inputs=model.settings, device=device, tta_view=tta_view)
 
 
 @torch.inference_mode()
@@ -61,9 +61,9 @@ def run_over(
     forward: Callable[[tuple[Steps, ...]], Logits],
     split: Split,
     *,
-    look: Look,
+    inputs: InputSettings,
     device: torch.device,
-    glance: Glance | None = None,
+    tta_view: TtaView | None = None,
     num_models: tuple[int, ...] = (),
 ) -> dict[str, np.ndarray]:
     """Give the logits of a split by task, (S, K) float32, in the split's order.
@@ -73,7 +73,7 @@ def run_over(
     """
     logits = {task: np.empty((*num_models, len(split), num), dtype=np.float32) for task, num in NUM_CLASSES.items()}
     for chunk, order in split.chunks():
-        for batch in batches(chunk, order, _PREDICT_BATCH, look=look, device=device, glance=glance):
+        for batch in batches(chunk, order, _PREDICT_BATCH, inputs=inputs, device=device, tta_view=tta_view):
             places = batch.index.cpu().numpy()
             for task, found in forward(batch.streams).items():
                 logits[task][..., places, :] = found.float().cpu().numpy()
@@ -108,9 +108,9 @@ def predict_best(
         if split is not None and not _covers(folder / names[name], split)
     }
     if lacking:
-        model, recipe = load_model(folder / BEST, device=device)
+        model, model_config = load_model(folder / BEST, device=device)
         for path, split in lacking.items():
-            need_same_streams(folder / BEST, recipe, split.sources)
+            need_same_streams(folder / BEST, model_config, split.sources)
             write_predictions(path, how(model, split, source=str(folder), device=device))
     return list(lacking)
 

@@ -48,15 +48,17 @@ def predict_run(
     Raises:
         DataError: the run has no trained head or not this split, or its features are missing or other ones.
     """
-    model, recipe = load_model(run / BEST, device=device)
-    sources = open_sources(list(roots) or [Path(path) for path in read_config(run).get("features", ())], recipe.look)
-    need_same_streams(run / BEST, recipe, sources)
+    model, model_config = load_model(run / BEST, device=device)
+    sources = open_sources(
+        list(roots) or [Path(path) for path in read_config(run).get("features", ())], model_config.inputs
+    )
+    need_same_streams(run / BEST, model_config, sources)
     how, names = predict, PREDICTIONS
     if tta:
         sources, how, names = with_all_views(sources), predict_tta, TTA_PREDICTIONS
 
     def load(segments: Segments) -> Split:
-        return load_split(sources, segments, recipe.look, allow_missing=allow_missing, device=device)
+        return load_split(sources, segments, model_config.inputs, allow_missing=allow_missing, device=device)
 
     if csv is not None:
         write_predictions(out, how(model, load(read_segments(csv)), source=str(run), device=device))

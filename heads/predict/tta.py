@@ -12,8 +12,8 @@ from dataclasses import replace
 import torch
 
 from features.predictions import Predictions
-from heads.config import Look
-from heads.data.batches import Glance
+from heads.config import InputSettings
+from heads.data.batches import TtaView
 from heads.data.chunks import Split
 from heads.data.layout import Source
 from heads.ensembles.blend import blend, uniform
@@ -29,7 +29,7 @@ def with_all_views(sources: Sequence[Source]) -> tuple[Source, ...]:
     )
 
 
-def glances(sources: Sequence[Source], look: Look) -> list[Glance]:
+def tta_views(sources: Sequence[Source], inputs: InputSettings) -> list[TtaView]:
     """Give all glances at feature sets: each view by name, of all sets that have it, at each place of the windows.
 
     A set without that view shows the one of plain predictions. The first glance is that of plain predictions. Windows
@@ -41,16 +41,16 @@ def glances(sources: Sequence[Source], look: Look) -> list[Glance]:
         tuple(known.index(name) if name in known else 0 for known in names)
         for name in dict.fromkeys(name for known in names for name in known)
     ]
-    clocks = sources[:1] if look.fusion == "early" else sources
+    clocks = sources[:1] if inputs.fusion == "early" else sources
     shifts = (0, -1, 1) if any(each.is_dense for each in clocks) else (0,)
-    return [Glance(views, shift) for views in dict.fromkeys([plain, *named]) for shift in shifts]
+    return [TtaView(views, shift) for views in dict.fromkeys([plain, *named]) for shift in shifts]
 
 
 def predict_tta(model: Model, split: Split, *, source: str, device: torch.device) -> Predictions:
     """Give the mean of a model's probabilities over all glances at a split of sources `with_all_views`."""
     found = []
-    for glance in glances(split.sources, model.look):
-        logits = predict_logits(model, split, device=device, glance=glance)
+    for tta_view in tta_views(split.sources, model.settings):
+        logits = predict_logits(model, split, device=device, tta_view=tta_view)
         found.append(Predictions(tuple(split.segments.narration_id), logits["verb"], logits["noun"], source))
     if len(found) == 1:
         return found[0]

@@ -20,7 +20,7 @@ from heads.report.growth import MOST, Growth, best_first, in_any_order
 from heads.report.repeat import config_of, ensemble_command, train_command
 from heads.runs import PREDICTIONS, is_ensemble, predictions_of, read_config
 from heads.scoring.against import files_of
-from heads.scoring.evaluation import Group, Row, baselines, covered_by, groups_of, score_group
+from heads.scoring.evaluation import Group, ScoreRow, baselines, covered_by, groups_of, score_group
 from heads.sweep.records import read_failures
 
 
@@ -80,7 +80,7 @@ class Content:
 
     annotations: str
     places: tuple[Place, ...]
-    baselines: tuple[Row, ...]
+    baselines: tuple[ScoreRow, ...]
     curves: tuple[Curve, ...]
     failed: tuple[tuple[str, str, str, str], ...]
     factors: tuple[Factor, ...] | Reason

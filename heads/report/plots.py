@@ -265,11 +265,11 @@ def _frequency(thirds: Mapping[str, Sequence[Third]]) -> Plot:
 
 
 def _with_intervals(axes: Axes, x: Sequence[float], parts: Sequence[Part], task: str, *, line: str) -> None:
-    look = {"color": _COLOUR[task]}
-    axes.plot(x, [part.figures[task] for part in parts], line, marker=_MARKER[task], label=task, **look)
+    inputs = {"color": _COLOUR[task]}
+    axes.plot(x, [part.figures[task] for part in parts], line, marker=_MARKER[task], label=task, **inputs)
     for at, part in zip(x, parts, strict=True):
         if task in part.intervals:
-            axes.plot((at, at), part.intervals[task], linewidth=1.2, **look)
+            axes.plot((at, at), part.intervals[task], linewidth=1.2, **inputs)
 
 
 def _lengths(parts: Sequence[Part]) -> Plot:

@@ -10,7 +10,7 @@ from heads.report.curves import Curve
 from heads.report.factors import MOST_VALUES, Factor
 from heads.report.growth import MOST, NUM_ORDERS, Growth
 from heads.report.layout import Cell, Command, Section, Table, number, whole
-from heads.scoring.evaluation import Row
+from heads.scoring.evaluation import ScoreRow
 
 
 def title_of(content: Content) -> str:
@@ -285,12 +285,12 @@ def _is_plain(place: Place) -> bool:
     return place.kind == "run" and not place.group.members.tta
 
 
-def _scored(row: Row, figure: str) -> Cell:
+def _scored(row: ScoreRow, figure: str) -> Cell:
     if figure not in row.figures:
         return Cell("")
     return Cell(f"{row.figures[figure]:.1f}", row.figures[figure], _between(row, figure))
 
 
-def _between(row: Row, figure: str) -> str:
+def _between(row: ScoreRow, figure: str) -> str:
     low, high = row.intervals.get(figure, (0, 0))
     return f"{low:.1f} to {high:.1f}" if low < high else ""

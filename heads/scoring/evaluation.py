@@ -16,7 +16,7 @@ from heads.scoring.metrics import TASKS, Results, chance, compare, draw_videos, 
 
 
 @dataclass(frozen=True)
-class Row:
+class ScoreRow:
     """One line of a table: a run, or the mean over the seeds of one.
 
     Attributes:
@@ -67,7 +67,7 @@ class Members:
 class Group:
     """A scored row, what it is the mean of, and the figures of each of these: name -> percent."""
 
-    row: Row
+    row: ScoreRow
     members: Members
     points: tuple[Mapping[str, float], ...]
 
@@ -89,7 +89,7 @@ class Difference:
     num_known: int
 
 
-def evaluate_sources(sources: Sequence[Path], annotations: Annotations, *, each: bool) -> list[Row]:
+def evaluate_sources(sources: Sequence[Path], annotations: Annotations, *, each: bool) -> list[ScoreRow]:
     """Score run folders and predictions files on the validation split, with baselines where training is known.
 
     Args:
@@ -122,7 +122,7 @@ def groups_of(sources: Sequence[Path], *, each: bool) -> list[Members]:
     return found
 
 
-def score_as_one(name: str, members: Sequence[Path], annotations: Annotations, *, tta: bool = False) -> Row:
+def score_as_one(name: str, members: Sequence[Path], annotations: Annotations, *, tta: bool = False) -> ScoreRow:
     """Give the mean of the scores that run folders or predictions files have on validation, which are seeds of one.
 
     Args:
@@ -145,7 +145,7 @@ def score_group(group: Members, annotations: Annotations) -> Group:
     scored = [score(one, segments, annotations) for one in predicted]
     points, intervals = averaged(scored)
     actions = [one["action@1"] for one in points]
-    row = Row(
+    row = ScoreRow(
         name=group.name,
         num_seeds=len(scored),
         spread=float(np.std(actions, ddof=1)) if len(scored) > 1 else None,
@@ -246,10 +246,10 @@ def _validation(annotations: Annotations) -> Segments:
     return annotations.validation
 
 
-def baselines(annotations: Annotations) -> Iterator[Row]:
+def baselines(annotations: Annotations) -> Iterator[ScoreRow]:
     """Score what needs no learning: the most frequent classes, and chance; nothing where training is not known."""
     if annotations.train is None:
         return
     segments = annotations.validation
-    yield Row("most frequent", 0, None, len(segments), len(segments), most_frequent(annotations.train, segments))
-    yield Row("chance", 0, None, len(segments), len(segments), chance(annotations.train))
+    yield ScoreRow("most frequent", 0, None, len(segments), len(segments), most_frequent(annotations.train, segments))
+    yield ScoreRow("chance", 0, None, len(segments), len(segments), chance(annotations.train))

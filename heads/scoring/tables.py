@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from features.console import table
-from heads.scoring.evaluation import Difference, Row
+from heads.scoring.evaluation import Difference, ScoreRow
 from heads.scoring.metrics import KS, TASKS
 
 _TOP = [f"{task}@{k}" for task in TASKS for k in KS]
@@ -20,7 +20,7 @@ _MORE = {
 }
 
 
-def rows(scored: Sequence[Row], form: str | None) -> str:
+def rows(scored: Sequence[ScoreRow], form: str | None) -> str:
     """Lay out scores; `form` is "json", "csv", or None for people."""
     if form == "json":
         return json.dumps([asdict(row) for row in scored], indent=2)
@@ -44,7 +44,7 @@ def rows(scored: Sequence[Row], form: str | None) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _overall(scored: Sequence[Row]) -> str:
+def _overall(scored: Sequence[ScoreRow]) -> str:
     return table(
         ["accuracy in %", "seeds", *_TOP, "+-", "95 % of action@1"],
         [
@@ -60,27 +60,27 @@ def _overall(scored: Sequence[Row]) -> str:
     )
 
 
-def _by_part(scored: Sequence[Row], k: int) -> str:
+def _by_part(scored: Sequence[ScoreRow], k: int) -> str:
     columns = [f"{part} {task}@{k}" for part in ("unseen", "tail") for task in TASKS]
     columns = [name for name in columns if any(name in row.figures for row in scored)]
     return _table_of(f"top-{k} in % over", scored, columns, [name.removesuffix(f"@{k}") for name in columns])
 
 
-def _more(scored: Sequence[Row]) -> str:
+def _more(scored: Sequence[ScoreRow]) -> str:
     parts = [_table_of(f"{title}, %", scored, columns, TASKS) for title, columns in _MORE.items()]
     return "\n\n".join(part for part in parts if part)
 
 
-def _table_of(title: str, scored: Sequence[Row], columns: Sequence[str], headings: Sequence[str]) -> str:
+def _table_of(title: str, scored: Sequence[ScoreRow], columns: Sequence[str], headings: Sequence[str]) -> str:
     lines = [[row.name, *_cells(row, columns)] for row in scored if any(name in row.figures for name in columns)]
     return table([title, *headings], lines) if lines else ""
 
 
-def _cells(row: Row, columns: Sequence[str]) -> list[str]:
+def _cells(row: ScoreRow, columns: Sequence[str]) -> list[str]:
     return [f"{row.figures[name]:.1f}" if name in row.figures else "" for name in columns]
 
 
-def _notes(scored: Sequence[Row]) -> list[str]:
+def _notes(scored: Sequence[ScoreRow]) -> list[str]:
     partial = [row for row in scored if row.num_segments < row.num_known]
     lines = [
         f"{row.name}: scored on {row.num_segments} of the {row.num_known} segments of validation" for row in partial

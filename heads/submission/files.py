@@ -49,7 +49,7 @@ class SupervisionLevels:
             ("--sls-td", self.training_data),
         ):
             if not 0 <= value <= 5:
-                raise OptionError(f"{option}: {value} is not a level from 0 to 5.")
+                raise OptionError(option, f"{value} is not a level from 0 to 5.")
 
 
 @dataclass(frozen=True)

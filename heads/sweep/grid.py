@@ -43,11 +43,11 @@ def parse_grid(words: Sequence[str]) -> dict[str, list[str]]:
         name, equals, values = word.partition("=")
         name, values = name.replace("-", "_"), values.split(",")
         if not equals or not all(values):
-            raise OptionError(f"--grid: {word!r} is not NAME=VALUE,..., such as loss=ce,focal.")
+            raise OptionError("--grid", f"{word!r} is not NAME=VALUE,..., such as loss=ce,focal.")
         if name not in _types():
             raise unknown_name("--grid", "setting", name, _types())
         if name in grid or len(set(values)) < len(values):
-            raise OptionError(f"--grid: {word!r} names a setting or a value twice.")
+            raise OptionError("--grid", f"{word!r} names a setting or a value twice.")
         for value in values:
             _typed({name: value})
         grid[name] = values
@@ -73,16 +73,16 @@ def make_variants(
         OptionError: there is nothing to vary, or a value is not of its setting's type or range.
     """
     if not grid:
-        raise OptionError("--grid: nothing to vary, such as loss=ce,focal.")
+        raise OptionError("--grid", "nothing to vary, such as loss=ce,focal.")
     product = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     if samples is not None:
         if samples < 1:
-            raise OptionError(f"--samples: {samples} is not a number of variants above 0.")
+            raise OptionError("--samples", f"{samples} is not a number of variants above 0.")
         product = random.Random(0).sample(product, min(samples, len(product)))
     names = [_name(values) for values in product]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise OptionError(f"--grid: two of its variants would share the folder {twice}; name a value otherwise.")
+        raise OptionError("--grid", f"two of its variants would share the folder {twice}; name a value otherwise.")
     return [
         Variant(name, values, _config({**settings, **_typed(values), "seed": seed}, values))
         for name, values in zip(names, product, strict=True)
@@ -99,7 +99,7 @@ def share_of(variants: Sequence[Variant], shard: str | None) -> list[Variant]:
     task, num_tasks = task_of(shard)
     mine = list(variants[task::num_tasks])
     if not mine:
-        raise OptionError(f"--shard: {shard!r}: there are only {len(variants)} runs to deal.")
+        raise OptionError("--shard", f"{shard!r}: there are only {len(variants)} runs to deal.")
     return mine
 
 
@@ -111,7 +111,7 @@ def task_of(shard: str | None) -> tuple[int, int]:
     """
     task, _, num_tasks = (shard or "0/1").partition("/")
     if not (task.isdecimal() and num_tasks.isdecimal() and int(task) < int(num_tasks)):
-        raise OptionError(f"--shard: {shard!r} is not TASK/TASKS with a task from 0 to TASKS - 1, such as 0/8.")
+        raise OptionError("--shard", f"{shard!r} is not TASK/TASKS with a task from 0 to TASKS - 1, such as 0/8.")
     return int(task), int(num_tasks)
 
 
@@ -139,13 +139,13 @@ def _typed(values: Mapping[str, str]) -> dict[str, Any]:
                 found[name] = (text,) if kind is tuple else kind(text)
         except (ValueError, KeyError):
             expected = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
-            raise OptionError(f"--grid: {name} is {text!r}, not {expected}.") from None
+            raise OptionError("--grid", f"{name} is {text!r}, not {expected}.") from None
     return found
 
 
 def _config(settings: Mapping[str, Any], varied: Mapping[str, str]) -> TrainConfig:
-    spec = parse_head(settings["head"], "--grid head" if "head" in varied else "--head")
+    spec = parse_head(settings["head"], "--grid" if "head" in varied else "--head")
     config = make_config(spec.name, spec.options, settings)
     if config.optimisation.epochs < 1:
-        raise OptionError("--epochs: a sweep trains, for 1 epoch or more; heads evaluate scores runs that are there.")
+        raise OptionError("--epochs", "a sweep trains, for 1 epoch or more; heads evaluate scores runs that are there.")
     return config

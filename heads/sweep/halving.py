@@ -48,7 +48,7 @@ def rungs_of(epochs: int) -> list[int]:
         OptionError: there is no epoch to stop before the last.
     """
     if epochs < 2:
-        raise OptionError(f"--halving: runs of {epochs} epoch have nothing to stop early; give --epochs 2 or more.")
+        raise OptionError("--halving", f"runs of {epochs} epoch have nothing to stop early; give --epochs 2 or more.")
     return sorted({math.ceil(epochs * share) for share in RUNGS})
 
 
@@ -61,7 +61,7 @@ def score_at(history: Sequence[Mapping[str, float]], epoch: int) -> float:
         OptionError: the run has no validation.
     """
     if "val_action_top1" not in history[0]:
-        raise OptionError("--halving: compares variants on validation, and there is none.")
+        raise OptionError("--halving", "compares variants on validation, and there is none.")
     return max(row["val_action_top1"] for row in history[:epoch])
 
 

@@ -27,7 +27,7 @@ _BOOL, _NULL = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:null"
 
 
 @dataclass(frozen=True)
-class Spec:
+class OptionsFile:
     """What a file says.
 
     Attributes:
@@ -47,12 +47,12 @@ class Spec:
         try:
             yield
         except OptionError as error:
-            key = str(error).split()[0].strip("-:").replace("-", "_")
+            key = (error.option or "").lstrip("-").replace("-", "_")
             if key not in self.lines:
                 raise
-            raise OptionError(f"{_where(self.path, self.lines[key])}: {error}") from error
+            raise OptionError(_where(self.path, self.lines[key]), str(error)) from error
 
-    def without(self, names: Collection[str]) -> Spec:
+    def without(self, names: Collection[str]) -> OptionsFile:
         """Give what is left where some options are given elsewhere; of the grid, only its line is forgotten."""
         options, lines = (
             {name: one for name, one in known.items() if name not in names} for known in (self.options, self.lines)
@@ -60,15 +60,15 @@ class Spec:
         return replace(self, options=options, lines=lines)
 
 
-NO_SPEC = Spec(Path(), (), {}, {})
+NO_OPTIONS_FILE = OptionsFile(Path(), (), {}, {})
 
 
-def is_spec(word: str) -> bool:
+def is_options_file(word: str) -> bool:
     """Whether a plain argument names such a file instead of a setting to vary."""
     return word.endswith((".yaml", ".yml"))
 
 
-def read_spec(path: Path, options: Mapping[str, bool]) -> Spec:
+def read_options_file(path: Path, options: Mapping[str, bool]) -> OptionsFile:
     """Read a file of options.
 
     Args:
@@ -87,7 +87,7 @@ def read_spec(path: Path, options: Mapping[str, bool]) -> Spec:
     except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{path}: not a YAML file ({' '.join(str(error).split())}).") from error
     if not isinstance(root, yaml.MappingNode):
-        raise OptionError(f"{path}: not a mapping of options, such as `seeds: 0-2` and `grid:`.")
+        raise OptionError(str(path), "not a mapping of options, such as `seeds: 0-2` and `grid:`.")
     known = {GRID, *options}
     grid, found, lines = (), {}, {}
     for key, value, line in _entries(root, path):
@@ -96,9 +96,7 @@ def read_spec(path: Path, options: Mapping[str, bool]) -> Spec:
             raise unknown_name(where, "option", key, known)
         if key == GRID:
             if not isinstance(value, yaml.MappingNode):
-                raise OptionError(
-                    f"{where}: {GRID} is not a mapping of settings to lists, such as `loss: [ce, focal]`."
-                )
+                raise OptionError(where, f"{GRID} is not a mapping of settings to lists, such as `loss: [ce, focal]`.")
             grid = tuple(
                 f"{name}={','.join(_texts(each, name, _where(path, line)))}"
                 for name, each, line in _entries(value, path)
@@ -107,7 +105,7 @@ def read_spec(path: Path, options: Mapping[str, bool]) -> Spec:
             found[key] = _texts(value, key, where)
         else:
             found[key] = _text(value, key, where)
-    return Spec(Path(path), grid, found, lines)
+    return OptionsFile(Path(path), grid, found, lines)
 
 
 def _entries(mapping: yaml.MappingNode, path: Path) -> Iterator[tuple[str, yaml.Node, int]]:
@@ -121,7 +119,7 @@ def _entries(mapping: yaml.MappingNode, path: Path) -> Iterator[tuple[str, yaml.
         line = key.start_mark.line + 1
         name = _text(key, "a key", _where(path, line)).replace("-", "_")
         if name in seen:
-            raise OptionError(f"{_where(path, line)}: {name} stands there twice; leave one of them.")
+            raise OptionError(_where(path, line), f"{name} stands there twice; leave one of them.")
         seen.add(name)
         yield name, value, line
 
@@ -138,7 +136,7 @@ def _text(node: yaml.Node, name: str, where: str) -> str:
     """Give a value as it is written; true and false in small letters, as the command line has them."""
     if not isinstance(node, yaml.ScalarNode):
         kind = "list" if isinstance(node, yaml.SequenceNode) else "mapping"
-        raise OptionError(f"{where}: {name} is a {kind}, not a single value.")
+        raise OptionError(where, f"{name} is a {kind}, not a single value.")
     if node.tag == _NULL:
-        raise OptionError(f"{where}: {name} has no value; give it one, or leave the line out.")
+        raise OptionError(where, f"{name} has no value; give it one, or leave the line out.")
     return node.value.lower() if node.tag == _BOOL else node.value

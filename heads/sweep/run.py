@@ -63,15 +63,16 @@ def choose_rungs(variants: Sequence[Variant], files: SplitFiles, *, shard: str |
     """
     if task_of(shard)[1] > 1:
         raise OptionError(
-            f"--halving: compares all runs with each other, and --shard {shard} is a part of them; take either, or one "
-            "task for all (make sweep TASKS=1)."
+            "--halving",
+            f"compares all runs with each other, and --shard {shard} is a part of them; take either, or one "
+            "task for all (make sweep TASKS=1).",
         )
     blind = sorted({one.config.split for one in variants if files.train and not scored_csv(one.config.split, files)})
     if blind:
-        raise OptionError(f"--halving: compares variants on validation, and there is none with split {blind[0]}.")
+        raise OptionError("--halving", f"compares variants on validation, and there is none with split {blind[0]}.")
     epochs = {one.config.optimisation.epochs for one in variants}
     if len(epochs) > 1:
-        raise OptionError("--halving: compares variants of as many epochs; take epochs out of the grid.")
+        raise OptionError("--halving", "compares variants of as many epochs; take epochs out of the grid.")
     return rungs_of(epochs.pop())
 
 
@@ -211,5 +212,5 @@ def _stopped(decisions: Sequence[Decision]) -> dict[str, int]:
 
 def _seen(config: TrainConfig) -> tuple[Any, ...]:
     """Give what decides which features are loaded."""
-    look = config.look
-    return config.split, look.context, look.neighbours, look.view, look.fusion
+    inputs = config.inputs
+    return config.split, inputs.context, inputs.neighbours, inputs.view, inputs.fusion

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from features.annotations import NUM_CLASSES
 from heads.data.steps import Steps
-from heads.models.model import Model, Recipe, StreamDropout
+from heads.models.model import Model, ModelConfig, StreamDropout
 from heads.models.pooling import BidirectionalLstm
 from heads.models.shape import Logits
 from heads.sweep.stacked_modules import Draws, StackedDropout, StackedLstm, StackedStreamDropout
@@ -32,9 +32,9 @@ class Stack:
         draws: where each model takes its random numbers from, in training; None in evaluation.
     """
 
-    def __init__(self, recipe: Recipe, models: Sequence[Model], draws: Draws | None = None) -> None:
+    def __init__(self, model_config: ModelConfig, models: Sequence[Model], draws: Draws | None = None) -> None:
         self.models, self._draws = models, draws
-        self._skeleton = _skeleton(recipe, draws).train(draws is not None)
+        self._skeleton = _skeleton(model_config, draws).train(draws is not None)
         own = [dict(model.named_parameters()) for model in models]
         self.parameters = {name: torch.stack([each[name].detach() for each in own]) for name in own[0]}
         buffers = [dict(model.named_buffers()) for model in models]
@@ -80,10 +80,10 @@ class Stack:
                     one.grad = part
 
 
-def _skeleton(recipe: Recipe, draws: Draws | None) -> Model:
+def _skeleton(model_config: ModelConfig, draws: Draws | None) -> Model:
     """Build a model without weights whose modules that draw, or have no rule for vmap, are others."""
     with torch.device("meta"):
-        model = Model(recipe)
+        model = Model(model_config)
     for name, module in list(model.named_modules()):
         parent, _, child = name.rpartition(".")
         stream = int(name.split(".")[1]) if name.startswith("heads.") else 0

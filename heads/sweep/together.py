@@ -36,7 +36,7 @@ def shape_of(config: TrainConfig) -> tuple[object, ...]:
     plan, objective = config.optimisation, config.objective
     trains = [bool(getattr(objective, f"{task}_weight")) for task in ("verb", "noun", "action")]
     head = config.head, tuple(sorted(config.head_options.items())), config.separate
-    return *head, config.split, config.look, plan.epochs, plan.batch_size, plan.precision, *trains
+    return *head, config.split, config.inputs, plan.epochs, plan.batch_size, plan.precision, *trains
 
 
 def fit_together(
@@ -136,7 +136,7 @@ class Together:
         self._trainees = [member.trainee for member in members]
         self._first = self._trainees[0]
         self._draws = Draws([self._for_device(member.generator) for member in members])
-        self._stack = Stack(self._first.recipe, [each.model for each in self._trainees], self._draws)
+        self._stack = Stack(self._first.model_config, [each.model for each in self._trainees], self._draws)
         self._stack.share()
         alike: dict[object, list[int]] = {}
         for place, each in enumerate(self._trainees):
@@ -186,11 +186,11 @@ class Together:
         validation = self._first.data.validation
         if validation is None:
             return None
-        stack = Stack(self._first.recipe, [each.judged for each in self._trainees])
+        stack = Stack(self._first.model_config, [each.judged for each in self._trainees])
         return run_over(
             lambda streams: stack(streams, is_common=True),
             validation,
-            look=self._first.recipe.look,
+            inputs=self._first.model_config.inputs,
             device=self._device,
             num_models=(len(self._trainees),),
         )

@@ -15,13 +15,13 @@ from heads.data.chunks import Split
 from heads.data.layout import Source
 from heads.data.load import TrainData
 from heads.models.model import Model
-from heads.models.saved import recipe_of
+from heads.models.saved import model_config_of
 
 
 def describe(config: TrainConfig, data: TrainData, device: torch.device) -> Iterator[tuple[str, str]]:
     """Give the plan of a run, as names and what is to be said of them."""
     with torch.device("meta"):
-        model = Model(recipe_of(config, data.sources))
+        model = Model(model_config_of(config, data.sources))
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     separate = ", one for verbs and one for nouns" if config.separate else ""
     yield "head", f"{config.head}{separate}, {num_parameters:,} parameters"

@@ -83,8 +83,8 @@ def score_again(data: TrainData, folder: Path, *, device: torch.device) -> Outco
     Raises:
         DataError: there is no trained head, it was trained on other features, or there is nothing to score it on.
     """
-    model, recipe = load_model(folder / BEST, device=device)
-    need_same_streams(folder / BEST, recipe, data.sources)
+    model, model_config = load_model(folder / BEST, device=device)
+    need_same_streams(folder / BEST, model_config, data.sources)
     if data.validation is None:
         raise DataError(f"{folder}: no validation segments to evaluate it on.")
     logits = predict_logits(model, data.validation, device=device)

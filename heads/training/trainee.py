@@ -24,9 +24,9 @@ from heads.data.batches import Batch, batches
 from heads.data.load import TrainData
 from heads.losses.class_counts import log_prior
 from heads.losses.objective import Target
-from heads.models.model import Model, Recipe
+from heads.models.model import Model, ModelConfig
 from heads.models.pooling import has_bfloat16_lstms
-from heads.models.saved import BEST, recipe_of, save_model
+from heads.models.saved import BEST, model_config_of, save_model
 from heads.predict.predicting import predict_best, score
 from heads.runs import METRICS, claim, write_metrics
 from heads.training.resume import LAST, resume, save_last
@@ -69,9 +69,9 @@ class Trainee:
         teacher: Predictions | None = None,
     ) -> None:
         self.config, self.data, self.folder, self.device = config, data, folder, device
-        self.recipe, plan = recipe_of(config, data.sources), config.optimisation
+        self.model_config, plan = model_config_of(config, data.sources), config.optimisation
         torch.manual_seed(config.seed)
-        self.model = _new_model(self.recipe, config, data).to(device)
+        self.model = _new_model(self.model_config, config, data).to(device)
         _need_arithmetic(self.model, config, device)
         self.target = Target(config.objective, data.train.segments, teacher).to(device)
         groups = _parameter_groups(self.model, config)
@@ -101,7 +101,7 @@ class Trainee:
     def batches(self) -> Iterator[tuple[Batch, Mixture | None, float]]:
         """Give the batches of the next epoch, what each is mixed with, and the share of the training behind it."""
         config, epoch, split = self.config, len(self.history), self.data.train
-        how = {"look": config.look, "device": self.device, "augmentation": config.augmentation}
+        how = {"inputs": config.inputs, "device": self.device, "augmentation": config.augmentation}
         deviations, seen = [each.std for each in self.model.inputs], 0
         for chunk, order in split.chunks(_generator(config.seed, epoch)):
             for batch in batches(chunk, order, config.optimisation.batch_size, **how):
@@ -146,7 +146,7 @@ class Trainee:
             row |= score(logits, self.data.validation.segments, where=f"{self.folder}, epoch {epoch}")
         self.history.append(row)
         if best_of(self.history) == epoch:
-            save_model(self.folder / BEST, self.recipe, self.judged)
+            save_model(self.folder / BEST, self.model_config, self.judged)
         write_metrics(self.folder / METRICS, self.history)
         save_last(self.folder / LAST, self.model, self._average, self._optimizer, self.history)
         return row
@@ -173,9 +173,9 @@ class Trainee:
         return Outcome(self.folder, epoch, self.history[epoch - 1], self.was_there)
 
 
-def _new_model(recipe: Recipe, config: TrainConfig, data: TrainData) -> Model:
+def _new_model(model_config: ModelConfig, config: TrainConfig, data: TrainData) -> Model:
     """Build a model with random weights, and with what it takes from the training segments."""
-    model = Model(recipe)
+    model = Model(model_config)
     for each, (mean, std) in zip(model.inputs, data.statistics, strict=True):
         each.mean, each.std = mean.clone(), std.clone()
     if config.objective.adjust:  # Menon et al., ICLR 2021, eq. 9
@@ -195,7 +195,7 @@ def _need_arithmetic(model: Model, config: TrainConfig, device: torch.device) ->
     if config.optimisation.precision != "bfloat16" or device.type != "cpu" or has_bfloat16_lstms():
         return
     if any(isinstance(module, nn.LSTM) for module in model.modules()):
-        raise OptionError(f"--precision: this CPU has no LSTMs in bfloat16, as {config.head} wants; leave it out.")
+        raise OptionError("--precision", f"this CPU has no LSTMs in bfloat16, as {config.head} wants; leave it out.")
 
 
 def lr_at(epochs: float, *, peak: float, warmup: float, total: float) -> float:
@@ -232,7 +232,9 @@ def _parameter_groups(model: Model, config: TrainConfig) -> list[dict]:
         groups.setdefault(factor, []).append(parameter)
     if unused:
         known = sorted({name.rsplit(".", 1)[0] for name, _ in model.named_parameters()})
-        raise OptionError(f"--lr-scale: no parameter's name has {first_few(sorted(unused))} in it: {first_few(known)}.")
+        raise OptionError(
+            "--lr-scale", f"no parameter's name has {first_few(sorted(unused))} in it: {first_few(known)}."
+        )
     return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
 
 

@@ -489,7 +489,7 @@ def _appearance(rng: np.random.Generator, action: _Action, seconds: np.ndarray) 
     first, end = np.searchsorted(seconds, [start_s - action.before_cs / 100, stop_s])
     progress = (seconds[first:end] - start_s) / (stop_s - start_s)  # below 0 before the segment, where nothing moves
     is_before = progress < 0
-    look = _DISC if action.before_cs else noun
+    inputs = _DISC if action.before_cs else noun
     angle = rng.normal(-math.pi / 2, _START_SPREAD) + motion(VERBS[action.verb_class].turns, progress)
     nearness, height = 1 + _DEPTH * np.cos(angle), np.sin(angle)
 
@@ -497,11 +497,11 @@ def _appearance(rng: np.random.Generator, action: _Action, seconds: np.ndarray) 
     x = np.rint(middle_x + action.lane * (_LANE_X + _OUTWARD * np.cos(angle))).astype(int)
     y = np.rint(middle_y - _CIRCLE_RADIUS * height).astype(int)
     light, spread = rng.uniform(*_LIGHT), rng.normal(0, _COLOUR_SPREAD, 3)
-    rgb = np.where(is_before[:, None], noun.rgb, look.rgb) * light + spread
+    rgb = np.where(is_before[:, None], noun.rgb, inputs.rgb) * light + spread
     rgb = (rgb * (1 + 0.2 * height[:, None])).astype(np.float32)  # (T, 3)
     radius = np.rint(2 * rng.uniform(*_OBJECT_RADIUS) * nearness) / 2  # few sizes, drawn once each
     tilt = rng.normal(0, 0.25)
-    shapes = {True: noun, False: look}
+    shapes = {True: noun, False: inputs}
     pairs = sorted(set(zip(radius.tolist(), is_before.tolist(), strict=True)))
     covers = {(size, before): _cover(shapes[before], size, tilt) for size, before in pairs}
     for index in range(end - first):

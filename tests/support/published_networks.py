@@ -152,12 +152,12 @@ def _seen(network: nn.Module, layer: nn.Module, x: object, *, what: str) -> torc
     """Give what goes into a layer, or comes out of it, in a forward pass of the network."""
     seen = []
 
-    def look(_: nn.Module, inputs: tuple, output: object) -> None:
+    def inputs(_: nn.Module, inputs: tuple, output: object) -> None:
         seen.append(inputs[0] if what == "in" else output)
         if isinstance(output, list):
             seen[0] = list(output)  # PyTorchVideo changes its lists of pathways in place
 
-    handle = layer.register_forward_hook(look)
+    handle = layer.register_forward_hook(inputs)
     network(x)
     handle.remove()
     return seen[0]

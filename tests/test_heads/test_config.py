@@ -9,7 +9,16 @@ import math
 import pytest
 
 from features.errors import OptionError
-from heads.config import GROUPS, Augmentation, Look, Objective, Optimisation, TrainConfig, make_config, parse_seeds
+from heads.config import (
+    GROUPS,
+    Augmentation,
+    InputSettings,
+    Objective,
+    Optimisation,
+    TrainConfig,
+    make_config,
+    parse_seeds,
+)
 
 SETTINGS = [(record, setting) for record in GROUPS.values() for setting in dataclasses.fields(record)]
 NUMBERS = [(record, setting) for record, setting in SETTINGS if type(setting.default) in (int, float)]
@@ -68,7 +77,7 @@ def test_what_is_above_a_range_or_no_number_is_refused(record, setting, value):
 @pytest.mark.parametrize(
     ("record", "settings", "message"),
     [
-        (Look, {"fusion": "middle"}, "--fusion: 'middle' is neither early nor late"),
+        (InputSettings, {"fusion": "middle"}, "--fusion: 'middle' is neither early nor late"),
         (Optimisation, {"precision": "float16"}, "--precision: 'float16' is none of auto, float32, bfloat16"),
         (Objective, {"verb_weight": 0, "noun_weight": 0}, "--verb-weight, --noun-weight and --action-weight are all 0"),
         (Optimisation, {"lr_scale": ("classifier",)}, "--lr-scale: 'classifier' is not NAME=FACTOR"),
@@ -91,7 +100,7 @@ def test_factors_on_the_learning_rate_are_by_name():
 
 @pytest.mark.parametrize(("settings", "expected"), [({}, False), ({"context": 0.5}, True), ({"neighbours": 1}, True)])
 def test_context_is_seconds_or_neighbours(settings, expected):
-    assert Look(**settings).has_context == expected
+    assert InputSettings(**settings).has_context == expected
 
 
 # ---- the whole record
@@ -99,7 +108,7 @@ def test_context_is_seconds_or_neighbours(settings, expected):
 
 def test_settings_go_into_the_groups_where_they_stand():
     config = make_config("bilstm", {"hidden": 8}, OTHERS)
-    assert config.look == Look(context=1.5, neighbours=2, view=("centre", "flip"), fusion="late")
+    assert config.inputs == InputSettings(context=1.5, neighbours=2, view=("centre", "flip"), fusion="late")
     assert config.augmentation == Augmentation(mixup=0.2)
     assert config.objective == Objective(noun_loss="focal:gamma=2")
     assert config.optimisation == Optimisation(lr_scale=("classifier=0.1",), precision="float32")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from synthetic import labelled_rows, write_csv, write_dense, write_features
 
 from features.annotations import read_segments
-from heads.config import Augmentation, Look
+from heads.config import Augmentation, InputSettings
 from heads.data.batches import Batch, batches, statistics
 from heads.data.chunks import Chunk, Split, Stream
 from heads.data.layout import lay_out, open_sources
@@ -82,11 +82,20 @@ def batches_of(
     order: torch.Tensor | None = None,
     augmentation: Augmentation | None = None,
     seed: int = 0,
-    **look: object,
+    **inputs: object,
 ) -> list[Batch]:
     torch.manual_seed(seed)
     order = torch.arange(len(chunk)) if order is None else order
-    return list(batches(chunk, order, batch_size, look=Look(**look), device=CPU, augmentation=augmentation))
+    return list(
+        batches(
+            chunk,
+            order,
+            batch_size,
+            inputs=InputSettings(**inputs),
+            device=CPU,
+            augmentation=augmentation,
+        )
+    )
 
 
 def rows_of(found: list[Batch], place: int = 0) -> Iterator[tuple[list[int], list[float], list[bool]]]:
@@ -427,29 +436,31 @@ def roots_and_segments(tmp_path_factory):
     return [folder / "dense", folder / "segment"], segments
 
 
-def split_of(roots_and_segments, *, memory_bytes: float = 1e12, **look: object) -> Split:
+def split_of(roots_and_segments, *, memory_bytes: float = 1e12, **inputs: object) -> Split:
     roots, segments = roots_and_segments
-    look = Look(**look)
+    inputs = InputSettings(**inputs)
     return Split(
-        lay_out(open_sources(roots, look), segments, look, allow_missing=False), CPU, memory_bytes=memory_bytes
+        lay_out(open_sources(roots, inputs), segments, inputs, allow_missing=False),
+        CPU,
+        memory_bytes=memory_bytes,
     )
 
 
-def by_segment(split: Split, **look: object) -> dict[int, list[list[torch.Tensor]]]:
+def by_segment(split: Split, **inputs: object) -> dict[int, list[list[torch.Tensor]]]:
     found = {}
     for chunk, order in split.chunks(torch.Generator().manual_seed(0)):
-        for batch in batches_of(chunk, order=order, **look):
+        for batch in batches_of(chunk, order=order, **inputs):
             for row, index in enumerate(batch.index.tolist()):
                 found[index] = [[part[row][steps.mask[row]] for part in steps] for steps in batch.streams]
     return found
 
 
 @pytest.mark.parametrize(
-    "look", [{}, {"fusion": "late", "context": 1.0, "neighbours": 1}, {"max_steps": 3}, {"view": ("flip",)}]
+    "inputs", [{}, {"fusion": "late", "context": 1.0, "neighbours": 1}, {"max_steps": 3}, {"view": ("flip",)}]
 )
-def test_batches_are_the_same_in_memory_and_in_chunks(roots_and_segments, look):
-    resident = by_segment(split_of(roots_and_segments, **look), **look)
-    chunked = by_segment(split_of(roots_and_segments, memory_bytes=1000, **look), **look)
+def test_batches_are_the_same_in_memory_and_in_chunks(roots_and_segments, inputs):
+    resident = by_segment(split_of(roots_and_segments, **inputs), **inputs)
+    chunked = by_segment(split_of(roots_and_segments, memory_bytes=1000, **inputs), **inputs)
     assert set(resident) == set(chunked) == set(range(14))
     for index, streams in resident.items():
         for ours, theirs in zip(streams, chunked[index], strict=True):

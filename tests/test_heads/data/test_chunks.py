@@ -16,7 +16,7 @@ from synthetic import labelled_rows, write_csv, write_dense, write_features
 from features.annotations import Segments, read_segments
 from features.errors import DataError
 from features.store import read_features
-from heads.config import Look
+from heads.config import InputSettings
 from heads.data.chunks import Chunk, Split, free_bytes
 from heads.data.layout import lay_out, open_sources
 
@@ -61,10 +61,10 @@ def split_of(
     memory_bytes: float = EVERYTHING,
     allow_missing: bool = False,
     rooms: list[np.ndarray] | None = None,
-    **look,
+    **inputs,
 ) -> Split:
-    look = Look(**look)
-    layout = lay_out(open_sources(roots, look), segments, look, allow_missing=allow_missing)
+    inputs = InputSettings(**inputs)
+    layout = lay_out(open_sources(roots, inputs), segments, inputs, allow_missing=allow_missing)
     return Split(layout, CPU, memory_bytes=memory_bytes, rooms=rooms)
 
 
@@ -156,15 +156,15 @@ KINDS = {
     "dense": (["dense"], {"context": 0.5}),
     "both": (["dense", "segment"], {"view": ("flip", "centre")}),
 }
-every_kind = pytest.mark.parametrize(("names", "look"), KINDS.values(), ids=KINDS)
+every_kind = pytest.mark.parametrize(("names", "inputs"), KINDS.values(), ids=KINDS)
 
 
 @every_kind
 @pytest.mark.parametrize("memory_bytes", [1, 600, 1500])
-def test_chunks_give_the_same_as_all_at_once(roots, annotated, names, look, memory_bytes):
+def test_chunks_give_the_same_as_all_at_once(roots, annotated, names, inputs, memory_bytes):
     sets = [roots[name] for name in names]
-    chunked = split_of(sets, annotated, memory_bytes=memory_bytes, **look)
-    resident = split_of(sets, annotated, **look)
+    chunked = split_of(sets, annotated, memory_bytes=memory_bytes, **inputs)
+    resident = split_of(sets, annotated, **inputs)
     assert (chunked.is_resident, resident.is_resident) == (chunked.size_bytes <= memory_bytes, True)
     for _ in range(2):  # the second time by another way
         assert_same(seen_of(chunked), seen_of(resident))
@@ -298,8 +298,8 @@ def test_reading_ahead_is_one_thread_and_no_team_of_openmps(tmp_path):
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_windows_hold_steps_of_their_own_video_only(roots, annotated, context, neighbours, memory_bytes, data):
     names = data.draw(st.permutations(["segment", "dense"]))
-    look = {"context": context, "neighbours": neighbours, "fusion": "late"}
-    seen = seen_of(split_of([roots[name] for name in names], annotated, memory_bytes=memory_bytes, **look))
+    inputs = {"context": context, "neighbours": neighbours, "fusion": "late"}
+    seen = seen_of(split_of([roots[name] for name in names], annotated, memory_bytes=memory_bytes, **inputs))
     for name, windows in seen.items():
         for features, _, own in windows:
             assert set(features[:, 0, 0]) == {VIDEOS.index(name.rsplit("_", 1)[0])}

@@ -13,7 +13,7 @@ from features.annotations import Segments, read_segments
 from features.errors import DataError, OptionError
 from features.failures import Failure, write_failures
 from features.featureset import read_featureset
-from heads.config import Look
+from heads.config import InputSettings
 from heads.data.layout import Layout, lay_out, open_sources
 
 VIDEOS = ("P01_01", "P02_101")
@@ -36,9 +36,9 @@ def whole_videos(num_steps: int = 130) -> dict[str, np.ndarray]:
     return {video_id: np.random.default_rng(0).normal(size=(num_steps, 4)) for video_id in VIDEOS}
 
 
-def laid_out(roots: list[Path], segments: Segments, *, allow_missing: bool = False, **look: object) -> Layout:
-    look = Look(**look)
-    return lay_out(open_sources(roots, look), segments, look, allow_missing=allow_missing)
+def laid_out(roots: list[Path], segments: Segments, *, allow_missing: bool = False, **inputs: object) -> Layout:
+    inputs = InputSettings(**inputs)
+    return lay_out(open_sources(roots, inputs), segments, inputs, allow_missing=allow_missing)
 
 
 def rows_by_name(layout: Layout, place: int = 0) -> dict[str, tuple[list[int], list[int]]]:
@@ -71,7 +71,7 @@ def test_sets_are_opened_in_the_order_given(annotated, tmp_path):
     roots = [tmp_path / name for name in ("second", "first", "third")]
     for index, root in enumerate(roots):
         write_features(root, annotated, drawn(annotated), backbone=f"backbone{index}")
-    sources = open_sources(roots, Look())
+    sources = open_sources(roots, InputSettings())
     assert [source.root for source in sources] == roots
     assert [source.featureset for source in sources] == [read_featureset(root) for root in roots]
 
@@ -79,26 +79,26 @@ def test_sets_are_opened_in_the_order_given(annotated, tmp_path):
 def test_a_source_says_what_a_step_is_and_takes(tmp_path):
     steps = {"P01_01": np.zeros((3, 2, 12))}
     write_dense(tmp_path / "set", steps, views=("centre", "flip"), tokens="grid2")
-    (source,) = open_sources([tmp_path / "set"], Look(view=("centre", "flip")))
+    (source,) = open_sources([tmp_path / "set"], InputSettings(view=("centre", "flip")))
     assert (source.is_dense, source.cells, source.row_bytes) == (True, 4, 2 * 12 * 2)
 
 
 def test_a_step_that_is_the_average_of_its_map_has_one_cell(annotated, tmp_path):
     write_features(tmp_path / "set", annotated, drawn(annotated))
-    (source,) = open_sources([tmp_path / "set"], Look())
+    (source,) = open_sources([tmp_path / "set"], InputSettings())
     assert (source.is_dense, source.cells, source.views) == (False, 1, (0,))
 
 
 def test_a_folder_that_is_no_feature_set_is_named(tmp_path):
     with pytest.raises(DataError, match="nowhere: not a feature set"):
-        open_sources([tmp_path / "nowhere"], Look())
+        open_sources([tmp_path / "nowhere"], InputSettings())
 
 
 def test_a_feature_set_that_is_given_twice_is_refused(annotated, tmp_path):
     write_features(tmp_path / "set", annotated, drawn(annotated))
     (tmp_path / "link").symlink_to(tmp_path / "set")
     with pytest.raises(OptionError, match="--features: a feature set is given twice"):
-        open_sources([tmp_path / "set", tmp_path / "link"], Look())
+        open_sources([tmp_path / "set", tmp_path / "link"], InputSettings())
 
 
 # ---- views
@@ -116,29 +116,29 @@ def views(tmp_path) -> list[Path]:
     ("names", "expected"), [((), (0,)), (("left",), (2,)), (("flip", "centre"), (1, 0)), (("centre",), (0,))]
 )
 def test_views_are_chosen_by_name_in_the_order_given(views, names, expected):
-    three, one = open_sources(views, Look(view=names))
+    three, one = open_sources(views, InputSettings(view=names))
     assert (three.views, one.views) == (expected, (0,))
 
 
 def test_a_view_that_no_set_has_is_refused_with_the_nearest(views):
     with pytest.raises(OptionError, match=r"--view: no view 'flp'; did you mean 'flip'\? Known: centre, flip, left\."):
-        open_sources(views, Look(view=("flp",)))
+        open_sources(views, InputSettings(view=("flp",)))
 
 
 def test_a_view_is_not_passed_over_where_there_is_nothing_to_choose(views):
     with pytest.raises(OptionError, match=r"--view: no view 'flip'\. Known: centre\."):
-        open_sources(views[1:], Look(view=("flip",)))
+        open_sources(views[1:], InputSettings(view=("flip",)))
 
 
 def test_a_view_that_one_of_two_sets_lacks_is_refused_by_its_name(views, tmp_path):
     write_dense(tmp_path / "other", {"P01_01": np.zeros((3, 2, 4))}, views=("centre", "lefts"))
     with pytest.raises(OptionError, match=r"--view: no view of .*other 'left'; did you mean 'lefts'\?"):
-        open_sources([views[0], tmp_path / "other"], Look(view=("left",)))
+        open_sources([views[0], tmp_path / "other"], InputSettings(view=("left",)))
 
 
 def test_a_view_that_is_given_twice_is_refused(views):
     with pytest.raises(OptionError, match="--view: a view is given twice"):
-        open_sources(views, Look(view=("flip", "flip")))
+        open_sources(views, InputSettings(view=("flip", "flip")))
 
 
 # ---- context
@@ -153,21 +153,21 @@ def kinds(annotated, tmp_path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(
-    ("names", "look", "message"),
+    ("names", "inputs", "message"),
     [
         (["segment"], {"context": 1.0}, r"--context: needs a dense feature set .*--neighbours"),
         (["dense"], {"neighbours": 1}, r"--neighbours: needs a feature set by segment; .*--context"),
-        (["dense", "segment"], {"context": 1.0}, "--fusion early: with context, all feature sets have to be"),
-        (["segment", "dense"], {"neighbours": 1}, "--fusion early: with context, all feature sets have to be"),
+        (["dense", "segment"], {"context": 1.0}, "--fusion: early: with context, all feature sets have to be"),
+        (["segment", "dense"], {"neighbours": 1}, "--fusion: early: with context, all feature sets have to be"),
     ],
 )
-def test_context_that_does_not_fit_the_sets_is_refused(kinds, names, look, message):
+def test_context_that_does_not_fit_the_sets_is_refused(kinds, names, inputs, message):
     with pytest.raises(OptionError, match=message):
-        open_sources([kinds[name] for name in names], Look(**look))
+        open_sources([kinds[name] for name in names], InputSettings(**inputs))
 
 
 @pytest.mark.parametrize(
-    ("names", "look"),
+    ("names", "inputs"),
     [
         (["dense"], {"context": 1.0}),
         (["segment"], {"neighbours": 1}),
@@ -175,8 +175,8 @@ def test_context_that_does_not_fit_the_sets_is_refused(kinds, names, look, messa
         (["dense", "segment"], {"context": 1.0, "neighbours": 1, "fusion": "late"}),
     ],
 )
-def test_context_that_fits_the_sets_is_taken(kinds, names, look):
-    assert len(open_sources([kinds[name] for name in names], Look(**look))) == len(names)
+def test_context_that_fits_the_sets_is_taken(kinds, names, inputs):
+    assert len(open_sources([kinds[name] for name in names], InputSettings(**inputs))) == len(names)
 
 
 # ---- layout

@@ -15,7 +15,7 @@ from features.files import read_json, write_json
 from features.predictions import read_predictions, write_predictions
 from heads.ensembles.blend import blend, uniform
 from heads.ensembles.posthoc import Correction
-from heads.ensembles.run import Recipe, write_ensemble
+from heads.ensembles.run import EnsembleConfig, write_ensemble
 from heads.runs import predictions_of
 from heads.scoring.evaluation import score
 from heads.scoring.metrics import figures
@@ -69,13 +69,13 @@ def test_an_ensemble_of_other_members_is_kept(runs):
         write_ensemble(_members(runs, 0, 1, 2), runs / "both", force=False)
 
 
-@pytest.mark.parametrize("recipe", [Recipe(kind="logits"), Recipe(weights=(2.0, 1.0))])
-def test_an_ensemble_that_was_put_together_otherwise_is_kept(runs, recipe):
+@pytest.mark.parametrize("settings", [EnsembleConfig(kind="logits"), EnsembleConfig(weights=(2.0, 1.0))])
+def test_an_ensemble_that_was_put_together_otherwise_is_kept(runs, settings):
     write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
     with pytest.raises(DataError, match="of these members, put together otherwise; --force replaces it"):
-        write_ensemble(_members(runs, 0, 1), runs / "both", recipe=recipe, force=False)
-    write_ensemble(_members(runs, 0, 1), runs / "both", recipe=recipe, force=True)
-    write_ensemble(_members(runs, 0, 1), runs / "both", recipe=recipe, force=False)  # the same again
+        write_ensemble(_members(runs, 0, 1), runs / "both", settings=settings, force=False)
+    write_ensemble(_members(runs, 0, 1), runs / "both", settings=settings, force=True)
+    write_ensemble(_members(runs, 0, 1), runs / "both", settings=settings, force=False)  # the same again
 
 
 def test_force_replaces_an_ensemble_of_other_members(runs):
@@ -168,9 +168,9 @@ def knowing(runs, synthetic) -> Path:
     return runs
 
 
-def _written(runs: Path, annotations, **recipe: object):
+def _written(runs: Path, annotations, **settings: object):
     return write_ensemble(
-        _members(runs, 0, 1, 2), runs / "made", recipe=Recipe(**recipe), annotations=annotations, force=True
+        _members(runs, 0, 1, 2), runs / "made", settings=EnsembleConfig(**settings), annotations=annotations, force=True
     )
 
 
@@ -193,7 +193,7 @@ def test_fitted_weights_find_the_member_that_knows(knowing, annotations, weights
 def test_other_splits_are_put_together_by_what_all_of_validation_says(knowing, annotations):
     members = _members(knowing, 0, 1)
     made = write_ensemble(
-        members, knowing / "made", recipe=Recipe(weights="fitted"), annotations=annotations, force=False
+        members, knowing / "made", settings=EnsembleConfig(weights="fitted"), annotations=annotations, force=False
     )
     tests = [predictions_of(folder, "test") for folder in members]
     expected = blend(tests, made.weights, "probabilities", source="")
@@ -253,7 +253,7 @@ def test_a_temperature_mends_calibration_and_leaves_the_best_alone(knowing, anno
     made = write_ensemble(
         _members(knowing, 0),
         knowing / "made",
-        recipe=Recipe(temperature=True),
+        settings=EnsembleConfig(temperature=True),
         annotations=annotations,
         force=False,
     )
@@ -267,28 +267,28 @@ def test_corrections_need_to_know_training(runs, synthetic, annotations):
         _written(runs, replace(annotations, train=None), pairs=True)
 
 
-@pytest.mark.parametrize("recipe", [{"weights": "fitted"}, {"weights": "greedy"}, {"temperature": True}])
-def test_where_nothing_is_labelled_nothing_can_be_fitted(runs, recipe):
+@pytest.mark.parametrize("settings", [{"weights": "fitted"}, {"weights": "greedy"}, {"temperature": True}])
+def test_where_nothing_is_labelled_nothing_can_be_fitted(runs, settings):
     with pytest.raises(DataError, match="there is nothing to fit to"):
-        _written(runs, None, **recipe)
+        _written(runs, None, **settings)
     assert not (runs / "made").exists()
 
 
 @pytest.mark.parametrize(
-    ("recipe", "said"),
+    ("settings", "said"),
     [
         ({"kind": "votes"}, "--mean: 'votes' is none of probabilities, logits"),
         ({"weights": "heavy"}, "--weights: 'heavy' is none of uniform, fitted, greedy"),
         ({"weights": (1.0, -1.0)}, "--weights: weights are not below 0"),
         ({"weights": (0.0, 0.0)}, "--weights: weights are not below 0"),
         ({"weights": (1.0, float("nan"))}, "--weights: weights are not below 0"),
-        ({"weights": "greedy", "kind": "logits"}, "--weights greedy: chooses members"),
+        ({"weights": "greedy", "kind": "logits"}, "--weights: greedy chooses members"),
         ({"per_task": True}, "--per-task: is for --weights fitted or greedy"),
     ],
 )
-def test_a_recipe_that_makes_no_sense_is_refused(recipe, said):
+def test_a_recipe_that_makes_no_sense_is_refused(settings, said):
     with pytest.raises(OptionError, match=said):
-        Recipe(**recipe)
+        EnsembleConfig(**settings)
 
 
 def test_weights_have_to_be_as_many_as_members(runs, annotations):
@@ -327,7 +327,7 @@ def test_tta_predictions_are_put_together_when_asked(runs):
         write_predictions(
             runs / f"bilstm-seed{seed}" / "test_tta_predictions.pt", replace(turned, noun=turned.noun[:, ::-1].copy())
         )
-    made = write_ensemble(_members(runs, 0, 1), runs / "made", recipe=Recipe(tta=True), force=False)
+    made = write_ensemble(_members(runs, 0, 1), runs / "made", settings=EnsembleConfig(tta=True), force=False)
     write_ensemble(_members(runs, 0, 1), runs / "plain", force=False)
     assert made.splits == ("test",)
     found, plain = (predictions_of(runs / name, "test").noun for name in ("made", "plain"))

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from features.annotations import NUM_CLASSES
-from heads.config import Look
+from heads.config import InputSettings
 from heads.data.steps import Steps
 from heads.models import model as model_module
-from heads.models.model import Input, Model, Recipe, StreamSpec
+from heads.models.model import Input, Model, ModelConfig, StreamSpec
 from heads.models.shape import HeadShape, Logits
 
 every_fusion = pytest.mark.parametrize("fusion", ["early", "late"])
@@ -37,10 +37,10 @@ def probed(monkeypatch) -> None:
     monkeypatch.setattr(model_module, "build_head", lambda name, shape, options, *, separate: Probe(shape))
 
 
-def made(*dims: int, head: str = "mean_pool", options: dict | None = None, cells: int = 1, **look: object) -> Model:
+def made(*dims: int, head: str = "mean_pool", options: dict | None = None, cells: int = 1, **inputs: object) -> Model:
     torch.manual_seed(0)
     streams = tuple(StreamSpec(f"digest{dim}", dim, cells) for dim in dims)
-    return Model(Recipe(head, options or {}, False, streams, Look(**look))).eval()
+    return Model(ModelConfig(head, options or {}, False, streams, InputSettings(**inputs))).eval()
 
 
 def steps_of(dim: int, *lengths: int, context: int = 0, seed: int = 0, dtype: torch.dtype = torch.float16) -> Steps:
@@ -127,7 +127,7 @@ def test_a_projection_is_linear_in_standardised_features(probed):
 
 
 @pytest.mark.parametrize(
-    ("dims", "look", "expected"),
+    ("dims", "inputs", "expected"),
     [
         ((8,), {}, [(8, 4)]),
         ((8,), {"project": 3}, [(3, 1)]),
@@ -137,15 +137,15 @@ def test_a_projection_is_linear_in_standardised_features(probed):
         ((8, 12), {"fusion": "late", "project": 3}, [(3, 1), (3, 1)]),
     ],
 )
-def test_heads_are_built_for_the_width_and_cells_they_get(probed, dims, look, expected):
+def test_heads_are_built_for_the_width_and_cells_they_get(probed, dims, inputs, expected):
     """Cells lie side by side in one set of grid tokens; laid beside other sets, or projected, they do no longer."""
-    model = made(*dims, cells=4, **look)
+    model = made(*dims, cells=4, **inputs)
     assert [(head.shape.dim, head.shape.cells) for head in model.heads] == expected
 
 
-@pytest.mark.parametrize(("look", "expected"), [({}, False), ({"context": 1.0}, True), ({"neighbours": 2}, True)])
-def test_heads_are_told_whether_there_is_context(probed, look, expected):
-    assert made(6, **look).heads[0].shape.context == expected
+@pytest.mark.parametrize(("inputs", "expected"), [({}, False), ({"context": 1.0}, True), ({"neighbours": 2}, True)])
+def test_heads_are_told_whether_there_is_context(probed, inputs, expected):
+    assert made(6, **inputs).heads[0].shape.context == expected
 
 
 # ---- several sets
@@ -290,7 +290,7 @@ class Case:
     """A model and what it is given."""
 
     dims: tuple[int, ...]
-    look: dict[str, object]
+    inputs: dict[str, object]
 
 
 CASES = {
@@ -310,8 +310,8 @@ every_head = pytest.mark.parametrize("head", HEADS)
 @every_case
 @pytest.mark.parametrize("garbage", [1e4, float("inf"), float("nan")])
 def test_what_lies_in_the_padding_changes_nothing(head, case, garbage):
-    model = made(*case.dims, head=head, options=HEADS[head], **case.look)
-    context = 2 if model.look.has_context else 0
+    model = made(*case.dims, head=head, options=HEADS[head], **case.inputs)
+    context = 2 if model.settings.has_context else 0
     streams = [steps_of(dim, 1, 3, 5, context=context, seed=dim) for dim in case.dims]
     expected = model(streams)
     spoilt = []
@@ -329,8 +329,8 @@ def test_what_lies_in_the_padding_changes_nothing(head, case, garbage):
 @every_head
 @every_case
 def test_logits_have_the_shape_of_their_task_and_are_float32(head, case):
-    model = made(*case.dims, head=head, options=HEADS[head], **case.look)
-    streams = [steps_of(dim, 1, 3, 5, context=1 if model.look.has_context else 0) for dim in case.dims]
+    model = made(*case.dims, head=head, options=HEADS[head], **case.inputs)
+    streams = [steps_of(dim, 1, 3, 5, context=1 if model.settings.has_context else 0) for dim in case.dims]
     found = model(streams)
     assert {task: (one.shape, one.dtype) for task, one in found.items()} == {
         task: ((3, num), torch.float32) for task, num in NUM_CLASSES.items()
@@ -339,7 +339,7 @@ def test_logits_have_the_shape_of_their_task_and_are_float32(head, case):
 
 @every_case
 def test_a_seed_gives_the_same_model(case):
-    one, again = (made(*case.dims, **case.look).state_dict() for _ in range(2))
+    one, again = (made(*case.dims, **case.inputs).state_dict() for _ in range(2))
     assert all(torch.equal(value, again[name]) for name, value in one.items())
 
 

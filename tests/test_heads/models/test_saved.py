@@ -10,20 +10,26 @@ import torch
 from small_heads import small_options
 
 from features.errors import DataError
-from heads.config import Look
+from heads.config import InputSettings
 from heads.data.steps import Steps
 from heads.models import names
-from heads.models.model import Model, Recipe, StreamSpec
+from heads.models.model import Model, ModelConfig, StreamSpec
 from heads.models.saved import load_model, need_same_streams, save_model, stream_specs
 
 CPU = torch.device("cpu")
 DIM = 6
 RECIPES = {
-    "one set": Recipe("mean_pool", {}, False, (StreamSpec("a" * 64, DIM),), Look()),
-    "two heads": Recipe("mean_pool", {}, True, (StreamSpec("a" * 64, DIM),), Look()),
-    "context": Recipe("mean_pool", {}, False, (StreamSpec("a" * 64, DIM),), Look(context=2.0, view=("flip", "centre"))),
-    "late": Recipe(
-        "mean_pool", {}, False, (StreamSpec("a" * 64, DIM, 2), StreamSpec("b" * 64, 4)), Look(fusion="late", project=3)
+    "one set": ModelConfig("mean_pool", {}, False, (StreamSpec("a" * 64, DIM),), InputSettings()),
+    "two heads": ModelConfig("mean_pool", {}, True, (StreamSpec("a" * 64, DIM),), InputSettings()),
+    "context": ModelConfig(
+        "mean_pool", {}, False, (StreamSpec("a" * 64, DIM),), InputSettings(context=2.0, view=("flip", "centre"))
+    ),
+    "late": ModelConfig(
+        "mean_pool",
+        {},
+        False,
+        (StreamSpec("a" * 64, DIM, 2), StreamSpec("b" * 64, 4)),
+        InputSettings(fusion="late", project=3),
     ),
 }
 
@@ -34,33 +40,33 @@ def _steps(dim: int) -> Steps:
     return Steps(torch.randn(2, 5, dim), mask, torch.randn(2, 5), within)
 
 
-def _saved(recipe: Recipe, path: Path) -> Model:
+def _saved(model_config: ModelConfig, path: Path) -> Model:
     torch.manual_seed(0)
-    model = Model(recipe).eval()
+    model = Model(model_config).eval()
     for each in model.inputs:
         each.mean, each.std = torch.randn_like(each.mean), torch.rand_like(each.std) + 0.5
     model.adjust_noun = torch.randn(300)
-    save_model(path, recipe, model)
+    save_model(path, model_config, model)
     return model
 
 
 @pytest.mark.parametrize("name", names())
 def test_a_saved_head_gives_the_same_logits_when_loaded(name, tmp_path):
-    recipe = replace(RECIPES["one set"], head=name, options=small_options(name))
-    saved = _saved(recipe, tmp_path / "best_model.pth")
+    model_config = replace(RECIPES["one set"], head=name, options=small_options(name))
+    saved = _saved(model_config, tmp_path / "best_model.pth")
     loaded, known = load_model(tmp_path / "best_model.pth", device=CPU)
     streams = (_steps(DIM),)
     torch.testing.assert_close(loaded(streams), saved(streams), rtol=0, atol=0)
-    assert known == recipe
+    assert known == model_config
 
 
 @pytest.mark.parametrize("kind", RECIPES)
 def test_a_model_of_any_kind_comes_back_with_its_recipe(kind, tmp_path):
-    recipe = RECIPES[kind]
-    saved = _saved(recipe, tmp_path / "best_model.pth")
+    model_config = RECIPES[kind]
+    saved = _saved(model_config, tmp_path / "best_model.pth")
     loaded, known = load_model(tmp_path / "best_model.pth", device=CPU)
-    streams = tuple(_steps(spec.dim) for spec in recipe.streams)
-    assert known == recipe
+    streams = tuple(_steps(spec.dim) for spec in model_config.streams)
+    assert known == model_config
     torch.testing.assert_close(loaded(streams), saved(streams), rtol=0, atol=0)
 
 
@@ -75,8 +81,8 @@ def test_a_head_gives_the_same_logits_on_every_device(device, tmp_path):
     if not there[device]:
         pytest.skip(f"there is no {device} here")
     for name in names():
-        recipe = replace(RECIPES["one set"], head=name, options=small_options(name))
-        _saved(recipe, tmp_path / f"{name}.pth")
+        model_config = replace(RECIPES["one set"], head=name, options=small_options(name))
+        _saved(model_config, tmp_path / f"{name}.pth")
         here, _ = load_model(tmp_path / f"{name}.pth", device=CPU)
         moved, _ = load_model(tmp_path / f"{name}.pth", device=torch.device(device))
         steps = _steps(DIM)
@@ -98,8 +104,8 @@ def test_a_head_of_more_feature_sets_is_refused(tmp_path, train_data):
 
 
 def test_the_feature_set_of_training_is_taken(tmp_path, train_data):
-    recipe = replace(RECIPES["one set"], streams=stream_specs(train_data.sources))
-    need_same_streams(tmp_path / "best_model.pth", recipe, train_data.sources)
+    model_config = replace(RECIPES["one set"], streams=stream_specs(train_data.sources))
+    need_same_streams(tmp_path / "best_model.pth", model_config, train_data.sources)
 
 
 @pytest.mark.parametrize("size", [0, 1000])
@@ -120,7 +126,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
 def test_a_checkpoint_whose_weights_do_not_fit_is_refused(tmp_path):
     _saved(RECIPES["one set"], tmp_path / "best_model.pth")
     content = torch.load(tmp_path / "best_model.pth", weights_only=True)
-    content["recipe"]["head"] = "mlp"
+    content["config"]["head"] = "mlp"
     torch.save(content, tmp_path / "best_model.pth")
     with pytest.raises(DataError, match=r"best_model\.pth: not a trained head"):
         load_model(tmp_path / "best_model.pth", device=CPU)

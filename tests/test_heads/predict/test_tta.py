@@ -11,17 +11,17 @@ from synthetic import Synthetic, labelled_rows, write_csv, write_dense, write_fe
 
 from features.annotations import read_segments
 from features.predictions import read_predictions
-from heads.config import Look
-from heads.data.batches import Glance, batches
+from heads.config import InputSettings
+from heads.data.batches import TtaView, batches
 from heads.data.layout import open_sources
 from heads.data.load import load_split
 from heads.models.saved import BEST, load_model
 from heads.predict.predicting import predict_logits
-from heads.predict.tta import glances, with_all_views
+from heads.predict.tta import tta_views, with_all_views
 from heads.runs import PREDICTIONS, TTA_PREDICTIONS
 
 CPU = torch.device("cpu")
-PLAIN = Look()
+PLAIN = InputSettings()
 VIEWS = ("centre", "left", "flip")
 QUICK = ("--epochs", 2, "--device", "cpu", "--set", "hidden=8")
 
@@ -65,13 +65,13 @@ def _predict(heads, run: Path, *arguments: object) -> None:
 # ---- which glances
 
 
-def _glances(*roots: Path, look: Look = PLAIN) -> list[tuple[tuple[str, ...], int]]:
+def _glances(*roots: Path, inputs: InputSettings = PLAIN) -> list[tuple[tuple[str, ...], int]]:
     """Glances with the names of their views."""
-    sources = with_all_views(open_sources(roots, look))
+    sources = with_all_views(open_sources(roots, inputs))
     named = [[each.featureset.views[view] for view in each.views] for each in sources]
     return [
         (tuple(names[view] for names, view in zip(named, one.views, strict=True)), one.shift)
-        for one in glances(sources, look)
+        for one in tta_views(sources, inputs)
     ]
 
 
@@ -80,7 +80,11 @@ def test_a_set_by_segment_is_looked_at_from_all_views(with_views):
 
 
 def test_the_view_of_plain_predictions_is_the_first_glance(with_views):
-    assert _glances(with_views, look=Look(view=("flip", "left"))) == [(("flip",), 0), (("centre",), 0), (("left",), 0)]
+    assert _glances(with_views, inputs=InputSettings(view=("flip", "left"))) == [
+        (("flip",), 0),
+        (("centre",), 0),
+        (("left",), 0),
+    ]
 
 
 def test_windows_of_a_dense_set_are_moved(dense):
@@ -88,10 +92,10 @@ def test_windows_of_a_dense_set_are_moved(dense):
 
 
 def test_where_sets_are_fused_early_the_first_one_moves(synthetic, dense):
-    early, late = Look(fusion="early"), Look(fusion="late")
-    assert len(_glances(synthetic.featureset, dense, look=early)) == 1
-    assert len(_glances(dense, synthetic.featureset, look=early)) == 3
-    assert len(_glances(synthetic.featureset, dense, look=late)) == 3
+    early, late = InputSettings(fusion="early"), InputSettings(fusion="late")
+    assert len(_glances(synthetic.featureset, dense, inputs=early)) == 1
+    assert len(_glances(dense, synthetic.featureset, inputs=early)) == 3
+    assert len(_glances(synthetic.featureset, dense, inputs=late)) == 3
 
 
 def test_a_set_of_one_view_and_one_sampling_has_one_glance(synthetic):
@@ -112,11 +116,11 @@ def test_views_of_several_sets_go_together_by_name(with_views, synthetic, tmp_pa
 # ---- what a glance sees
 
 
-def _steps(split, glance: Glance | None) -> list[list[float]]:
+def _steps(split, tta_view: TtaView | None) -> list[list[float]]:
     """The steps of each segment, which carry their own number as their first feature."""
     found = []
     for chunk, order in split.chunks():
-        for batch in batches(chunk, order, 64, look=PLAIN, device=CPU, glance=glance):
+        for batch in batches(chunk, order, 64, inputs=PLAIN, device=CPU, tta_view=tta_view):
             (steps,) = batch.streams
             found += [row[mask][:, 0].tolist() for row, mask in zip(steps.features, steps.mask, strict=True)]
     return found
@@ -136,7 +140,7 @@ def numbered(tmp_path):
 
 @pytest.mark.parametrize(("shift", "short", "long"), [(0, 0, 0), (-1, -1, -2), (1, 1, 2)])
 def test_windows_move_by_a_twentieth_and_a_step_at_the_least(numbered, shift, short, long):
-    assert _steps(numbered, Glance((0,), shift)) == [
+    assert _steps(numbered, TtaView((0,), shift)) == [
         [float(step + short) for step in (10, 11)],
         [float(step + long) for step in range(20, 60)],
     ]
@@ -146,11 +150,11 @@ def test_windows_stay_within_the_video(synthetic, dense):
     sources = with_all_views(open_sources([dense], PLAIN))
     split = load_split(sources, synthetic.segments("train"), PLAIN, allow_missing=False, device=CPU)
     for shift in (-1, 1):
-        assert min(len(steps) for steps in _steps(split, Glance((0,), shift))) >= 1
+        assert min(len(steps) for steps in _steps(split, TtaView((0,), shift))) >= 1
 
 
 def test_the_first_glance_is_what_plain_predictions_see(numbered):
-    assert _steps(numbered, Glance((0,), 0)) == _steps(numbered, None)
+    assert _steps(numbered, TtaView((0,), 0)) == _steps(numbered, None)
 
 
 # ---- what is written
@@ -172,7 +176,7 @@ def test_three_views_give_the_mean_of_their_probabilities(heads, synthetic, with
     averaged = read_predictions(run / TTA_PREDICTIONS["validation"])
     by_view = []
     for view in VIEWS:  # a set of that view alone, with the record of the whole, is what the model sees of it
-        sources = open_sources([with_views], Look(view=(view,)))
+        sources = open_sources([with_views], InputSettings(view=(view,)))
         split = load_split(sources, synthetic.segments("validation"), PLAIN, allow_missing=False, device=CPU)
         by_view.append(_logits(run, split))
     for task in ("verb", "noun"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from features.errors import DataError, OptionError
-from heads.sweep.options_file import read_spec
+from heads.sweep.options_file import read_options_file
 
 KNOWN = {"seeds": False, "features": True, "batch_size": False, "separate": False}
 
@@ -18,7 +18,7 @@ def spec(tmp_path):
     def read(text: str | bytes):
         path = tmp_path / "sweep.yaml"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return read_spec(path, KNOWN)
+        return read_options_file(path, KNOWN)
 
     return read
 
@@ -94,7 +94,7 @@ def test_a_file_that_is_not_yaml_is_refused_in_one_line(text, spec):
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError, match=r"none\.yaml: cannot be read: No such file"):
-        read_spec(tmp_path / "none.yaml", KNOWN)
+        read_options_file(tmp_path / "none.yaml", KNOWN)
 
 
 def test_a_tag_of_python_makes_no_object(spec, tmp_path):
@@ -211,7 +211,7 @@ def test_an_error_names_the_file_where_it_is_the_files(text, options, code, said
         ("{lr: [fast]}", "--grid: lr is 'fast', not a number"),
         ("{lr: []}", "--grid: 'lr=' is not NAME=VALUE"),
         ("{lr: [1, 1]}", "names a setting or a value twice"),
-        ("{head: [bilstn]}", "--grid head: no head 'bilstn'"),
+        ("{head: [bilstn]}", "--grid: no head 'bilstn'"),
         ("{}", "--grid: nothing to vary"),
     ],
 )

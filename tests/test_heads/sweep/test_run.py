@@ -67,7 +67,7 @@ def test_a_grid_that_cannot_be_meant_is_refused(words, said):
         ({"lr": ["fast"]}, "--grid: lr is 'fast', not a number"),
         ({"epochs": ["1.5"]}, "--grid: epochs is '1.5', not a whole number"),
         ({"separate": ["maybe"]}, "--grid: separate is 'maybe', not true or false"),
-        ({"head": ["bilstn"]}, "--grid head: no head 'bilstn'; did you mean 'bilstm'?"),
+        ({"head": ["bilstn"]}, "--grid: no head 'bilstn'; did you mean 'bilstm'?"),
         ({"lr": ["-1"]}, "--lr: -1.0 is below"),
         ({"epochs": ["0"]}, "--epochs: a sweep trains"),
         ({}, "--grid: nothing to vary"),

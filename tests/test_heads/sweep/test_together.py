@@ -86,10 +86,10 @@ def two_sets(tmp_path_factory) -> TrainData:
 
 @every_head
 def test_of_several_sets_with_context_as_well(head, two_sets, tmp_path):
-    look = {"context": 0.6, "fusion": "late", "stream_dropout": 0.4, "separate": True, "project": 6}
+    inputs = {"context": 0.6, "fusion": "late", "stream_dropout": 0.4, "separate": True, "project": 6}
     moved = {"jitter": 0.3, "speed": 0.3}
     variants = [{"seed": 0, **moved}, {"seed": 1, **moved}, {"seed": 2, "step_dropout": 0.6}]
-    runs = configs(head, variants, batch_size=5, **look)
+    runs = configs(head, variants, batch_size=5, **inputs)
     for alone, together in train_both(runs, two_sets, tmp_path):
         assert_same_run(alone, together)
 

@@ -368,7 +368,7 @@ def test_a_test_list_that_has_grown_is_predicted_again_without_training(train_da
     first_four = load_split(
         train_data.sources,
         train_data.test.segments.where(np.arange(len(train_data.test)) < 4),
-        CONFIG.look,
+        CONFIG.inputs,
         allow_missing=False,
         device=CPU,
     )
