@@ -38,6 +38,35 @@ class Commands(click.Group):
             sys.exit(130)
 
 
+class HeadedOption(click.Option):
+    """An option that the help shows under a heading, such as "Loss"."""
+
+    def __init__(self, *args: Any, heading: str, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.heading = heading
+
+
+class HeadedCommand(click.Command):
+    """A command whose help shows its options under their headings, in the order in which these come up first.
+
+    Options without a heading stand at the end.
+    """
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        others = []
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, HeadedOption):
+                sections.setdefault(parameter.heading, []).append(record)
+            elif record is not None:
+                others.append(record)
+        for heading, records in [*sections.items(), ("Other options" if sections else "Options", others)]:
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
 def table(header: Iterable[str], rows: Iterable[Iterable[str]], *, left: Iterable[str] = ()) -> str:
     """Lay out a table for people: the first column and those named in `left` to the left, the others to the right."""
     lines = [list(header), *[list(row) for row in rows]]

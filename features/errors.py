@@ -31,7 +31,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def unknown_name(option: str, kind: str, name: str, known: Iterable[str]) -> OptionError:
+def unknown_name(option: str | None, kind: str, name: str, known: Iterable[str]) -> OptionError:
     """Give the error for a name that is in no registry, with the nearest one that is.
 
     >>> print(unknown_name("--head", "head", "bilstn", ["bilstm", "mean_pool"]))

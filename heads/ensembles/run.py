@@ -16,7 +16,7 @@ from features.predictions import Predictions, write_predictions
 from heads.ensembles.blend import KINDS, Weights, blend, cross_fitted, disagreement, fit, greedy, uniform
 from heads.ensembles.posthoc import Correction, Prior, fit_correction, prior_of
 from heads.runs import CONFIG, PREDICTIONS, TTA_PREDICTIONS, predictions_of, read_config
-from heads.scoring.evaluation import covered_by
+from heads.scoring.evaluation import ScoreRow, covered_by, score_as_one
 from heads.scoring.metrics import Results, compare, draw_videos, figures, interval
 
 _TASKS = ("verb", "noun")
@@ -96,6 +96,7 @@ class Ensemble:
     gains: dict[str, Gain]
     corrections: dict[str, dict[str, Gain]]
     disagreement: dict[str, float]
+    scores: tuple[ScoreRow, ...]
 
 
 def write_ensemble(
@@ -161,6 +162,7 @@ def write_ensemble(
         }
     written = {split: cross[_ALL] if split == "validation" and cross else fitted(found[split])[_ALL] for split in found}
     _write(folder, members, settings, fitted, written)
+    scores = _scores(members, folder, annotations, tta=settings.tta) if labelled else ()
     return Ensemble(
         folder,
         tuple(members),
@@ -171,7 +173,17 @@ def write_ensemble(
         gains,
         corrections,
         disagreement(next(iter(found.values()))) if len(members) > 1 else {},
+        scores,
     )
+
+
+def _scores(members: Sequence[Path], folder: Path, annotations: Annotations, *, tta: bool) -> tuple[ScoreRow, ...]:
+    """Return the scores of each member on validation, then those of the ensemble."""
+    rows = [
+        score_as_one(member.name if member.is_dir() else str(member), [member], annotations, tta=tta)
+        for member in members
+    ]
+    return (*rows, score_as_one(folder.name, [folder], annotations))
 
 
 @dataclass(frozen=True, eq=False)

@@ -54,11 +54,21 @@ class SupervisionLevels:
 
 @dataclass(frozen=True)
 class Submission:
-    """What was written: the files, how many segments they hold, and what is to be said of those that were missing."""
+    """The files that were written for the servers.
+
+    Attributes:
+        paths: submission.pt, ensemble_submission.zip and epic_submission.zip.
+        num_segments: how many segments they hold.
+        segments: name of the list of segments that the server scores.
+        note: a sentence about segments without a prediction; empty where there are none.
+        run: the run, ensemble or predictions file that was submitted, where it is known.
+    """
 
     paths: tuple[Path, ...]
     num_segments: int
+    segments: str
     note: str
+    run: Path | None = None
 
 
 def write_submission(
@@ -99,7 +109,7 @@ def write_submission(
         write_text(out / "note.txt", note + "\n")
     else:
         (out / "note.txt").unlink(missing_ok=True)
-    return Submission(tuple(paths), len(final), note)
+    return Submission(tuple(paths), len(final), segments.source, note)
 
 
 def _for_list(

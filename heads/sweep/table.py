@@ -13,18 +13,18 @@ from features.console import table
 from heads.runs import METRICS, PREDICTIONS, read_metrics, run_folder
 from heads.sweep.grid import Variant, task_of
 from heads.sweep.records import read_stopped
-from heads.sweep.run import SweepResult
+from heads.sweep.run import SweepPlan, SweepResult
 
 
-def describe_sweep(variants: Sequence[Variant], folder: Path, *, shard: str | None = None) -> Iterator[list[str]]:
-    """Give run, task and state of each run of a sweep.
+def describe_sweep(plan: SweepPlan) -> Iterator[list[str]]:
+    """Yield the run, the task and the state of each run of a sweep.
 
     Raises:
         DataError: a file of the sweep is damaged.
     """
-    stopped, num_tasks = read_stopped(folder), task_of(shard)[1]
-    for number, variant in enumerate(variants):
-        run = run_folder(folder, variant.name, variant.config.seed)
+    stopped, num_tasks = read_stopped(plan.folder), task_of(plan.shard)[1]
+    for number, variant in enumerate(plan.variants):
+        run = run_folder(plan.folder, variant.name, variant.config.seed)
         yield [run.name, str(number % num_tasks), _state_of(run, variant, stopped.get(variant.name))]
 
 

@@ -194,7 +194,7 @@ def test_a_switch_of_the_file_is_one(sweep):
         ("seeds: 0\n", ("--seeds", "some"), 2, "Error: --seeds: 'some' is not a list"),
         ("seeds: 0\n", ("los=ce",), 2, "Error: --grid: no setting 'los'"),
         ("seeds: [0\n", (), 1, "sweep.yaml: not a YAML file"),
-        ("seeds: 0\n", ("other.yaml",), 2, "one file of options at a time; there are sweep.yaml, other.yaml"),
+        ("seeds: 0\n", ("other.yaml",), 2, "one file of options at a time, not sweep.yaml, other.yaml"),
         ("help: true\n", (), 2, "no option 'help'"),
     ],
 )
