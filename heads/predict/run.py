@@ -20,8 +20,7 @@ from heads.data.splits import choose_split
 from heads.models.saved import BEST, load_model, need_same_streams
 from heads.predict.predicting import predict, predict_best
 from heads.predict.tta import predict_tta, with_all_views
-from heads.runs import PREDICTIONS, TTA_PREDICTIONS, read_config
-from heads.scoring.against import files_of
+from heads.runs import PREDICTIONS, TTA_PREDICTIONS, read_record
 
 
 def predict_run(
@@ -50,7 +49,7 @@ def predict_run(
     """
     model, model_config = load_model(run / BEST, device=device)
     sources = open_sources(
-        list(roots) or [Path(path) for path in read_config(run).get("features", ())], model_config.inputs
+        list(roots) or [Path(path) for path in read_record(run).features], model_config.inputs
     )
     need_same_streams(run / BEST, model_config, sources)
     how, names = predict, PREDICTIONS
@@ -63,8 +62,8 @@ def predict_run(
     if csv is not None:
         write_predictions(out, how(model, load(read_segments(csv)), source=str(run), device=device))
         return [out]
-    files, way = files_of(run)
-    chosen = choose_split(way, files)
+    files = read_record(run).files
+    chosen = choose_split(read_record(run).split, files)
     lists = {"train": chosen.train, "validation": chosen.validation, "test": files.test and read_segments(files.test)}
     absent = [split for split in splits if lists[split] is None]
     if absent:
