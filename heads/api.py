@@ -386,15 +386,15 @@ def make_report(
         DataError: as for `evaluate`.
     """
     # Not at the top: plots load matplotlib, which nothing else here needs.
-    from heads.report.content import make_content
+    from heads.report.compute import compute_report
 
     paths = _sources(sources, runs, find_reported)
-    content = make_content(paths, annotations_for(paths, _path(annotations)))
+    content = compute_report(paths, annotations_for(paths, _path(annotations)))
     if form == "md":
         from heads.report.markdown import as_markdown
 
         return as_markdown(content)
-    from heads.report.page import as_page
+    from heads.report.html import as_page
     from heads.report.plots import draw
 
     return as_page(content, draw(content))

@@ -25,6 +25,8 @@ TTA_PREDICTIONS = {
 }
 _SEED = re.compile(r"-seed\d+$")
 
+_NO_FILES = SplitFiles(None, None, None)
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -43,7 +45,7 @@ class RunRecord:
 
     values: Mapping[str, Any] = field(default_factory=dict)
     head: str | None = None
-    files: SplitFiles = SplitFiles(None, None, None)
+    files: SplitFiles = _NO_FILES
     split: str = "official"
     features: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()

@@ -48,9 +48,7 @@ def predict_run(
         DataError: the run has no trained head or not this split, or its features are missing or other ones.
     """
     model, model_config = load_model(run / BEST, device=device)
-    sources = open_sources(
-        list(roots) or [Path(path) for path in read_record(run).features], model_config.inputs
-    )
+    sources = open_sources(list(roots) or [Path(path) for path in read_record(run).features], model_config.inputs)
     need_same_streams(run / BEST, model_config, sources)
     how, names = predict, PREDICTIONS
     if tta:

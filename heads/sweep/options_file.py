@@ -81,7 +81,7 @@ def read_options_file(path: Path, options: Mapping[str, bool]) -> OptionsFile:
     """
     try:
         # Without constructors of objects, so that an untrusted file can do nothing.
-        content = yaml.load(Path(path).read_bytes(), Loader=_TextLoader)  # noqa: S506
+        content = yaml.load(Path(path).read_bytes(), Loader=_TextLoader)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from error
     except (yaml.YAMLError, RecursionError) as error:

@@ -18,7 +18,7 @@ from heads import models
 from heads.commands.train import _pairs, train
 from heads.config import GROUPS, TrainConfig, make_config
 from heads.registry import options_of
-from heads.report.repeat import config_of, ensemble_command, train_command
+from heads.report.reproduce import ensemble_command, recorded_config, train_command
 
 # A text for each setting that takes one; numbers are drawn from their range.
 TEXTS = {
@@ -83,7 +83,7 @@ def _parsed(line: str) -> TrainConfig:
 def test_a_command_makes_the_configuration_it_was_made_of(tmp_path, config):
     run = tmp_path / f"any name-seed{config.seed}"
     write_json(run / "config.json", {**config.as_json(), "features": ["/a b/set"], "train_csv": "/x/train.csv"})
-    assert config_of(run) == config
+    assert recorded_config(run) == config
     assert _parsed(train_command(run, [config.seed])) == config
     (run / "config.json").unlink()
     run.rmdir()
@@ -180,7 +180,7 @@ def test_a_record_that_does_not_tell_is_an_error_that_says_so(tmp_path, record, 
 
 def test_an_ensemble_that_does_not_tell_is_an_error_that_says_so(tmp_path):
     write_json(tmp_path / "config.json", {"members": ["a"]})
-    with pytest.raises(DataError, match="does not say how it was put together"):
+    with pytest.raises(DataError, match="does not say how the ensemble was made"):
         ensemble_command(tmp_path)
 
 

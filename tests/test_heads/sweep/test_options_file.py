@@ -82,7 +82,16 @@ def test_what_cannot_be_meant_is_refused_with_its_line(text, said, spec):
 
 @pytest.mark.parametrize(
     "text",
-    ["seeds: [0\n", "a: b: c\n", "\tseeds: 0\n", b"seeds: \xff\xfe\n", b"\x00\x01", "a: 1\n---\nb: 2\n", "features: &a [*a]\n", "[" * 5000],
+    [
+        "seeds: [0\n",
+        "a: b: c\n",
+        "\tseeds: 0\n",
+        b"seeds: \xff\xfe\n",
+        b"\x00\x01",
+        "a: 1\n---\nb: 2\n",
+        "features: &a [*a]\n",
+        "[" * 5000,
+    ],
     ids=["open", "colons", "tab", "latin", "binary", "two", "recursive", "deep"],
 )
 def test_a_file_that_is_not_yaml_is_refused_in_one_line(text, spec):
