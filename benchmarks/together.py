@@ -18,7 +18,7 @@ from features.annotations import Segments
 from heads.config import make_config
 from heads.data.layout import open_sources
 from heads.data.load import TrainData, load_split
-from heads.models import get
+from heads.models.catalogue import get
 from heads.registry import options_of
 from heads.sweep.together import Member, Together
 from heads.training.fit import train_epoch

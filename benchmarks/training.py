@@ -33,7 +33,7 @@ from heads.data.batches import Batch
 from heads.data.layout import open_sources
 from heads.data.load import TrainData, load_split
 from heads.data.steps import Steps
-from heads.models import get
+from heads.models.catalogue import get
 from heads.registry import options_of
 from heads.sweep.together import Drawn
 from heads.training.fit import train_step

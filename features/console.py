@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
@@ -47,13 +47,18 @@ class HeadedOption(click.Option):
 
 
 class HeadedCommand(click.Command):
-    """A command whose help shows its options under their headings, in the order in which these come up first.
+    """A command whose help shows its options under their headings, and options without a heading at the end.
 
-    Options without a heading stand at the end.
+    Args:
+        headings: the order of the headings; others follow in the order of their first option.
     """
 
+    def __init__(self, *args: Any, headings: Sequence[str] = (), **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.headings = headings
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {}
+        sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in self.headings}
         others = []
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
@@ -61,7 +66,7 @@ class HeadedCommand(click.Command):
                 sections.setdefault(parameter.heading, []).append(record)
             elif record is not None:
                 others.append(record)
-        for heading, records in [*sections.items(), ("Other options" if sections else "Options", others)]:
+        for heading, records in [*sections.items(), ("Other options", others)]:
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)

@@ -19,10 +19,10 @@ from features.annotations import SplitFiles, find_splits, read_segments
 from features.device import choose_device
 from features.errors import OptionError, unknown_name
 from features.predictions import read_predictions
-from heads.config import GROUPS, TrainConfig, make_config, parse_seeds
+from heads.config import GROUPS, TrainConfig, make_config, parse_seeds, with_current_names
 from heads.data.load import TrainData, find_featuresets, load_train_data
 from heads.ensembles.run import Ensemble, EnsembleConfig, write_ensemble
-from heads.models import head_config, parse_head
+from heads.models.catalogue import head_config, parse_head
 from heads.predict import run as prediction
 from heads.registry import options_of
 from heads.runs import find_last_ensemble, find_predicted, find_reported, find_runs, run_folder, runs_of
@@ -35,7 +35,7 @@ from heads.sweep.grid import make_variants
 from heads.sweep.run import SweepPlan, SweepResult, plan_sweep, run_sweep
 from heads.training.announce import describe
 from heads.training.fit import fit, score_again
-from heads.training.trainee import Outcome
+from heads.training.state import Outcome
 
 AnyPath = str | os.PathLike[str]
 
@@ -520,7 +520,7 @@ def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     known = {field.name: field.default for record in GROUPS.values() for field in dataclasses.fields(record)}
     settings = {}
-    for name, value in given.items():
+    for name, value in with_current_names(given).items():
         if name not in known:
             raise unknown_name(None, "setting", name, known)
         settings[name] = _as_type_of(known[name], value, name)

@@ -14,6 +14,7 @@ from features.annotations import SplitFiles
 from features.errors import DataError, first_few
 from features.files import read_json, write_json, write_text
 from features.predictions import Predictions, read_predictions
+from heads.config import with_current_names
 
 CONFIG, METRICS = "config.json", "metrics.csv"
 PREDICTIONS = {"validation": "val_predictions.pt", "test": "test_predictions.pt", "train": "train_predictions.pt"}
@@ -33,7 +34,7 @@ class RunRecord:
     """The config.json of a run or an ensemble.
 
     Attributes:
-        values: the whole file, with the settings by name; empty where there is no file.
+        values: the whole file, with the settings by their current names; empty where there is no file.
         head: name of the head; None for an ensemble.
         files: the annotation files that the run was trained with.
         split: how they were split into training and validation, such as "official" or "fold:0/5".
@@ -72,6 +73,7 @@ def read_record(folder: Path) -> RunRecord:
     remedy = "; delete its folder."
     if not isinstance(values, dict):
         raise DataError(f"{path}: not the configuration of a run{remedy}")
+    values = with_current_names(values)
 
     def texts(key: str) -> tuple[str, ...]:
         listed = values.get(key) or []

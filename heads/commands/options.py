@@ -11,19 +11,14 @@ from typing import Any, TypeVar
 import click
 
 from features.console import HeadedOption
-from heads.config import GROUPS
+from heads.config import GROUPS, RENAMED
 
 PATH = click.Path(path_type=Path)
+# The order of the headings in the help of `train` and `sweep`; those of the settings are in heads/config.py.
+HEADINGS = ("Sweep", "Model", "Data", *(record.title for record in GROUPS.values()), "Output")
 # What a decorator of click takes and returns: a function, or the command that was made of it.
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 Decorator = Callable[[Decorated], Decorated]
-
-_HEADINGS = {
-    "inputs": "Input (what the head sees of a segment)",
-    "augmentation": "Augmentation (in training only)",
-    "objective": "Loss",
-    "optimisation": "Optimisation",
-}
 
 
 def under(heading: str) -> Callable[..., Decorator]:
@@ -50,11 +45,33 @@ scored_against_option = click.option(
 )
 
 
+class RenamedOption(click.Option):
+    """An old name of an option. It sets the new option, with a note on stderr, and --help does not show it."""
+
+    def __init__(self, *names: Any, new_name: str, **settings: Any) -> None:
+        super().__init__(*names, hidden=True, expose_value=False, is_eager=True, **settings)
+        self.new_name = new_name
+
+    def handle_parse_result(self, ctx: click.Context, opts: Any, args: list[str]) -> tuple[Any, list[str]]:
+        """Hand the value on to the new option, which is handled after the eager options."""
+        if self.name in opts:
+            opts.setdefault(self.new_name, opts.pop(self.name))
+            note_new_name(str(self.name))
+        return super().handle_parse_result(ctx, opts, args)
+
+
+def note_new_name(old: str) -> None:
+    """Say on stderr what a setting is called now."""
+    old_option, new_option = (f"--{name.replace('_', '-')}" for name in (old, RENAMED[old]))
+    click.echo(f"Note: {old_option} is called {new_option} now; the old name works until the next release.", err=True)
+
+
 def setting_options(command: Decorated) -> Decorated:
     """Make an option of each setting of a run (heads/config.py), under the heading of its group."""
-    settings = [
-        (_HEADINGS[group], setting) for group, record in GROUPS.items() for setting in dataclasses.fields(record)
-    ]
+    settings = [(record.title, setting) for record in GROUPS.values() for setting in dataclasses.fields(record)]
+    types = {setting.name: type(setting.default) for _, setting in settings}
+    for old, new in RENAMED.items():
+        command = click.option(f"--{old}", cls=RenamedOption, new_name=new, type=types[new])(command)
     for heading, setting in reversed(settings):
         is_repeated = isinstance(setting.default, tuple)
         command = under(heading)(

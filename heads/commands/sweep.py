@@ -12,7 +12,16 @@ from click.core import ParameterSource
 
 from features.console import HeadedCommand, table
 from features.errors import OptionError
-from heads.commands.options import data_options, model_option, output_option, setting_options, under
+from heads.commands.options import (
+    HEADINGS,
+    data_options,
+    model_option,
+    note_new_name,
+    output_option,
+    setting_options,
+    under,
+)
+from heads.config import RENAMED
 
 if TYPE_CHECKING:
     from heads.sweep.options_file import OptionsFile
@@ -21,7 +30,7 @@ if TYPE_CHECKING:
 _sweep_option = under("Sweep")
 
 
-@click.command(cls=HeadedCommand, short_help="Train every combination of some settings.")
+@click.command(cls=HeadedCommand, headings=HEADINGS, short_help="Train every combination of some settings.")
 @click.argument("words", metavar="[OPTIONS.yaml] [NAME=VALUE,...]...", nargs=-1)
 @_sweep_option(
     "--grid",
@@ -44,7 +53,8 @@ _sweep_option = under("Sweep")
     default=1,
     show_default=True,
     metavar="N",
-    help="Train up to N runs in one pass over the data, if they differ in seed, loss or optimisation only. For a GPU.",
+    help="Train up to N runs in one pass over the data if they differ only in seed, loss, augmentation or "
+    "optimisation. For a GPU. Runs of bilstm and multiscale_lstm, or with --stream-dropout, are still trained one after the other.",
 )
 @_sweep_option(
     "--shard",
@@ -78,6 +88,8 @@ def sweep(words: tuple[str, ...], **options: Any) -> None:
     options_file = _options_file_among(words)
     with options_file.named_in_errors():
         grid = {**parse_grid(options_file.grid), **typed}
+    for old in sorted(RENAMED.keys() & {*grid, *options_file.options}):
+        note_new_name(old)
     options_file = options_file.without([*_typed_options(), *(["grid"] if typed else [])])
     with options_file.named_in_errors():
         options |= _values_of(options_file)
@@ -112,11 +124,12 @@ def _long_options() -> dict[str, click.Option]:
 def _typed_options() -> list[str]:
     """Return the options on the command line; an environment variable only sets a default."""
     context = click.get_current_context()
-    return [
+    typed = [
         name
         for name, option in _long_options().items()
         if option.name is not None and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
     ]
+    return [*typed, *(old for old, new in RENAMED.items() if new in typed)]
 
 
 def _options_file_among(words: Sequence[str]) -> OptionsFile:

@@ -12,6 +12,7 @@ import click
 
 from features.console import HeadedCommand, human_size, table
 from heads.commands.options import (
+    HEADINGS,
     PATH,
     allow_missing_option,
     data_options,
@@ -25,10 +26,10 @@ from heads.commands.options import (
 if TYPE_CHECKING:
     from heads.config import TrainConfig
     from heads.data.load import TrainData
-    from heads.training.trainee import Outcome
+    from heads.training.state import Outcome
 
 
-@click.command(cls=HeadedCommand, short_help="Train a head on feature sets, once per seed.")
+@click.command(cls=HeadedCommand, headings=HEADINGS, short_help="Train a head on feature sets, once per seed.")
 @model_option("--head", required=True, help="Name of the head, with options as in bilstm:hidden=256; see `heads list`.")
 @model_option(
     "--set",
@@ -168,8 +169,8 @@ def list_(as_json: bool) -> None:
     \b
     Example: heads list
     """
-    from heads.losses.tasks import describe_losses
-    from heads.models import describe_heads
+    from heads.losses.catalogue import describe_losses
+    from heads.models.catalogue import describe_heads
 
     members = {"heads": describe_heads(), "losses": describe_losses()}
     if as_json:

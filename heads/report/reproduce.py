@@ -9,8 +9,8 @@ from pathlib import Path
 
 from features.annotations import find_splits
 from features.errors import DataError, OptionError
-from heads.config import GROUPS, TrainConfig, make_config
-from heads.models import get, head_config
+from heads.config import GROUPS, TrainConfig, config_from_json
+from heads.models.catalogue import get, head_config
 from heads.registry import options_of
 from heads.runs import RunRecord, group_of, read_record
 
@@ -28,7 +28,8 @@ def recorded_config(run: Path) -> TrainConfig:
         )
     try:
         options = {key: str(value) for key, value in record.values.get("head_options", {}).items()}
-        return make_config(record.head, options_of(head_config(record.head, options)), record.values)
+        checked = options_of(head_config(record.head, options))
+        return config_from_json({**record.values, "head_options": checked})
     except (OptionError, TypeError, AttributeError) as error:
         raise DataError(f"{run}: its config.json is not of this version ({error})") from error
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from features.errors import OptionError, unknown_name
 from features.files import sha256_of_json
-from heads.config import GROUPS, TrainConfig, make_config
-from heads.models import parse_head
+from heads.config import GROUPS, RENAMED, TrainConfig, make_config, with_current_names
+from heads.models.catalogue import parse_head
 
 # Names that a grid may vary in addition to the settings of heads/config.py.
 _OWN: dict[str, type] = {"head": str, "separate": bool, "split": str}
@@ -44,7 +44,7 @@ def parse_grid(words: Sequence[str]) -> dict[str, list[str]]:
         name, values = name.replace("-", "_"), text.split(",")
         if not equals or not all(values):
             raise OptionError("--grid", f"{word!r} is not NAME=VALUE,..., such as loss=ce,focal.")
-        if name in grid:
+        if RENAMED.get(name, name) in with_current_names(grid):
             raise OptionError("--grid", f"{word!r} names a setting or a value twice.")
         grid[name] = values
     _need_known(grid)
@@ -66,7 +66,7 @@ def _need_known(grid: Mapping[str, Sequence[str]]) -> None:
 def _types() -> dict[str, type]:
     settings = [setting for record in GROUPS.values() for setting in fields(record)]
     types = {setting.name: type(setting.default) if setting.default is not None else str for setting in settings}
-    return {**_OWN, **types}
+    return {**_OWN, **types, **{old: types[new] for old, new in RENAMED.items()}}
 
 
 def make_variants(
@@ -157,7 +157,7 @@ def _parsed(name: str, text: str) -> Any:
 def _config(settings: Mapping[str, Any], varied: Mapping[str, str], seed: int) -> TrainConfig:
     values = {**settings, **{name: _parsed(name, text) for name, text in varied.items()}, "seed": seed}
     spec = parse_head(values.pop("head"), "--grid" if "head" in varied else "--head")
-    config = make_config(spec.name, spec.options, values)
+    config = make_config(spec.name, spec.options, with_current_names(values))
     if config.optimisation.epochs < 1:
         raise OptionError("--epochs", "a sweep trains for at least 1 epoch; heads evaluate scores runs that exist.")
     return config

@@ -24,9 +24,9 @@ from heads.runs import METRICS, read_metrics, run_folder
 from heads.sweep.grid import Variant, share_of, task_of
 from heads.sweep.halving import Decision, decide, rungs_of, score_at
 from heads.sweep.records import write_decisions, write_failures
-from heads.sweep.together import fit_together, shape_of
+from heads.sweep.together import can_train_together, fit_together, shape_of
 from heads.training.fit import fit
-from heads.training.trainee import Outcome
+from heads.training.state import Outcome
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,8 @@ class _Trainer:
         for variant in sorted(variants, key=order):
             groups.setdefault((_data_key(variant.config), shape_of(variant.config)), []).append(variant)
         for group in groups.values():
-            yield from (group[start : start + self.together] for start in range(0, len(group), self.together))
+            size = self.together if can_train_together(group[0].config) else 1
+            yield from (group[start : start + size] for start in range(0, len(group), size))
 
     def _train_pass(
         self, runs: Sequence[tuple[TrainConfig, Path]], data: TrainData, until: int | None

@@ -13,7 +13,7 @@ import pytest
 
 from extract import backbones
 from features.featureset import read_featureset
-from heads import models
+from heads.models import catalogue as models
 from heads.registry import options_of
 
 ROOT = Path(__file__).resolve().parents[2]

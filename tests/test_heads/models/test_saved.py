@@ -12,7 +12,7 @@ from small_heads import small_options
 from features.errors import DataError
 from heads.config import InputSettings
 from heads.data.steps import Steps
-from heads.models import names
+from heads.models.catalogue import names
 from heads.models.model import Model, ModelConfig, StreamSpec
 from heads.models.saved import load_model, need_same_streams, save_model, stream_specs
 

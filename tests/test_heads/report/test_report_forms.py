@@ -193,8 +193,8 @@ def _cut(path: Path) -> None:
         ),
         (lambda run: (run / "metrics.csv").write_text("epoch,train_loss\n1\n"), "metrics.csv, row 2: not 2 numbers"),
         (lambda run: (run / "metrics.csv").write_bytes(b"\xff\xfe"), "metrics.csv: cannot be read"),
-        (lambda run: write_json(run.parent / "failed.json", {"a": "b"}), "failed.json: not a list of what failed"),
-        (lambda run: write_json(run.parent / "failed.json", []), "failed.json: not a list of what failed"),
+        (lambda run: write_json(run.parent / "failed.json", {"a": "b"}), "failed.json: not a list of failed runs"),
+        (lambda run: write_json(run.parent / "failed.json", []), "failed.json: not a list of failed runs"),
     ],
 )
 def test_a_damaged_file_is_named_and_an_older_report_kept(heads, night, harm, said):

@@ -16,7 +16,7 @@ from features.annotations import find_splits
 from features.errors import DataError, OptionError
 from heads.config import TrainConfig, make_config
 from heads.data.load import TrainData, load_train_data
-from heads.models import names
+from heads.models.catalogue import names
 from heads.models.pooling import has_bfloat16_lstms
 from heads.sweep.together import fit_together, shape_of
 from heads.training.fit import fit
@@ -28,7 +28,7 @@ VARIANTS = (
     {"seed": 0},
     {"seed": 1, "loss": "focal:gamma=1", "lr": 3e-3},
     {"seed": 2, "loss": "cb", "weight_decay": 0.1, "ema": 0.9},
-    {"seed": 0, "loss": "ce:smoothing=0.1", "mixup": 0.4, "clip": 1.0, "warmup_epochs": 2},
+    {"seed": 0, "loss": "ce:smoothing=0.1", "mixup": 0.4, "clip_grad": 1.0, "warmup_epochs": 2},
     {"seed": 3, "loss": "ce:smoothing=0.1", "mixup": 0.4, "cutmix": 0.5, "noise": 0.1, "step_dropout": 0.3},
     {"seed": 4, "lr_scale": ("classifier=0.3",), "adjust": 0.5, "patience": 1},
 )

@@ -22,10 +22,10 @@ from features.files import read_json
 from features.predictions import read_predictions
 from heads.config import TrainConfig, make_config, parse_seeds
 from heads.data.load import TrainData, find_featuresets, load_split, load_train_data
-from heads.models import names
+from heads.models.catalogue import names
 from heads.scoring.metrics import compare, figures
 from heads.training.fit import fit
-from heads.training.trainee import Outcome, best_of, lr_at
+from heads.training.state import Outcome, best_of, lr_at
 
 CPU = torch.device("cpu")
 CONFIG = make_config("bilstm", {"hidden": 8}, {"epochs": 6, "batch_size": 8, "lr": 1e-2, "warmup_epochs": 1})

@@ -17,7 +17,7 @@ from small_heads import small_options
 from synthetic import Synthetic, write_synthetic
 
 from heads.cli import main
-from heads.models import names
+from heads.models.catalogue import names
 
 # The shorter an epoch, the more of them, so that there is time to cut into the run.
 EPOCHS = {"mean_pool": 80, "mlp": 40, "bilstm": 16}
