@@ -64,7 +64,7 @@ class HeadedCommand(click.Command):
             record = parameter.get_help_record(ctx)
             if record is not None and isinstance(parameter, HeadedOption):
                 sections.setdefault(parameter.heading, []).append(record)
-            elif record is not None:
+            elif record is not None and isinstance(parameter, click.Option):
                 others.append(record)
         for heading, records in [*sections.items(), ("Other options", others)]:
             if records:

@@ -49,7 +49,7 @@ class RenamedOption(click.Option):
     """An old name of an option. It sets the new option, with a note on stderr, and --help does not show it."""
 
     def __init__(self, *names: Any, new_name: str, **settings: Any) -> None:
-        super().__init__(*names, hidden=True, expose_value=False, is_eager=True, **settings)
+        super().__init__(*names, **{**settings, "hidden": True, "expose_value": False, "is_eager": True})
         self.new_name = new_name
 
     def handle_parse_result(self, ctx: click.Context, opts: Any, args: list[str]) -> tuple[Any, list[str]]:

@@ -54,7 +54,8 @@ _sweep_option = under("Sweep")
     show_default=True,
     metavar="N",
     help="Train up to N runs in one pass over the data if they differ only in seed, loss, augmentation or "
-    "optimisation. For a GPU. Runs of bilstm and multiscale_lstm, or with --stream-dropout, are still trained one after the other.",
+    "optimisation. For a GPU. Runs of bilstm and multiscale_lstm, or with --stream-dropout, are still trained one "
+    "after the other.",
 )
 @_sweep_option(
     "--shard",

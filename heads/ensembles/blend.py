@@ -60,7 +60,6 @@ def fit(members: Sequence[Predictions], truth: dict[str, np.ndarray], kind: str,
 
     The likelihood is concave in the weights of probabilities, and nearly always has one maximum in those of logits.
     """
-    groups = [(task,) for task in _TASKS] if per_task else [_TASKS]
     own = {task: torch.from_numpy(_of_labels(members, truth, task)) for task in _TASKS}
     # The mean of probabilities needs those of the labels only, (M, N); the mean of logits needs all, (M, N, K).
     whole = {
@@ -68,27 +67,31 @@ def fit(members: Sequence[Predictions], truth: dict[str, np.ndarray], kind: str,
         for task in _TASKS
         if kind == "logits"
     }
-    weights: Weights = {}
-    for tasks in groups:
+
+    def log_likelihood(share: torch.Tensor, task: str) -> torch.Tensor:
+        """Return the mean over segments, for the log-weights (M,) of the members."""
+        if kind == "probabilities":
+            return (share[:, None] + own[task]).logsumexp(dim=0).mean()
+        mixed = torch.tensordot(share.exp(), whole[task], dims=1).logsumexp(dim=1)
+        return (share.exp() @ own[task] - mixed).mean()
+
+    def fitted(tasks: Sequence[str]) -> np.ndarray:
         score = torch.zeros(len(members), dtype=torch.float64, requires_grad=True)
         optimizer = torch.optim.LBFGS([score], max_iter=100, line_search_fn="strong_wolfe")
 
-        def loss(score=score, tasks=tasks) -> torch.Tensor:
-            share = score.log_softmax(dim=0)
-            if kind == "probabilities":
-                return -sum((share[:, None] + own[task]).logsumexp(dim=0).mean() for task in tasks)
-            mixed = {task: torch.tensordot(share.exp(), whole[task], dims=1).logsumexp(dim=1) for task in tasks}
-            return -sum((share.exp() @ own[task] - mixed[task]).mean() for task in tasks)
-
-        def closure(optimizer=optimizer, loss=loss) -> torch.Tensor:
+        def closure() -> torch.Tensor:
             optimizer.zero_grad()
-            value = loss()
+            share = score.log_softmax(dim=0)
+            value = -sum((log_likelihood(share, task) for task in tasks), start=torch.zeros((), dtype=torch.float64))
             value.backward()
             return value
 
         optimizer.step(closure)
-        weights |= dict.fromkeys(tasks, score.detach().softmax(dim=0).numpy())
-    return weights
+        return score.detach().softmax(dim=0).numpy()
+
+    if per_task:
+        return {task: fitted([task]) for task in _TASKS}
+    return dict.fromkeys(_TASKS, fitted(_TASKS))
 
 
 def greedy(members: Sequence[Predictions], truth: dict[str, np.ndarray], *, per_task: bool) -> Weights:

@@ -13,6 +13,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,7 @@ _LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1
 _GREY = "#8A8A8A"
 _WIDTH = 4.6  # inches
 _MOST_ROWS, _MOST_CURVES, _LONGEST = 20, 7, 28
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -163,25 +164,22 @@ def _curves(curves: Sequence[Curve]) -> list[Plot]:
 
 def _learning(curves: Sequence[Curve], column: Mapping[str, str]) -> Plot:
     ((name, label),) = column.items()
-    groups: dict[object, list[Curve]] = {}
+    groups: dict[Path, list[Curve]] = {}
     for curve in curves:
         groups.setdefault(curve.run.with_name(group_of(curve.run)), []).append(curve)
     with _plot(2.9 + 0.19 * min(len(groups), _MOST_CURVES)) as (figure, axes):
         for index, (group, members) in reversed(list(enumerate(groups.items()))):
             in_colour = index < _MOST_CURVES
-            style = (
-                {"color": _OKABE_ITO[index], "linestyle": _LINES[index], "zorder": 3}
-                if in_colour
-                else {"color": "#CFCFCF"}
-            )
+            style: dict[str, Any] = {"color": "#CFCFCF", "linewidth": 0.8}
+            if in_colour:
+                style = {"color": _OKABE_ITO[index], "linestyle": _LINES[index], "linewidth": 1.3, "zorder": 3}
             title = _short(group.name, 2 * _LONGEST - 8)
-            for member in members:
+            for number, member in enumerate(members):
                 x, y = member.values["epoch"], member.values[name]
-                axes.plot(x, y, linewidth=1.3 if in_colour else 0.8, label=title if in_colour else None, **style)
-                mark = ("o", "x")[not member.is_over]
-                end = {"color": style["color"], "zorder": 4}
-                axes.plot(x[-1:], y[-1:], mark, markersize=4 if member.is_over else 7, **end)
-                title = None  # the legend has one entry for all seeds
+                # The legend has one entry for all seeds.
+                axes.plot(x, y, label=title if in_colour and number == 0 else None, **style)
+                marker, size = ("o", 4) if member.is_over else ("x", 7)
+                axes.plot(x[-1:], y[-1:], marker, markersize=size, color=style["color"], zorder=4)
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         handles, titles = axes.get_legend_handles_labels()
@@ -233,7 +231,7 @@ def _gain_by_size(gains: Mapping[str, GainBySize]) -> Plot:
             axes.fill_between(x, gain.lowest, gain.highest, color=colour, alpha=0.15, linewidth=0)
         axes.set_xlabel("runs in the ensemble")
         axes.set_ylabel("action@1, %")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         figure.legend(loc="outside lower center", handlelength=3.2)
         svg = _svg(figure)
     ends = "; ".join(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from features.console import table
@@ -102,7 +102,7 @@ def differences(compared: Sequence[Difference], form: str | None) -> str:
     return f"{shown}\n\non {compared[0].num_segments} of the {compared[0].num_known} segments of validation"
 
 
-def _csv(lines: Sequence[dict[str, object]]) -> str:
+def _csv(lines: Sequence[Mapping[str, object]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(lines[0]), lineterminator="\n")
     writer.writeheader()

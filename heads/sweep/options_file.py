@@ -117,7 +117,7 @@ class _Mapping(list[tuple[Any, Any, int]]):
 class _TextLoader(yaml.BaseLoader):
     """Loads scalars as they are written (None where there is no value), and mappings with line numbers."""
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> str | None:
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
         text = str(super().construct_scalar(node))
         if node.style is not None:  # in quotes, or a block of text
             return text
