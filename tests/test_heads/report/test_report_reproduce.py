@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from features.errors import DataError, OptionError
 from features.files import read_json, write_json
 from heads.commands.train import _pairs, train
-from heads.config import GROUPS, TrainConfig, make_config
+from heads.config import GROUPS, RENAMED, TrainConfig, make_config, setting_names
 from heads.models import catalogue as models
 from heads.registry import options_of
 from heads.report.reproduce import ensemble_command, recorded_config, train_command
@@ -71,10 +71,11 @@ def _parsed(line: str) -> TrainConfig:
     assert words[:2] == ["heads", "train"]
     with train.make_context("train", words[2:]) as context:
         found = dict(context.params)
+    settings = {name: value for name, value in found.items() if name in setting_names()}
     return make_config(
         found["head"],
         options_of(models.head_config(found["head"], _pairs(found["head_options"]))),
-        {**found, "seed": int(found["seeds"])},
+        {**settings, "seed": int(found["seeds"])},
     )
 
 
@@ -187,7 +188,7 @@ def test_an_ensemble_that_does_not_tell_is_an_error_that_says_so(tmp_path):
 def test_every_option_of_train_that_is_a_setting_is_known_here():
     """Or a new kind of option would be missing from the commands without a word."""
     fields = {field.name for record in GROUPS.values() for field in dataclasses.fields(record)}
-    others = {option.name for option in train.params if isinstance(option, click.Option)} - fields
+    others = {option.name for option in train.params if isinstance(option, click.Option)} - fields - RENAMED.keys()
     assert others == {
         *("head", "head_options", "features", "annotations", "train", "validation", "test", "split", "allow_missing"),
         *("memory", "separate", "runs", "name", "seeds", "device"),
