@@ -18,7 +18,7 @@ from features.progress import progress
 from heads.config import TrainConfig
 from heads.data.load import TrainData
 from heads.predict.predicting import predict_logits
-from heads.sweep.stack import Stack
+from heads.sweep.stack import Stack, stacked
 from heads.training.fit import autocast, train_step, update_weights
 from heads.training.state import Outcome, Step, TrainingBatch, TrainingRun, start_run
 
@@ -156,11 +156,12 @@ class GroupTrainer:
         """Train each member on its batch."""
         if len({tuple(steps.mask.shape for steps in batch.streams) for batch in batches}) > 1:
             return [self._train_alone(member, batch) for member, batch in zip(self.members, batches, strict=True)]
+        streams = stacked([batch.streams for batch in batches])
         with autocast(self._device, self._first.config.optimisation.precision):
-            stacked = self._stack([batch.streams for batch in batches])
+            by_task = self._stack(streams)
         losses = []
         for number, (member, batch) in enumerate(zip(self.members, batches, strict=True)):
-            logits = {task: values[number].float() for task, values in stacked.items()}
+            logits = {task: values[number].float() for task, values in by_task.items()}
             losses.append(member.run.loss(logits, batch.index, batch.mixture, batch.progress))
         self._stack.backward(torch.stack(losses).sum())
         return [
