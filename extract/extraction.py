@@ -33,6 +33,7 @@ from extract.weights.load import load_backbone
 from extract.weights.supervision import supervision_of
 from features.annotations import Segments
 from features.errors import OptionError
+from features.failures import FailureKind
 from features.featureset import FeatureSet, Sampling, Weights, create_featureset
 from features.intervals import segment_times
 from features.progress import progress
@@ -213,7 +214,7 @@ class _Run:
                 self._settle(lack, write_nothing_new(self._out, lack))
             elif path is None:
                 message = f"no file named {video_id}.mp4 (whatever the case) below the folder of videos"
-                lost = ClipFeatures.refusal(video_id, Loss("MissingVideo", message))
+                lost = ClipFeatures.refusal(video_id, Loss(FailureKind.MISSING_VIDEO, message))
                 self._settle(lack, write_outcome(self._out, self._featureset, lack, lost))
             else:
                 lacking.append(lack)

@@ -14,7 +14,7 @@ import numpy as np
 from extract.decode.video import VideoInfo
 from extract.pipeline import ClipFeatures
 from extract.sampling import VideoPlan
-from features.failures import Failure, read_failures, write_failures
+from features.failures import Failure, FailureKind, read_failures, write_failures
 from features.featureset import FeatureSet
 from features.intervals import SegmentTimes, need_same_times
 from features.store import VideoFeatures, held_segments, read_video, video_path, write_video
@@ -103,7 +103,7 @@ def write_outcome(out: Path, featureset: FeatureSet, lack: Lack, result: ClipFea
             f"{file} no longer gives {gone} whose features are there, so "
             f"{video_path(out, lack.video_id)} is kept as it is; bring back the whole video and run again"
         )
-        failures = [Failure(name, "KeptEarlier", reason) for name in sorted(lack.missing)]
+        failures = [Failure(name, FailureKind.KEPT_EARLIER, reason) for name in sorted(lack.missing)]
         failed = set(lack.missing)
     elif failed < set(lack.wanted.narration_id):
         features = _dense(lack, result) if dense else _by_segment(lack, result, failed)
@@ -131,11 +131,12 @@ def _failures(lack: Lack, result: ClipFeatures) -> list[Failure]:
 def _out_of_reach(info: VideoInfo, plan: VideoPlan) -> list[Failure]:
     truncated = " (the file is truncated: its index lists more frames)" if info.is_truncated else ""
     beyond_end = [
-        Failure(name, "BeyondEnd", f"{info.path}, segment {name}: {what}{truncated}")
+        Failure(name, FailureKind.BEYOND_END, f"{info.path}, segment {name}: {what}{truncated}")
         for name, what in plan.beyond_end.items()
     ]
     return beyond_end + [
-        Failure(name, "NoFrames", f"{info.path}, segment {name}: {what}") for name, what in plan.in_gap.items()
+        Failure(name, FailureKind.NO_FRAMES, f"{info.path}, segment {name}: {what}")
+        for name, what in plan.in_gap.items()
     ]
 
 

@@ -27,6 +27,7 @@ from extract.decode.worker import Finished
 from extract.forward import Forward, Pending
 from extract.preprocess import Preprocess, scaled
 from extract.sampling import VideoPlan
+from features.failures import FailureKind
 
 # On CUDA: one batch is computed, one waits to be.
 _BATCHES_IN_FLIGHT = 2
@@ -52,11 +53,10 @@ class Loss:
     """Why a clip has no steps.
 
     Attributes:
-        error: its class in one word.
         frame: that could not be decoded, where it is that.
     """
 
-    error: str
+    error: FailureKind
     message: str
     frame: int | None = None
 
@@ -157,7 +157,9 @@ class Pipeline:
                 elif isinstance(key, _Piece):
                     self._end(key, what)
                 elif isinstance(what, Lost):
-                    message = what.message if what.error == "UnreadableVideo" else f"{key.path}: {what.message}"
+                    message = (
+                        what.message if what.error == FailureKind.UNREADABLE_VIDEO else f"{key.path}: {what.message}"
+                    )
                     self._finished.append(ClipFeatures.refusal(key.video_id, Loss(what.error, message)))
             yield from self._results()
         self._start_batch()
@@ -253,7 +255,7 @@ class Pipeline:
             yield self._finished.popleft()
 
 
-_NOT_FINITE = Loss("NotFinite", "the backbone gave values that are NaN, infinite or beyond float16's 65504")
+_NOT_FINITE = Loss(FailureKind.NOT_FINITE, "the backbone gave values that are NaN, infinite or beyond float16's 65504")
 
 
 @dataclass(eq=False)
@@ -317,5 +319,5 @@ class _Piece:
             return _Clip(self._video, number, pictures)
         if loss is None:
             second = self._video.info.seconds[missing]
-            loss = Loss("Undecodable", f"frame {missing} at {second:.2f} s cannot be decoded", missing)
+            loss = Loss(FailureKind.UNDECODABLE, f"frame {missing} at {second:.2f} s cannot be decoded", missing)
         return _Clip(self._video, number, [], loss)

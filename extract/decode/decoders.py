@@ -35,6 +35,7 @@ from extract.decode.worker import (
     buffers_in,
 )
 from features.errors import DataError, OptionError
+from features.failures import FailureKind
 
 # A worker gives a sign of life every second while it reads. Network file systems stall for a minute and come back.
 HUNG_S = 300.0
@@ -70,10 +71,10 @@ class Lost:
     """A task that came to nothing, or not to its end.
 
     Attributes:
-        error: its class in one word: UnreadableVideo, WorkerDied or WorkerHung.
+        error: UNREADABLE_VIDEO, WORKER_DIED or WORKER_HUNG.
     """
 
-    error: str
+    error: FailureKind
     message: str
 
 
@@ -185,7 +186,7 @@ class Decoders:
                     events = self._heard(worker, now)
                 elif worker.tasks and worker.unread < NUM_BUFFERS and now - worker.heard_at > HUNG_S:
                     what = f"the process that read it gave no sign of life for {HUNG_S:.0f} s and was ended"
-                    events = self._replaced(worker, "WorkerHung", what)
+                    events = self._replaced(worker, FailureKind.WORKER_HUNG, what)
                 else:
                     continue
                 for event in events:
@@ -198,7 +199,7 @@ class Decoders:
         except (EOFError, OSError):
             code = worker.process.wait()
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            return self._replaced(worker, "WorkerDied", f"the process that read it ended by {how}")
+            return self._replaced(worker, FailureKind.WORKER_DIED, f"the process that read it ended by {how}")
         worker.heard_at = now
         if isinstance(message, Ready):
             worker.is_ready = True
@@ -209,7 +210,7 @@ class Decoders:
             worker.tasks.popleft()
             self._hand_out()
             lost = isinstance(message, Refused)
-            return [Event(key, Lost("UnreadableVideo", message.message) if lost else message)]
+            return [Event(key, Lost(FailureKind.UNREADABLE_VIDEO, message.message) if lost else message)]
         return [Event(key, self._frames(worker, message) if isinstance(message, Filled) else message)]
 
     def _frames(self, worker: _Worker, filled: Filled) -> Frames:
@@ -224,7 +225,7 @@ class Decoders:
 
         return Frames(filled.frames, PlaneBatch(whole.y[:num], whole.uv[:num]), release)
 
-    def _replaced(self, worker: _Worker, error: str, what: str) -> list[Event]:
+    def _replaced(self, worker: _Worker, error: FailureKind, what: str) -> list[Event]:
         """End a worker and start another in its place; give the loss of the task it was at."""
         if not worker.is_ready:
             raise DataError(f"a process to decode videos cannot start ({what}); it may have printed why.")
