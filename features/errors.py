@@ -42,7 +42,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _torch_class() -> type[BaseException]:
-    """Return torch's class for a full GPU; MemoryError where torch is not loaded, so that it cannot have been raised."""
+    """Return torch's class for a full GPU; MemoryError where torch is not loaded, so it cannot have been raised."""
     torch = sys.modules.get("torch")
     # torch.OutOfMemoryError since torch 2.5, before that only in torch.cuda.
     return MemoryError if torch is None else getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)

@@ -35,7 +35,7 @@ class FailureKind(str, Enum):
     BEYOND_END = (
         "BeyondEnd",
         "The segment ends after the last frame of the video's file.",
-        "Compare the file's length with EPIC_100_video_info.csv. If the file is shorter, it was cut: download it again.",
+        "Compare the file's length with EPIC_100_video_info.csv. If the file is shorter, download it again.",
     )
     NO_FRAMES = (
         "NoFrames",
@@ -77,6 +77,9 @@ class FailureKind(str, Enum):
 
     def __str__(self) -> str:  # the value in every version of Python
         return str(self.value)
+
+
+_KINDS = {kind.value: kind for kind in FailureKind}
 
 
 @dataclass(frozen=True)
@@ -121,16 +124,9 @@ def read_failures(root: Path, video_id: str) -> list[Failure]:
     record = read_json(path)
     try:
         failures = [Failure(**segment) for segment in record["segments"]]
+        return [replace(failure, error=_KINDS.get(failure.error, failure.error)) for failure in failures]
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: not a record of failures ({error}); delete it.") from error
-    return [replace(failure, error=_kind(failure.error)) for failure in failures]
-
-
-def _kind(text: str) -> FailureKind | str:
-    try:
-        return FailureKind(text)
-    except ValueError:
-        return text
 
 
 def failed_video_ids(root: Path) -> list[str]:
