@@ -87,12 +87,12 @@ class Segments:
         return self.table[column].to_numpy(dtype=np.int64)
 
     def by_video(self) -> Iterator[tuple[str, Segments]]:
-        """Give each video's segments, videos in the order of their ids, rows in the order of the table."""
+        """Return each video's segments, videos in the order of their ids, rows in the order of the table."""
         for video_id, rows in self.table.groupby("video_id", sort=True):
             yield str(video_id), Segments(rows.reset_index(drop=True), self.source)
 
     def where(self, mask: np.ndarray) -> Segments:
-        """Give the segments where `mask` (N,) bool is true; DataError if there are none."""
+        """Return the segments where `mask` (N,) bool is true; DataError if there are none."""
         return Segments(self.table[mask].reset_index(drop=True), self.source)
 
 
@@ -159,7 +159,7 @@ def read_segments(path: Path) -> Segments:
 
 
 def concatenate(parts: Sequence[Segments]) -> Segments:
-    """Put the segments of several files into one table.
+    """Return the segments of several files in one table.
 
     Raises:
         DataError: a narration_id stands in two of them.
@@ -175,13 +175,13 @@ def concatenate(parts: Sequence[Segments]) -> Segments:
 
 
 def find_csv(folder: Path, name: str) -> Path | None:
-    """Give the path of a published file in a folder, plain or compressed with gzip; None if there is neither."""
+    """Return the path of a published file in a folder, plain or compressed with gzip; None if there is neither."""
     plain = Path(folder) / name
     return next((path for path in (plain, plain.with_name(f"{name}.gz")) if path.is_file()), None)
 
 
 def find_splits(folder: Path, **given: Path | None) -> SplitFiles:
-    """Give the splits' files: those given by name (train=, validation=, test=), else the published ones in a folder."""
+    """Return the splits' files: those given by name (train=, validation=, test=), else the published ones in a folder."""
     names = {"train": TRAIN_CSV, "validation": VALIDATION_CSV, "test": TEST_CSV}
     return SplitFiles(**{split: given.get(split) or find_csv(folder, name) for split, name in names.items()})
 

@@ -50,7 +50,7 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]], *, left: Iterabl
 
 
 def human_size(num_bytes: float) -> str:
-    """Give a size as people read it, in powers of 1000.
+    """Return a size as people read it, in powers of 1000.
 
     >>> human_size(1_234_567)
     '1.2 MB'

@@ -10,7 +10,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def choose_device(name: str) -> torch.device:
-    """Give the device of a name; "auto" is the best that is there: cuda, mps, cpu.
+    """Return the device of a name; "auto" is the best that is there: cuda, mps, cpu.
 
     Raises:
         OptionError: this machine has no such device.

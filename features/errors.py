@@ -49,7 +49,7 @@ def _torch_class() -> type[BaseException]:
 
 
 def unknown_name(option: str, kind: str, name: str, known: Iterable[str]) -> OptionError:
-    """Give the error for a name that is in no registry, with the nearest one that is.
+    """Return the error for a name that is in no registry, with the nearest one that is.
 
     >>> print(unknown_name("--head", "head", "bilstn", ["bilstm", "mean_pool"]))
     --head: no head 'bilstn'; did you mean 'bilstm'? Known: bilstm, mean_pool.

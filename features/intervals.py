@@ -24,7 +24,7 @@ NO_SEGMENTS = SegmentTimes((), np.zeros(0), np.zeros(0))
 
 
 def segment_times(segments: Segments) -> SegmentTimes:
-    """Give ids and intervals of the segments of a video."""
+    """Return ids and intervals of the segments of a video."""
     table = segments.table
     return SegmentTimes(tuple(segments.narration_id), table.start_s.to_numpy(), table.stop_s.to_numpy())
 

@@ -57,7 +57,7 @@ class Predictions:
         return f"Predictions({len(self)} segments, from {self.source})"
 
     def aligned(self, narration_id: Sequence[str]) -> Predictions:
-        """Give the predictions for these segments, in this order.
+        """Return the predictions for these segments, in this order.
 
         Raises:
             DataError: some of them have none; the message names the first few.

@@ -35,7 +35,7 @@ def progress(
     done_before: int = 0,
     delay_s: float = 0.0,
 ) -> tqdm:
-    """Give a progress bar with rate and time left on stderr; where that is no terminal, a line every half minute.
+    """Return a progress bar with rate and time left on stderr; where that is no terminal, a line every half minute.
 
     Args:
         delay_s: show nothing of work that takes less.

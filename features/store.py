@@ -69,17 +69,22 @@ class VideoFeatures:
         if num_segments and not is_partition(self.offset, num_steps):
             raise DataError(f"{self.video_id}: offset does not cut {num_steps} steps into segments.")
 
+    @property
+    def segments(self) -> SegmentTimes:
+        """The ids and intervals of the segments."""
+        return SegmentTimes(self.narration_id, self.start_s, self.stop_s)
+
     def __repr__(self) -> str:
         return f"VideoFeatures({self.video_id}, {self.features.shape}, {len(self.narration_id)} segments)"
 
 
 def video_path(root: Path, video_id: str) -> Path:
-    """Give the place of a video's features."""
+    """Return the path of a video's features."""
     return Path(root) / f"{video_id}.h5"
 
 
 def video_ids(root: Path) -> list[str]:
-    """Give the ids of the videos that are there, sorted."""
+    """Return the ids of the videos that are there, sorted."""
     return sorted(path.stem for path in Path(root).glob("*.h5") if not path.name.startswith("."))
 
 
@@ -101,7 +106,7 @@ def write_video(root: Path, video: VideoFeatures, featureset: FeatureSet) -> Non
 
 
 def _packed(video: VideoFeatures, featureset: FeatureSet) -> bytes:
-    """Give the bytes of a video's file.
+    """Return the bytes of a video's file.
 
     They are made in memory: where a disk is full, HDF5 ends the process with a segmentation fault when it closes the
     file. v110 because older formats have no checksums over their own tables.
@@ -196,6 +201,16 @@ def read_features(root: Path, video_id: str, *, digest: str, out: np.ndarray | N
             return stored[:]
         stored.read_direct(out)
         return out
+
+
+def read_rows(root: Path, video_id: str, rows: slice, *, digest: str) -> np.ndarray:
+    """Read some rows of a video's features, all views: (n, V, D) float16.
+
+    Raises:
+        DataError: as for `read_video`.
+    """
+    with opened(video_path(root, video_id), digest) as file:
+        return file["features"][rows]
 
 
 def held_segments(

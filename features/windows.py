@@ -38,7 +38,7 @@ class Windows:
 def windows_by_segment(
     stored: SegmentTimes, offset: np.ndarray, asked: SegmentTimes, *, neighbours: int = 0
 ) -> Windows:
-    """Give the windows of segments in a set sampled by segment; the context is that of the segments next to each.
+    """Return the windows of segments in a set sampled by segment; the context is that of the segments next to each.
 
     Args:
         stored: the segments that the video's file holds, K of them.
@@ -64,7 +64,7 @@ def windows_by_segment(
 
 
 def windows_by_time(seconds: np.ndarray, asked: SegmentTimes, *, context_s: float = 0.0) -> Windows:
-    """Give the windows of segments in the steps of a dense set; the context is what lies `context_s` around each.
+    """Return the windows of segments in the steps of a dense set; the context is what lies `context_s` around each.
 
     Args:
         seconds: (N,) float64, ascending, at least one.
