@@ -117,9 +117,9 @@ class _Location(NamedTuple):
 
 def _locate(root: Path, featureset: FeatureSet, video_id: str, segments: Segments) -> dict[str, _Location]:
     """Return where the steps of a video's segments lie, by narration_id, for the segments that have features."""
-    asked, times = segment_times(segments), read_times(root, video_id, digest=featureset.digest)
-    held = held_segments(root, video_id, featureset, asked, times=times)
-    need_same_times(video_path(root, video_id), asked, held)
+    annotated, times = segment_times(segments), read_times(root, video_id, digest=featureset.digest)
+    held = held_segments(root, video_id, featureset, annotated, times=times)
+    need_same_times(video_path(root, video_id), annotated, held)
     if featureset.sampling.kind == "dense":
         windows = windows_by_time(times.seconds, held)
         runs = zip(windows.inner_first.tolist(), windows.inner_stop.tolist(), strict=True)
