@@ -168,10 +168,10 @@ def concatenate(parts: Sequence[Segments]) -> Segments:
     """
     source = " + ".join(part.source for part in parts)
     table = pd.concat([part.table for part in parts], ignore_index=True)
-    twice = table.narration_id[table.narration_id.duplicated()]
-    if len(twice):
+    repeated = table.narration_id[table.narration_id.duplicated()]
+    if len(repeated):
         raise DataError(
-            f"{source}: {len(twice)} narration_id in more than one file ({first_few(twice)}); give each split once."
+            f"{source}: {len(repeated)} narration_id in several files ({first_few(repeated)}); give each split once."
         )
     return Segments(table, source)
 

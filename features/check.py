@@ -22,8 +22,8 @@ class Info:
 
     Attributes:
         complete_videos, complete_steps: how many videos and steps have features.
-        complete_segments: how many segments have features. A dense set lists no segments, so for one this counts the
-            given segments that its steps cover, and is None if no segments were given.
+        complete_segments: how many segments have features. For a dense set, which lists no segments, this is how many
+            of the given segments its steps cover; None if no segments were given.
         failed_videos, failed_segments: how many have a record in failures/.
         missing_videos, missing_segments: how many of the given segments (and of their videos) have neither features
             nor a record; None if no segments were given.

@@ -24,7 +24,7 @@ def main() -> None:
     """Show and check feature sets, the folders that `extract` writes and `heads` trains on."""
 
 
-@main.command()
+@main.command(short_help="Show what a feature set holds and what it lacks.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "--annotations",
@@ -83,7 +83,7 @@ def _describe(sampling: Sampling) -> str:
     return f"{sampling.num_frames} frames per segment, in clips of {clip}"
 
 
-@main.command()
+@main.command(short_help="Read every byte of a feature set and report problems.")
 @click.argument("folder", type=click.Path(path_type=Path))
 def verify(folder: Path) -> None:
     """Read every byte of a feature set and print each problem; the exit code is 1 if there is any.

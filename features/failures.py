@@ -64,7 +64,7 @@ class FailureKind(str, Enum):
     )
     KEPT_EARLIER = (
         "KeptEarlier",
-        "The video's file lacks frames that an earlier run used, so the earlier features were kept unchanged.",
+        "The video's file has gone or lacks frames that an earlier run used, so the earlier features were kept.",
         "Bring back the whole video, then run the extraction again.",
     )
 

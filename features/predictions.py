@@ -40,8 +40,8 @@ class Predictions:
         if num_segments == 0:
             raise DataError(f"{self.source}: it holds no predictions.")
         if len(set(self.narration_id)) != num_segments:
-            twice = [name for name, times in Counter(self.narration_id).items() if times > 1]
-            raise DataError(f"{self.source}: segments predicted twice: {first_few(twice)}.")
+            repeated = [name for name, times in Counter(self.narration_id).items() if times > 1]
+            raise DataError(f"{self.source}: segments predicted twice: {first_few(repeated)}.")
         for name, logits, width in (("verb", self.verb, NUM_VERBS), ("noun", self.noun, NUM_NOUNS)):
             if logits.shape != (num_segments, width):
                 raise DataError(f"{self.source}: {name} logits have shape {logits.shape}, not {(num_segments, width)}.")

@@ -90,13 +90,15 @@ class OpenFeatureSet:
         columns = [self.featureset.views.index(view) for view in self.views]
         return replace(video, features=video.features[:, columns])
 
-    def dataset(self, *annotations: str | PathLike[str], allow_missing: bool = False) -> SegmentDataset:
+    def dataset(
+        self, annotations: str | PathLike[str], *more: str | PathLike[str], allow_missing: bool = False
+    ) -> SegmentDataset:
         """Return the segments of annotation files as a torch Dataset, in the order of the files.
 
         An item is described at `SegmentDataset`. Of the views, the first is read.
 
         Args:
-            annotations: one or more annotation CSVs, or the folder that holds all of them.
+            annotations, more: annotation CSVs, or the folder that holds them.
             allow_missing: leave out segments that have no features instead of raising an error.
 
         Raises:
@@ -105,6 +107,6 @@ class OpenFeatureSet:
         """
         from features.segment_dataset import SegmentDataset
 
-        segments = read_all_segments(map(Path, annotations))
+        segments = read_all_segments(map(Path, (annotations, *more)))
         view = self.featureset.views.index(self.views[0])
         return SegmentDataset(self.root, self.featureset, segments, view=view, allow_missing=allow_missing)

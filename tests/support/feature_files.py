@@ -106,8 +106,8 @@ def video(
 def write_set(root: Path, *videos: VideoFeatures, **changes: object) -> FeatureSet:
     """Write a feature set of these videos; give its record."""
     featureset = create_featureset(root, made_of(**changes))
-    for one in videos:
-        write_video(root, one, featureset)
+    for features in videos:
+        write_video(root, features, featureset)
     return featureset
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,21 @@ def test_segments_whose_interval_has_changed_are_refused(root: Path, tmp_path: P
     path = write_rows(tmp_path / "segments.csv", [row(0, stop_timestamp="00:00:01.50")])
     with pytest.raises(DataError, match=r"P01_01_0 was extracted from 0\.00 to 1\.00 s"):
         features.open(root).dataset(path)
+
+
+# ---- the docs
+
+
+def test_the_python_of_the_docs_runs(root: Path, annotations: Path) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "features.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        code = block.replace("data/features/resnet50-seg16", str(root)).replace("P01_101", "P01_01")
+        names: dict = {}
+        exec(code.replace("data/annotations/EPIC_100_validation.csv", str(annotations)), names)
+        if "first" in names:
+            np.testing.assert_array_equal(names["first"], features.open(root)["P01_01"].features[:4, 0])
 
 
 # ---- the package
