@@ -129,7 +129,7 @@ def test_segments_given_twice_are_one_line_and_exit_code_1(command, root: Path, 
     twice = ["--annotations", annotations, "--annotations", annotations / "EPIC_100_train.csv"]
     done = command("features", "info", root, *twice)
     assert (done.returncode, one_line(done.stderr)) == (1, True)
-    assert "3 narration_id in more than one file" in done.stderr
+    assert "3 narration_id in several files" in done.stderr
 
 
 @pytest.mark.parametrize(
