@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from extract.backbone_input import ClipShape
 from features.errors import OptionError
 from features.featureset import Sampling
 from features.intervals import SegmentTimes
@@ -20,25 +21,6 @@ from features.intervals import SegmentTimes
 END_TOLERANCE_S = 0.1
 # A frame this far from the moment it is to show is another moment: the file has a hole there.
 MAX_GAP_S = 1.0
-
-
-@dataclass(frozen=True)
-class ClipShape:
-    """What a backbone takes in one forward pass, and gives.
-
-    Attributes:
-        num_frames: L, frames of a clip; 1 for an image backbone.
-        fps: frames of a clip a second; None for an image backbone.
-        num_steps: P, rows of features a clip gives; L is a multiple of it.
-    """
-
-    num_frames: int = 1
-    fps: float | None = None
-    num_steps: int = 1
-
-    def __post_init__(self) -> None:
-        assert self.num_frames % self.num_steps == 0
-        assert (self.fps is None) == (self.num_frames == 1)
 
 
 @dataclass(frozen=True, eq=False)
