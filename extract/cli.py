@@ -133,7 +133,7 @@ def run(annotations, more_annotations, videos, frames, every, device, shard, dry
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with _extraction_installed():
         from extract.extraction import extract_videos
-        from extract.tasks.sharding import parse_shard
+        from features.dealing import parse_shard
     from extract.tasks.stopping import Stopped, stopped_by_signals
     from features.annotations import read_all_segments
     from features.device import choose_device
@@ -171,11 +171,12 @@ def _show_shares(annotations: list[Path], backbone: str, sampling: dict, shard: 
     with _extraction_installed():
         from extract.backbones import get
         from extract.sampling import choose_sampling
-        from extract.tasks.sharding import parse_shard, shares
+        from extract.tasks.sharding import shares
+        from features.dealing import parse_shard
     from features.annotations import read_all_segments
 
     clip = get(backbone).clip
-    _, num_tasks = parse_shard(shard or "0/1")
+    _, num_tasks = parse_shard(shard)
     how = choose_sampling(sampling["num_frames"], sampling["every_s"], clip)
     dealt = shares(read_all_segments(annotations), how, clip, num_tasks)
     total = sum(share.cost for share in dealt)

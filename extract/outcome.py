@@ -16,8 +16,8 @@ from extract.pipeline import ClipFeatures
 from extract.sampling import VideoPlan
 from features.failures import Failure, read_failures, write_failures
 from features.featureset import FeatureSet
-from features.intervals import NO_SEGMENTS, SegmentTimes, need_same_times
-from features.store import VideoFeatures, covered_segments, read_segment_times, read_video, video_path, write_video
+from features.intervals import SegmentTimes, need_same_times
+from features.store import VideoFeatures, held_segments, read_video, video_path, write_video
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,20 +55,12 @@ def look_up(out: Path, featureset: FeatureSet, video_id: str, path: Path | None,
     Raises:
         DataError: what is there is damaged, of other settings, or of other intervals.
     """
-    stored = _stored(out, featureset, video_id, asked)
+    stored = held_segments(out, video_id, featureset, asked)
     need_same_times(video_path(out, video_id), asked, stored)
     settled = set(asked.narration_id) | set(stored.narration_id)
     others = tuple(one for one in read_failures(out, video_id) if one.narration_id not in settled)
     missing = frozenset(asked.narration_id) - set(stored.narration_id)
     return Lack(video_id, path, asked, stored, missing, others)
-
-
-def _stored(out: Path, featureset: FeatureSet, video_id: str, asked: SegmentTimes) -> SegmentTimes:
-    if not video_path(out, video_id).is_file():
-        return NO_SEGMENTS
-    if featureset.sampling.kind == "dense":
-        return covered_segments(out, video_id, asked, digest=featureset.digest, every_s=featureset.sampling.every_s)
-    return read_segment_times(out, video_id, digest=featureset.digest)
 
 
 def _union(asked: SegmentTimes, stored: SegmentTimes) -> SegmentTimes:
@@ -96,7 +88,7 @@ def write_outcome(out: Path, featureset: FeatureSet, lack: Lack, result: ClipFea
     Raises:
         DataError: it cannot be written.
     """
-    there = _stored(out, featureset, lack.video_id, lack.asked)
+    there = held_segments(out, lack.video_id, featureset, lack.asked)
     if set(there.narration_id) - set(lack.asked.narration_id) - set(lack.stored.narration_id):
         return None
     failures = _failures(lack, result)

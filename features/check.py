@@ -12,8 +12,8 @@ from features.annotations import Segments
 from features.errors import DataError
 from features.failures import failed_video_ids, read_failures
 from features.featureset import FeatureSet, read_featureset
-from features.intervals import segment_times
-from features.store import VideoFeatures, covered_segments, read_times, read_video, video_ids
+from features.intervals import NO_SEGMENTS, segment_times
+from features.store import VideoFeatures, held_segments, read_times, read_video, video_ids
 
 
 @dataclass(frozen=True)
@@ -50,32 +50,31 @@ def info(root: Path, segments: Segments | None = None) -> Info:
     featureset = read_featureset(root)
     videos, failed_videos = video_ids(root), failed_video_ids(root)
     times = {video: read_times(root, video, digest=featureset.digest) for video in videos}
-    failed = {one.narration_id for video in failed_videos for one in read_failures(root, video)}
-    complete: set[str] | None = {name for there in times.values() for name in there.segments.narration_id}
-    if featureset.sampling.kind == "dense":
-        complete = None if segments is None else _covered(root, featureset, videos, segments)
+    asked = {} if segments is None else {video: segment_times(rows) for video, rows in segments.by_video()}
+    complete = {
+        name
+        for video in videos
+        for name in held_segments(
+            root, video, featureset, asked.get(video, NO_SEGMENTS), times=times[video]
+        ).narration_id
+    }
+    failed = {failure.narration_id for video in failed_videos for failure in read_failures(root, video)}
     missing_videos = missing_segments = None
     if segments is not None:
         missing_segments = len(set(segments.narration_id) - complete - failed)
         missing_videos = len(set(segments.table.video_id) - set(videos) - set(failed_videos))
+    is_known = segments is not None or featureset.sampling.kind == "segment"
     return Info(
         featureset=featureset,
         complete_videos=len(videos),
-        complete_segments=None if complete is None else len(complete),
-        complete_steps=sum(len(there.seconds) for there in times.values()),
+        complete_segments=len(complete) if is_known else None,
+        complete_steps=sum(len(video.seconds) for video in times.values()),
         failed_videos=len(failed_videos),
         failed_segments=len(failed),
         missing_videos=missing_videos,
         missing_segments=missing_segments,
         size_bytes=sum((root / f"{video}.h5").stat().st_size for video in videos),
     )
-
-
-def _covered(root: Path, featureset: FeatureSet, videos: list[str], segments: Segments) -> set[str]:
-    """Give the ids of the segments that the steps of a dense set cover."""
-    how = {"digest": featureset.digest, "every_s": featureset.sampling.every_s}
-    asked = {video: segment_times(rows) for video, rows in segments.by_video() if video in set(videos)}
-    return {name for video, times in asked.items() for name in covered_segments(root, video, times, **how).narration_id}
 
 
 def verify(root: Path, videos: Iterable[str] | None = None) -> Iterator[str]:

@@ -167,16 +167,6 @@ def read_video(root: Path, video_id: str, *, digest: str) -> VideoFeatures:
         )
 
 
-def read_segment_times(root: Path, video_id: str, *, digest: str) -> SegmentTimes:
-    """Read which segments a video's file holds, without its features.
-
-    Raises:
-        DataError: as for `read_video`.
-    """
-    with opened(video_path(root, video_id), digest) as file:
-        return _segments_group(file)[0]
-
-
 def read_times(root: Path, video_id: str, *, digest: str) -> VideoTimes:
     """Read when a video's steps are and whose they are, but no features.
 
@@ -208,19 +198,31 @@ def read_features(root: Path, video_id: str, *, digest: str, out: np.ndarray | N
         return out
 
 
-def covered_segments(root: Path, video_id: str, asked: SegmentTimes, *, digest: str, every_s: float) -> SegmentTimes:
-    """Give those of the segments asked for over which a video's file of a dense set has every step.
+def held_segments(
+    root: Path, video_id: str, featureset: FeatureSet, asked: SegmentTimes, *, times: VideoTimes | None = None
+) -> SegmentTimes:
+    """Return the segments that have features in a video's file; none where there is no file.
 
-    Segments that are recorded as failed are not among them.
+    The file of a set sampled by segment lists its segments, and all of them are returned. The file of a dense set lists
+    none: those of `asked` are returned for which it has every step and which are not recorded as failed.
+
+    Args:
+        times: what `read_times` returned, where that has been called already.
 
     Raises:
         DataError: as for `read_video`.
     """
-    seconds = read_times(root, video_id, digest=digest).seconds
-    failed = {one.narration_id for one in read_failures(root, video_id)}
-    whole = covered(seconds, asked.start_s, asked.stop_s, every_s)
-    kept = [index for index, name in enumerate(asked.narration_id) if whole[index] and name not in failed]
-    return SegmentTimes(tuple(asked.narration_id[index] for index in kept), asked.start_s[kept], asked.stop_s[kept])
+    if times is None:
+        if not video_path(root, video_id).is_file():
+            return NO_SEGMENTS
+        times = read_times(root, video_id, digest=featureset.digest)
+    every_s = featureset.sampling.every_s
+    if featureset.sampling.kind == "segment" or every_s is None:
+        return times.segments
+    failed = {failure.narration_id for failure in read_failures(root, video_id)}
+    is_covered = covered(times.seconds, asked.start_s, asked.stop_s, every_s)
+    rows = [row for row, name in enumerate(asked.narration_id) if is_covered[row] and name not in failed]
+    return SegmentTimes(tuple(asked.narration_id[row] for row in rows), asked.start_s[rows], asked.stop_s[rows])
 
 
 def _segments_group(file: h5py.File) -> tuple[SegmentTimes, np.ndarray]:

@@ -6,20 +6,14 @@ one likes can finish what others began.
 
 from __future__ import annotations
 
-import heapq
 import math
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from extract.sampling import ClipShape
 from features.annotations import Segments
-from features.errors import OptionError
+from features.dealing import deal
 from features.featureset import Sampling
 
-_SHARD = re.compile(r"(\d{1,6})/(\d{1,6})")
 # What must be decoded of a second of video: all frames for a dense set; of 16 frames a segment 22 of 50, as measured
 # with `make bench` (needed packets: 13,139 of 30,000 in ten minutes).
 _DECODED_PER_S = {"segment": 22, "dense": 50}
@@ -32,18 +26,6 @@ class Share:
     videos: int
     segments: int
     cost: int
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """Give task and number of tasks of "I/N", counted from 0.
-
-    Raises:
-        OptionError: it is not of that form, or there is no such task.
-    """
-    match = _SHARD.fullmatch(text)
-    if match is None or not int(match[1]) < int(match[2]):
-        raise OptionError("--shard", f"{text!r} is not TASK/TASKS with a task from 0 to TASKS - 1, such as 0/8.")
-    return int(match[1]), int(match[2])
 
 
 def expected_costs(segments: Segments, sampling: Sampling, clip: ClipShape) -> dict[str, int]:
@@ -83,23 +65,3 @@ def of_shard(segments: Segments, sampling: Sampling, clip: ClipShape, shard: tup
     task, num_tasks = shard
     mask = segments.table.video_id.isin(deal_videos(segments, sampling, clip, num_tasks)[task]).to_numpy()
     return segments.where(mask) if mask.any() else None
-
-
-def deal(costs: Sequence[int], num_tasks: int) -> list[np.ndarray]:
-    """Deal things to tasks so that their costs are even: the costliest first, each to the task with the least so far.
-
-    R. L. Graham, "Bounds on multiprocessing timing anomalies", SIAM J. Appl. Math. 1969: at most 4/3 of the best.
-
-    Returns:
-        For each task the indices of its things, ascending.
-
-    >>> deal([5, 4, 3, 3], 2)
-    [array([0, 3]), array([1, 2])]
-    """
-    tasks: list[list[int]] = [[] for _ in range(num_tasks)]
-    least = [(0, task) for task in range(num_tasks)]  # a heap
-    for index in sorted(range(len(costs)), key=lambda index: (-costs[index], index)):
-        so_far, task = heapq.heappop(least)
-        tasks[task].append(index)
-        heapq.heappush(least, (so_far + costs[index], task))
-    return [np.array(sorted(task), dtype=np.int64) for task in tasks]

@@ -13,7 +13,7 @@ from features.errors import DataError
 from features.failures import failed_video_ids, read_failures
 from features.featureset import read_featureset
 from features.intervals import segment_times
-from features.store import covered_segments, read_segment_times, video_ids, video_path
+from features.store import held_segments, video_ids, video_path
 
 # The rate is that of the last hour of work: long enough for many videos, short enough to follow what changes.
 _WINDOW_S = 3600.0
@@ -67,12 +67,7 @@ def read_status(root: Path, segments: Segments, *, now: float | None = None) -> 
     finished: list[tuple[float, int]] = []  # when, and how many segments
     for video_id, rows in segments.by_video():
         asked = set(rows.narration_id)
-        have: set[str] = set()
-        if video_id in there and featureset.sampling.kind == "dense":
-            how = {"digest": featureset.digest, "every_s": featureset.sampling.every_s}
-            have = asked & set(covered_segments(root, video_id, segment_times(rows), **how).narration_id)
-        elif video_id in there:
-            have = asked & set(read_segment_times(root, video_id, digest=featureset.digest).narration_id)
+        have = asked & set(held_segments(root, video_id, featureset, segment_times(rows)).narration_id)
         lost: set[str] = set()
         if video_id in with_failures:
             lost = (asked & {one.narration_id for one in read_failures(root, video_id)}) - have

@@ -12,7 +12,7 @@ from features.annotations import Segments
 from features.errors import DataError, OptionError, first_few, unknown_name
 from features.featureset import FeatureSet, read_featureset
 from features.intervals import SegmentTimes, VideoTimes, need_same_times, segment_times
-from features.store import covered_segments, read_times, video_ids, video_path
+from features.store import held_segments, read_times, video_ids, video_path
 from features.windows import Windows, windows_by_segment, windows_by_time
 from heads.config import InputSettings
 
@@ -155,11 +155,9 @@ def _places(segments: Segments) -> list[np.ndarray]:
 def _times(source: Source, video_id: str, asked: SegmentTimes) -> tuple[VideoTimes, set[str]]:
     """Read the times of a video, and give which of the segments asked for have features in it."""
     found = read_times(source.root, video_id, digest=source.featureset.digest)
-    if source.is_dense:
-        how = {"digest": source.featureset.digest, "every_s": source.featureset.sampling.every_s}
-        return found, set(covered_segments(source.root, video_id, asked, **how).narration_id)
-    need_same_times(video_path(source.root, video_id), asked, found.segments)
-    return found, set(found.segments.narration_id)
+    held = held_segments(source.root, video_id, source.featureset, asked, times=found)
+    need_same_times(video_path(source.root, video_id), asked, held)
+    return found, set(held.narration_id)
 
 
 def _windows(source: Source, times: VideoTimes, asked: SegmentTimes, inputs: InputSettings) -> Windows:

@@ -24,7 +24,6 @@ from features.intervals import need_same_times, segment_times
 from features.store import (
     VideoFeatures,
     read_features,
-    read_segment_times,
     read_times,
     read_video,
     video_ids,
@@ -445,7 +444,7 @@ def test_what_has_changed_is_not_read_without_checksums(tmp_path: Path, change: 
     assert read_unchanged(place) is None
 
 
-READERS = {"video": read_video, "segment times": read_segment_times, "times": read_times, "features": read_features}
+READERS = {"video": read_video, "times": read_times, "features": read_features}
 every_reader = pytest.mark.parametrize("read", READERS.values(), ids=READERS)
 
 
@@ -481,7 +480,7 @@ def test_times_of_segments_beyond_the_steps_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("edge", ["start", "stop"])
 def test_segment_whose_interval_has_changed_is_refused(two_views: Path, tmp_path: Path, edge: str) -> None:
-    stored = read_segment_times(two_views, "P01_01", digest=TWO_VIEWS)
+    stored = read_times(two_views, "P01_01", digest=TWO_VIEWS).segments
     changed = row(2, **{f"{edge}_timestamp": "00:00:04.25"})
     asked = segment_times(segments_of(tmp_path, row(0), changed))
     with pytest.raises(DataError, match=r"P01_01\.h5: segment P01_01_2 was extracted from 4\.00 to 5\.00 s") as caught:
@@ -490,7 +489,7 @@ def test_segment_whose_interval_has_changed_is_refused(two_views: Path, tmp_path
 
 
 def test_times_are_compared_where_both_have_the_segment(two_views: Path, tmp_path: Path) -> None:
-    stored = read_segment_times(two_views, "P02_101", digest=TWO_VIEWS)
+    stored = read_times(two_views, "P02_101", digest=TWO_VIEWS).segments
     asked = segment_times(segments_of(tmp_path, row(0, video_id="P02_101"), row(9, video_id="P02_101")))
     need_same_times(two_views / "P02_101.h5", asked, stored)
 

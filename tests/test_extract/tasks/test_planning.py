@@ -8,12 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from encode import write_video
-from hypothesis import given
-from hypothesis import strategies as st
 
 from extract.cli import main
 from extract.tasks.planning import plan_extraction
-from extract.tasks.sharding import deal
 from features.annotations import read_segments
 from features.errors import OptionError
 
@@ -96,24 +93,3 @@ def test_frames_and_every_exclude_each_other(dataset, command, tmp_path):
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert "--frames and --every exclude each other" in result.stderr
-
-
-COSTS = st.lists(st.integers(0, 1000), max_size=60)
-
-
-@given(COSTS, st.integers(1, 12))
-def test_everything_is_dealt_once(costs, num_tasks):
-    tasks = deal(costs, num_tasks)
-    assert len(tasks) == num_tasks
-    assert sorted(index for task in tasks for index in task.tolist()) == list(range(len(costs)))
-
-
-@given(COSTS, st.integers(1, 12))
-def test_no_task_has_more_than_a_fair_share_and_one_thing(costs, num_tasks):
-    heaviest = max(sum(costs[index] for index in task) for task in deal(costs, num_tasks))
-    assert heaviest <= sum(costs) / num_tasks + max(costs, default=0)
-
-
-@given(COSTS, st.integers(1, 12))
-def test_the_same_is_dealt_the_same_way(costs, num_tasks):
-    assert [task.tolist() for task in deal(costs, num_tasks)] == [task.tolist() for task in deal(costs, num_tasks)]

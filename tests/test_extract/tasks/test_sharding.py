@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from extract.backbones import get
 from extract.sampling import choose_sampling
-from extract.tasks.sharding import deal_videos, expected_costs, of_shard, parse_shard, shares
+from extract.tasks.sharding import deal_videos, expected_costs, of_shard, shares
 from features.annotations import Segments, read_all_segments, read_segments
-from features.errors import OptionError
 
 EPIC = Path(__file__).resolve().parents[4] / "shared" / "epic100"
 IMAGE, VIDEOMAE = get("resnet50").clip, get("videomae").clip
@@ -86,13 +85,3 @@ def test_published_annotations_are_dealt_evenly_to_5_percent(num_tasks, every_s)
     costs = expected_costs(segments, sampling, VIDEOMAE)
     loads = [sum(costs[video] for video in task) for task in deal_videos(segments, sampling, VIDEOMAE, num_tasks)]
     assert max(loads) < 1.05 * np.mean(loads)
-
-
-@pytest.mark.parametrize("text", ["", "3", "8/8", "-1/8", "0/0", "1/x", "1/8/2", " 1/8"])
-def test_wrong_shard_is_a_wrong_option(text):
-    with pytest.raises(OptionError, match="--shard"):
-        parse_shard(text)
-
-
-def test_shard_is_task_and_number_of_tasks():
-    assert parse_shard("3/8") == (3, 8)
