@@ -154,7 +154,7 @@ class Decoders(Generic[Key]):
         return self.num_open < _TASKS_PER_WORKER * len(self._workers)
 
     def submit(self, key: Key, task: Task) -> None:
-        """Hand over a task: a path to probe, a `Staged` to copy and probe, or frames to decode. Events carry its key."""
+        """Add a task: a path to probe, a `Staged` to copy and probe, or frames to decode. Its events carry the key."""
         self._backlog.append((key, task))
         self._hand_out()
 

@@ -324,8 +324,7 @@ def _planes(frame: av.VideoFrame, task: DecodeTask) -> Planes:
 
 
 def _pixels(plane: av.video.plane.VideoPlane) -> np.ndarray:
-    # av's planes support the buffer protocol, which its types do not say.
-    lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)  # type: ignore[arg-type]
+    lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     return lines[: plane.height, : plane.width]
 
 

@@ -35,8 +35,8 @@ _HEARTBEAT_EVERY_S = 1.0
 # ---- messages
 #
 # To the worker: a path (to probe), a Staged (to copy first) or a DecodeTask; and the numbers of buffers that are free
-# again. From the worker: first Ready; then for a path its VideoInfo, or for a DecodeTask any number of FilledBuffers; at
-# the end of each task Finished or Unreadable; and a Heartbeat in between.
+# again. From the worker: first Ready; then for a path its VideoInfo, or for a DecodeTask any number of FilledBuffers;
+# at the end of each task Finished or Unreadable; and a Heartbeat in between.
 
 
 @dataclass(frozen=True)

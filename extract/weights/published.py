@@ -42,9 +42,10 @@ def find_weights(entry: Backbone, folder: Path | None = None) -> LocalWeights | 
     """
     weights = _published(entry)
     if isinstance(weights, PublishedFile):
-        path = _path_of_file(weights, folder)
-        return LocalWeights(path, weights.revision) if path.is_file() else None
-    cached = next((path for name in PRETRAINED_NAMES if (path := _in_cache(weights, name, folder)) is not None), None)
+        file = _path_of_file(weights, folder)
+        return LocalWeights(file, weights.revision) if file.is_file() else None
+    paths = [_in_cache(weights, name, folder) for name in PRETRAINED_NAMES]
+    cached = next((path for path in paths if path is not None), None)
     if cached is None or any(_in_cache(weights, part, folder) is None for part in part_names(cached)):
         return None
     return LocalWeights(cached, f"{weights.repo}@{cached.parent.name}")
