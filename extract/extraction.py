@@ -252,7 +252,8 @@ class _Account:
         self.status = status
         self._bar = bar
         self._wait_times = wait_times
-        self._num_segments: dict[str, int] = segments.table.video_id.value_counts().to_dict()
+        counts = segments.table.video_id.value_counts()
+        self._num_segments = {str(video_id): int(num) for video_id, num in counts.items()}
         self._clips_ended: Counter[str] = Counter()  # per video
         self._shown: Counter[str] = Counter()  # segments per video that the bar counts already
         self._counts: Counter[str] = Counter()
