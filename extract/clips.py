@@ -15,6 +15,7 @@ import torch
 
 from extract.decode.video import VideoInfo
 from extract.sampling import VideoPlan
+from features.failures import FailureKind
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +38,10 @@ class ClipFailure:
     """Why a clip has no steps.
 
     Attributes:
-        error: the kind of failure.
         frame: the frame that could not be decoded, if that is the reason.
     """
 
-    error: str
+    error: FailureKind
     message: str
     frame: int | None = None
 
@@ -64,10 +64,10 @@ class ClipFeatures:
 
 @dataclass(frozen=True)
 class UnusableVideo:
-    """A video that has no features at all, and the kind of failure that is the reason."""
+    """A video that has no features at all, and why."""
 
     video_id: str
-    error: str
+    error: FailureKind
     message: str
 
 
@@ -148,5 +148,7 @@ class Piece:
             return Clip(self._video, number, pictures)
         if failure is None:
             second = self._video.info.seconds[missing]
-            failure = ClipFailure("Undecodable", f"frame {missing} at {second:.2f} s cannot be decoded", missing)
+            failure = ClipFailure(
+                FailureKind.UNDECODABLE, f"frame {missing} at {second:.2f} s cannot be decoded", missing
+            )
         return Clip(self._video, number, [], failure)

@@ -36,6 +36,7 @@ from extract.weights.supervision import supervision_of
 from features.annotations import Segments, read_all_segments
 from features.device import choose_device
 from features.errors import OptionError
+from features.failures import FailureKind
 from features.featureset import FeatureSet, Sampling, Weights, create_featureset
 from features.intervals import segment_times
 from features.progress import progress
@@ -300,7 +301,7 @@ def _pending_videos(
             account.video_ended(video_id, write_nothing_new(out, video))
         elif video.path is None:
             message = f"no file named {video_id}.mp4 (whatever the case) below the folder of videos"
-            counts = write_outcome(out, featureset, video, UnusableVideo(video_id, "MissingVideo", message))
+            counts = write_outcome(out, featureset, video, UnusableVideo(video_id, FailureKind.MISSING_VIDEO, message))
             account.video_ended(video_id, counts or Counter(kept=video.num_kept, failed=len(video.missing)))
         else:
             pending[video_id] = video

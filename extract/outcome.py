@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from extract.clips import ClipFeatures, UnusableVideo
-from features.failures import Failure, read_failures, write_failures
+from features.failures import Failure, FailureKind, read_failures, write_failures
 from features.featureset import FeatureSet
 from features.intervals import NO_SEGMENTS, SegmentTimes, need_same_times
 from features.store import VideoFeatures, held_segments, read_video, video_path, write_video
@@ -98,7 +98,7 @@ def write_outcome(
     failures = _failures(video, result)
     failed = {failure.narration_id for failure in failures}
     if reason := _reason_to_keep(out, featureset, video, result, failed):
-        failures = [Failure(name, "KeptEarlier", reason) for name in sorted(video.missing)]
+        failures = [Failure(name, FailureKind.KEPT_EARLIER, reason) for name in sorted(video.missing)]
         failed = set(video.missing)
     elif isinstance(result, ClipFeatures) and failed < set(video.to_extract.narration_id):
         is_dense = featureset.sampling.kind == "dense"
@@ -147,9 +147,9 @@ def _out_of_reach(result: ClipFeatures) -> Iterable[Failure]:
     info, plan = result.info, result.plan
     truncated = " (the file is truncated: its index lists more frames)" if info.is_truncated else ""
     for name, reason in plan.beyond_end.items():
-        yield Failure(name, "BeyondEnd", f"{info.path}, segment {name}: {reason}{truncated}")
+        yield Failure(name, FailureKind.BEYOND_END, f"{info.path}, segment {name}: {reason}{truncated}")
     for name, reason in plan.in_gap.items():
-        yield Failure(name, "NoFrames", f"{info.path}, segment {name}: {reason}")
+        yield Failure(name, FailureKind.NO_FRAMES, f"{info.path}, segment {name}: {reason}")
 
 
 def _failures_of_clips(result: ClipFeatures) -> Iterable[Failure]:

@@ -25,6 +25,7 @@ from extract.decode.video import DecodeTask, VideoInfo, decode_task
 from extract.decode.worker import Finished
 from extract.forward import Forward, PendingSteps
 from extract.preprocess import Preprocess, scaled
+from features.failures import FailureKind
 
 # On CUDA, one batch is computed while the next one waits.
 _BATCHES_IN_FLIGHT = 2
@@ -194,7 +195,9 @@ class Pipeline:
             yield self._finished.popleft()
 
 
-_NOT_FINITE = ClipFailure("NotFinite", "the backbone gave values that are NaN, infinite or beyond float16's 65504")
+_NOT_FINITE = ClipFailure(
+    FailureKind.NOT_FINITE, "the backbone gave values that are NaN, infinite or beyond float16's 65504"
+)
 
 
 def _submit(
@@ -212,7 +215,7 @@ def _submit(
 
 def _unusable(request: Request, failure: TaskFailure) -> UnusableVideo:
     message = _message(request, failure)
-    if failure.error != "UnreadableVideo":  # whose message names the file already
+    if failure.error != FailureKind.UNREADABLE_VIDEO:  # whose message names the file already
         message = f"{request.path}: {message}"
     return UnusableVideo(request.video_id, failure.error, message)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import re
+import sys
 from collections.abc import Iterable
 
 
@@ -24,11 +24,28 @@ class OptionError(ValueError):
         self.option = option
 
 
+# What torch says where it has no class for it: a machine whose memory is full, a size beyond any memory, and a full Mac
+# GPU. "CUDA error: out of memory" is what CUDA itself says, as when another process holds the whole GPU.
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "Storage size calculation overflowed",
+    "MPS backend out of memory",
+    "CUDA error: out of memory",
+)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is full; torch has no class of its own for a full machine's."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and bool(re.search("memory|Storage size", str(error)))
-    )
+    """Return whether an error says that the memory of the machine or of its GPU is full."""
+    if isinstance(error, (MemoryError, _torch_class())):
+        return True
+    return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in _OUT_OF_MEMORY)
+
+
+def _torch_class() -> type[BaseException]:
+    """Return torch's class for a full GPU; MemoryError where torch is not loaded, so it cannot have been raised."""
+    torch = sys.modules.get("torch")
+    # torch.OutOfMemoryError since torch 2.5, before that only in torch.cuda.
+    return MemoryError if torch is None else getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 
 
 def unknown_name(option: str, kind: str, name: str, known: Iterable[str]) -> OptionError:

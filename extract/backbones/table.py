@@ -1,7 +1,7 @@
 """Write the table of backbones in docs/backbones.md from the registry.
 
-    python -m extract.backbones.table docs/backbones.md           # write the table
-    python -m extract.backbones.table docs/backbones.md --check   # exit with 1 if it is out of date
+python -m extract.backbones.table docs/backbones.md           # write the table
+python -m extract.backbones.table docs/backbones.md --check   # exit with 1 if it is out of date
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ from extract.decode.worker import (
     buffers_in,
 )
 from features.errors import DataError, OptionError
+from features.failures import FailureKind
 
 # A worker sends a heartbeat every second while it reads. Network file systems stall for a minute and come back.
 HUNG_S = 300.0
@@ -75,10 +76,10 @@ class TaskFailure:
     """Why a task failed, or did not reach its end.
 
     Attributes:
-        error: the kind of failure: UnreadableVideo, WorkerDied or WorkerHung.
+        error: UNREADABLE_VIDEO, WORKER_DIED or WORKER_HUNG.
     """
 
-    error: str
+    error: FailureKind
     message: str
 
 
@@ -190,7 +191,7 @@ class Decoders(Generic[Key]):
                     events = self._received(worker, now)
                 elif worker.tasks and worker.unread < NUM_BUFFERS and now - worker.heard_at > HUNG_S:
                     message = f"the process that read it gave no sign of life for {HUNG_S:.0f} s and was ended"
-                    events = self._replaced(worker, TaskFailure("WorkerHung", message))
+                    events = self._replaced(worker, TaskFailure(FailureKind.WORKER_HUNG, message))
                 else:
                     continue
                 for event in events:
@@ -204,7 +205,9 @@ class Decoders(Generic[Key]):
         except (EOFError, OSError):
             code = worker.process.wait()
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            return self._replaced(worker, TaskFailure("WorkerDied", f"the process that read it ended by {how}"))
+            return self._replaced(
+                worker, TaskFailure(FailureKind.WORKER_DIED, f"the process that read it ended by {how}")
+            )
         worker.heard_at = now
         if isinstance(message, Ready):
             worker.is_ready = True
@@ -215,7 +218,7 @@ class Decoders(Generic[Key]):
             worker.tasks.popleft()
             self._hand_out()
         if isinstance(message, Unreadable):
-            return [Event(key, TaskFailure("UnreadableVideo", message.message))]
+            return [Event(key, TaskFailure(FailureKind.UNREADABLE_VIDEO, message.message))]
         return [Event(key, self._frames(worker, message) if isinstance(message, FilledBuffer) else message)]
 
     def _frames(self, worker: _Worker[Key], filled: FilledBuffer) -> Frames:

@@ -16,6 +16,7 @@ from extract.tasks.sharding import deal_videos
 from extract.videos import find_videos
 from features.annotations import Segments
 from features.errors import OptionError
+from features.failures import FailureKind
 from features.intervals import segment_times
 from features.progress import progress
 
@@ -40,7 +41,7 @@ class Estimate:
     videos: int
     hours: float
     segments: int
-    failed: Mapping[str, int]
+    failed: Mapping[FailureKind, int]
     frames: int
     wanted_frames: int
     decoded_frames: int
@@ -100,14 +101,14 @@ def estimate_extraction(
     workers = num_workers_for(workers)
     files = find_videos(videos, segments.table.video_id)
     rows = dict(segments.by_video())
-    failed = Counter({"MissingVideo": sum(len(rows[name]) for name, path in files.items() if path is None)})
+    failed = Counter({FailureKind.MISSING_VIDEO: sum(len(rows[name]) for name, path in files.items() if path is None)})
     estimates: dict[str, _VideoEstimate] = {}
     for video_id, info in _probed({name: path for name, path in files.items() if path is not None}, workers):
         if isinstance(info, TaskFailure):
             failed[info.error] += len(rows[video_id])
             continue
         plan = plan_video(info.seconds, segment_times(rows[video_id]), sampling, entry.clip)
-        failed.update(BeyondEnd=len(plan.beyond_end), NoFrames=len(plan.in_gap))
+        failed.update({FailureKind.BEYOND_END: len(plan.beyond_end), FailureKind.NO_FRAMES: len(plan.in_gap)})
         estimates[video_id] = _video_estimate(info, plan, entry)
     dealt = deal_videos(segments, sampling, entry.clip, tasks)
     task_cost = tuple(sum(estimates[name].cost for name in task if name in estimates) for task in dealt)
@@ -117,7 +118,7 @@ def estimate_extraction(
 def _total(
     estimates: Sequence[_VideoEstimate],
     segments: Segments,
-    failed: Mapping[str, int],
+    failed: Mapping[FailureKind, int],
     entry: Backbone,
     dim: int,
     task_cost: tuple[int, ...],
