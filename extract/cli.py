@@ -267,7 +267,7 @@ def list_command(weights_dir, as_json):
     """
     with _extraction_installed():
         from extract.backbones import ALIASES
-        from extract.listing import list_backbones
+        from extract.listing import clip_text, gflops_text, list_backbones, parameters_text
 
     rows = list_backbones(weights_dir)
     if as_json:
@@ -279,11 +279,11 @@ def list_command(weights_dir, as_json):
             row.name,
             row.family,
             row.pretraining,
-            "1 frame" if row.clip_fps is None else f"{row.clip_frames} at {row.clip_fps:.4g} fps",
+            clip_text(row.clip_frames, row.clip_fps),
             str(row.steps),
             str(row.dim),
-            f"{row.parameters / 1e6:.1f} M",
-            f"{row.gflops:,.4g}" if row.gflops < 1000 else f"{row.gflops:,.0f}",
+            parameters_text(row.parameters),
+            gflops_text(row.gflops),
             row.weights_licence,
             "none" if row.published_as is None else "here" if row.weights_path else "to fetch",
         )

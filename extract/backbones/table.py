@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from extract.backbones import ALIASES, Backbone, get, names
+from extract.listing import clip_text, gflops_text, parameters_text
 
 BEGIN = "<!-- The table begins here. `make docs` writes it from the registry. -->"
 END = "<!-- The table ends here. -->"
@@ -18,7 +19,7 @@ END = "<!-- The table ends here. -->"
 _HEADER = (
     "Backbone (short name)",
     "Pretraining",
-    "Frames per clip",
+    "Clip",
     "Steps per clip",
     "Values per step (D)",
     "Parameters",
@@ -45,11 +46,11 @@ def _cells(entry: Backbone) -> tuple[str, ...]:
     return (
         f"`{entry.name}`{short}",
         entry.pretraining,
-        "1" if clip.fps is None else f"{clip.num_frames} at {clip.fps:.4g} fps",
+        clip_text(clip.num_frames, clip.fps),
         str(clip.num_steps),
         str(entry.dim),
-        f"{entry.parameters / 1e6:,.1f} M" if entry.parameters >= 1e5 else f"{entry.parameters:,}",
-        f"{entry.gflops:,.4g}" if entry.gflops < 1000 else f"{entry.gflops:,.0f}",
+        parameters_text(entry.parameters),
+        gflops_text(entry.gflops),
         entry.licence.weights,
     )
 
