@@ -10,14 +10,12 @@ import platform
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from extract.backbone_input import ClipShape
 from extract.backbones import Backbone, get, grid_of
@@ -28,6 +26,7 @@ from extract.forward import Forward, choose_precision
 from extract.outcome import PendingVideo, pending_video, write_nothing_new, write_outcome
 from extract.pipeline import Pipeline, WaitTimes
 from extract.sampling import VideoPlan, choose_sampling, frames_per_segment, plan_video
+from extract.summary import Account, Summary
 from extract.tasks.running import StatusWriter
 from extract.tasks.sharding import segments_of_task
 from extract.videos import find_videos
@@ -45,27 +44,6 @@ from features.progress import progress
 _FRAMES_PER_BATCH = {"cpu": 64, "mps": 64, "cuda": 512}
 # Videos whose features wait to be written: a slow file system then delays the backbone instead of filling the memory.
 _WRITES_IN_FLIGHT = 4
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a run did, in segments; `done`, `kept` and `failed` add up to `segments`.
-
-    Attributes:
-        videos: how many videos the segments lie in.
-        segments: how many segments the annotations ask for.
-        done: extracted by this run.
-        kept: extracted before this run.
-        failed: without features; the reasons are recorded in failures/.
-        failed_videos: the ids of the videos with a failed segment.
-    """
-
-    videos: int
-    segments: int
-    done: int
-    kept: int
-    failed: int
-    failed_videos: tuple[str, ...]
 
 
 def run(
@@ -189,7 +167,7 @@ def extract_videos(
     featureset = create_featureset(out, _provenance(entry, loaded, sampling, precision, tokens))
     wait_times = WaitTimes()
     with progress(total=len(segments), unit="segments", label=f"extract {entry.name}") as bar:
-        account = _Account(segments, bar, wait_times, StatusWriter(out, shard))
+        account = Account(segments, bar, wait_times, StatusWriter(out, shard))
         pipeline = Pipeline(
             Forward(network, entry.preprocess, device, precision, grid),
             preprocess=entry.preprocess,
@@ -246,52 +224,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-class _Account:
-    """Counts the segments of a run, and shows its progress in the bar and in the status file."""
-
-    def __init__(self, segments: Segments, bar: tqdm, wait_times: WaitTimes, status: StatusWriter) -> None:
-        self.status = status
-        self._bar = bar
-        self._wait_times = wait_times
-        counts = segments.table.video_id.value_counts()
-        self._num_segments = {str(video_id): int(num) for video_id, num in counts.items()}
-        self._clips_ended: Counter[str] = Counter()  # per video
-        self._shown: Counter[str] = Counter()  # segments per video that the bar counts already
-        self._counts: Counter[str] = Counter()
-        self._failed_videos: set[str] = set()
-
-    def clips_ended(self, video_id: str, num_clips: int, total: int) -> None:
-        """Note clips that are computed or have failed; the bar counts the same share of the video's segments."""
-        self._clips_ended[video_id] += num_clips
-        self._bar.set_postfix_str(str(self._wait_times), refresh=False)
-        self._show(video_id, self._num_segments[video_id] * self._clips_ended[video_id] // total)
-
-    def video_ended(self, video_id: str, counts: Counter[str]) -> None:
-        """Note how many segments of a video are done, kept and failed."""
-        self.status.end(video_id)
-        self._counts.update(counts)
-        if counts["failed"]:
-            self._failed_videos.add(video_id)
-        self._show(video_id, self._num_segments[video_id])
-
-    def _show(self, video_id: str, num_segments: int) -> None:
-        self._bar.update(num_segments - self._shown[video_id])
-        self._shown[video_id] = num_segments
-
-    def summary(self) -> Summary:
-        """Return what has been counted."""
-        return Summary(
-            videos=len(self._num_segments),
-            segments=sum(self._num_segments.values()),
-            done=self._counts["done"],
-            kept=self._counts["kept"],
-            failed=self._counts["failed"],
-            failed_videos=tuple(sorted(self._failed_videos)),
-        )
-
-
 def _pending_videos(
-    out: Path, featureset: FeatureSet, segments: Segments, files: Mapping[str, Path | None], account: _Account
+    out: Path, featureset: FeatureSet, segments: Segments, files: Mapping[str, Path | None], account: Account
 ) -> dict[str, PendingVideo]:
     """Return the videos to extract, by id. Videos that miss no segment or have no file end here."""
     pending = {}
@@ -309,7 +243,7 @@ def _pending_videos(
 
 
 def _requests(
-    pending: Mapping[str, PendingVideo], featureset: FeatureSet, clip: ClipShape, copies: Path | None, account: _Account
+    pending: Mapping[str, PendingVideo], featureset: FeatureSet, clip: ClipShape, copies: Path | None, account: Account
 ) -> Iterator[Request]:
     """Yield what the pipeline needs to know of each video, and note that the video begins."""
 
@@ -345,7 +279,7 @@ def _write_results(
     pending: Mapping[str, PendingVideo],
     results: Iterable[ClipFeatures | UnusableVideo],
     writer: ThreadPoolExecutor,
-    account: _Account,
+    account: Account,
 ) -> dict[str, PendingVideo]:
     """Have results written while the next ones are computed.
 
