@@ -148,7 +148,7 @@ def test_worker_that_waits_for_a_buffer_is_not_taken_for_hung(video, monkeypatch
         time.sleep(4)
         for frames in held:
             frames.release()
-        assert _all_events(pool)[-1].what == Finished()
+        assert _all_events(pool)[-1].result == Finished()
 
 
 def test_workers_end_with_the_pool():
