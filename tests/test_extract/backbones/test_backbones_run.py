@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from encode import write_video
 from published_networks import as_tested, had_here, lively_weights, shallow
 
-from extract.backbones import Backbone, get, names, registry
+from extract import backbones
+from extract.backbones import Backbone, get, names
 from extract.cli import main
 from extract.extraction import extract_videos
 from features.annotations import read_segments
@@ -39,7 +40,7 @@ FPS = 30
 
 def _registered(monkeypatch: pytest.MonkeyPatch, entry: Backbone) -> Backbone:
     """Have the registry give this entry by its name."""
-    monkeypatch.setitem(registry._BACKBONES, entry.name, entry)
+    monkeypatch.setitem(backbones.registry._BACKBONES, entry.name, entry)
     return entry
 
 
