@@ -17,9 +17,10 @@ from torchvision.models.video import R2Plus1D_18_Weights
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from extract.backbone_input import Preprocess
 from extract.backbones import get
 from extract.decode.planes import BT601, BT709, Colour, PlaneBatch
-from extract.preprocess import Preprocess, from_torchvision, normalised, scaled
+from extract.preprocess import normalised, scaled
 from extract.weights.load import load_backbone
 
 CPU = torch.device("cpu")
@@ -337,15 +338,3 @@ def test_crop_beyond_the_picture_is_refused(resize):
 def test_record_says_how_frames_are_scaled():
     # Features made when frames were scaled as RGB have no such key, and so are never taken for the same.
     assert BICUBIC.as_json()["scaled_as"] == "yuv420p, rounded to 8 bits"
-
-
-def test_recipe_is_taken_over_from_torchvision():
-    recipe = from_torchvision(ResNet50_Weights.IMAGENET1K_V2.transforms())
-    assert (recipe.resize, recipe.crop) == (232, (224, 224))
-    assert (recipe.interpolation, recipe.antialias) == ("bilinear", True)
-
-
-def test_video_recipe_is_taken_over_without_antialiasing():
-    recipe = from_torchvision(R2PLUS1D_18)
-    assert (recipe.resize, recipe.crop) == ((128, 171), (112, 112))
-    assert not recipe.antialias

@@ -21,7 +21,7 @@ from cluster import ROOT, Cluster, needs_slurm, started
 from encode import write_video
 from miniature import Miniature
 
-from extract.tasks.running import read_notes
+from extract.tasks.running import read_running_tasks
 from features.annotations import read_segments
 from features.check import info, verify
 from features.featureset import read_featureset
@@ -127,8 +127,8 @@ def _meet_the_time_limit(cluster: _Cluster) -> tuple[Path, str]:
     site = cluster.site("limit", "SITE_EXTRACT_OPTIONS+=(--time=1 --signal=B:USR1@5)")
     with _watched(out):
         job = cluster.submit(out, tasks=1, SITE=site, STAGE=1)
-        cluster.wait(lambda: any(note.videos for note in read_notes(out, now=time.time())), "the task to begin")
-        pid = read_notes(out, now=time.time())[0].pid
+        cluster.wait(lambda: any(note.videos for note in read_running_tasks(out, now=time.time())), "the task to begin")
+        pid = read_running_tasks(out, now=time.time())[0].pid
         os.kill(pid, signal.SIGSTOP)
         shown = cluster.run(EXTRACT, "status", out, "--slurm")
         cluster.wait(lambda: list((cluster.folder / "scratch").glob("*/*.mp4")), "a copy of a video")
@@ -152,7 +152,7 @@ def _lose_the_node(cluster: _Cluster) -> Path:
     pid_file = cluster.folder / "slurm" / "run" / "slurmd.g2.pid"
     with _watched(out):
         job = cluster.submit(out, SITE=site)
-        cluster.wait(lambda: len(read_notes(out, now=time.time())) == 2, "both tasks to begin")
+        cluster.wait(lambda: len(read_running_tasks(out, now=time.time())) == 2, "both tasks to begin")
         os.kill(int(pid_file.read_text()), signal.SIGKILL)
         for pid in _processes_of(f"SLURM_ARRAY_JOB_ID={job}", "SLURM_ARRAY_TASK_ID=0"):
             os.kill(pid, signal.SIGKILL)
@@ -183,7 +183,7 @@ def _give_way_to_urgent_work(cluster: _Cluster) -> Path:
     with _watched(out):
         job = cluster.submit(out, SITE=site)
         cluster.wait(lambda: list(out.glob("[!.]*.h5")), "a first video")
-        for note in read_notes(out, now=time.time()):
+        for note in read_running_tasks(out, now=time.time()):
             os.kill(note.pid, signal.SIGSTOP)  # SLURM sends SIGCONT with its SIGTERM
         urgent = ("--partition=urgent", "--nodelist=g3", "--exclusive", "--output=/dev/null", "--wrap=true")
         cluster.run("sbatch", *urgent)
@@ -221,7 +221,7 @@ def test_killed_task_is_completed_by_another_array_of_other_size(cluster, local)
         job = cluster.submit(out)
         cluster.wait(lambda: len(list(out.glob("[!.]*.h5"))) >= 1, "a first video")
         # scancel --signal=KILL would send TERM first.
-        for note in read_notes(out, now=time.time()):
+        for note in read_running_tasks(out, now=time.time()):
             os.kill(note.pid, signal.SIGKILL)
         assert "FAILED" in cluster.finish(job)
         assert "ended with exit code 137" in _log(out)
@@ -299,7 +299,7 @@ def test_task_near_its_time_limit_has_another_turn(cluster, local, meanwhile):
     _assert_same(cluster, out, local)
     assert re.search(r"^\d+_0 +RUNNING ", shown, flags=re.MULTILINE)
     counted = {kind: int(num) for kind, num in re.findall(r"^(\w+) +(\d+) +\d+$", shown, re.MULTILINE)}
-    assert (counted["failed"], counted["asked"]) == (0, 6)
+    assert (counted["failed"], counted["all"]) == (0, 6)
     assert counted["running"] >= 1
     assert list((cluster.folder / "scratch").iterdir()) == []
     assert re.search(r"^On \S+, task 0 of 1: P01_0", shown, re.MULTILINE)

@@ -40,7 +40,7 @@ FPS = 30
 
 def _registered(monkeypatch: pytest.MonkeyPatch, entry: Backbone) -> Backbone:
     """Have the registry give this entry by its name."""
-    monkeypatch.setitem(backbones._BACKBONES, entry.name, entry)
+    monkeypatch.setitem(backbones.registry._BACKBONES, entry.name, entry)
     return entry
 
 
