@@ -26,6 +26,7 @@ def main(folder: Path) -> None:
             annotations=annotations,
             videos=folder / "videos",
             out=features / "tiny_cnn-seg16",
+            device="cpu",
         )
         print(f"Extracted {summary.done} of {summary.asked} segments.")
 
