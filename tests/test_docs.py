@@ -42,7 +42,7 @@ def paths_in(text: str) -> set[str]:
 
 
 def tree_in(text: str) -> Iterator[str]:
-    """Return the paths of the indented trees of folders: `name/  other/   what they are`, two blanks deeper per level."""
+    """Yield the paths of indented trees of folders: `name/  other/   what they are`, deeper by two blanks per level."""
     folders: list[tuple[int, str]] = []
     for line in _INDENTED.findall(text):
         names = []
