@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from extract import backbones
-from heads import models
-from heads.losses.tasks import describe_losses
-from heads.registry import options_of
+from heads.losses.catalogue import describe_losses
+from heads.models.catalogue import describe_heads
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(ROOT.glob("docs/*.md"))
@@ -162,17 +161,16 @@ def test_readme_counts_the_backbones():
 def test_readme_names_every_head_and_loss():
     named = re.findall(r"\*\*(Heads|Losses)\.\*\* ((?:`\w+`,?\s)+)", README)
     assert {kind: re.findall(r"\w+", names) for kind, names in named}.keys() == {"Heads", "Losses"}
-    known = {"Heads": set(models.names()), "Losses": {loss.name for loss in describe_losses()}}
+    known = {"Heads": {head.name for head in describe_heads()}, "Losses": {loss.name for loss in describe_losses()}}
     for kind, names in named:
         assert set(re.findall(r"\w+", names)) == known[kind]
 
 
 def test_table_of_heads_is_that_of_the_registry():
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| `([^`]+)` \|$", _text("docs/heads.md"), flags=re.MULTILINE)
-    expected = {}
-    for name in models.names():
-        options = options_of(models.get(name).config())
-        expected[name] = " ".join(f"{key}={value}" for key, value in options.items())
+    expected = {
+        head.name: " ".join(f"{key}={value}" for key, value in head.options.items()) for head in describe_heads()
+    }
     assert dict(rows) == expected
 
 
