@@ -15,7 +15,8 @@ import torchvision
 from packaging.version import Version
 from torch import nn
 
-from extract.backbones import ALIASES, Backbone, get
+from extract import backbones
+from extract.backbones import Backbone, get
 from extract.backbones.architecture import TransformersModel
 from extract.weights.load import load_backbone
 
@@ -23,28 +24,58 @@ from extract.weights.load import load_backbone
 BEFORE_DINOV3 = Version(version("transformers")) < Version("4.56")
 
 
-def had_here(names: Iterable[str]) -> list:
-    """Give names of backbones as a test's parameters, of which those are skipped that this transformers came before."""
+# The smallest variant of each family: kinds of networks, of layouts of time and of arithmetic.
+REPRESENTATIVES = (
+    "tiny_cnn",
+    "resnet50",
+    "convnext_tiny",
+    "dinov2_base",
+    "dinov3_base",
+    "siglip2_base",
+    "r3d_18",
+    "s3d",
+    "mvit_v2_s",
+    "swin3d_t",
+    "slow_r50",
+    "slowfast_r50",
+    "timesformer_base_k400",
+    "videomae_base_k400",
+    "vjepa2_vitl_256",
+)
+
+
+def had_here(names: Iterable[str], *marks: pytest.MarkDecorator) -> list:
+    """Return names of backbones as a test's parameters; those that came after this transformers are skipped."""
     skip = pytest.mark.skipif(BEFORE_DINOV3, reason="DINOv3 came with transformers 4.56, which wants torch 2.2")
-    return [pytest.param(name, marks=skip) if get(name).family == "DINOv3" else name for name in names]
+    return [pytest.param(name, marks=[*marks, skip] if get(name).family == "DINOv3" else marks) for name in names]
 
 
-# Of these families, the others are tested on a part of a clip.
-_WHOLE_CLIPS = {"V-JEPA 2": ALIASES["vjepa2"], "Swin3D": "swin3d_t"}
+def every_variant() -> list:
+    """Return all names of backbones as a test's parameters: the representatives, and the others as slow tests."""
+    others = [name for name in backbones.names() if name not in REPRESENTATIVES]
+    return [*had_here(REPRESENTATIVES), *had_here(others, pytest.mark.slow)]
+
+
+# Where positions are relative, a clip of eight frames will do: a whole one of V-JEPA 2 at 384 pixels has 9,216 tokens,
+# and attention among them takes minutes.
+_SHORTER_CLIPS = ("V-JEPA 2", "Swin3D")
 
 
 def as_tested(name: str) -> Backbone:
-    """Give a backbone as it is tested: of a transformer of transformers' one layer, unless it is a family's usual one.
+    """Return a backbone as it is tested: with one layer of what has many, and a part of a clip where that will do.
 
-    In full, all of them take an hour on two cores, and the variants of a family differ in numbers only. Where positions
-    are relative, a clip of all but one of a family is a quarter as long: at 384 pixels a whole one of V-JEPA 2 has
-    9,216 tokens, and attention among them takes minutes.
+    In full, all of them take an hour on two cores, and the variants of a family differ in numbers only.
     """
-    entry = get(name)
-    if name != _WHOLE_CLIPS.get(entry.family, name):
+    entry = shallow(get(name))
+    if entry.family in _SHORTER_CLIPS:
         entry = replace(entry, clip=replace(entry.clip, num_frames=8, num_steps=4))
-    in_full = not isinstance(entry.model, TransformersModel) or (name in ALIASES.values() and entry.gflops < 200)
-    return entry if in_full else shallow(entry)
+    return entry
+
+
+def in_full(name: str) -> Backbone:
+    """Return a backbone with its whole clip and, unless a clip takes a CPU most of a minute, all of its layers."""
+    entry = get(name)
+    return entry if entry.gflops < 200 else shallow(entry)
 
 
 def shallow(entry: Backbone) -> Backbone:

@@ -10,10 +10,10 @@ import pytest
 from annotate import annotate
 from click.testing import CliRunner
 from encode import write_video
-from published_networks import as_tested, had_here, lively_weights, shallow
+from published_networks import as_tested, every_variant, lively_weights, shallow
 
 from extract import backbones
-from extract.backbones import Backbone, get, names
+from extract.backbones import Backbone, get
 from extract.cli import main
 from extract.extraction import extract_videos
 from features.annotations import read_segments
@@ -52,7 +52,7 @@ def one_segment(miniature, tmp_path_factory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", had_here(names()))
+@pytest.mark.parametrize("name", every_variant())
 def test_extract_run_works(name, one_segment, miniature, tmp_path, monkeypatch):
     entry = _registered(monkeypatch, as_tested(name))
     options = ["--annotations", one_segment, "--videos", miniature.videos, "--frames", "1", "--workers", "1"]
