@@ -11,6 +11,8 @@ from shell import ROOT, output_of
 
 from features.files import read_json
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 8
 
 

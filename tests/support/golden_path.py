@@ -21,9 +21,8 @@ import av
 import h5py
 import numpy as np
 import torch
-from click.testing import CliRunner
 from miniature import write_miniature
-from shell import output_of
+from shell import output_here, output_of
 
 from heads.cli import main
 
@@ -59,24 +58,13 @@ def run_smallest_path(folder: Path) -> dict[str, np.ndarray]:
     runs = ("--runs", folder / "runs")
     plan = ("--features", folder / "features", *lists, "--device", "cpu", "--epochs", 2, "--batch-size", 8, *runs)
     for name, options in RUNS.items():
-        _heads(folder, "train", "--head", _HEAD_OF.get(name, name), *options, *plan, "--name", name)
+        output_here(main, "train", "--head", _HEAD_OF.get(name, name), *options, *plan, "--name", name)
     how = ("--context", 0.5, "--jitter", 0.2, "--speed", 0.2, "--max-steps", 12)
     dense = ("--features", folder / "dense", *plan[2:], "--name", "dense", "--set", "hidden=8")
-    _heads(folder, "train", "--head", "bilstm", *how, *dense)
-    _heads(folder, "predict", folder / "runs" / "dense-seed0", "--tta")
-    _heads(folder, "ensemble", *lists, "--weights", "fitted", "--temperature", *runs)
+    output_here(main, "train", "--head", "bilstm", *how, *dense)
+    output_here(main, "predict", folder / "runs" / "dense-seed0", "--tta")
+    output_here(main, "ensemble", *lists, "--weights", "fitted", "--temperature", *runs)
     return dict(_computed(folder))
-
-
-def _heads(folder: Path, *arguments: object) -> None:
-    """Run `heads ...` in this process, which loads torch once, and on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        ran = CliRunner().invoke(main, [str(word) for word in arguments])
-    finally:
-        torch.set_num_threads(threads)
-    assert ran.exit_code == 0, ran.output
 
 
 def _computed(folder: Path) -> Iterator[tuple[str, np.ndarray]]:

@@ -56,20 +56,33 @@ def every_variant() -> list:
     return [*had_here(REPRESENTATIVES), *had_here(others, pytest.mark.slow)]
 
 
-# Where positions are relative, a clip of eight frames will do: a whole one of V-JEPA 2 at 384 pixels has 9,216 tokens,
-# and attention among them takes minutes.
-_SHORTER_CLIPS = ("V-JEPA 2", "Swin3D")
+# Networks that take pictures of any size.
+ANY_SIZE = ("image", "3D CNN", "Swin3D", "SlowFast")
+# Where positions are relative, or there are none, a clip of fewer frames will do: a whole one of V-JEPA 2 at 384 pixels
+# has 9,216 tokens, and attention among them takes minutes.
+_SHORTER_CLIPS = {"vjepa2": 8, "swin3d": 8, "s3d": 16}
 
 
 def as_tested(name: str) -> Backbone:
-    """Return a backbone as it is tested: with one layer of what has many, and a part of a clip where that will do.
+    """Return a backbone as it is tested: one layer of what has many, small pictures, part of a clip where that will do.
 
     In full, all of them take an hour on two cores, and the variants of a family differ in numbers only.
     """
-    entry = shallow(get(name))
-    if entry.family in _SHORTER_CLIPS:
-        entry = replace(entry, clip=replace(entry.clip, num_frames=8, num_steps=4))
+    entry = narrow(shallow(get(name)))
+    for beginning, num_frames in _SHORTER_CLIPS.items():
+        if name.startswith(beginning):
+            clip = entry.clip
+            shorter = replace(clip, num_frames=num_frames, num_steps=num_frames * clip.num_steps // clip.num_frames)
+            entry = replace(entry, clip=shorter)
     return entry
+
+
+def narrow(entry: Backbone) -> Backbone:
+    """Return a backbone with pictures that leave 4 x 4 positions of the last map, where it takes any size."""
+    if entry.family not in ANY_SIZE:
+        return entry
+    size = 4 * round(entry.preprocess.crop[0] / entry.side)
+    return replace(entry, side=4, preprocess=replace(entry.preprocess, crop=(size, size)))
 
 
 def in_full(name: str) -> Backbone:
@@ -179,19 +192,27 @@ def _saved_state(network: nn.Module) -> Callable[[Path], Path]:
     return save
 
 
+class _Seen(Exception):  # noqa: N818
+    """What was looked for; no error, but it ends a forward pass."""
+
+
 def _seen(network: nn.Module, layer: nn.Module, x: object, *, what: str) -> torch.Tensor:
-    """Give what goes into a layer, or comes out of it, in a forward pass of the network."""
-    seen = []
+    """Return what goes into a layer, or comes out of it, in a forward pass of the network, which ends there.
 
-    def inputs(_: nn.Module, inputs: tuple, output: object) -> None:
-        seen.append(inputs[0] if what == "in" else output)
-        if isinstance(output, list):
-            seen[0] = list(output)  # PyTorchVideo changes its lists of pathways in place
+    What comes after it may want pictures of one size.
+    """
 
-    handle = layer.register_forward_hook(inputs)
-    network(x)
-    handle.remove()
-    return seen[0]
+    def look(_: nn.Module, inputs: tuple, output: object) -> None:
+        raise _Seen(inputs[0] if what == "in" else output)
+
+    handle = layer.register_forward_hook(look)
+    try:
+        network(x)
+    except _Seen as seen:
+        return seen.args[0]
+    finally:
+        handle.remove()
+    raise AssertionError("the layer is no part of the network")
 
 
 def _torchvision_image(entry: Backbone) -> Source:

@@ -10,7 +10,7 @@ import pytest
 from annotate import annotate
 from click.testing import CliRunner
 from encode import write_video
-from published_networks import as_tested, every_variant, lively_weights, shallow
+from published_networks import as_tested, every_variant, lively_weights, narrow, shallow
 
 from extract import backbones
 from extract.backbones import Backbone, get
@@ -97,7 +97,7 @@ def _noise_video(path: Path, seconds: float, *, flash: tuple[float, float] | Non
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_flash_changes_the_step_at_its_time_the_most(name, tmp_path, monkeypatch):
-    entry = _registered(monkeypatch, shallow(get(name)))
+    entry = _registered(monkeypatch, narrow(shallow(get(name))))
     clip = entry.clip
     num_clips = 8 if clip.num_frames == 1 else 1
     num_steps = clip.num_steps * num_clips
