@@ -25,16 +25,12 @@ from shell import ROOT
 import extract.cli
 import features.cli
 import heads.cli
-from extract import backbones
 from features.featureset import read_featureset
-from heads import models
-from heads.registry import options_of
 
-README = ROOT / "README.md"
 # Page -> its text, in which a command that goes on in the next line is one.
 PAGES = {
     str(path.relative_to(ROOT)): re.sub(r" \\\n\s+", " ", path.read_text(encoding="utf-8"))
-    for path in (README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
     if path.exists()
 }
 EXAMPLES = [path.relative_to(ROOT) for kind in ("*.py", "*.ipynb") for path in sorted((ROOT / "examples").glob(kind))]
@@ -197,41 +193,6 @@ def _smaller_code(code: str) -> str:
     """Return Python with a feature set that is there, and with fewer epochs."""
     code = re.sub(r"\bdata/features/\w+-seg16", "data/features/tiny_cnn-seg16", code)
     return re.sub(r"\bepochs=\d+", "epochs=1", code)
-
-
-def test_table_of_backbones_is_that_of_the_registry():
-    form = r"^\| `(\w+)`(?: \(`(\w+)`\))? \| ([^|]+) \| [^|]+ \| (\d+) \| (\d+) \| ([\d,.]+) \|$"
-    rows = re.findall(form, README.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    aliases = {name: alias for alias, name in backbones.ALIASES.items()}
-    assert [(*row[:3], int(row[3]), int(row[4]), float(row[5].replace(",", ""))) for row in rows] == [
-        (name, aliases.get(name, ""), entry.pretraining, entry.clip.num_steps, entry.dim, entry.gflops)
-        for name, entry in ((name, backbones.get(name)) for name in backbones.names())
-    ]
-
-
-def test_table_of_heads_is_that_of_the_registry():
-    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| `([^`]+)` \|$", "\n".join(PAGES.values()), flags=re.MULTILINE)
-    expected = {}
-    for name in models.names():
-        options = options_of(models.get(name).config())
-        expected[name] = " ".join(f"{key}={value}" for key, value in options.items())
-    assert {name: options for name, options in rows if name in expected} == expected
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_links_into_the_repository_resolve(page):
-    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", PAGES[page]):
-        path, _, heading = link.partition("#")
-        target = (ROOT / page).parent / path if path else ROOT / page
-        assert target.exists(), link
-        if heading:
-            assert heading in _headings(target.read_text(encoding="utf-8")), link
-
-
-def _headings(text: str) -> set[str]:
-    """Return the anchors that GitHub gives to the headings of a page."""
-    titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_make_extract_wrote_the_feature_set_the_readme_names(here):

@@ -83,7 +83,13 @@ def used(request, tmp_path_factory) -> _Used:
 
 
 # The same networks, so that each is made once.
-family = pytest.mark.parametrize("used", had_here(REPRESENTATIVES), indirect=True, scope="module")
+_MVIT = "mvit_v2_s"  # takes as long as all others together, and pictures of one size only
+family = pytest.mark.parametrize(
+    "used",
+    [param for name in REPRESENTATIVES for param in had_here([name], *[pytest.mark.slow] * (name == _MVIT))],
+    indirect=True,
+    scope="module",
+)
 
 
 def _assert_features_of_the_source(used: _Used) -> None:
@@ -187,7 +193,7 @@ def test_half_precision_points_the_same_way(used):
 @family
 def test_clip_does_not_change_those_beside_it(used):
     with torch.inference_mode():
-        both = used.network(torch.cat([used.clip.flip(2, 3), used.clip]), 1)
+        both = used.network(torch.cat([-used.clip, used.clip]), 1)
     torch.testing.assert_close(used.steps, both[1:], rtol=1e-5, atol=1e-5 * float(both.abs().max()))
     assert not torch.allclose(*both, rtol=1e-3)
 
