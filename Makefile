@@ -2,12 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# A file of pip's constraints, to have other versions than the newest: tests/floor.txt.
+# A file of pip constraints, to install other versions than the newest: tests/floor.txt.
 CONSTRAINTS ?=
-# torch 2.1 is there for this Python and 3.10.
+# torch 2.1 has wheels for this Python and for 3.10.
 FLOOR_PYTHON ?= python3.11
 
-# Where things are; the same names as environment variables set them for the commands as well.
+# Where the data lies. The commands read the same names from the environment.
 EPIC_ANNOTATIONS ?= data/annotations
 EPIC_VIDEOS ?= data/videos
 EPIC_FEATURES ?= data/features
@@ -15,9 +15,9 @@ EPIC_FEATURES ?= data/features
 FRAMES ?= 16
 WEIGHTS ?= default
 DEVICE ?= auto
-# A clip every so many seconds over whole videos, instead of FRAMES.
+# Seconds between clips over whole videos (a dense feature set), instead of FRAMES per segment.
 EVERY ?=
-# What a step keeps of its map: mean, grid2 or grid4.
+# What a step keeps of the backbone's last map: mean, grid2 or grid4.
 TOKENS ?= mean
 OUT ?= $(EPIC_FEATURES)/$(BACKBONE)-$(if $(EVERY),every$(EVERY),seg$(FRAMES))$(if $(filter-out mean,$(TOKENS)),-$(TOKENS))
 
@@ -27,10 +27,10 @@ export SITE TASKS LIMIT LOGS STAGE LOCAL DRY_RUN ACCOUNT
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-sweep test test-floor lint format bench extract sweep pipeline clean
 
-help: ## Print this
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | column -t -s '|'
+help: ## Print this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F '\t' '{ printf "make %-14s %s\n", $$1, $$2 }'
 
-install: $(VENV)/installed ## Make a virtual environment in .venv with everything in it
+install: $(VENV)/installed ## Create a virtual environment in .venv and install everything into it
 $(VENV)/installed: setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[extract,test,lint]' $(addprefix --constraint ,$(CONSTRAINTS))
@@ -39,7 +39,7 @@ $(VENV)/installed: setup.cfg pyproject.toml $(CONSTRAINTS)
 demo: install ## Show the whole path on a generated miniature of the dataset, in demo/
 	PATH="$(abspath $(BIN)):$$PATH" bash jobs/demo.sh demo
 
-demo-sweep: install ## Show a sweep on the same miniature: variants, halving, an ensemble chosen among them
+demo-sweep: install ## Show a sweep on the same miniature: variants, halving, an ensemble chosen from them
 	PATH="$(abspath $(BIN)):$$PATH" bash jobs/demo-sweep.sh demo
 
 test: install ## Run the tests
@@ -49,13 +49,13 @@ test-floor: ## Run the tests with the oldest torch that will do, in .venv-floor 
 	@$(FLOOR_PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v[:2] in [(3, 10), (3, 11)] else "FLOOR_PYTHON: torch 2.1 is there for Python 3.10 and 3.11, and this is %d.%d." % v[:2])'
 	$(MAKE) test VENV=.venv-floor PYTHON='$(FLOOR_PYTHON)' CONSTRAINTS=tests/floor.txt
 
-lint: install ## Check style and format
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: install ## Check style, format, types and generated docs
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m mypy
 
-format: install ## Mend what lint can mend
+format: install ## Fix what lint can fix
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-bench: install ## Measure what is meant to be fast, as ratios (an hour; the first time it encodes a video)
+bench: install ## Measure speed, as ratios within one run (an hour; the first run encodes a video)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' && $(BIN)/python benchmarks/bench_extract.py && $(BIN)/python benchmarks/bench_heads.py
 
 extract: install ## Extract features, by SLURM if it is there: BACKBONE=videomae [FRAMES=16 | EVERY=0.2] [SITE= TASKS=8 STAGE=1 LOCAL=1 DRY_RUN=1 ...]
@@ -63,15 +63,15 @@ extract: install ## Extract features, by SLURM if it is there: BACKBONE=videomae
 	bash jobs/extract.sh $(abspath $(BIN))/extract run --annotations '$(EPIC_ANNOTATIONS)' --videos '$(EPIC_VIDEOS)' --backbone '$(BACKBONE)' $(if $(EVERY),--every '$(EVERY)',--frames '$(FRAMES)') --tokens '$(TOKENS)' --weights '$(WEIGHTS)' $(if $(EPIC_WEIGHTS),--weights-dir '$(EPIC_WEIGHTS)') --device '$(DEVICE)' --out '$(OUT)'
 
 EPIC_RUNS ?= runs
-sweep: install ## Train a sweep that is written down, by SLURM if it is there: SPEC=sweep.yaml [SITE= TASKS=4 LOCAL=1 DRY_RUN=1 ...]
+sweep: install ## Train the sweep of a YAML file, by SLURM if it is there: SPEC=sweep.yaml [SITE= TASKS=4 LOCAL=1 DRY_RUN=1 ...]
 	$(if $(SPEC),,$(error SPEC is missing: make sweep SPEC=sweep.yaml))
 	bash jobs/sweep.sh env 'EPIC_ANNOTATIONS=$(EPIC_ANNOTATIONS)' 'EPIC_FEATURES=$(EPIC_FEATURES)' 'EPIC_RUNS=$(EPIC_RUNS)' $(abspath $(BIN))/heads sweep '$(SPEC)'
 
 HEAD ?= multiscale_lstm
 SEEDS ?= 0-2
-pipeline: install ## By SLURM, from weights and videos to a submission: BACKBONE=videomae HEAD=multiscale_lstm SEEDS=0-2 [as for extract]
+pipeline: install ## Run everything by SLURM, from weights and videos to a submission: BACKBONE=videomae HEAD=multiscale_lstm SEEDS=0-2 [as for extract]
 	$(if $(BACKBONE),,$(error BACKBONE is missing: make pipeline BACKBONE=videomae))
 	BIN='$(abspath $(BIN))' BACKBONE='$(BACKBONE)' WEIGHTS='$(WEIGHTS)' $(if $(EPIC_WEIGHTS),EPIC_WEIGHTS='$(EPIC_WEIGHTS)') HEAD='$(HEAD)' SEEDS='$(SEEDS)' OUT='$(OUT)' EPIC_ANNOTATIONS='$(EPIC_ANNOTATIONS)' EPIC_RUNS='$(EPIC_RUNS)' bash jobs/pipeline.sh $(MAKE) -s extract BACKBONE='$(BACKBONE)' OUT='$(OUT)'
 
 clean: ## Remove the virtual environments, the demo and caches; never data/ or runs/
-	rm -rf $(VENV) .venv-floor demo build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-floor demo build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

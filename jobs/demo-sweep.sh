@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# A sweep on the miniature of jobs/demo.sh: variants of which the worse half is stopped early, twice; an ensemble that is
-# chosen among those that ran to their end; a page on all of it. What `make demo` has made is used; what it has not is
-# made.
+# A sweep on the miniature of jobs/demo.sh. The worse half of the variants is stopped early, twice; an ensemble is
+# chosen from the runs that finish; a report shows them all. Files that `make demo` has written are used again.
 #
 #   bash jobs/demo-sweep.sh [FOLDER]        SIZE=demo|test EPOCHS=20 SEEDS=0-1
 set -euo pipefail

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole path on a generated miniature of EPIC-KITCHENS-100: videos and annotations, features, heads, an ensemble,
-# scores, a submission. Every command is one that a user types.
+# scores and a submission. Every command is one that a user would type.
 #
 #   bash jobs/demo.sh [FOLDER]        SIZE=demo|test EPOCHS=12 SEEDS=0-2
 set -euo pipefail
@@ -10,11 +10,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/demo-places.sh"
 
 make_features
 run features info "$out/features/tiny_cnn-seg16" --annotations "$out/annotations"
-# Fewer than a thousand segments: small batches, or an epoch has few steps.
-how=(--device cpu --seeds "${SEEDS:-0-2}" --epochs "${EPOCHS:-12}" --batch-size 16)
-run heads train --head mean_pool "${how[@]}"
-run heads train --head bilstm --set hidden=64 "${how[@]}"
-run heads train --head multiscale_lstm --set hidden=64 "${how[@]}"
+# There are fewer than a thousand segments, so batches are small; otherwise an epoch would have only a few steps.
+options=(--device cpu --seeds "${SEEDS:-0-2}" --epochs "${EPOCHS:-12}" --batch-size 16)
+run heads train --head mean_pool "${options[@]}"
+run heads train --head bilstm --set hidden=64 "${options[@]}"
+run heads train --head multiscale_lstm --set hidden=64 "${options[@]}"
 run heads ensemble --force
 run heads ensemble --name multiscale_ensemble --force "$out"/runs/multiscale_lstm-seed*
 run heads submit --force

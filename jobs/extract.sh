@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
-# Run an extraction: as an array of tasks where there is SLURM, else here.
+# Run an extraction: as a SLURM job array where SLURM is installed, otherwise on this machine.
 #
 #   bash jobs/extract.sh COMMAND...       such as .venv/bin/extract run --backbone videomae --out ...
 #
-#   SITE=generic      a file in jobs/sites/, or the path of your own: what a task asks for, its modules and its own disk
-#   TASKS=8           tasks of the array; LIMIT=4: of which so many run at once
-#   LOGS=logs         folder of the tasks' logs
-#   STAGE=1           copy each video to the node's own disk before it is read
-#   LOCAL=1           here, even if there is SLURM
-#   DRY_RUN=1         print the command, what a task does first, and how the videos are dealt to the tasks; nothing else
+#   SITE=generic      a file in jobs/sites/, or the path of your own: resources, modules and local disk of a task
+#   TASKS=8           number of tasks in the array
+#   LIMIT=4           how many of them may run at the same time
+#   LOGS=logs         folder for the logs of the tasks
+#   STAGE=1           copy each video to the node's local disk before reading it
+#   LOCAL=1           run on this machine even if SLURM is installed
+#   DRY_RUN=1         only print the command, the set-up of a task, and which task gets which videos
 set -euo pipefail
 
 # shellcheck source=jobs/site.sh
 source "$(dirname "${BASH_SOURCE[0]}")/site.sh"
 
-value_of() { # OPTION COMMAND...: what a command has after an option
+value_of() { # OPTION COMMAND...: print the value of an option in a command
     local option=$1
     shift
     while [[ $# -gt 1 && $1 != "$option" ]]; do shift; done
@@ -44,7 +45,7 @@ if [[ ${DRY_RUN:-0} = 1 ]]; then
     printf '\nHow the videos are dealt to tasks:\n'
     code=0
     "$@" --dry-run --shard "0/$tasks" || code=$?
-    # What is not on this machine may be on another; but a command that is wrong here is wrong everywhere.
+    # Videos may be missing here and present on the cluster; but a command with a usage error fails everywhere.
     ((code != 2)) || exit 2
     ((code == 0)) || printf 'That cannot be told here; the command above is what would run.\n'
     exit 0

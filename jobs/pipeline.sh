@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# From videos to a submission by SLURM: extraction, check, training over seeds, ensemble, submission; each step waits for
-# the one before and is cancelled where that fails. Weights are fetched here first, where there is a network.
-# `make pipeline` says what it takes.
+# From videos to a submission by SLURM: extraction, verification, training over seeds, ensemble, submission. Each step
+# waits for the previous one and is cancelled if that fails. Weights are fetched first, on this machine, because compute
+# nodes have no network. `make help` lists the options.
 #
 #   BIN=.venv/bin BACKBONE=videomae WEIGHTS=default OUT=FEATURES HEAD=multiscale_lstm SEEDS=0-2 bash jobs/pipeline.sh EXTRACTION...
 #

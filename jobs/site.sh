@@ -1,22 +1,22 @@
 # shellcheck shell=bash disable=SC2034
-# For the scripts that submit: read the file that SITE names, and what they do alike. `site` is its path, `jobs` this
-# folder.
+# Sourced by the scripts that submit jobs: reads the file that SITE names, and holds the functions that they share.
+# Sets `site` (the path of that file) and `jobs` (this folder).
 
 fail() {
     printf '%s\n' "$*" >&2
     exit 2
 }
 
-need_counts() { # TASKS: check it and LIMIT
+need_counts() { # TASKS: check TASKS and LIMIT
     [[ $1 =~ ^[1-9][0-9]*$ ]] || fail "TASKS: '$1' is not a number of tasks above 0."
     [[ -z ${LIMIT:-} || $LIMIT =~ ^[1-9][0-9]*$ ]] || fail "LIMIT: '$LIMIT' is not a number of tasks above 0."
 }
 
-is_submitted() { # whether a command goes to SLURM: where it is, or to see what would go to a site that has it
+is_submitted() { # whether the command goes to SLURM, or would on a site that has it (DRY_RUN)
     [[ ${LOCAL:-0} != 1 ]] && { [[ ${DRY_RUN:-0} = 1 && $SITE != generic ]] || command -v sbatch >/dev/null; }
 }
 
-show() { # COMMAND...: print it, and what a task does first
+show() { # COMMAND...: print the command and the set-up of a task
     printf '%q ' "$@"
     printf '\n'
     [[ $1 != sbatch ]] || printf '\nFirst, each task runs this:\n%s\n' "$(declare -f site_setup)"
@@ -30,7 +30,7 @@ submit() { # WHAT TASKS LOGS COMMAND...: submit an array and say how to watch it
         printf 'sbatch took nothing; LOCAL=1 runs it here.\n' >&2
         exit 1
     }
-    # With --clusters it is ID;CLUSTER, and squeue has to be told as well.
+    # With --clusters sbatch prints ID;CLUSTER, and squeue needs the cluster as well.
     cluster=
     [[ $job != *';'* ]] || cluster=${job#*;}
     job=${job%%;*}

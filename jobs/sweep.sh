@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Run a sweep: as an array of tasks where there is SLURM, else here.
+# Run a sweep: as a SLURM job array where SLURM is installed, otherwise on this machine.
 #
 #   bash jobs/sweep.sh COMMAND...       such as env EPIC_RUNS=runs .venv/bin/heads sweep sweep.yaml
 #
-#   SITE=generic      a file in jobs/sites/, or the path of your own: what a task asks for, and its modules
-#   TASKS=4           tasks of the array, which share its runs; LIMIT=2: of which so many run at once
-#   LOGS=logs         folder of the tasks' logs
-#   LOCAL=1           here, even if there is SLURM
-#   DRY_RUN=1         print the command, what a task does first, and how the runs are dealt to the tasks; nothing else
+#   SITE=generic      a file in jobs/sites/, or the path of your own: resources and modules of a task
+#   TASKS=4           number of tasks in the array, which share the runs
+#   LIMIT=2           how many of them may run at the same time
+#   LOGS=logs         folder for the logs of the tasks
+#   LOCAL=1           run on this machine even if SLURM is installed
+#   DRY_RUN=1         only print the command, the set-up of a task, and which task trains which runs
 set -euo pipefail
 
 # shellcheck source=jobs/site.sh
@@ -27,7 +28,7 @@ else
     exec "$@"
 fi
 
-# What no task could do is refused here; asked of the last one, because there may be more tasks than runs.
+# Refuse here what no task could do. The last task is tried, because there may be more tasks than runs.
 dealt=$("$@" --dry-run --shard "$((tasks - 1))/$tasks") || {
     code=$?
     printf 'Nothing was submitted.\n' >&2
