@@ -157,20 +157,28 @@ def lively_weights(entry: Backbone, folder: Path) -> str:
         return "random:0"
     network, _ = load_backbone(entry, "random:0")
     if entry.name in _FADING:
-        _settle(network, entry)
+        _settle(network, _noise(entry).unsqueeze(2) if entry.clip.num_frames == 1 else _noise(entry), 1)
     else:
         _draw(network)
     torch.save(network.network.state_dict(), folder / "lively.pth")
     return str(folder / "lively.pth")
 
 
-def _settle(network: nn.Module, entry: Backbone) -> None:
+def _settle(network: nn.Module, *inputs: object) -> None:
     """Have its normalisations take over the mean and deviation of what they see."""
-    for module in network.modules():
-        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
-            module.train().momentum = None
+    normalisations = [module for module in network.modules() if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d))]
+    for module in normalisations:
+        module.train().momentum = None
     with torch.no_grad():
-        network(torch.randn(1, 3, entry.clip.num_frames, 128, 128, generator=torch.Generator().manual_seed(0)), 1)
+        network(*inputs)
+    for module in normalisations:
+        module.eval()
+
+
+def _noise(entry: Backbone) -> torch.Tensor:
+    """Return an image of noise, (1, 3, 128, 128), or a clip of it, (1, 3, L, 128, 128)."""
+    frames = (entry.clip.num_frames,) if entry.clip.num_frames > 1 else ()
+    return torch.randn(1, 3, *frames, 128, 128, generator=torch.Generator().manual_seed(0))
 
 
 def _draw(network: nn.Module) -> None:
@@ -217,6 +225,8 @@ def _seen(network: nn.Module, layer: nn.Module, x: object, *, what: str) -> torc
 
 def _torchvision_image(entry: Backbone) -> Source:
     network = with_random_weights(getattr(torchvision.models, entry.name)())
+    if entry.name in _FADING:
+        _settle(network.features, _noise(entry))
     classifier = network.fc if hasattr(network, "fc") else network.classifier[-1]
 
     def steps(clips: torch.Tensor) -> torch.Tensor:
@@ -227,6 +237,8 @@ def _torchvision_image(entry: Backbone) -> Source:
 
 def _torchvision_video(entry: Backbone) -> Source:
     network = with_random_weights(getattr(torchvision.models.video, entry.name)())
+    if entry.name in _FADING:
+        _settle(network.features, _noise(entry))
 
     def steps(clips: torch.Tensor) -> torch.Tensor:
         if entry.family == "Swin3D":
