@@ -78,7 +78,8 @@ SMALLER = [
     (r"^(heads sweep .*)$", r"\1 --epochs 2 --device cpu"),
     (r"^(heads sweep .*--head \w+)(.*)$", r"\1:hidden=4\2"),
     (r"^(heads sweep .*)attentive:width=256(.*)$", r"\1attentive:width=16\2"),
-    (r"^(heads sweep .*)--seeds 0-2$", r"\1--seeds 0"),
+    (r"^(heads sweep (?!.*--halving).*)--seeds 0-2\b", r"\1--seeds 0"),
+    (r"^(heads sweep jobs/demo-sweep.yaml .*)$", r"\1 --seeds 0"),
     (r"\bfold:0/5( .*)$", r"fold:0/2\1 --runs folds"),  # the miniature has three participants
     (r"^(heads ensemble .*--name .*|heads submit .*--out .*)$", r"\1 --force"),  # the same names on several pages
     (r"(?<!/)\bpredictions\.pt", "runs/bilstm-seed0/val_predictions.pt"),

@@ -50,10 +50,19 @@ def had_here(names: Iterable[str], *marks: pytest.MarkDecorator) -> list:
     return [pytest.param(name, marks=[*marks, skip] if get(name).family == "DINOv3" else marks) for name in names]
 
 
-def every_variant() -> list:
-    """Return all names of backbones as a test's parameters: the representatives, and the others as slow tests."""
+def every_variant(*slow_ones: str) -> list:
+    """Return all names of backbones as a test's parameters: those that represent no family are slow, and some more."""
     others = [name for name in backbones.names() if name not in REPRESENTATIVES]
-    return [*had_here(REPRESENTATIVES), *had_here(others, pytest.mark.slow)]
+    return [*representatives(*slow_ones), *had_here(others, pytest.mark.slow)]
+
+
+def representatives(*slow_ones: str) -> list:
+    """Return the names of one variant of each family as a test's parameters; some of them are slow."""
+    return [
+        parameter
+        for name in REPRESENTATIVES
+        for parameter in had_here([name], *([pytest.mark.slow] if name in slow_ones else []))
+    ]
 
 
 # Networks that take pictures of any size.

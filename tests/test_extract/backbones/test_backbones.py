@@ -18,6 +18,7 @@ from published_networks import (
     every_variant,
     had_here,
     in_full,
+    representatives,
     source_of,
 )
 from torch import nn
@@ -83,13 +84,8 @@ def used(request, tmp_path_factory) -> _Used:
 
 
 # The same networks, so that each is made once.
-_MVIT = "mvit_v2_s"  # takes as long as all others together, and pictures of one size only
-family = pytest.mark.parametrize(
-    "used",
-    [param for name in REPRESENTATIVES for param in had_here([name], *[pytest.mark.slow] * (name == _MVIT))],
-    indirect=True,
-    scope="module",
-)
+# MViT takes pictures of one size only, and as long as all others together.
+family = pytest.mark.parametrize("used", representatives("mvit_v2_s"), indirect=True, scope="module")
 
 
 def _assert_features_of_the_source(used: _Used) -> None:

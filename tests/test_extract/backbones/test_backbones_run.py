@@ -24,11 +24,11 @@ from features.store import read_video
 LAYOUTS = (
     "resnet50",
     "r3d_18",
-    "mc3_18",
+    pytest.param("mc3_18", marks=pytest.mark.slow),
     pytest.param("s3d", marks=pytest.mark.slow),
     pytest.param("mvit_v2_s", marks=pytest.mark.slow),
     "swin3d_t",
-    "slow_r50",
+    pytest.param("slow_r50", marks=pytest.mark.slow),
     "slowfast_r50",
     "timesformer_base_k400",
     "videomae_base_k400",
@@ -56,7 +56,7 @@ def one_segment(miniature, tmp_path_factory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", every_variant())
+@pytest.mark.parametrize("name", every_variant("mvit_v2_s"))
 def test_extract_run_works(name, one_segment, miniature, tmp_path, monkeypatch):
     entry = _registered(monkeypatch, as_tested(name))
     options = ["--annotations", one_segment, "--videos", miniature.videos, "--frames", "1", "--workers", "1"]
