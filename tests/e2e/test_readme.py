@@ -7,7 +7,6 @@ of other tests.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -33,7 +32,6 @@ PAGES = {
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
     if path.exists()
 }
-EXAMPLES = [path.relative_to(ROOT) for kind in ("*.py", "*.ipynb") for path in sorted((ROOT / "examples").glob(kind))]
 PROGRAMS: dict[str, click.Group] = {
     "extract": extract.cli.main,
     "features": features.cli.main,
@@ -175,19 +173,6 @@ def test_python_of_the_pages_works(page, here, monkeypatch):
     monkeypatch.setenv("EPIC_ANNOTATIONS", str(here / "data" / "annotations"))
     for code in re.findall(r"^```python\n(.*?)^```", PAGES[page], flags=re.MULTILINE | re.DOTALL):
         exec(compile(_smaller_code(code), page, "exec"), {"__name__": "__main__"})
-
-
-@pytest.mark.parametrize("path", EXAMPLES, ids=str)
-def test_example_works(path, here, monkeypatch):
-    monkeypatch.chdir(here)
-    monkeypatch.setenv("EPIC_ANNOTATIONS", str(here / "data" / "annotations"))
-    monkeypatch.setenv("MPLBACKEND", "Agg")
-    monkeypatch.setattr(sys, "argv", [str(path)])
-    text = (ROOT / path).read_text(encoding="utf-8")
-    if path.suffix == ".ipynb":
-        cells = [cell["source"] for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
-        text = "\n".join("".join(lines) for lines in cells)
-    exec(compile(_smaller_code(text), str(path), "exec"), {"__name__": "__main__"})
 
 
 def _smaller_code(code: str) -> str:
