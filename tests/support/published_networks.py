@@ -51,8 +51,16 @@ def had_here(names: Iterable[str], *marks: pytest.MarkDecorator) -> list:
 
 
 def every_variant(*slow_ones: str) -> list:
-    """Return all names of backbones as a test's parameters: those that represent no family are slow, and some more."""
-    others = [name for name in backbones.names() if name not in REPRESENTATIVES]
+    """Return the names of all networks as a test's parameters: those that represent no family are slow, and some more.
+
+    Of backbones that differ in weights, frame rate or colours only, the first stands for all of them.
+    """
+    networks = {}
+    for name in (*REPRESENTATIVES, *backbones.names()):
+        entry = get(name)
+        clip = (entry.clip.num_frames, entry.clip.num_steps, entry.preprocess.crop)
+        networks.setdefault((repr(entry.model), clip, entry.classifier), name)
+    others = [name for name in networks.values() if name not in REPRESENTATIVES]
     return [*representatives(*slow_ones), *had_here(others, pytest.mark.slow)]
 
 
