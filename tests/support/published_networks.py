@@ -50,16 +50,16 @@ def had_here(names: Iterable[str], *marks: pytest.MarkDecorator) -> list:
     return [pytest.param(name, marks=[*marks, skip] if get(name).family == "DINOv3" else marks) for name in names]
 
 
-def every_variant(*slow_ones: str) -> list:
-    """Return the names of all networks as a test's parameters: those that represent no family are slow, and some more.
+def network_of(entry: Backbone) -> tuple[object, ...]:
+    """Return what tells an entry's network from others; weights, frame rates and colours do not."""
+    return repr(entry.model), entry.clip.num_frames, entry.clip.num_steps, entry.preprocess.crop, entry.classifier
 
-    Of backbones that differ in weights, frame rate or colours only, the first stands for all of them.
-    """
-    networks = {}
+
+def every_variant(*slow_ones: str) -> list:
+    """Return a name for each network as a test's parameters: those that represent no family are slow, and some more."""
+    networks: dict[object, str] = {}
     for name in (*REPRESENTATIVES, *backbones.names()):
-        entry = get(name)
-        clip = (entry.clip.num_frames, entry.clip.num_steps, entry.preprocess.crop)
-        networks.setdefault((repr(entry.model), clip, entry.classifier), name)
+        networks.setdefault(network_of(get(name)), name)
     others = [name for name in networks.values() if name not in REPRESENTATIVES]
     return [*representatives(*slow_ones), *had_here(others, pytest.mark.slow)]
 

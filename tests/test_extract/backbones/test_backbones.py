@@ -18,6 +18,7 @@ from published_networks import (
     every_variant,
     had_here,
     in_full,
+    network_of,
     representatives,
     source_of,
 )
@@ -131,6 +132,14 @@ def test_entry_says_what_the_network_costs(name):
     assert sum(parameter.numel() for parameter in network.parameters()) == entry.parameters
     assert counter.get_total_flops() / 2e9 == pytest.approx(entry.gflops, rel=0.01)
     assert steps.shape == (1, entry.clip.num_steps, entry.side**2, entry.dim)
+
+
+def test_entries_of_one_network_say_the_same_of_it():
+    """So that a test of one of them is a test of all."""
+    costs: dict[object, set] = {}
+    for entry in map(get, names()):
+        costs.setdefault(network_of(entry), set()).add((entry.dim, entry.side, entry.parameters, entry.gflops))
+    assert all(len(said) == 1 for said in costs.values())
 
 
 # ---- of one of each family: grids, precision, batches, random weights
