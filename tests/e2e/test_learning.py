@@ -38,7 +38,7 @@ def sequences(tmp_path_factory) -> Path:
 
 
 def _train(sequences: Path, name: str, *arguments: object, train: Path, validation: Path) -> list[dict[str, float]]:
-    """Train by the command line, in this process; give the rows of metrics.csv."""
+    """Train by the command line, in this process; return the rows of metrics.csv."""
     places = ("--features", sequences / "joints", "--runs", sequences / "runs", "--annotations", sequences)
     how = ("--train", train, "--validation", validation, "--device", "cpu", "--max-steps", 16, "--batch-size", 32)
     words = ("train", *places, *how, "--name", name, *arguments)
@@ -96,7 +96,7 @@ def before(tmp_path_factory) -> Path:
 
 
 def _last_epochs(before: Path, name: str, *options: object) -> dict[str, float]:
-    """Train two seeds; give the mean of their last epochs' rows."""
+    """Train two seeds; return the mean of their last epochs' rows."""
     how = ("--head", "mean_pool", "--features", before / "dense", "--annotations", before / "annotations")
     plan = ("--device", "cpu", "--epochs", 20, "--lr", 3e-3, "--runs", before / "runs", "--name", name)
     output_here(main, "train", *how, *plan, "--seeds", "0-1", *options)

@@ -47,7 +47,7 @@ _HEAD_OF = {"augmented": "attentive", "cut": "mean_pool"}
 
 
 def run_smallest_path(folder: Path) -> dict[str, np.ndarray]:
-    """Run the path in an empty folder; give everything that it computed, by name."""
+    """Run the path in an empty folder; return everything that it computed, by name."""
     miniature = write_miniature(folder, size="test")
     lists = ("--annotations", miniature.annotations)
     sampled = ("--backbone", "tiny_cnn", "--weights", "random:0", "--device", "cpu")
@@ -81,7 +81,7 @@ def _computed(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _tensors(record: object, name: str = "") -> dict[str, torch.Tensor]:
-    """Give all floating-point tensors in a checkpoint, by their last name: how it wraps them may change."""
+    """Return all floating-point tensors in a checkpoint, by their last name: how it wraps them may change."""
     if isinstance(record, torch.Tensor):
         return {name: record} if record.is_floating_point() else {}
     if isinstance(record, dict):
@@ -90,7 +90,7 @@ def _tensors(record: object, name: str = "") -> dict[str, torch.Tensor]:
 
 
 def machine() -> dict[str, str]:
-    """Give what bits may differ for: the versions that compute, and what the CPU can do."""
+    """Return what bits may differ for: the versions that compute, and what the CPU can do."""
     return {
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -100,18 +100,18 @@ def machine() -> dict[str, str]:
 
 
 def digest_of(array: np.ndarray) -> str:
-    """Give the digest of an array's bytes and shape."""
+    """Return the digest of an array's bytes and shape."""
     return hashlib.sha256(str(array.shape).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
 
 
 def values_of(array: np.ndarray) -> list[float]:
-    """Give values spread evenly over an array, as plain numbers."""
+    """Return values spread evenly over an array, as plain numbers."""
     flat = array.ravel()
     return [float(value) for value in flat[np.linspace(0, len(flat) - 1, _VALUES).astype(int)]]
 
 
 def describe(computed: dict[str, np.ndarray]) -> dict[str, object]:
-    """Give the record of a path."""
+    """Return the record of a path."""
     arrays = {name: {"digest": digest_of(one), "values": values_of(one)} for name, one in computed.items()}
     return {"machine": machine(), "arrays": arrays}
 

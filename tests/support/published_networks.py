@@ -109,7 +109,7 @@ def in_full(name: str) -> Backbone:
 
 
 def shallow(entry: Backbone) -> Backbone:
-    """Give a backbone with one layer of what has many, where that is a setting."""
+    """Return a backbone with one layer of what has many, where that is a setting."""
     if not isinstance(entry.model, TransformersModel):
         return entry
     settings = {**entry.model.settings, "num_hidden_layers": 1}
@@ -130,7 +130,7 @@ class Source:
 
 
 def source_of(entry: Backbone) -> Source:
-    """Give the model that a backbone is taken from, of the same depth."""
+    """Return the model that a backbone is taken from, of the same depth."""
     families = {
         "image": _torchvision_image,
         "3D CNN": _torchvision_video,
@@ -169,7 +169,7 @@ _DRAWN = ("mvit_v2_s",)
 
 
 def lively_weights(entry: Backbone, folder: Path) -> str:
-    """Give what to load for random weights whose features are of some size and sharpness: random:0, but for a few."""
+    """Return what to load for random weights whose features are of some size and sharpness: random:0, but for a few."""
     if entry.name not in _FADING + _DRAWN:
         return "random:0"
     network, _ = load_backbone(entry, "random:0")

@@ -35,7 +35,7 @@ class _Cluster(Cluster):
     """With miniature data to extract with r3d_18, which takes a second a segment."""
 
     def submit(self, out: Path, *, tasks: int = 2, backbone: str = "r3d_18", **variables: object) -> str:
-        """Submit `make extract`; give the job's id."""
+        """Submit `make extract`; return the job's id."""
         logs = out.with_name(f"{out.name}-logs")
         words = ("extract", f"BACKBONE={backbone}", "WEIGHTS=random:0", "DEVICE=cpu", f"OUT={out}")
         return self.make(*words, TASKS=tasks, LOGS=logs, **variables)
@@ -127,7 +127,7 @@ def _log(out: Path) -> str:
 
 
 def _meet_the_time_limit(cluster: _Cluster) -> tuple[Path, str]:
-    """Hold a task up until SLURM itself sends USR1; give what `extract status` shows of it meanwhile."""
+    """Hold a task up until SLURM itself sends USR1; return what `extract status` shows of it meanwhile."""
     out = cluster.folder / "limit"
     # SLURM looks at limits every half minute, so this comes 25 to 55 s after the start.
     site = cluster.site("limit", "SITE_EXTRACT_OPTIONS+=(--time=1 --signal=B:USR1@5)")
@@ -169,7 +169,7 @@ def _lose_the_node(cluster: _Cluster) -> Path:
 
 
 def _processes_of(*variables: str) -> list[int]:
-    """Give the processes with these in their environment, and the SLURM step that watches over them first."""
+    """Return the processes with these in their environment, and the SLURM step that watches over them first."""
     wanted = {variable.encode() for variable in variables}
     found = []
     for environ in Path("/proc").glob("[0-9]*/environ"):
@@ -255,7 +255,7 @@ def test_extraction_with_failures_fails_its_task(cluster):
 
 
 def _pipeline(cluster: _Cluster, miniature: Miniature, name: str, videos: Path) -> dict[str, str]:
-    """Submit `make pipeline` on the miniature; give the id of each step's job once none is left."""
+    """Submit `make pipeline` on the miniature; return the id of each step's job once none is left."""
     folder = cluster.folder / name
     make = ("make", "-s", "-C", ROOT, f"VENV={sys.prefix}", "pipeline", "BACKBONE=tiny_cnn", "WEIGHTS=random:0")
     options = ("DEVICE=cpu", "SEEDS=0-1", "HEAD=mean_pool", "TASKS=2")

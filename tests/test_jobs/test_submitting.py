@@ -29,7 +29,7 @@ def test_scripts_are_clean():
 
 @pytest.fixture
 def submit(tmp_path):
-    """Run make with a stand-in for sbatch; give what it printed, and each job's words."""
+    """Run make with a stand-in for sbatch; return what it printed, and each job's words."""
     calls = tmp_path / "calls"
     (tmp_path / "bin").mkdir()
     sbatch = tmp_path / "bin" / "sbatch"

@@ -53,7 +53,7 @@ def cluster(place) -> Iterator[Cluster]:
 
 
 def _submit(cluster: Cluster, name: str, *, tasks: int = 2, spec: str = "sweep.yaml") -> tuple[str, Path]:
-    """Submit a sweep into runs of its own; give the job's id and the sweep's folder."""
+    """Submit a sweep into runs of its own; return the job's id and the sweep's folder."""
     runs = cluster.folder / name
     places = {"EPIC_RUNS": runs, "LOGS": runs / "logs"}
     job = cluster.make("sweep", f"SPEC={cluster.folder / spec}", TASKS=tasks, **places)
@@ -131,7 +131,7 @@ def test_killed_tasks_are_completed_by_an_array_of_another_size(cluster, local):
 
 
 def _sweeps_into(runs: Path) -> list[int]:
-    """Give the processes of tasks that train into a folder of runs."""
+    """Return the processes of tasks that train into a folder of runs."""
     found = []
     for environ in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
@@ -170,7 +170,7 @@ def test_one_task_may_halve(cluster):
 
 @pytest.fixture
 def make(place, tmp_path):
-    """Run `make sweep` with a stand-in for sbatch; give how it ended, and the words that sbatch was given, if any."""
+    """Run `make sweep` with a stand-in for sbatch; return how it ended, and the words that sbatch was given, if any."""
     sbatch = tmp_path / "bin" / "sbatch"
     sbatch.parent.mkdir()
     sbatch.write_text(f"#!/bin/bash\nprintf '%q ' \"$@\" >{tmp_path / 'call'}\necho 7\n")

@@ -37,14 +37,13 @@ CPU = torch.device("cpu")
 _IN_FULL = ("videomae_base_k400", "swin3d_t", "vjepa2_vitl_256")
 
 
-def _clips(entry: Backbone, num_clips: int) -> torch.Tensor:
-    """Give (B, C, L, H, W) of noise, through the backbone's own preprocessing."""
-    num = num_clips * entry.clip.num_frames
-    return _prepared(entry, num, (60, 80)).unflatten(0, (num_clips, -1)).transpose(1, 2)
+def _clip(entry: Backbone) -> torch.Tensor:
+    """Return (1, C, L, H, W) of noise, through the backbone's own preprocessing."""
+    return _prepared(entry, entry.clip.num_frames, (60, 80)).transpose(0, 1).unsqueeze(0)
 
 
 def _prepared(entry: Backbone, num: int, size: tuple[int, int]) -> torch.Tensor:
-    """Give pictures of noise as the backbone wants them, (num, 3, h, w)."""
+    """Return pictures of noise as the backbone wants them, (num, 3, h, w)."""
     rng = np.random.default_rng(0)
     height, width = size
     y = rng.integers(0, 256, (num, height, width), dtype=np.uint8)
@@ -74,7 +73,7 @@ def _use(entry: Backbone, folder: Path) -> _Used:
     source = source_of(entry) if entry.weights else None
     network, _ = load_backbone(entry, str(source.save(folder)) if source else "random:0")
     shutil.rmtree(folder)  # all of them are gigabytes
-    clip = _clips(entry, 1)
+    clip = _clip(entry)
     with torch.inference_mode():
         return _Used(entry, source, network, clip, network(clip, 1))
 
@@ -132,6 +131,10 @@ def test_entry_says_what_the_network_costs(name):
     assert sum(parameter.numel() for parameter in network.parameters()) == entry.parameters
     assert counter.get_total_flops() / 2e9 == pytest.approx(entry.gflops, rel=0.01)
     assert steps.shape == (1, entry.clip.num_steps, entry.side**2, entry.dim)
+
+
+def test_every_family_is_represented_in_make_test():
+    assert {get(name).family for name in REPRESENTATIVES} == {get(name).family for name in names()}
 
 
 def test_entries_of_one_network_say_the_same_of_it():
