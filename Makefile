@@ -50,7 +50,7 @@ test: install ## Run the tests, without the slow ones [PYTEST_ADDOPTS=--duration
 test-all: install ## Run all tests: also larger variants, the demo at its full size, long scenarios on a cluster, a wheel
 	$(PYTEST)
 
-test-quick: install ## Run what needs neither processes nor whole networks
+test-quick: install ## Run the tests that need neither processes nor whole networks
 	$(PYTEST) -m 'not slow and not process'
 
 test-floor: ## Run the tests with the oldest torch that will do, in .venv-floor [FLOOR_PYTHON=python3.10]

@@ -34,25 +34,31 @@ _LONG = (
     "tests/e2e/",
     "tests/test_extract/",
 )
-# What starts processes, a cluster or a browser, or runs whole networks; so does what uses the fixtures.
+# What starts processes, a cluster or a browser, runs whole networks or trains for long; so does what uses the fixtures.
 _PROCESSES = (
     "tests/e2e/",
     "tests/test_jobs/",
+    "tests/test_imports.py",
     "tests/test_miniature.py",
     "tests/test_extract/backbones/",
     "tests/test_extract/decode/test_staging.py",
     "tests/test_extract/test_cli.py",
+    "tests/test_extract/test_extraction.py",
+    "tests/test_extract/test_pipeline.py",
+    "tests/test_extract/test_preprocess.py::test_features_are",
     "tests/test_extract/weights/",
     "tests/test_heads/sweep/test_sweep_resume.py",
+    "tests/test_heads/sweep/test_together.py",
+    "tests/test_heads/training/test_fit.py::test_sixteen_segments",
     "tests/test_heads/training/test_resume.py",
 )
 _PROCESS_FIXTURES = {"command", "miniature"}
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Return a process more than there are CPUs: those that test a cluster wait for it most of the time."""
-    return (os.cpu_count() or 1) + 1
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the number of CPUs, and one more where a cluster is tested: those tests wait for it most of the time."""
+    return (os.cpu_count() or 1) + ("not process" not in config.getoption("markexpr"))
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects

@@ -24,7 +24,7 @@ from extract.weights.load import load_backbone
 BEFORE_DINOV3 = Version(version("transformers")) < Version("4.56")
 
 
-# The smallest variant of each family: kinds of networks, of layouts of time and of arithmetic.
+# A small variant of each family: kinds of networks, of layouts of time and of arithmetic.
 REPRESENTATIVES = (
     "tiny_cnn",
     "resnet50",
@@ -33,10 +33,8 @@ REPRESENTATIVES = (
     "dinov3_base",
     "siglip2_base",
     "r3d_18",
-    "s3d",
     "mvit_v2_s",
     "swin3d_t",
-    "slow_r50",
     "slowfast_r50",
     "timesformer_base_k400",
     "videomae_base_k400",
