@@ -344,6 +344,7 @@ def _peak_memory(folder: Path, minutes: int) -> int:
     return int(ran.stdout)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path):
     short, long = _peak_memory(tmp_path / "1", 1), _peak_memory(tmp_path / "20", 20)
     assert long < 1.15 * short
