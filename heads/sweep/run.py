@@ -16,13 +16,14 @@ import numpy as np
 import torch
 
 from features.annotations import SplitFiles
+from features.dealing import parse_shard
 from features.errors import DataError, OptionError, is_out_of_memory
 from features.predictions import read_predictions
 from heads.config import TrainConfig
 from heads.data.load import TrainData
 from heads.data.splits import scored_csv
 from heads.runs import METRICS, read_metrics, run_folder
-from heads.sweep.grid import Variant, task_of
+from heads.sweep.grid import Variant
 from heads.sweep.halving import Decision, decide, rungs_of, score_at
 from heads.sweep.records import write_decisions, write_failures
 from heads.sweep.together import can_train_together, fit_together, shape_of
@@ -61,7 +62,7 @@ def choose_rungs(variants: Sequence[Variant], files: SplitFiles, *, shard: str |
     Raises:
         OptionError: they cannot be compared: not all of them are here, not on validation, or not at the same epochs.
     """
-    if task_of(shard)[1] > 1:
+    if parse_shard(shard)[1] > 1:
         raise OptionError(
             "--halving",
             f"compares all runs with each other, and --shard {shard} is a part of them; take either, or one "
