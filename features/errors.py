@@ -1,22 +1,22 @@
-"""The two errors that people cause. A command line turns them into exit codes; nothing else does."""
+"""The two errors for mistakes that people make. Only a command line turns them into exit codes."""
 
 from __future__ import annotations
 
 import difflib
-import re
+import sys
 from collections.abc import Iterable
 
 
 class DataError(Exception):
-    """A file, a row or a folder is not what it should be (exit code 1)."""
+    """A file, a row or a folder is wrong or missing (exit code 1)."""
 
 
 class OptionError(ValueError):
-    """An option has a value that cannot be meant (exit code 2).
+    """An option has a value that makes no sense (exit code 2).
 
     Attributes:
-        option: the option as it is typed, such as "--lr", or the line of a file that gives it; None where the error is
-            about no single option.
+        option: the option as it is typed, such as "--lr", or the line of a file that sets it; None if the error is
+            not about a single option.
     """
 
     def __init__(self, option: str | None, message: str) -> None:
@@ -24,15 +24,32 @@ class OptionError(ValueError):
         self.option = option
 
 
+# What torch says where it has no class for it: a machine whose memory is full, a size beyond any memory, and a full Mac
+# GPU. "CUDA error: out of memory" is what CUDA itself says, as when another process holds the whole GPU.
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "Storage size calculation overflowed",
+    "MPS backend out of memory",
+    "CUDA error: out of memory",
+)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is full; torch has no class of its own for a full machine's."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and bool(re.search("memory|Storage size", str(error)))
-    )
+    """Return whether an error says that the memory of the machine or of its GPU is full."""
+    if isinstance(error, (MemoryError, _torch_class())):
+        return True
+    return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in _OUT_OF_MEMORY)
+
+
+def _torch_class() -> type[BaseException]:
+    """Return torch's class for a full GPU; MemoryError where torch is not loaded, so it cannot have been raised."""
+    torch = sys.modules.get("torch")
+    # torch.OutOfMemoryError since torch 2.5, before that only in torch.cuda.
+    return MemoryError if torch is None else getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 
 
 def unknown_name(option: str | None, kind: str, name: str, known: Iterable[str]) -> OptionError:
-    """Give the error for a name that is in no registry, with the nearest one that is.
+    """Return the error for an unknown name; its message suggests the nearest known name.
 
     >>> print(unknown_name("--head", "head", "bilstn", ["bilstm", "mean_pool"]))
     --head: no head 'bilstn'; did you mean 'bilstm'? Known: bilstm, mean_pool.
@@ -44,7 +61,7 @@ def unknown_name(option: str | None, kind: str, name: str, known: Iterable[str])
 
 
 def first_few(names: Iterable[str], *, limit: int = 5) -> str:
-    """Name the first few of many in a message, and count the rest.
+    """Return the first few names and the number of the others, for a message.
 
     >>> first_few(["a", "b", "c"], limit=2)
     'a, b and 1 more'

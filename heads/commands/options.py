@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,8 +48,8 @@ scored_against_option = click.option(
 class RenamedOption(click.Option):
     """An old name of an option. It sets the new option, with a note on stderr, and --help does not show it."""
 
-    def __init__(self, *names: Any, new_name: str, **settings: Any) -> None:
-        super().__init__(*names, **{**settings, "hidden": True, "expose_value": False, "is_eager": True})
+    def __init__(self, names: Sequence[str], *, new_name: str, **settings: Any) -> None:
+        super().__init__(names, hidden=True, expose_value=False, is_eager=True, **settings)
         self.new_name = new_name
 
     def handle_parse_result(self, ctx: click.Context, opts: Any, args: list[str]) -> tuple[Any, list[str]]:

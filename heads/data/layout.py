@@ -12,7 +12,7 @@ from features.annotations import Segments
 from features.errors import DataError, OptionError, first_few, unknown_name
 from features.featureset import FeatureSet, read_featureset
 from features.intervals import SegmentTimes, VideoTimes, need_same_times, segment_times
-from features.store import covered_segments, read_times, video_ids, video_path
+from features.store import held_segments, read_times, video_ids, video_path
 from features.windows import Windows, windows_by_segment, windows_by_time
 from heads.config import InputSettings
 
@@ -171,14 +171,10 @@ def _in_all(has_features: np.ndarray) -> np.ndarray:
 
 def _times(source: Source, video_id: str, intervals: SegmentTimes) -> tuple[VideoTimes, set[str]]:
     """Read the times of a video's steps; return them with the names of those segments that have features in it."""
-    digest = source.featureset.digest
-    times = read_times(source.root, video_id, digest=digest)
-    every_s = source.featureset.sampling.every_s
-    if source.is_dense and every_s is not None:
-        covered = covered_segments(source.root, video_id, intervals, digest=digest, every_s=every_s)
-        return times, set(covered.narration_id)
-    need_same_times(video_path(source.root, video_id), intervals, times.segments)
-    return times, set(times.segments.narration_id)
+    times = read_times(source.root, video_id, digest=source.featureset.digest)
+    held = held_segments(source.root, video_id, source.featureset, intervals, times=times)
+    need_same_times(video_path(source.root, video_id), intervals, held)
+    return times, set(held.narration_id)
 
 
 def _windows(source: Source, times: VideoTimes, intervals: SegmentTimes, inputs: InputSettings) -> Windows:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from features.annotations import TRAIN_CSV, VALIDATION_CSV, Segments, SplitFiles, concatenate, read_segments
+from features.dealing import deal
 from features.errors import DataError, OptionError
 
 _FOLD = re.compile(r"fold:(\d{1,4})/(\d{1,4})")
@@ -68,10 +69,9 @@ def _fold(segments: Segments, fold: int, num_folds: int) -> TrainSplit:
 
 
 def _folds(participants: np.ndarray, num_folds: int) -> np.ndarray:
-    """Return the fold of each segment, (N,): participants, largest first, go to the fold that is smallest so far."""
+    """Return the fold of each segment, (N,): participants are dealt to folds of about equal size."""
     _, participant_of, counts = np.unique(participants, return_inverse=True, return_counts=True)
-    fold_of, sizes = np.zeros(len(counts), dtype=int), np.zeros(num_folds, dtype=int)
-    for participant in np.argsort(-counts, kind="stable"):
-        fold_of[participant] = sizes.argmin()
-        sizes[fold_of[participant]] += counts[participant]
+    fold_of = np.zeros(len(counts), dtype=int)
+    for fold, members in enumerate(deal(counts.tolist(), num_folds)):
+        fold_of[members] = fold
     return fold_of[participant_of]

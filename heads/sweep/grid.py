@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from features.dealing import parse_shard
 from features.errors import OptionError, unknown_name
 from features.files import sha256_of_json
 from heads.config import GROUPS, RENAMED, TrainConfig, make_config, with_current_names
@@ -106,23 +107,11 @@ def share_of(variants: Sequence[Variant], shard: str | None) -> list[Variant]:
     Raises:
         OptionError: the shard is not of that form, there is no such task, or there is nothing for it to do.
     """
-    task, num_tasks = task_of(shard)
+    task, num_tasks = parse_shard(shard)
     share = list(variants[task::num_tasks])
     if not share:
         raise OptionError("--shard", f"{shard!r}: there are only {len(variants)} runs to deal.")
     return share
-
-
-def task_of(shard: str | None) -> tuple[int, int]:
-    """Return the index of the task that a shard names, and the number of tasks; (0, 1) without a shard.
-
-    Raises:
-        OptionError: it is not TASK/TASKS, or there is no such task.
-    """
-    task, _, num_tasks = (shard or "0/1").partition("/")
-    if not (task.isdecimal() and num_tasks.isdecimal() and int(task) < int(num_tasks)):
-        raise OptionError("--shard", f"{shard!r} is not TASK/TASKS with a task from 0 to TASKS - 1, such as 0/8.")
-    return int(task), int(num_tasks)
 
 
 def _name(values: Mapping[str, str]) -> str:

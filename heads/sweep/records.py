@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from features.dealing import parse_shard
 from features.errors import DataError
 from features.files import read_json, write_json
-from heads.sweep.grid import task_of
 from heads.sweep.halving import Decision
 
 HALVING = "halving.json"
@@ -23,7 +23,7 @@ def write_failures(folder: Path, failures: Failures, shard: str | None) -> None:
     Args:
         shard: the task of a job array; each task has its own file, because tasks may end at the same time.
     """
-    task, num_tasks = task_of(shard)
+    task, num_tasks = parse_shard(shard)
     path = folder / ("failed.json" if num_tasks == 1 else f"failed-{task}of{num_tasks}.json")
     for old in set(folder.glob("failed*.json")) - set(folder.glob(f"failed-*of{num_tasks}.json")) | {path}:
         old.unlink(missing_ok=True)

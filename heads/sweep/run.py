@@ -15,13 +15,14 @@ import numpy as np
 import torch
 
 from features.annotations import SplitFiles
+from features.dealing import parse_shard
 from features.errors import DataError, OptionError, is_out_of_memory
 from features.predictions import read_predictions
 from heads.config import TrainConfig
 from heads.data.load import TrainData
 from heads.data.splits import scored_csv
 from heads.runs import METRICS, read_metrics, run_folder
-from heads.sweep.grid import Variant, share_of, task_of
+from heads.sweep.grid import Variant, share_of
 from heads.sweep.halving import Decision, decide, rungs_of, score_at
 from heads.sweep.records import write_decisions, write_failures
 from heads.sweep.together import can_train_together, fit_together, shape_of
@@ -89,7 +90,7 @@ def plan_sweep(
 
 def _choose_rungs(variants: Sequence[Variant], files: SplitFiles, shard: str | None) -> list[int]:
     """Return the epochs after which --halving compares the variants of a sweep."""
-    if task_of(shard)[1] > 1:
+    if parse_shard(shard)[1] > 1:
         raise OptionError(
             "--halving",
             f"compares all runs with each other, and --shard {shard} is a part of them; take either, or one "

@@ -41,12 +41,8 @@ class Stack:
                 parent, _, child = name.rpartition(".")
                 setattr(self._template.get_submodule(parent), child, _Dropout(module.p, generators))
 
-    def __call__(self, batches: Sequence[tuple[Steps, ...]]) -> Logits:
-        """Return logits by task, (M, B, K), of one batch per model; all batches have the same shape."""
-        streams = tuple(
-            Steps(*(torch.stack(tensors) for tensors in zip(*steps, strict=True)))
-            for steps in zip(*batches, strict=True)
-        )
+    def __call__(self, streams: tuple[Steps, ...]) -> Logits:
+        """Return logits by task, (M, B, K), of stacked batches."""
 
         def forward(
             parameters: dict[str, torch.Tensor], buffers: dict[str, torch.Tensor], streams: tuple[Steps, ...]
@@ -62,6 +58,13 @@ class Stack:
             if stacked is not None:
                 for parameter, gradient in zip(parameters, stacked.unbind(), strict=True):
                     parameter.grad = gradient
+
+
+def stacked(batches: Sequence[tuple[Steps, ...]]) -> tuple[Steps, ...]:
+    """Return one batch per model, all of the same shape, as one: (M, B, T, ...) in each stream."""
+    return tuple(
+        Steps(*(torch.stack(tensors) for tensors in zip(*steps, strict=True))) for steps in zip(*batches, strict=True)
+    )
 
 
 class _Dropout(nn.Module):

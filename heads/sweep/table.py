@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from features.console import table
+from features.dealing import parse_shard
 from heads.runs import METRICS, PREDICTIONS, read_metrics, run_folder
-from heads.sweep.grid import Variant, task_of
+from heads.sweep.grid import Variant
 from heads.sweep.records import read_stopped
 from heads.sweep.run import SweepPlan, SweepResult
 
@@ -22,7 +23,7 @@ def describe_sweep(plan: SweepPlan) -> Iterator[list[str]]:
     Raises:
         DataError: a file of the sweep is damaged.
     """
-    stopped, num_tasks = read_stopped(plan.folder), task_of(plan.shard)[1]
+    stopped, num_tasks = read_stopped(plan.folder), parse_shard(plan.shard)[1]
     for number, variant in enumerate(plan.variants):
         run = run_folder(plan.folder, variant.name, variant.config.seed)
         yield [run.name, str(number % num_tasks), _state_of(run, variant, stopped.get(variant.name))]

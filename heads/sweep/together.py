@@ -18,7 +18,7 @@ from features.progress import progress
 from heads.config import TrainConfig
 from heads.data.load import TrainData
 from heads.predict.predicting import predict_logits
-from heads.sweep.stack import Stack
+from heads.sweep.stack import Stack, stacked
 from heads.training.fit import autocast, train_step, update_weights
 from heads.training.state import Outcome, Step, TrainingBatch, TrainingRun, start_run
 
@@ -104,6 +104,11 @@ class Member:
                 return
             yield batch
 
+    def train_step(self, batch: TrainingBatch) -> Step:
+        """Train the run on a batch by itself."""
+        with self.own_random_state():
+            return train_step(self.run, batch)
+
     def end_epoch(self, steps: Sequence[Step]) -> None:
         """Score and record an epoch, or keep the error that this ends in; the checkpoint has the own random state."""
         run, validation = self.run, self.run.data.validation
@@ -131,7 +136,7 @@ class Member:
 
 
 class GroupTrainer:
-    """Members that have as many epochs behind them, with their models stacked."""
+    """Trains members that have the same number of epochs behind them, with their models stacked."""
 
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = members
@@ -155,20 +160,17 @@ class GroupTrainer:
     def _train_step(self, batches: Sequence[TrainingBatch]) -> list[Step]:
         """Train each member on its batch."""
         if len({tuple(steps.mask.shape for steps in batch.streams) for batch in batches}) > 1:
-            return [self._train_alone(member, batch) for member, batch in zip(self.members, batches, strict=True)]
+            # Padding a batch to the width of another one would change its dropout.
+            return [member.train_step(batch) for member, batch in zip(self.members, batches, strict=True)]
+        streams = stacked([batch.streams for batch in batches])
         with autocast(self._device, self._first.config.optimisation.precision):
-            stacked = self._stack([batch.streams for batch in batches])
+            by_task = self._stack(streams)
         losses = []
         for number, (member, batch) in enumerate(zip(self.members, batches, strict=True)):
-            logits = {task: values[number].float() for task, values in stacked.items()}
+            logits = {task: values[number].float() for task, values in by_task.items()}
             losses.append(member.run.loss(logits, batch.index, batch.mixture, batch.progress))
         self._stack.backward(torch.stack(losses).sum())
         return [
             update_weights(member.run, batch, loss)
             for member, batch, loss in zip(self.members, batches, losses, strict=True)
         ]
-
-    def _train_alone(self, member: Member, batch: TrainingBatch) -> Step:
-        """Train a member on its batch by itself: padding to another member's width would change its dropout."""
-        with member.own_random_state():
-            return train_step(member.run, batch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import signal
 import time
@@ -19,12 +18,10 @@ from hypothesis import strategies as st
 from features.annotations import Segments, read_segments
 from features.direct import find_features, read_unchanged
 from features.errors import DataError
-from features.failures import Failure, failed_video_ids, read_failures, write_failures
 from features.intervals import need_same_times, segment_times
 from features.store import (
     VideoFeatures,
     read_features,
-    read_segment_times,
     read_times,
     read_video,
     video_ids,
@@ -445,7 +442,7 @@ def test_what_has_changed_is_not_read_without_checksums(tmp_path: Path, change: 
     assert read_unchanged(place) is None
 
 
-READERS = {"video": read_video, "segment times": read_segment_times, "times": read_times, "features": read_features}
+READERS = {"video": read_video, "times": read_times, "features": read_features}
 every_reader = pytest.mark.parametrize("read", READERS.values(), ids=READERS)
 
 
@@ -481,7 +478,7 @@ def test_times_of_segments_beyond_the_steps_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("edge", ["start", "stop"])
 def test_segment_whose_interval_has_changed_is_refused(two_views: Path, tmp_path: Path, edge: str) -> None:
-    stored = read_segment_times(two_views, "P01_01", digest=TWO_VIEWS)
+    stored = read_times(two_views, "P01_01", digest=TWO_VIEWS).segments
     changed = row(2, **{f"{edge}_timestamp": "00:00:04.25"})
     asked = segment_times(segments_of(tmp_path, row(0), changed))
     with pytest.raises(DataError, match=r"P01_01\.h5: segment P01_01_2 was extracted from 4\.00 to 5\.00 s") as caught:
@@ -490,53 +487,6 @@ def test_segment_whose_interval_has_changed_is_refused(two_views: Path, tmp_path
 
 
 def test_times_are_compared_where_both_have_the_segment(two_views: Path, tmp_path: Path) -> None:
-    stored = read_segment_times(two_views, "P02_101", digest=TWO_VIEWS)
+    stored = read_times(two_views, "P02_101", digest=TWO_VIEWS).segments
     asked = segment_times(segments_of(tmp_path, row(0, video_id="P02_101"), row(9, video_id="P02_101")))
     need_same_times(two_views / "P02_101.h5", asked, stored)
-
-
-# ---- failures
-
-FAILURES = [
-    Failure("P01_01_1", "BeyondEnd", "P01_01.mp4: ends at 3.2 s", None),
-    Failure("P01_01_2", "Undecodable", "é", 17),
-]
-
-
-def test_failures_come_back(tmp_path: Path) -> None:
-    write_failures(tmp_path, "P01_01", FAILURES)
-    assert read_failures(tmp_path, "P01_01") == FAILURES
-
-
-def test_failures_are_a_json_file_of_the_video(tmp_path: Path) -> None:
-    write_failures(tmp_path, "P01_01", FAILURES[:1])
-    assert json.loads((tmp_path / "failures/P01_01.json").read_text())["segments"] == [
-        {"narration_id": "P01_01_1", "error": "BeyondEnd", "message": "P01_01.mp4: ends at 3.2 s", "frame": None}
-    ]
-
-
-def test_run_without_failures_clears_those_of_an_earlier_one(tmp_path: Path) -> None:
-    write_failures(tmp_path, "P01_01", FAILURES)
-    write_failures(tmp_path, "P01_01", [])
-    assert (read_failures(tmp_path, "P01_01"), failed_video_ids(tmp_path)) == ([], [])
-
-
-def test_clearing_where_nothing_failed_is_no_error(tmp_path: Path) -> None:
-    write_failures(tmp_path, "P01_01", [])
-    assert names_in(tmp_path) == []
-
-
-def test_videos_with_failures_are_listed_by_id(tmp_path: Path) -> None:
-    for video_id in ("P02_101", "P01_01"):
-        write_failures(tmp_path, video_id, FAILURES)
-    assert failed_video_ids(tmp_path) == ["P01_01", "P02_101"]
-
-
-@pytest.mark.parametrize(
-    "content", ["{", "[]", "{}", '{"segments": [{"narration_id": "P01_01_1"}]}', '{"segments": 1}']
-)
-def test_damaged_record_of_failures_is_named(tmp_path: Path, content: str) -> None:
-    (tmp_path / "failures").mkdir()
-    (tmp_path / "failures/P01_01.json").write_text(content)
-    with pytest.raises(DataError, match=r"P01_01\.json"):
-        read_failures(tmp_path, "P01_01")

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import drawn_predictions
@@ -196,7 +197,7 @@ def test_one_that_has_too_little_memory_is_recorded_and_the_rest_go_on(together,
 
 def test_where_memory_is_too_small_for_all_at_once_they_are_trained_one_by_one(sweep, monkeypatch, tmp_path):
     def is_full(*args: object, **options: object) -> None:
-        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
     monkeypatch.setattr("heads.sweep.run.fit_together", is_full)
     ran = sweep("--grid", "loss=ce,focal", "--together", 2)
