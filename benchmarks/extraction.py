@@ -25,12 +25,13 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from extract.backbones import Backbone, get
+from extract.clips import Request
 from extract.decode.decoders import Decoders, num_workers_for
 from extract.decode.pieces import pieces
-from extract.decode.video import Reading, decode_frames, probe, reading
+from extract.decode.video import DecodeTask, decode_frames, decode_task, probe
 from extract.extraction import usual_batch_size
 from extract.forward import Forward, choose_precision
-from extract.pipeline import Pipeline, Request, Waiting
+from extract.pipeline import Pipeline, WaitTimes
 from extract.sampling import choose_sampling, plan_video, spread
 from extract.weights.load import load_backbone
 from features.intervals import SegmentTimes
@@ -89,7 +90,7 @@ def _measure(regime: Regime, device: torch.device, repeats: int) -> Result:
     case = _Case(entry, forward, device, regime.num_frames, segments_like_epic(regime.seconds), num_workers_for(None))
     info = probe(VIDEO)
     plan = case.plan(info.seconds)
-    readings = [reading(info, np.unique(plan.clips[own])) for own in pieces(info.packets, info.pts, plan.clips)]
+    readings = [decode_task(info, np.unique(plan.clips[own])) for own in pieces(info.packets, info.pts, plan.clips)]
     num_decoded = sum(int(one.is_needed.sum()) for one in readings)
     # In turn, so that a machine that slows down for a while slows down all of them.
     decode, backbone, pipeline = zip(
@@ -146,7 +147,7 @@ def seconds(work: Callable[[], object]) -> float:
 # ---- the floor
 
 
-def decode_floor(case: _Case, readings: list[Reading]) -> float:
+def decode_floor(case: _Case, readings: list[DecodeTask]) -> float:
     """Decode, convert and scale, in processes that have started before."""
     height, width = _resized(case.entry)
     context = multiprocessing.get_context("spawn")
@@ -159,7 +160,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _decode_piece(what: Reading, width: int, height: int) -> int:
+def _decode_piece(what: DecodeTask, width: int, height: int) -> int:
     num = 0
     for _, frame in decode_frames(what):
         frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR")
@@ -202,12 +203,12 @@ def run_pipeline(case: _Case) -> float:
             dim=case.entry.dim,
             device=case.device,
             batch_size=case.batch_size,
-            waiting=Waiting(),
+            wait_times=WaitTimes(),
             on_clips=lambda *_: None,
         )
         with Decoders(case.num_processes) as decoders:
             [result] = pipeline.run(iter([Request("P01_101", VIDEO, case.plan)]), decoders)
-        assert not result.lost, result.lost
+        assert not result.failures, result.failures
 
     return seconds(run)
 

@@ -1,4 +1,4 @@
-"""`extract ...`: stage 1, from videos to a feature set."""
+"""`extract ...`: stage 1, from videos to a feature set. Each command parses options, calls one function and prints."""
 
 from __future__ import annotations
 
@@ -9,201 +9,214 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from features.console import Commands, human_size, table
 
+if TYPE_CHECKING:
+    from extract.extraction import Summary
+
+_Command = TypeVar("_Command", bound=Callable)
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="epic-heads")
 def main() -> None:
-    """Run a frozen backbone once over every annotated segment, and keep its features."""
+    """Run a frozen backbone once over every annotated segment, and keep its features.
+
+    \b
+    The usual order:
+      extract backbones             choose a backbone
+      extract weights BACKBONE      fetch its weights
+      extract plan ...              estimate what the extraction costs
+      extract run ...               extract
+      extract status FOLDER ...     see how far it is
+    """
 
 
-def _what_options(command: Callable) -> Callable:
-    """Add the options that say what is extracted, which `run` and `plan` share."""
-    for option in reversed(
-        [
-            click.option(
-                "--annotations",
-                multiple=True,
-                required=True,
-                envvar="EPIC_ANNOTATIONS",
-                type=click.Path(path_type=Path),
-                help="Annotation CSV, or the folder that holds the published ones. More may follow as plain arguments.",
-            ),
-            click.argument("more_annotations", metavar="[CSV]...", nargs=-1, type=click.Path(path_type=Path)),
-            click.option(
-                "--videos",
-                required=True,
-                envvar="EPIC_VIDEOS",
-                type=click.Path(path_type=Path),
-                help="Folder of the videos: P01/P01_101.mp4 or P01/videos/P01_101.MP4.",
-            ),
-            click.option(
-                "--backbone", required=True, help="Name of the backbone, such as videomae: `extract backbones`."
-            ),
-            click.option(
-                "--tokens",
-                default="mean",
-                show_default=True,
-                help="What a step keeps of its map: mean, or a grid of cells side by side, grid2 or grid4.",
-            ),
-            click.option("--frames", type=int, help="Frames spread over each segment (T).  [default: 16]"),
-            click.option(
-                "--every",
-                type=float,
-                metavar="SECONDS",
-                help="Instead of --frames: a clip every so many seconds over the whole of each video, such as 0.2.",
-            ),
-            click.option("--workers", type=int, help="Processes that read videos.  [default: one a CPU]"),
-        ]
-    ):
-        command = option(command)
-    return command
+_annotations_option = click.option(
+    "--annotations",
+    multiple=True,
+    required=True,
+    envvar="EPIC_ANNOTATIONS",
+    type=click.Path(path_type=Path),
+    help="An annotation CSV, or the folder that holds the published ones. The option may be repeated.",
+)
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of a table.")
 
 
-def _sampling_options(frames: int | None, every: float | None) -> dict[str, float | int | None]:
-    if frames is not None and every is not None:
-        raise click.UsageError("--frames and --every exclude each other: frames of each segment, or the whole video.")
-    return {"num_frames": 16 if frames is None else frames, "every_s": every}
-
-
-@contextlib.contextmanager
-def _extraction_installed() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        message = f"{error.name.partition('.')[0]} is not installed, and extraction needs it: pip install '.[extract]'"
-        raise click.ClickException(message) from error
-
-
-def _weights_dir_option(name: str) -> Callable:
+def _weights_dir_option(name: str) -> Callable[[_Command], _Command]:
     return click.option(
         name,
         "weights_dir",
         envvar="EPIC_WEIGHTS",
         type=click.Path(path_type=Path),
-        help="Folder of published weights.  [default: the caches of torch.hub and of the Hugging Face hub]",
+        help="Folder of the published weights.  [default: the caches of torch.hub and of the Hugging Face hub]",
     )
 
 
-@main.command()
-@_what_options
+def _input_options(command: _Command) -> _Command:
+    """Add the options that say what is extracted, which `run` and `plan` share."""
+    options = [
+        _annotations_option,
+        click.argument("more_annotations", metavar="[CSV]...", nargs=-1, type=click.Path(path_type=Path)),
+        click.option(
+            "--videos",
+            required=True,
+            envvar="EPIC_VIDEOS",
+            type=click.Path(path_type=Path),
+            help="Folder of the videos, such as P01/P01_101.mp4 or P01/videos/P01_101.MP4 below it.",
+        ),
+        click.option("--backbone", required=True, help="Name of the backbone. `extract backbones` lists them."),
+        click.option(
+            "--tokens",
+            default="mean",
+            show_default=True,
+            help="What a step keeps of the backbone's last map: mean for its average, or grid2 or grid4 for the "
+            "averages of 2 x 2 or 4 x 4 cells.",
+        ),
+        click.option("--frames", type=int, help="Number of frames spread over each segment (T).  [default: 16]"),
+        click.option(
+            "--every",
+            type=float,
+            metavar="SECONDS",
+            help="Instead of --frames: take a clip every so many seconds over the whole of each video, such as 0.2.",
+        ),
+        click.option("--workers", type=int, help="Number of processes that read videos.  [default: one per CPU]"),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@contextlib.contextmanager
+def _extraction_installed() -> Iterator[None]:
+    """Turn a missing package of the `extract` extra into an error that says how to install it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or str(error)).partition(".")[0]
+        message = f"{package} is not installed, and extraction needs it: pip install '.[extract]'"
+        raise click.ClickException(message) from error
+
+
+@main.command(short_help="Extract the features of every segment.")
+@_input_options
 @click.option(
     "--weights",
     default="default",
     show_default=True,
-    help="default (the published ones), random:SEED, or the PATH of a file or of a save_pretrained folder.",
+    help="default for the published weights, random:SEED, or the path of a file or of a save_pretrained folder.",
 )
 @_weights_dir_option("--weights-dir")
-@click.option("--fetch", is_flag=True, help="Fetch published weights that are missing, instead of saying how.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--fetch", is_flag=True, help="Download published weights that are missing, instead of stopping.")
+@click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda or mps. auto takes the best that is available."
+)
 @click.option(
     "--precision",
     default="auto",
     show_default=True,
-    help="Of the backbone's arithmetic: float32, bfloat16, float16, or auto (half precision on CUDA).",
+    help="Precision of the backbone's arithmetic: float32, bfloat16, float16, or auto (half precision on CUDA).",
 )
-@click.option("--batch-size", type=int, help="Clips of a batch.  [default: as suits the device]")
-@click.option("--shard", metavar="TASK/TASKS", help="Do only this task's share of the videos, counted from 0, as 3/8.")
+@click.option("--batch-size", type=int, help="Number of clips per batch.  [default: depends on the device]")
+@click.option(
+    "--shard", metavar="TASK/TASKS", help="Do only the share of one task of a job array, counted from 0, such as 3/8."
+)
 @click.option(
     "--stage",
     type=click.Path(path_type=Path),
-    help="Folder on a disk of this machine: each video is copied there before it is read, and removed after.",
+    help="Folder on a disk of this machine. Each video is copied there before it is read; the copy is removed after.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Only show how the videos are dealt to the tasks; needs no more than annotations."
+    "--dry-run",
+    is_flag=True,
+    help="Only show how the videos are shared out among the tasks of --shard. Needs nothing but the annotations.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the feature set.")
-def run(annotations, more_annotations, videos, frames, every, device, shard, dry_run, out, **options) -> None:
-    """Extract features for every segment; what is there already is kept, so that it resumes by being run again.
+def run(annotations, more_annotations, dry_run, shard, **options):
+    """Extract the features of every segment.
+
+    Features that are in the folder already are kept, so an interrupted extraction continues when the same command is
+    run again. Segments that fail are recorded in failures/, and the exit code is then 1.
 
     \b
     Example:
       extract run --annotations EPIC_100_train.csv EPIC_100_validation.csv --videos videos_640x360 \\
           --backbone resnet50 --frames 16 --out data/features/resnet50-seg16
     """
-    sampling = _sampling_options(frames, every)
+    from features.dealing import parse_shard
+
+    annotations = [*annotations, *more_annotations]
     if dry_run:
-        _show_shares([*annotations, *more_annotations], options["backbone"], sampling, shard)
+        _print_shares(annotations, options, parse_shard(shard)[1])
         return
-    # Before torch is loaded: its threads would wait for each other by spinning, on the cores that decode.
+    # Set before torch is loaded: otherwise its threads spin while they wait, on the CPUs that decode.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with _extraction_installed():
-        from extract.extraction import extract_videos
-        from features.dealing import parse_shard
+        from extract import extraction
     from extract.tasks.stopping import Stopped, stopped_by_signals
-    from features.annotations import read_all_segments
-    from features.device import choose_device
 
+    out = options["out"]
     try:
         with stopped_by_signals():
-            summary = extract_videos(
-                read_all_segments([*annotations, *more_annotations]),
-                videos,
-                out,
-                device=choose_device(device),
-                shard=None if shard is None else parse_shard(shard),
-                **sampling,
-                **options,
+            summary = extraction.run(
+                annotations=annotations, shard=None if shard is None else parse_shard(shard), **options
             )
     except Stopped as stopped:
         click.echo(f"{out}: {stopped}. What is finished is kept; the same command goes on from there.", err=True)
         sys.exit(stopped.exit_code)
-    click.echo(
-        f"{out}: asked for {summary.asked} segments in {summary.videos} videos: {summary.done} done, "
-        f"{summary.already} there before, {summary.failed} failed."
-    )
+    _print_summary(out, summary)
     if summary.failed:
-        from features.errors import first_few
-
-        click.echo(
-            f"Failed in {len(summary.failed_videos)} videos: {first_few(summary.failed_videos)}. "
-            f"Each with its reason in {out / 'failures'}; the same command tries them again.",
-            err=True,
-        )
         sys.exit(1)
 
 
-def _show_shares(annotations: list[Path], backbone: str, sampling: dict, shard: str | None) -> None:
-    with _extraction_installed():
-        from extract.backbones import get
-        from extract.sampling import choose_sampling
-        from extract.tasks.sharding import shares
-        from features.dealing import parse_shard
-    from features.annotations import read_all_segments
+def _print_summary(out: Path, summary: Summary) -> None:
+    from features.errors import first_few
 
-    clip = get(backbone).clip
-    _, num_tasks = parse_shard(shard)
-    how = choose_sampling(sampling["num_frames"], sampling["every_s"], clip)
-    dealt = shares(read_all_segments(annotations), how, clip, num_tasks)
-    total = sum(share.cost for share in dealt)
+    click.echo(
+        f"{out}: asked for {summary.segments} segments in {summary.videos} videos: {summary.done} done, "
+        f"{summary.kept} there before, {summary.failed} failed."
+    )
+    if summary.failed:
+        click.echo(
+            f"Failed in {len(summary.failed_videos)} videos: {first_few(summary.failed_videos)}. "
+            f"The reasons are in {out / 'failures'}; the same command tries them again.",
+            err=True,
+        )
+
+
+def _print_shares(annotations: list[Path], options: dict, num_tasks: int) -> None:
+    with _extraction_installed():
+        from extract.tasks.sharding import expected_shares
+
+    shares = expected_shares(
+        annotations,
+        backbone=options["backbone"],
+        frames=options["frames"],
+        every=options["every"],
+        num_tasks=num_tasks,
+    )
+    cost = sum(share.cost for share in shares)
     rows = [
-        (str(task), f"{share.videos:,}", f"{share.segments:,}", f"{share.cost / total:.2%}")
-        for task, share in enumerate(dealt)
+        (str(task), f"{share.videos:,}", f"{share.segments:,}", f"{share.cost / cost:.2%}")
+        for task, share in enumerate(shares)
     ]
-    all_of_it = ("all", f"{sum(share.videos for share in dealt):,}", f"{sum(share.segments for share in dealt):,}", "")
-    click.echo(table(("task", "videos", "segments", "of the cost"), [*rows, all_of_it]))
-    heaviest = max(share.cost for share in dealt) * num_tasks / total
+    rows.append(("all", f"{sum(share.videos for share in shares):,}", f"{sum(s.segments for s in shares):,}", ""))
+    click.echo(table(("task", "videos", "segments", "of the cost"), rows))
+    heaviest = max(share.cost for share in shares) * num_tasks / cost
     click.echo(f"The heaviest of {num_tasks} tasks is expected to cost {heaviest:.3f} x the mean.")
 
 
-@main.command()
+@main.command(short_help="Show how far an extraction is.")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option(
-    "--annotations",
-    multiple=True,
-    required=True,
-    envvar="EPIC_ANNOTATIONS",
-    type=click.Path(path_type=Path),
-    help="Annotation CSV, or the folder that holds the published ones. May be repeated.",
-)
-@click.option("--slurm", is_flag=True, help="Show the extraction's jobs as well, as squeue has them.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def status(folder, annotations, slurm, as_json) -> None:
-    """Show how far an extraction has come over all of its tasks, while they run or after. Changes nothing.
+@_annotations_option
+@click.option("--slurm", is_flag=True, help="Show the extraction's jobs in SLURM's queue as well.")
+@_json_option
+def status(folder, annotations, slurm, as_json):
+    """Show how far an extraction is, over all of its tasks, while they run or after. Changes nothing.
 
     \b
     Example:
@@ -216,36 +229,37 @@ def status(folder, annotations, slurm, as_json) -> None:
         from extract.tasks.status import queued_jobs, read_status
 
     jobs = queued_jobs() if slurm else []
-    if slurm and not as_json:  # first, as they are there before the set is
+    if slurm and not as_json:  # before the rest, because jobs may be queued before the feature set exists
         lines = [(job["task"], job["state"], job["time"], job["why"]) for job in jobs]
         click.echo(table(("task", "state", "time", "why"), lines, left=("why",)) if jobs else "No jobs in the queue.")
         click.echo()
-    found = read_status(folder, read_all_segments(annotations))
+    progress = read_status(folder, read_all_segments(annotations))
     if as_json:
-        click.echo(json.dumps({**asdict(found), **({"jobs": jobs} if slurm else {})}, indent=2))
+        click.echo(json.dumps({**asdict(progress), **({"jobs": jobs} if slurm else {})}, indent=2))
         return
     rows = [
-        (kind, *(f"{getattr(found, f'{kind}_{what}'):,}" for what in ("videos", "segments")))
-        for kind in ("done", "running", "failed", "missing")
+        (state, *(f"{getattr(progress, f'{state}_{unit}'):,}" for unit in ("videos", "segments")))
+        for state in ("done", "running", "failed", "missing")
     ]
-    click.echo(table(("", "videos", "segments"), [*rows, ("asked", f"{found.videos:,}", f"{found.segments:,}")]))
-    for note in found.running:
-        task = "" if note.shard is None else f", task {note.shard[0]} of {note.shard[1]}"
-        click.echo(f"On {note.host}{task}: {first_few(note.videos) or 'about to begin or end'}")
-    left = found.running_segments + found.missing_segments
-    if left and found.segments_per_hour:
-        click.echo(f"{found.segments_per_hour:,.0f} segments an hour; {found.hours_left:.1f} hours left at that rate.")
-    if left and found.last_finished_s_ago is not None:
-        click.echo(f"The last video was finished {found.last_finished_s_ago / 60:.0f} minutes ago.")
+    click.echo(table(("", "videos", "segments"), [*rows, ("all", f"{progress.videos:,}", f"{progress.segments:,}")]))
+    for running in progress.running:
+        task = "" if running.shard is None else f", task {running.shard[0]} of {running.shard[1]}"
+        click.echo(f"On {running.host}{task}: {first_few(running.videos) or 'about to begin or end'}")
+    left = progress.running_segments + progress.missing_segments
+    if left and progress.segments_per_hour:
+        rate, hours = progress.segments_per_hour, progress.hours_left
+        click.echo(f"{rate:,.0f} segments per hour; {hours:.1f} hours left at that rate.")
+    if left and progress.last_finished_s_ago is not None:
+        click.echo(f"The last video was finished {progress.last_finished_s_ago / 60:.0f} minutes ago.")
 
 
-@main.command()
+@main.command("backbones", short_help="List the backbones.")
 @_weights_dir_option("--weights-dir")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def backbones(weights_dir, as_json) -> None:
-    """List the backbones: what they were trained on, what they take and give, their cost and licence.
+@_json_option
+def list_command(weights_dir, as_json):
+    """List the backbones: what they were trained on, what they take and give, their cost and their licence.
 
-    GFLOPs are of a clip, in billions of multiply-adds. The licence is that of the weights.
+    D is the width of a step. GFLOPs are billions of multiply-adds per clip. The licence is that of the weights.
 
     \b
     Example:
@@ -253,7 +267,7 @@ def backbones(weights_dir, as_json) -> None:
     """
     with _extraction_installed():
         from extract.backbones import ALIASES
-        from extract.listing import list_backbones
+        from extract.listing import clip_text, gflops_text, list_backbones, parameters_text
 
     rows = list_backbones(weights_dir)
     if as_json:
@@ -265,11 +279,11 @@ def backbones(weights_dir, as_json) -> None:
             row.name,
             row.family,
             row.pretraining,
-            "1 frame" if row.clip_fps is None else f"{row.clip_frames} at {row.clip_fps:.4g} fps",
+            clip_text(row.clip_frames, row.clip_fps),
             str(row.steps),
             str(row.dim),
-            f"{row.parameters / 1e6:.1f} M",
-            f"{row.gflops:,.4g}" if row.gflops < 1000 else f"{row.gflops:,.0f}",
+            parameters_text(row.parameters),
+            gflops_text(row.gflops),
             row.weights_licence,
             "none" if row.published_as is None else "here" if row.weights_path else "to fetch",
         )
@@ -279,11 +293,11 @@ def backbones(weights_dir, as_json) -> None:
     click.echo("\nShort names: " + ", ".join(f"{alias} = {name}" for alias, name in ALIASES.items()))
 
 
-@main.command()
+@main.command("weights", short_help="Download the published weights of backbones.")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @_weights_dir_option("--dest")
-def weights(names, weights_dir) -> None:
-    """Fetch the published weights of backbones, for machines without network; what is there already is kept.
+def weights_command(names, weights_dir):
+    """Download the published weights of backbones, for machines without network. Files that are there are kept.
 
     \b
     Examples:
@@ -295,43 +309,45 @@ def weights(names, weights_dir) -> None:
         from extract.weights.published import fetch_weights
 
     for entry in [get(name, option="NAME") for name in names]:
-        found = fetch_weights(entry, weights_dir)
-        click.echo(f"{entry.name}: {found.path} ({found.revision})")
+        local = fetch_weights(entry, weights_dir)
+        click.echo(f"{entry.name}: {local.path} ({local.revision})")
 
 
-@main.command()
-@_what_options
-@click.option("--tasks", default=8, show_default=True, help="Tasks to deal the videos to.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def plan(annotations, more_annotations, videos, frames, every, as_json, **options) -> None:
-    """Show what an extraction would do: frames, clips, disk, and how even its work is over array tasks.
+@main.command(short_help="Estimate what an extraction costs, without doing it.")
+@_input_options
+@click.option("--tasks", default=8, show_default=True, help="Number of array tasks that share the videos.")
+@_json_option
+def plan(annotations, more_annotations, videos, frames, every, as_json, **options):
+    """Estimate what an extraction costs: frames, clips, disk space, and how even its work is over array tasks.
 
-    Every video's packets are read and none is decoded. Needs no weights.
+    Every packet of the videos is read and none is decoded. No weights are needed.
 
     \b
     Example:
       extract plan --annotations data/annotations --videos data/videos --backbone resnet50 --every 0.2 --tasks 16
     """
-    sampling = _sampling_options(frames, every)
     with _extraction_installed():
-        from extract.tasks.planning import plan_extraction
+        from extract.sampling import frames_per_segment
+        from extract.tasks.estimate import estimate_extraction
     from features.annotations import read_all_segments
 
-    found = plan_extraction(read_all_segments([*annotations, *more_annotations]), videos, **sampling, **options)
+    num_frames = frames_per_segment(frames, every)
+    segments = read_all_segments([*annotations, *more_annotations])
+    estimate = estimate_extraction(segments, videos, num_frames=num_frames, every_s=every, **options)
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=2))
+        click.echo(json.dumps(asdict(estimate), indent=2))
         return
-    decoded = f"{found.decoded_frames:,} of {found.frames:,} ({found.decoded_frames / max(found.frames, 1):.0%})"
+    share = estimate.decoded_frames / max(estimate.frames, 1)
     lines = {
-        "videos": f"{found.videos:,}, {found.hours:.1f} hours",
-        "segments": f"{found.segments:,}",
-        "cannot be had": ", ".join(f"{num:,} {why}" for why, num in found.failed.items()) or "none",
-        "frames wanted": f"{found.wanted_frames:,}",
-        "frames decoded": decoded,
-        "clips": f"{found.clips:,} of {found.clip_frames} frames",
-        "steps": f"{found.steps:,} of {found.dim} values",
-        "on disk": human_size(found.size_bytes),
-        "balance": f"the heaviest of {len(found.task_cost)} tasks has {found.imbalance:.3f} x the mean",
+        "videos": f"{estimate.videos:,}, {estimate.hours:.1f} hours",
+        "segments": f"{estimate.segments:,}",
+        "cannot be had": ", ".join(f"{num:,} {kind}" for kind, num in estimate.failed.items()) or "none",
+        "frames wanted": f"{estimate.wanted_frames:,}",
+        "frames decoded": f"{estimate.decoded_frames:,} of {estimate.frames:,} ({share:.0%})",
+        "clips": f"{estimate.clips:,} of {estimate.clip_frames} frames",
+        "steps": f"{estimate.steps:,} of {estimate.dim} values",
+        "on disk": human_size(estimate.size_bytes),
+        "balance": f"the heaviest of {len(estimate.task_cost)} tasks has {estimate.imbalance:.3f} x the mean",
     }
     for name, value in lines.items():
         click.echo(f"{name:16}{value}")

@@ -8,60 +8,120 @@ from __future__ import annotations
 import contextlib
 import platform
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from extract.backbone_input import ClipShape
 from extract.backbones import Backbone, get, grid_of
+from extract.clips import ClipFeatures, Piece, Request, UnusableVideo
 from extract.decode.decoders import Decoders, num_workers_for
 from extract.decode.staging import staging_folder
 from extract.forward import Forward, choose_precision
-from extract.outcome import Lack, look_up, write_nothing_new, write_outcome
-from extract.pipeline import ClipFeatures, Loss, Pipeline, Request, Waiting
-from extract.sampling import ClipShape, VideoPlan, choose_sampling, plan_video
-from extract.tasks.running import Notekeeper
-from extract.tasks.sharding import of_shard
+from extract.outcome import PendingVideo, pending_video, write_nothing_new, write_outcome
+from extract.pipeline import Pipeline, WaitTimes
+from extract.sampling import VideoPlan, choose_sampling, frames_per_segment, plan_video
+from extract.summary import Account, Summary
+from extract.tasks.running import StatusWriter
+from extract.tasks.sharding import segments_of_task
 from extract.videos import find_videos
 from extract.weights.load import load_backbone
 from extract.weights.supervision import supervision_of
-from features.annotations import Segments
+from features.annotations import Segments, read_all_segments
+from features.device import choose_device
 from features.errors import OptionError
 from features.failures import FailureKind
 from features.featureset import FeatureSet, Sampling, Weights, create_featureset
 from features.intervals import segment_times
 from features.progress import progress
 
-# Enough to keep a device busy; 64 pictures of 224 x 224 are 39 MB, and on a CPU more of them are no faster each.
+# Enough to keep a device busy. 64 pictures of 224 x 224 are 39 MB; on a CPU a larger batch is no faster per picture.
 _FRAMES_PER_BATCH = {"cpu": 64, "mps": 64, "cuda": 512}
-# Features waiting to be written; a slow file system holds the backbone up, and not the memory.
+# Videos whose features wait to be written: a slow file system then delays the backbone instead of filling the memory.
 _WRITES_IN_FLIGHT = 4
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a run did, in segments; done, already and failed add up to asked.
+def run(
+    *,
+    annotations: str | Path | Sequence[str | Path],
+    videos: str | Path,
+    backbone: str,
+    out: str | Path,
+    frames: int | None = None,
+    every: float | None = None,
+    tokens: str = "mean",
+    weights: str | Path = "default",
+    weights_dir: str | Path | None = None,
+    fetch: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    shard: tuple[int, int] | None = None,
+    stage: str | Path | None = None,
+) -> Summary:
+    """Extract the features of annotated segments into a feature set; features that it has already are kept.
 
-    Attributes:
-        videos: how many videos the segments lie in.
-        done: extracted by this run.
-        already: there before.
-        failed: without features; recorded in failures/.
-        failed_videos: the ids of the videos with a failure.
+    This is what `extract run` calls. An interrupted run continues when it is called again.
+
+        import extract
+
+        summary = extract.run(
+            annotations="data/annotations",
+            videos="data/videos",
+            backbone="videomae",
+            out="data/features/videomae-seg16",
+        )
+        print(summary.done, summary.failed)
+
+    Args:
+        annotations: an annotation CSV, the folder that holds the published ones, or several of these.
+        videos: folder of the video files, in any of the layouts that `find_videos` knows.
+        backbone: name or short name of a backbone, as `extract backbones` lists them.
+        out: folder of the feature set.
+        frames: T, frames spread over each segment; 16 by default.
+        every: instead of `frames`, seconds from one clip to the next over the whole of each video.
+        tokens: what a step keeps of a map: "mean", "grid2" or "grid4".
+        weights: "default" for the published weights, "random:SEED", or the path of a file or folder.
+        weights_dir: folder of the published weights; by default the caches of torch.hub and of the Hugging Face hub.
+        fetch: whether published weights that are missing may be fetched.
+        device: "auto", "cpu", "cuda" or "mps"; "auto" is the best that this machine has.
+        precision: of the backbone's arithmetic: "float32", "bfloat16", "float16" or "auto" (half precision on CUDA).
+        batch_size: clips per batch; the default depends on the device.
+        workers: processes that decode; by default one per CPU that this process may use.
+        shard: (task, number of tasks), to do only the share of one task of a job array, counted from 0.
+        stage: folder on a disk of this machine, to which each video is copied before it is read.
+
+    Raises:
+        OptionError: there is no such backbone, or another value makes no sense.
+        DataError: the annotations cannot be read, `out` holds other features or cannot be written, or `videos` is no
+            folder. A problem with a single video does not end the run: it is recorded in failures/ and counted.
     """
-
-    videos: int
-    asked: int
-    done: int
-    already: int
-    failed: int
-    failed_videos: tuple[str, ...]
+    num_frames = frames_per_segment(frames, every)
+    paths = [annotations] if isinstance(annotations, (str, Path)) else annotations
+    return extract_videos(
+        read_all_segments([Path(path) for path in paths]),
+        Path(videos),
+        Path(out),
+        backbone=backbone,
+        weights=str(weights),
+        num_frames=num_frames,
+        every_s=every,
+        device=choose_device(device),
+        precision=precision,
+        workers=workers,
+        batch_size=batch_size,
+        tokens=tokens,
+        weights_dir=None if weights_dir is None else Path(weights_dir),
+        fetch=fetch,
+        shard=shard,
+        stage=None if stage is None else Path(stage),
+    )
 
 
 def extract_videos(
@@ -83,29 +143,11 @@ def extract_videos(
     shard: tuple[int, int] | None = None,
     stage: Path | None = None,
 ) -> Summary:
-    """Extract the features of segments into the feature set `out`; what is there already is kept.
-
-    Decoding happens in processes of their own, which multiprocessing spawns: a script that calls this needs the usual
-    `if __name__ == "__main__":`.
+    """Extract the features of segments that have been read already. Arguments and errors are those of `run`.
 
     Args:
-        videos: folder of the video files, in any of the layouts that `find_videos` knows.
-        weights: as for `load_backbone`.
-        num_frames: T, frames spread over each segment.
-        every_s: seconds from one clip to the next over the whole of each video, instead of `num_frames`.
-        device: CPU by default.
-        precision: of the backbone's arithmetic, as for `choose_precision`.
-        workers: processes that decode; by default one for each CPU that this process may use.
-        batch_size: clips of a batch; by default as suits the device.
-        tokens: what is kept of a map, as for `grid_of`.
-        shard: task and number of tasks, to do only the videos that `of_shard` deals to this one.
-        stage: folder on a disk of this machine, to which each video is copied before it is read.
-        weights_dir, fetch: where published weights lie, and whether they may be fetched, as for `load_backbone`.
-
-    Raises:
-        OptionError: there is no such backbone, or `weights` or a number make no sense.
-        DataError: `out` holds other features or cannot be written, or `videos` is no folder. What is wrong with one
-            video does not end the run: it is recorded in `out`/failures and counted.
+        num_frames, every_s: the `frames` and `every` of `run`; `every_s` goes first.
+        device: the CPU by default.
     """
     entry = get(backbone)
     grid = grid_of(tokens, entry)
@@ -115,47 +157,44 @@ def extract_videos(
     workers = num_workers_for(workers)
     if batch_size is not None and batch_size < 1:
         raise OptionError("--batch-size", f"{batch_size} is not a number of clips above 0.")
-    batch_size = batch_size or usual_batch_size(device, entry.clip)
     if shard is not None:
-        dealt = of_shard(segments, sampling, entry.clip, shard)
-        if dealt is None:
-            return Summary(videos=0, asked=0, done=0, already=0, failed=0, failed_videos=())
-        segments = dealt
+        share = segments_of_task(segments, sampling, entry.clip, shard)
+        if share is None:
+            return Summary(videos=0, segments=0, done=0, kept=0, failed=0, failed_videos=())
+        segments = share
     files = find_videos(videos, segments.table.video_id)
     network, loaded = load_backbone(entry, weights, folder=weights_dir, fetch=fetch)
     featureset = create_featureset(out, _provenance(entry, loaded, sampling, precision, tokens))
+    wait_times = WaitTimes()
     with progress(total=len(segments), unit="segments", label=f"extract {entry.name}") as bar:
-        waiting = Waiting()
-        notes = Notekeeper(out, shard)
-        run = _Run(out, featureset, entry.clip, bar, waiting, notes)
+        account = Account(segments, bar, wait_times, StatusWriter(out, shard))
         pipeline = Pipeline(
             Forward(network, entry.preprocess, device, precision, grid),
             preprocess=entry.preprocess,
             dim=featureset.dim,
             device=device,
-            batch_size=batch_size,
-            waiting=waiting,
-            on_clips=run.show_clips,
+            batch_size=batch_size or usual_batch_size(device, entry.clip),
+            wait_times=wait_times,
+            on_clips=account.clips_ended,
         )
-        lacking = run.look_up((video_id, files[video_id], rows) for video_id, rows in segments.by_video())
-        if lacking:
-            place = contextlib.nullcontext() if stage is None else staging_folder(stage)
-            with place as copies, notes, Decoders(workers) as decoders, ThreadPoolExecutor(1, "writer") as writer:
-                while lacking:
-                    results = pipeline.run((run.request(lack, copies) for lack in lacking), decoders)
-                    lacking = run.write(results, writer)
-    return Summary(
-        videos=len(files),
-        asked=len(segments),
-        done=run.counts["done"],
-        already=run.counts["already"],
-        failed=run.counts["failed"],
-        failed_videos=tuple(sorted(run.failed_videos)),
-    )
+        pending = _pending_videos(out, featureset, segments, files, account)
+        if pending:
+            staging = contextlib.nullcontext() if stage is None else staging_folder(stage)
+            with (
+                staging as copies,
+                account.status,
+                Decoders[Request | Piece](workers) as decoders,
+                ThreadPoolExecutor(1, "writer") as writer,
+            ):
+                while pending:
+                    requests = _requests(pending, featureset, entry.clip, copies, account)
+                    results = _without_copies(pipeline.run(requests, decoders), pending, copies)
+                    pending = _write_results(out, featureset, pending, results, writer, account)
+    return account.summary()
 
 
 def usual_batch_size(device: torch.device, clip: ClipShape) -> int:
-    """Give how many clips suit a device."""
+    """Return how many clips make a batch that suits a device."""
     return max(1, _FRAMES_PER_BATCH[device.type] // clip.num_frames)
 
 
@@ -172,7 +211,7 @@ def _provenance(entry: Backbone, weights: Weights, sampling: Sampling, precision
         supervision=supervision_of(entry, weights),
         versions={
             "python": platform.python_version(),
-            **{name: found for name in packages if (found := _version(name)) is not None},
+            **{name: number for name in packages if (number := _version(name)) is not None},
         },
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
@@ -185,90 +224,84 @@ def _version(package: str) -> str | None:
         return None
 
 
-class _Run:
-    """One run's account of its videos: what they lack, how far they are, what has been written."""
+def _pending_videos(
+    out: Path, featureset: FeatureSet, segments: Segments, files: Mapping[str, Path | None], account: Account
+) -> dict[str, PendingVideo]:
+    """Return the videos to extract, by id. Videos that miss no segment or have no file end here."""
+    pending = {}
+    for video_id, rows in segments.by_video():
+        video = pending_video(out, featureset, video_id, files[video_id], segment_times(rows))
+        if not video.missing:
+            account.video_ended(video_id, write_nothing_new(out, video))
+        elif video.path is None:
+            message = f"no file named {video_id}.mp4 (whatever the case) below the folder of videos"
+            counts = write_outcome(out, featureset, video, UnusableVideo(video_id, FailureKind.MISSING_VIDEO, message))
+            account.video_ended(video_id, counts or Counter(kept=video.num_kept, failed=len(video.missing)))
+        else:
+            pending[video_id] = video
+    return pending
 
-    def __init__(
-        self, out: Path, featureset: FeatureSet, clip: ClipShape, bar: tqdm, waiting: Waiting, notes: Notekeeper
-    ) -> None:
-        self._out = out
-        self._featureset = featureset
-        self._clip = clip
-        self._bar = bar
-        self._waiting = waiting
-        self._notes = notes
-        self._copies: dict[str, Path] = {}
-        self._lacks: dict[str, Lack] = {}
-        self._clips_done: Counter[str] = Counter()
-        self._shown: Counter[str] = Counter()  # segments
-        self.counts: Counter[str] = Counter()
-        self.failed_videos: set[str] = set()
 
-    def look_up(self, asked: Iterable[tuple[str, Path | None, Segments]]) -> list[Lack]:
-        """Give what videos lack, less those that lack nothing or have no file: these are settled at once."""
-        lacking = []
-        for video_id, path, rows in asked:
-            lack = look_up(self._out, self._featureset, video_id, path, segment_times(rows))
-            self._lacks[video_id] = lack
-            if not lack.missing:
-                self._settle(lack, write_nothing_new(self._out, lack))
-            elif path is None:
-                message = f"no file named {video_id}.mp4 (whatever the case) below the folder of videos"
-                lost = ClipFeatures.refusal(video_id, Loss(FailureKind.MISSING_VIDEO, message))
-                self._settle(lack, write_outcome(self._out, self._featureset, lack, lost))
-            else:
-                lacking.append(lack)
-        return lacking
+def _requests(
+    pending: Mapping[str, PendingVideo], featureset: FeatureSet, clip: ClipShape, copies: Path | None, account: Account
+) -> Iterator[Request]:
+    """Yield what the pipeline needs to know of each video, and note that the video begins."""
 
-    def request(self, lack: Lack, copies: Path | None) -> Request:
-        """Give what the pipeline needs to know of a video that begins; `copies` is a folder for copies of videos."""
+    def planner(video: PendingVideo) -> Callable[[np.ndarray], VideoPlan]:
+        return lambda frame_seconds: plan_video(frame_seconds, video.to_extract, featureset.sampling, clip)
 
-        def plan(frame_seconds: np.ndarray) -> VideoPlan:
-            return plan_video(frame_seconds, lack.wanted, self._featureset.sampling, self._clip)
+    for video in pending.values():
+        assert video.path is not None
+        account.status.begin(video.video_id)
+        yield Request(video.video_id, video.path, planner(video), _copy_path(copies, video))
 
-        self._notes.begin(lack.video_id)
-        if copies is not None:
-            self._copies[lack.video_id] = copies / f"{lack.video_id}{lack.path.suffix}"
-        return Request(lack.video_id, lack.path, plan, self._copies.get(lack.video_id))
 
-    def write(self, results: Iterable[ClipFeatures], writer: ThreadPoolExecutor) -> list[Lack]:
-        """Have results written while others are made; give those of which another run has changed the file since."""
-        again: list[Lack] = []
-        writes: deque[tuple[Lack, Future]] = deque()
+def _copy_path(copies: Path | None, video: PendingVideo) -> Path | None:
+    """Return where a video is copied to, if it is."""
+    if copies is None or video.path is None:
+        return None
+    return copies / f"{video.video_id}{video.path.suffix}"
 
-        def settle_first() -> None:
-            lack, write = writes.popleft()
-            counted = write.result()
-            if counted is not None:
-                self._settle(lack, counted)
-            else:
-                again.append(look_up(self._out, self._featureset, lack.video_id, lack.path, lack.asked))
 
-        for result in results:
-            if result.video_id in self._copies:
-                self._copies[result.video_id].unlink(missing_ok=True)
-            lack = self._lacks[result.video_id]
-            writes.append((lack, writer.submit(write_outcome, self._out, self._featureset, lack, result)))
-            while writes and (len(writes) > _WRITES_IN_FLIGHT or writes[0][1].done()):
-                settle_first()
-        while writes:
-            settle_first()
-        self._lacks.update({lack.video_id: lack for lack in again})
-        return again
+def _without_copies(
+    results: Iterable[ClipFeatures | UnusableVideo], pending: Mapping[str, PendingVideo], copies: Path | None
+) -> Iterator[ClipFeatures | UnusableVideo]:
+    """Yield results, and remove the copy of each video that has one."""
+    for result in results:
+        if (copy := _copy_path(copies, pending[result.video_id])) is not None:
+            copy.unlink(missing_ok=True)
+        yield result
 
-    def show_clips(self, video_id: str, num_clips: int, total: int) -> None:
-        """Note clips that are done or lost; of all segments of a video, as large a share is shown as done."""
-        self._clips_done[video_id] += num_clips
-        self._bar.set_postfix_str(str(self._waiting), refresh=False)
-        self._show(video_id, len(self._lacks[video_id].asked.narration_id) * self._clips_done[video_id] // total)
 
-    def _show(self, video_id: str, segments: int) -> None:
-        self._bar.update(segments - self._shown[video_id])
-        self._shown[video_id] = segments
+def _write_results(
+    out: Path,
+    featureset: FeatureSet,
+    pending: Mapping[str, PendingVideo],
+    results: Iterable[ClipFeatures | UnusableVideo],
+    writer: ThreadPoolExecutor,
+    account: Account,
+) -> dict[str, PendingVideo]:
+    """Have results written while the next ones are computed.
 
-    def _settle(self, lack: Lack, counted: Counter[str]) -> None:
-        self._notes.end(lack.video_id)
-        self.counts.update(counted)
-        if counted["failed"]:
-            self.failed_videos.add(lack.video_id)
-        self._show(lack.video_id, len(lack.asked.narration_id))
+    Returns:
+        The videos to do again, because another run has changed their files since they were looked up.
+    """
+    again: dict[str, PendingVideo] = {}
+    writes: deque[tuple[PendingVideo, Future[Counter[str] | None]]] = deque()
+
+    def end_first() -> None:
+        video, write = writes.popleft()
+        counts = write.result()
+        if counts is not None:
+            account.video_ended(video.video_id, counts)
+        else:
+            again[video.video_id] = pending_video(out, featureset, video.video_id, video.path, video.requested)
+
+    for result in results:
+        video = pending[result.video_id]
+        writes.append((video, writer.submit(write_outcome, out, featureset, video, result)))
+        while writes and (len(writes) > _WRITES_IN_FLIGHT or writes[0][1].done()):
+            end_first()
+    while writes:
+        end_first()
+    return again

@@ -1,7 +1,7 @@
-"""Batches of small pictures through the backbone, on any device. Knows no video and no file.
+"""Run batches of small pictures through the backbone, on any device. Knows no video and no file.
 
-On CUDA nothing here waits: the next batch is put together while the last one is computed, and steps come back when they
-are asked for.
+On CUDA nothing here waits: the next batch is put together while the last one is computed, and the steps are waited for
+only when they are read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """Give the precision of the backbone's arithmetic by its name; "auto" is half precision on CUDA, else float32.
+    """Return the precision of the backbone's arithmetic; "auto" is half precision on CUDA and float32 elsewhere.
 
     Raises:
         OptionError: there is no such precision.
@@ -37,26 +37,26 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Pending:
-    """Steps of a batch, (B, P, grid * grid * D) float32 on the CPU, once `get` is called."""
+class PendingSteps:
+    """The steps of a batch, which may still be computed on the device."""
 
     steps: torch.Tensor
     copied: torch.cuda.Event | None
 
     def get(self) -> torch.Tensor:
-        """Wait for the steps and give them."""
+        """Wait for the steps and return them: (B, P, grid * grid * D) float32 on the CPU."""
         if self.copied is not None:
             self.copied.synchronize()
         return self.steps
 
 
 class Forward:
-    """A backbone with its preprocessing, as a function of uint8 pictures.
+    """A backbone together with its normalisation, applied to uint8 pictures.
 
     Args:
         network: maps (B, C, L, H, W) float32 and `grid` to (B, P, grid * grid, D); moved to `device`.
         precision: float32, bfloat16 or float16 (autocast).
-        grid: cells of a side of the grid that is kept of each map, side by side in a step.
+        grid: cells per side of the grid that is kept of each map; the cells of a step are concatenated.
     """
 
     def __init__(
@@ -71,27 +71,27 @@ class Forward:
             _channels_last(self._network)
 
     @torch.inference_mode()
-    def start(self, pictures: Sequence[torch.Tensor], colours: Sequence[Colour], clip_frames: int) -> Pending:
-        """Begin with a batch of B clips.
+    def start(self, pictures: Sequence[torch.Tensor], colours: Sequence[Colour], clip_frames: int) -> PendingSteps:
+        """Start computing a batch of B clips.
 
         Args:
-            pictures: B * clip_frames of (3, h, w) uint8 YUV on the device, clip by clip.
-            colours: as many.
+            pictures: B * clip_frames pictures, each (3, h, w) uint8 YUV on the device, clip by clip.
+            colours: the colours of each picture.
         """
         x = normalised(torch.stack(list(pictures)), colours, self._preprocess)
         return self.steps(x.unflatten(0, (-1, clip_frames)).transpose(1, 2))
 
     @torch.inference_mode()
-    def steps(self, clips: torch.Tensor) -> Pending:
-        """Begin with clips that are as the backbone wants them: (B, C, L, h, w) float32."""
+    def steps(self, clips: torch.Tensor) -> PendingSteps:
+        """Start computing normalised clips: (B, C, L, h, w) float32."""
         with self._arithmetic():
             steps = self._network(clips, self._grid).float().flatten(2)
         if self._device.type != "cuda":
-            return Pending(steps.cpu(), None)
+            return PendingSteps(steps.cpu(), None)
         host = torch.empty(steps.shape, pin_memory=True).copy_(steps, non_blocking=True)
         copied = torch.cuda.Event()
         copied.record()
-        return Pending(host, copied)
+        return PendingSteps(host, copied)
 
     def _arithmetic(self) -> AbstractContextManager:
         if self._precision == "float32":
@@ -100,7 +100,7 @@ class Forward:
 
 
 def _channels_last(network: nn.Module) -> None:
-    """Lay the weights of convolutions out as tensor cores and oneDNN read them; activations follow.
+    """Lay out the weights of convolutions as tensor cores and oneDNN read them; activations follow.
 
     On two cores of an EPYC, 640 pictures through resnet50 took 44 s instead of 64.
     """

@@ -1,23 +1,22 @@
-"""The table of all backbones, for people and programs."""
+"""The table of all backbones, for people and programs. Loads no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from extract.backbones import ALIASES, Backbone, PublishedRepo, get, names
+from extract.backbones import ALIASES, Backbone, get, names
 from extract.weights.published import find_weights
 
 
 @dataclass(frozen=True)
-class Row:
-    """What one backbone is; `Backbone` says what each field means.
+class BackboneRow:
+    """One backbone in the table; the fields mean what they mean in `Backbone`.
 
     Attributes:
-        side: positions of a side of the last map.
-        published_as: the address of the weights, None where nobody published any.
-        gated: whether one must accept a licence and log in to fetch them.
-        weights_path: where they lie on this machine, None where they have not been fetched.
+        published_as: the address of the weights; None if nobody published any.
+        gated: whether a user must accept a licence and log in to fetch them.
+        weights_path: where the weights lie on this machine; None if they have not been fetched.
     """
 
     name: str
@@ -39,18 +38,29 @@ class Row:
     source: str
 
 
-def list_backbones(weights_dir: Path | None = None) -> list[Row]:
-    """Give every backbone, and where its weights lie: in `weights_dir`, or in the libraries' own caches."""
+def clip_text(num_frames: int, fps: float | None) -> str:
+    """Return a clip as tables show it: "1 frame", or its frames and their rate."""
+    return "1 frame" if fps is None else f"{num_frames} at {fps:.4g} fps"
+
+
+def parameters_text(parameters: int) -> str:
+    """Return a number of parameters as tables show it, in millions unless it is tiny."""
+    return f"{parameters / 1e6:.1f} M" if parameters >= 1e5 else f"{parameters:,}"
+
+
+def gflops_text(gflops: float) -> str:
+    """Return billions of multiply-adds as tables show them."""
+    return f"{gflops:,.4g}" if gflops < 1000 else f"{gflops:,.0f}"
+
+
+def list_backbones(weights_dir: Path | None = None) -> list[BackboneRow]:
+    """Return every backbone, and where its weights lie: in `weights_dir`, or in the libraries' own caches."""
     return [_row(get(name), weights_dir) for name in names()]
 
 
-def _row(entry: Backbone, weights_dir: Path | None) -> Row:
-    found = find_weights(entry, weights_dir) if entry.weights else None
-    published_as = None
-    if entry.weights:
-        is_repo = isinstance(entry.weights, PublishedRepo)
-        published_as = f"https://huggingface.co/{entry.weights.repo}" if is_repo else entry.weights.url
-    return Row(
+def _row(entry: Backbone, weights_dir: Path | None) -> BackboneRow:
+    local = find_weights(entry, weights_dir) if entry.weights else None
+    return BackboneRow(
         name=entry.name,
         aliases=tuple(alias for alias, name in ALIASES.items() if name == entry.name),
         family=entry.family,
@@ -64,8 +74,8 @@ def _row(entry: Backbone, weights_dir: Path | None) -> Row:
         gflops=entry.gflops,
         code_licence=entry.licence.code,
         weights_licence=entry.licence.weights,
-        published_as=published_as,
-        gated=getattr(entry.weights, "gated", False),
-        weights_path=str(found.path) if found else None,
+        published_as=entry.weights.address if entry.weights else None,
+        gated=entry.weights.gated if entry.weights else False,
+        weights_path=str(local.path) if local else None,
         source=entry.source,
     )

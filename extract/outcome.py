@@ -1,187 +1,201 @@
-"""One video of a feature set: what it lacks before a run, and what is written of it after. Knows no pipeline's inside.
+"""One video of a feature set: which segments are missing before a run, and what is written after it.
 
-What is there is never made less: a file is replaced only by one with everything that it held.
+A file is replaced only by one with everything that it held, so features are never lost. Knows no pipeline's inside.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from extract.decode.video import VideoInfo
-from extract.pipeline import ClipFeatures
-from extract.sampling import VideoPlan
+from extract.clips import ClipFeatures, UnusableVideo
 from features.failures import Failure, FailureKind, read_failures, write_failures
 from features.featureset import FeatureSet
-from features.intervals import SegmentTimes, need_same_times
+from features.intervals import NO_SEGMENTS, SegmentTimes, need_same_times
 from features.store import VideoFeatures, held_segments, read_video, video_path, write_video
 
 
 @dataclass(frozen=True, eq=False)
-class Lack:
-    """What a feature set lacks of a video.
+class PendingVideo:
+    """A video of a run, and what the feature set has of it so far.
 
     Attributes:
-        asked: the segments that a run asks for.
-        stored: those that the video's file holds.
-        missing: asked for and not stored.
-        others: failures recorded of segments that this run does not ask for.
+        path: None if there is no such file.
+        requested: the segments of the run.
+        stored: the segments that the video's file holds.
+        missing: requested and not stored.
+        other_failures: recorded failures of segments that are neither requested nor stored.
     """
 
     video_id: str
     path: Path | None
-    asked: SegmentTimes
+    requested: SegmentTimes
     stored: SegmentTimes
     missing: frozenset[str]
-    others: tuple[Failure, ...]
+    other_failures: tuple[Failure, ...]
 
     @property
-    def wanted(self) -> SegmentTimes:
-        """The segments to extract: a file is written whole, so what it holds already comes again."""
-        return _union(self.asked, self.stored)
+    def to_extract(self) -> SegmentTimes:
+        """The segments to extract: a file is written whole, so those that it holds are extracted again."""
+        return _union(self.requested, self.stored)
 
     @property
-    def already(self) -> int:
-        """How many of the segments asked for are there."""
-        return len(self.asked.narration_id) - len(self.missing)
+    def num_kept(self) -> int:
+        """How many of the requested segments have features already."""
+        return len(self.requested.narration_id) - len(self.missing)
 
 
-def look_up(out: Path, featureset: FeatureSet, video_id: str, path: Path | None, asked: SegmentTimes) -> Lack:
-    """See what a feature set lacks of a video, whose file is at `path` (None: nowhere).
+def pending_video(
+    out: Path, featureset: FeatureSet, video_id: str, path: Path | None, requested: SegmentTimes
+) -> PendingVideo:
+    """Return what the feature set in `out` has of a video whose file is at `path`, and which segments it misses.
 
     Raises:
-        DataError: what is there is damaged, of other settings, or of other intervals.
+        DataError: the stored features are damaged, or were made with other settings or from other intervals.
     """
-    stored = held_segments(out, video_id, featureset, asked)
-    need_same_times(video_path(out, video_id), asked, stored)
-    settled = set(asked.narration_id) | set(stored.narration_id)
-    others = tuple(one for one in read_failures(out, video_id) if one.narration_id not in settled)
-    missing = frozenset(asked.narration_id) - set(stored.narration_id)
-    return Lack(video_id, path, asked, stored, missing, others)
+    stored = held_segments(out, video_id, featureset, requested)
+    need_same_times(video_path(out, video_id), requested, stored)
+    settled = set(requested.narration_id) | set(stored.narration_id)
+    other_failures = tuple(failure for failure in read_failures(out, video_id) if failure.narration_id not in settled)
+    missing = frozenset(requested.narration_id) - set(stored.narration_id)
+    return PendingVideo(video_id, path, requested, stored, missing, other_failures)
 
 
-def _union(asked: SegmentTimes, stored: SegmentTimes) -> SegmentTimes:
-    """Put both together in order of time, so that a file does not depend on the order of the annotations."""
+def _union(requested: SegmentTimes, stored: SegmentTimes) -> SegmentTimes:
+    """Return all segments of both in order of time, so that a file does not depend on the order of the annotations."""
     rows = {
         name: (start, stop, name)
-        for times in (stored, asked)
+        for times in (stored, requested)
         for name, start, stop in zip(*astuple(times), strict=True)
     }
     start_s, stop_s, narration_id = zip(*sorted(rows.values()), strict=True)
     return SegmentTimes(narration_id, np.array(start_s), np.array(stop_s))
 
 
-def write_nothing_new(out: Path, lack: Lack) -> Counter[str]:
-    """Note that a video lacks nothing; count its segments."""
-    write_failures(out, lack.video_id, lack.others)
-    return Counter(already=lack.already)
+def write_nothing_new(out: Path, video: PendingVideo) -> Counter[str]:
+    """Record that a video misses no segment, and return how many segments were kept."""
+    write_failures(out, video.video_id, video.other_failures)
+    return Counter(kept=video.num_kept)
 
 
-def write_outcome(out: Path, featureset: FeatureSet, lack: Lack, result: ClipFeatures) -> Counter[str] | None:
-    """Write what has been extracted of a video and record what could not be; count its segments.
+def write_outcome(
+    out: Path, featureset: FeatureSet, video: PendingVideo, result: ClipFeatures | UnusableVideo
+) -> Counter[str] | None:
+    """Write the features of a video and record its failures; return how many segments are done, kept and failed.
 
-    None, and nothing is written, where another run has written other segments of the video in the meantime.
+    Returns None, and writes nothing, if another run has stored other segments of the video since it was looked up.
 
     Raises:
-        DataError: it cannot be written.
+        DataError: the features cannot be written.
     """
-    there = held_segments(out, lack.video_id, featureset, lack.asked)
-    if set(there.narration_id) - set(lack.asked.narration_id) - set(lack.stored.narration_id):
+    stored = held_segments(out, video.video_id, featureset, video.requested)
+    if set(stored.narration_id) - set(video.requested.narration_id) - set(video.stored.narration_id):
         return None
-    failures = _failures(lack, result)
-    failed = {one.narration_id for one in failures}
-    dense = featureset.sampling.kind == "dense"
-    gone = f"{len(failed & set(lack.stored.narration_id))} segments"
-    if dense:
-        gone = f"{_num_gone(out, featureset, lack, result)} steps"
-    if not gone.startswith("0 "):
-        file = lack.path or f"the file of video {lack.video_id}, which has gone,"
-        reason = (
-            f"{file} no longer gives {gone} whose features are there, so "
-            f"{video_path(out, lack.video_id)} is kept as it is; bring back the whole video and run again"
-        )
-        failures = [Failure(name, FailureKind.KEPT_EARLIER, reason) for name in sorted(lack.missing)]
-        failed = set(lack.missing)
-    elif failed < set(lack.wanted.narration_id):
-        features = _dense(lack, result) if dense else _by_segment(lack, result, failed)
-        write_video(out, features, featureset)
-    write_failures(out, lack.video_id, [*lack.others, *failures])
-    num_failed = len(lack.missing & failed)
-    return Counter(already=lack.already, failed=num_failed, done=len(lack.missing) - num_failed)
+    failures = _failures(video, result)
+    failed = {failure.narration_id for failure in failures}
+    if reason := _reason_to_keep(out, featureset, video, result, failed):
+        failures = [Failure(name, FailureKind.KEPT_EARLIER, reason) for name in sorted(video.missing)]
+        failed = set(video.missing)
+    elif isinstance(result, ClipFeatures) and failed < set(video.to_extract.narration_id):
+        is_dense = featureset.sampling.kind == "dense"
+        write_video(out, _dense(result) if is_dense else _by_segment(video, result, failed), featureset)
+    write_failures(out, video.video_id, [*video.other_failures, *failures])
+    num_failed = len(video.missing & failed)
+    return Counter(kept=video.num_kept, failed=num_failed, done=len(video.missing) - num_failed)
 
 
-def _num_gone(out: Path, featureset: FeatureSet, lack: Lack, result: ClipFeatures) -> int:
-    """Give how many steps of a dense set's file there would be fewer."""
-    if not video_path(out, lack.video_id).is_file():
+def _reason_to_keep(
+    out: Path, featureset: FeatureSet, video: PendingVideo, result: ClipFeatures | UnusableVideo, failed: set[str]
+) -> str | None:
+    """Return why the stored file must stay: a new one would hold less. None if it would not."""
+    if featureset.sampling.kind == "dense":
+        num_gone, unit = _num_steps_gone(out, featureset, video, result), "steps"
+    else:
+        num_gone, unit = len(failed & set(video.stored.narration_id)), "segments"
+    if not num_gone:
+        return None
+    file = video.path or f"the missing file of video {video.video_id}"
+    return (
+        f"{file} no longer gives {num_gone} {unit} whose features are stored, so {video_path(out, video.video_id)} is "
+        "kept as it is; bring back the whole video and run again"
+    )
+
+
+def _num_steps_gone(
+    out: Path, featureset: FeatureSet, video: PendingVideo, result: ClipFeatures | UnusableVideo
+) -> int:
+    """Return how many steps fewer the file of a dense set would have."""
+    if not video_path(out, video.video_id).is_file():
         return 0
-    there = len(read_video(out, lack.video_id, digest=featureset.digest).seconds)
-    return max(0, there - (len(result.steps) - len(result.lost)))
+    num_stored = len(read_video(out, video.video_id, digest=featureset.digest).seconds)
+    num_new = len(result.steps) - len(result.failures) if isinstance(result, ClipFeatures) else 0
+    return max(0, num_stored - num_new)
 
 
-def _failures(lack: Lack, result: ClipFeatures) -> list[Failure]:
-    wanted = lack.wanted
-    if result.refused is not None:
-        return [Failure(name, result.refused.error, result.refused.message) for name in wanted.narration_id]
-    return _out_of_reach(result.info, result.plan) + _lost(result)
+def _failures(video: PendingVideo, result: ClipFeatures | UnusableVideo) -> list[Failure]:
+    if isinstance(result, UnusableVideo):
+        return [Failure(name, result.error, result.message) for name in video.to_extract.narration_id]
+    return [*_out_of_reach(result), *_failures_of_clips(result)]
 
 
-def _out_of_reach(info: VideoInfo, plan: VideoPlan) -> list[Failure]:
+def _out_of_reach(result: ClipFeatures) -> Iterable[Failure]:
+    """Yield the failures of segments that the plan leaves out: beyond the end of the video, or in a gap."""
+    info, plan = result.info, result.plan
     truncated = " (the file is truncated: its index lists more frames)" if info.is_truncated else ""
-    beyond_end = [
-        Failure(name, FailureKind.BEYOND_END, f"{info.path}, segment {name}: {what}{truncated}")
-        for name, what in plan.beyond_end.items()
-    ]
-    return beyond_end + [
-        Failure(name, FailureKind.NO_FRAMES, f"{info.path}, segment {name}: {what}")
-        for name, what in plan.in_gap.items()
-    ]
+    for name, reason in plan.beyond_end.items():
+        yield Failure(name, FailureKind.BEYOND_END, f"{info.path}, segment {name}: {reason}{truncated}")
+    for name, reason in plan.in_gap.items():
+        yield Failure(name, FailureKind.NO_FRAMES, f"{info.path}, segment {name}: {reason}")
 
 
-def _lost(result: ClipFeatures) -> list[Failure]:
-    failures = []
+def _failures_of_clips(result: ClipFeatures) -> Iterable[Failure]:
+    """Yield the failures of segments of which a clip failed; the first such clip gives the reason."""
     for name, (first, stop) in zip(result.plan.narration_id, result.plan.clip_range.tolist(), strict=True):
-        loss = next((result.lost[clip] for clip in range(first, stop) if clip in result.lost), None)
-        if loss is not None:
-            message = f"{result.info.path}, segment {name}: {loss.message}"
-            failures.append(Failure(name, loss.error, message, frame=loss.frame))
-    return failures
+        failure = next((result.failures[clip] for clip in range(first, stop) if clip in result.failures), None)
+        if failure is not None:
+            message = f"{result.info.path}, segment {name}: {failure.message}"
+            yield Failure(name, failure.error, message, frame=failure.frame)
 
 
-def _by_segment(lack: Lack, result: ClipFeatures, failed: set[str]) -> VideoFeatures:
+def _by_segment(video: PendingVideo, result: ClipFeatures, failed: set[str]) -> VideoFeatures:
+    """Return the features of the segments that did not fail, segment by segment."""
     plan = result.plan
     kept = [index for index, name in enumerate(plan.narration_id) if name not in failed]
     names = tuple(plan.narration_id[index] for index in kept)
     clips = np.concatenate([np.arange(*plan.clip_range[index]) for index in kept])
     num_steps = np.diff(plan.clip_range[kept], axis=1)[:, 0] * plan.seconds.shape[1]
-    rows = [lack.wanted.narration_id.index(name) for name in names]
-    return VideoFeatures(
-        **_steps(lack.video_id, result, clips),
-        narration_id=names,
+    times = video.to_extract
+    rows = [times.narration_id.index(name) for name in names]
+    return _video_features(
+        result,
+        clips,
+        SegmentTimes(names, times.start_s[rows], times.stop_s[rows]),
         offset=np.concatenate([[0], np.cumsum(num_steps)]),
-        start_s=lack.wanted.start_s[rows],
-        stop_s=lack.wanted.stop_s[rows],
     )
 
 
-def _dense(lack: Lack, result: ClipFeatures) -> VideoFeatures:
-    clips = np.array([clip for clip in range(len(result.steps)) if clip not in result.lost], dtype=np.int64)
+def _dense(result: ClipFeatures) -> VideoFeatures:
+    """Return the features of all clips that did not fail."""
+    clips = np.array([clip for clip in range(len(result.steps)) if clip not in result.failures], dtype=np.int64)
+    return _video_features(result, clips, NO_SEGMENTS, offset=np.zeros(1, dtype=np.int64))
+
+
+def _video_features(
+    result: ClipFeatures, clips: np.ndarray, segments: SegmentTimes, *, offset: np.ndarray
+) -> VideoFeatures:
+    """Return the steps of these clips, (C,), as a video of the feature set."""
     return VideoFeatures(
-        **_steps(lack.video_id, result, clips),
-        narration_id=(),
-        offset=np.zeros(1, dtype=np.int64),
-        start_s=np.zeros(0),
-        stop_s=np.zeros(0),
+        video_id=result.video_id,
+        fps=result.info.fps,
+        features=result.steps[clips].reshape(-1, 1, result.steps.shape[-1]),
+        seconds=result.plan.seconds[clips].reshape(-1),
+        frame=result.plan.frame[clips].reshape(-1),
+        narration_id=segments.narration_id,
+        offset=offset,
+        start_s=segments.start_s,
+        stop_s=segments.stop_s,
     )
-
-
-def _steps(video_id: str, result: ClipFeatures, clips: np.ndarray) -> dict[str, object]:
-    return {
-        "video_id": video_id,
-        "fps": result.info.fps,
-        "features": result.steps[clips].reshape(-1, 1, result.steps.shape[-1]),
-        "seconds": result.plan.seconds[clips].reshape(-1),
-        "frame": result.plan.frame[clips].reshape(-1),
-    }

@@ -3,91 +3,37 @@
     requests -> probe -> plan -> pieces -> decode ->  scale  -> clips -> batches -> backbone -> steps
                 [ worker processes ]     [ worker ]   [ this process, on the device            ]
 
-Knows no registry, no annotations and no HDF5. A picture is kept only until the last clip that needs it has been put
-together, and videos are begun only as workers need them, so memory does not grow with the length of a video or the
-number of videos.
+Knows no registry, no annotations and no HDF5. Videos are started only as workers need them, so memory does not grow
+with the length of a video or the number of videos.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from extract.decode.decoders import Decoders, Frames, Lost
+from extract.clips import Clip, ClipFailure, ClipFeatures, Piece, Request, UnusableVideo, VideoInProgress
+from extract.decode.decoders import Decoders, Event, Frames, TaskFailure
 from extract.decode.pieces import pieces
 from extract.decode.staging import Staged
-from extract.decode.video import Reading, VideoInfo, reading
+from extract.decode.video import DecodeTask, VideoInfo, decode_task
 from extract.decode.worker import Finished
-from extract.forward import Forward, Pending
+from extract.forward import Forward, PendingSteps
 from extract.preprocess import Preprocess, scaled
-from extract.sampling import VideoPlan
 from features.failures import FailureKind
 
-# On CUDA: one batch is computed, one waits to be.
+# On CUDA, one batch is computed while the next one waits.
 _BATCHES_IN_FLIGHT = 2
 
 
-@dataclass(frozen=True, eq=False)
-class Request:
-    """A video to be done.
-
-    Attributes:
-        plan: turns (F,) seconds of its frames into its plan.
-        copy: where to copy its file to before it is read, if anywhere. What is said of the video names its own path.
-    """
-
-    video_id: str
-    path: Path
-    plan: Callable[[np.ndarray], VideoPlan]
-    copy: Path | None = None
-
-
-@dataclass(frozen=True)
-class Loss:
-    """Why a clip has no steps.
-
-    Attributes:
-        frame: that could not be decoded, where it is that.
-    """
-
-    error: FailureKind
-    message: str
-    frame: int | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class ClipFeatures:
-    """What became of a video.
-
-    Attributes:
-        info, plan: None where the video cannot be used at all.
-        steps: (C, P, D) float16; not filled for clips that are lost.
-        lost: clip -> why.
-        refused: why the video cannot be used; None where it can.
-    """
-
-    video_id: str
-    info: VideoInfo | None
-    plan: VideoPlan | None
-    steps: np.ndarray
-    lost: dict[int, Loss]
-    refused: Loss | None = None
-
-    @staticmethod
-    def refusal(video_id: str, why: Loss) -> ClipFeatures:
-        """Give the outcome of a video that cannot be used."""
-        return ClipFeatures(video_id, None, None, np.empty((0, 0, 0), np.float16), {}, why)
-
-
 @dataclass
-class Waiting:
-    """Where the time of a pipeline has gone, in seconds: waiting for decoded frames, and for the backbone."""
+class WaitTimes:
+    """Seconds that a pipeline has spent waiting, for decoded frames and for the backbone."""
 
     decoding: float = 0.0
     backbone: float = 0.0
@@ -99,14 +45,15 @@ class Waiting:
 
 
 class Pipeline:
-    """Takes videos and gives their features.
+    """Takes requests for videos and yields their features.
 
     Args:
-        preprocess: as the backbone's.
+        preprocess: of the backbone.
         dim: D.
-        batch_size: clips of a batch.
-        waiting: is kept up to date.
-        on_clips: told of which video how many clips have just been done or lost, out of how many.
+        batch_size: clips per batch.
+        wait_times: is kept up to date.
+        on_clips: called with a video's id, how many of its clips have just been computed or have failed, and how many
+            it has in all.
     """
 
     def __init__(
@@ -117,7 +64,7 @@ class Pipeline:
         dim: int,
         device: torch.device,
         batch_size: int,
-        waiting: Waiting,
+        wait_times: WaitTimes,
         on_clips: Callable[[str, int, int], None],
     ) -> None:
         self._forward = forward
@@ -126,87 +73,80 @@ class Pipeline:
         self._device = device
         self._batch_size = batch_size
         self._on_clips = on_clips
-        self._batch: list[_Clip] = []
-        self._in_flight: deque[tuple[list[_Clip], Pending]] = deque()
-        self._finished: deque[ClipFeatures] = deque()
-        self._waiting = waiting
+        self._batch: list[Clip] = []
+        self._in_flight: deque[tuple[list[Clip], PendingSteps]] = deque()
+        self._finished: deque[ClipFeatures | UnusableVideo] = deque()
+        self._wait_times = wait_times
 
-    def run(self, requests: Iterator[Request], decoders: Decoders) -> Iterator[ClipFeatures]:
-        """Give the features of each video as soon as they are all there.
+    def run(
+        self, requests: Iterator[Request], decoders: Decoders[Request | Piece]
+    ) -> Iterator[ClipFeatures | UnusableVideo]:
+        """Yield the features of each video as soon as they are complete.
 
         Raises:
             DataError: no worker can be started.
         """
-        todo: deque[tuple[_Piece, Reading]] = deque()
+        todo: deque[tuple[Piece, DecodeTask]] = deque()
         while True:
-            # Probing goes first while there is little left to decode.
-            while decoders.wants_task():
-                if len(todo) < 2 * decoders.num_workers and (request := next(requests, None)) is not None:
-                    decoders.submit(request, Staged(request.path, request.copy) if request.copy else request.path)
-                elif todo:
-                    decoders.submit(*todo.popleft())
-                else:
-                    break
+            _submit(requests, todo, decoders)
             if not decoders.num_open:
                 break
-            for key, what in self._events(decoders):
-                if isinstance(what, VideoInfo):
-                    todo.extend(self._planned(key, what))
-                elif isinstance(what, Frames):
-                    self._take(key, what)
-                elif isinstance(key, _Piece):
-                    self._end(key, what)
-                elif isinstance(what, Lost):
-                    message = (
-                        what.message if what.error == FailureKind.UNREADABLE_VIDEO else f"{key.path}: {what.message}"
-                    )
-                    self._finished.append(ClipFeatures.refusal(key.video_id, Loss(what.error, message)))
+            for event in self._events(decoders):
+                key, result = event.key, event.result
+                if isinstance(key, Request):
+                    if isinstance(result, VideoInfo):
+                        todo.extend(self._planned(key, result))
+                    elif isinstance(result, TaskFailure):
+                        self._finished.append(_unusable(key, result))
+                elif isinstance(result, Frames):
+                    self._take(key, result)
+                elif isinstance(result, (Finished, TaskFailure)):
+                    self._end(key, result)
             yield from self._results()
         self._start_batch()
         while self._in_flight:
             self._collect()
         yield from self._results()
 
-    def _events(self, decoders: Decoders) -> Iterator[tuple[Request | _Piece, VideoInfo | Frames | Finished | Lost]]:
+    def _events(self, decoders: Decoders[Request | Piece]) -> Iterator[Event[Request | Piece]]:
+        """Yield what `decoders.events` yields, and count the time of waiting for it."""
         events = decoders.events()
         while True:
             before = time.perf_counter()
             event = next(events, None)
-            self._waiting.decoding += time.perf_counter() - before
+            self._wait_times.decoding += time.perf_counter() - before
             if event is None:
                 return
-            what = event.what
-            if isinstance(what, Lost):
-                request = event.key if isinstance(event.key, Request) else event.key.request
-                if request.copy is not None:
-                    what = replace(what, message=what.message.replace(str(request.copy), str(request.path)))
-            yield event.key, what
+            yield event
 
-    def _planned(self, request: Request, info: VideoInfo) -> Iterator[tuple[_Piece, Reading]]:
+    def _planned(self, request: Request, info: VideoInfo) -> Iterator[tuple[Piece, DecodeTask]]:
+        """Plan the clips of a video that has been probed, and yield its pieces with their tasks."""
         plan = request.plan(info.seconds)
         num_clips, num_steps = plan.seconds.shape
         steps = np.empty((num_clips, num_steps, self._dim), np.float16)
-        video = _Video(request, replace(info, path=request.path), plan, steps, num_clips)
+        video = VideoInProgress(request, replace(info, path=request.path), plan, steps, num_clips)
         if not num_clips:
             self._finished.append(video.features())
         for numbers in pieces(info.packets, info.pts, plan.clips):
-            yield _Piece(video, numbers), reading(info, np.unique(plan.clips[numbers]))
+            yield Piece(video, numbers), decode_task(info, np.unique(plan.clips[numbers]))
 
-    def _take(self, piece: _Piece, found: Frames) -> None:
-        """Scale the frames of a piece and start every batch that they make full."""
-        pictures = scaled(found.pictures, self._preprocess, self._device)
-        found.release()
-        for frame, picture in zip(found.frames, pictures, strict=True):
-            self._batch_up(piece, piece.passed(frame, picture))
+    def _take(self, piece: Piece, frames: Frames) -> None:
+        """Scale some frames of a piece and start every batch that is full."""
+        pictures = scaled(frames.pictures, self._preprocess, self._device)
+        frames.release()
+        for frame, picture in zip(frames.frames, pictures, strict=True):
+            self._batch_up(piece.add(frame, picture))
 
-    def _end(self, piece: _Piece, what: Finished | Lost) -> None:
-        lost = Loss(what.error, what.message) if isinstance(what, Lost) else None
-        self._batch_up(piece, piece.ended(lost))
+    def _end(self, piece: Piece, result: Finished | TaskFailure) -> None:
+        failure = None
+        if isinstance(result, TaskFailure):
+            failure = ClipFailure(result.error, _message(piece.request, result))
+        self._batch_up(piece.end(failure))
 
-    def _batch_up(self, piece: _Piece, clips: Iterator[_Clip]) -> None:
+    def _batch_up(self, clips: Iterator[Clip]) -> None:
         for clip in clips:
-            if clip.loss is not None:
-                self._lose(clip.video, clip.number, clip.loss)
+            if clip.failure is not None:
+                self._fail(clip.video, clip.number, clip.failure)
                 continue
             self._batch.append(clip)
             if len(self._batch) == self._batch_size:
@@ -220,104 +160,68 @@ class Pipeline:
         pictures = [picture for clip in clips for picture in clip.pictures]
         colours = [clip.video.info.colour for clip in clips for _ in clip.pictures]
         self._in_flight.append((clips, self._forward.start(pictures, colours, len(clips[0].pictures))))
-        self._waiting.backbone += time.perf_counter() - before
+        self._wait_times.backbone += time.perf_counter() - before
         if len(self._in_flight) >= _BATCHES_IN_FLIGHT:
             self._collect()
 
     def _collect(self) -> None:
-        """Wait for the oldest batch and put its steps where they belong."""
+        """Wait for the oldest batch and copy its steps to their videos."""
         clips, pending = self._in_flight.popleft()
         before = time.perf_counter()
         steps = pending.get().numpy()  # (B, P, D) float32
-        self._waiting.backbone += time.perf_counter() - before
+        self._wait_times.backbone += time.perf_counter() - before
         for clip, rows in zip(clips, steps, strict=True):
             video = clip.video
-            averaged = rows.reshape(video.steps.shape[1], -1, self._dim).mean(axis=1)  # a dense set keeps one a clip
-            with np.errstate(over="ignore"):  # beyond 65504 float16 is infinite, which is what is looked for
+            averaged = rows.reshape(video.steps.shape[1], -1, self._dim).mean(axis=1)  # a dense set: one step per clip
+            with np.errstate(over="ignore"):  # values beyond 65504 become infinite in float16, and are found below
                 video.steps[clip.number] = averaged
             if not np.isfinite(video.steps[clip.number]).all():
-                self._lose(video, clip.number, _NOT_FINITE)
+                self._fail(video, clip.number, _NOT_FINITE)
             else:
                 self._count(video)
 
-    def _lose(self, video: _Video, number: int, loss: Loss) -> None:
-        video.lost[number] = loss
+    def _fail(self, video: VideoInProgress, number: int, failure: ClipFailure) -> None:
+        video.failures[number] = failure
         self._count(video)
 
-    def _count(self, video: _Video) -> None:
+    def _count(self, video: VideoInProgress) -> None:
         video.open_clips -= 1
         self._on_clips(video.request.video_id, 1, len(video.steps))
         if not video.open_clips:
             self._finished.append(video.features())
 
-    def _results(self) -> Iterator[ClipFeatures]:
+    def _results(self) -> Iterator[ClipFeatures | UnusableVideo]:
         while self._finished:
             yield self._finished.popleft()
 
 
-_NOT_FINITE = Loss(FailureKind.NOT_FINITE, "the backbone gave values that are NaN, infinite or beyond float16's 65504")
+_NOT_FINITE = ClipFailure(
+    FailureKind.NOT_FINITE, "the backbone gave values that are NaN, infinite or beyond float16's 65504"
+)
 
 
-@dataclass(eq=False)
-class _Video:
-    """A video that is being done."""
-
-    request: Request
-    info: VideoInfo
-    plan: VideoPlan
-    steps: np.ndarray
-    open_clips: int
-    lost: dict[int, Loss] = field(default_factory=dict)
-
-    def features(self) -> ClipFeatures:
-        return ClipFeatures(self.request.video_id, self.info, self.plan, self.steps, self.lost)
+def _submit(
+    requests: Iterator[Request], todo: deque[tuple[Piece, DecodeTask]], decoders: Decoders[Request | Piece]
+) -> None:
+    """Give the workers as many tasks as they take: videos to probe while little is left to decode, else pieces."""
+    while decoders.wants_task():
+        if len(todo) < 2 * decoders.num_workers and (request := next(requests, None)) is not None:
+            decoders.submit(request, Staged(request.path, request.copy) if request.copy else request.path)
+        elif todo:
+            decoders.submit(*todo.popleft())
+        else:
+            break
 
 
-@dataclass(frozen=True, eq=False)
-class _Clip:
-    video: _Video
-    number: int
-    pictures: list[torch.Tensor]  # L of (3, h, w) uint8
-    loss: Loss | None = None
+def _unusable(request: Request, failure: TaskFailure) -> UnusableVideo:
+    message = _message(request, failure)
+    if failure.error != FailureKind.UNREADABLE_VIDEO:  # whose message names the file already
+        message = f"{request.path}: {message}"
+    return UnusableVideo(request.video_id, failure.error, message)
 
 
-class _Piece:
-    """Puts the clips of one piece of a video together as its frames come."""
-
-    def __init__(self, video: _Video, numbers: np.ndarray) -> None:
-        self._video = video
-        self._clips = video.plan.clips
-        self._pending = deque(numbers.tolist())  # by their last frame
-        self._uses = Counter(self._clips[numbers].reshape(-1).tolist())
-        self._pictures: dict[int, torch.Tensor] = {}
-
-    @property
-    def request(self) -> Request:
-        """The video that it is a piece of."""
-        return self._video.request
-
-    def passed(self, frame: int, picture: torch.Tensor) -> Iterator[_Clip]:
-        """Take a frame, later than those before; give the clips that need none after it."""
-        self._pictures[frame] = picture
-        while self._pending and self._clips[self._pending[0], -1] <= frame:
-            yield self._put_together(self._pending.popleft(), None)
-
-    def ended(self, loss: Loss | None) -> Iterator[_Clip]:
-        """Give the clips that are left when no more frames come; the loss says why, if not for want of frames."""
-        while self._pending:
-            yield self._put_together(self._pending.popleft(), loss)
-
-    def _put_together(self, number: int, loss: Loss | None) -> _Clip:
-        frames = self._clips[number].tolist()
-        missing = next((frame for frame in frames if frame not in self._pictures), None)
-        pictures = [self._pictures[frame] for frame in frames] if missing is None else []
-        self._uses.subtract(frames)
-        for frame in frames:
-            if not self._uses[frame]:
-                self._pictures.pop(frame, None)
-        if missing is None:
-            return _Clip(self._video, number, pictures)
-        if loss is None:
-            second = self._video.info.seconds[missing]
-            loss = Loss(FailureKind.UNDECODABLE, f"frame {missing} at {second:.2f} s cannot be decoded", missing)
-        return _Clip(self._video, number, [], loss)
+def _message(request: Request, failure: TaskFailure) -> str:
+    """Return the message of a failure, with the path of the video in place of that of its copy."""
+    if request.copy is None:
+        return failure.message
+    return failure.message.replace(str(request.copy), str(request.path))

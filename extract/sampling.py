@@ -1,7 +1,7 @@
-"""Which frames of a video are wanted, and which clips they form. Pure arithmetic: knows no video file, no tensor.
+"""Plan the clips of a video: which frames they show, and when. Pure arithmetic: knows no video file and no tensor.
 
-A position in time is turned into a frame by its presentation time: the frame nearest to it. So variable frame
-rates, and videos whose first frame is not at 0, need no further thought.
+A moment of the video becomes the frame whose presentation time is nearest to it. So variable frame rates, and videos
+whose first frame is not at 0, need no special treatment.
 """
 
 from __future__ import annotations
@@ -11,34 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from extract.backbone_input import ClipShape
 from features.errors import OptionError
 from features.featureset import Sampling
 from features.intervals import SegmentTimes
 
-# A last frame is shown for one frame interval; containers and annotations round on top of that. The one published
+# The last frame is shown for one frame interval, and containers and annotations round their times. The only published
 # segment that passes the end of its video (P29_05_563) does so by 0.013 s.
 END_TOLERANCE_S = 0.1
-# A frame this far from the moment it is to show is another moment: the file has a hole there.
+# A frame further than this from the wanted moment shows another moment: the file has a gap there.
 MAX_GAP_S = 1.0
-
-
-@dataclass(frozen=True)
-class ClipShape:
-    """What a backbone takes in one forward pass, and gives.
-
-    Attributes:
-        num_frames: L, frames of a clip; 1 for an image backbone.
-        fps: frames of a clip a second; None for an image backbone.
-        num_steps: P, rows of features a clip gives; L is a multiple of it.
-    """
-
-    num_frames: int = 1
-    fps: float | None = None
-    num_steps: int = 1
-
-    def __post_init__(self) -> None:
-        assert self.num_frames % self.num_steps == 0
-        assert (self.fps is None) == (self.num_frames == 1)
+DEFAULT_FRAMES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,14 +29,14 @@ class VideoPlan:
     """The clips of one video.
 
     Attributes:
-        narration_id: the S segments that can be had.
+        narration_id: the S segments that lie within the video.
         clips: (C, L) int64 frame numbers, counted from 0 in presentation order, ascending within a clip.
         clip_range: (S, 2) int64; the clips of segment s are rows clip_range[s, 0]:clip_range[s, 1], at least one.
-        seconds: (C, P) float64, the centre of each step that a clip gives; with fewer steps than the backbone gives,
-            each is the average of as many in a row.
+        seconds: (C, P) float64, the centre of each step of a clip. If P is smaller than the backbone's number of steps,
+            each step is the average of an equal run of the backbone's.
         frame: (C, P) int32, the frame of the video nearest to that.
-        beyond_end: narration_id -> what is wrong, for segments that the video does not reach.
-        in_gap: likewise for segments where the video has no frames.
+        beyond_end: narration_id -> reason, for segments that end after the video does.
+        in_gap: narration_id -> reason, for segments where the video has no frames.
     """
 
     narration_id: tuple[str, ...]
@@ -70,8 +53,21 @@ class VideoPlan:
         return np.unique(self.clips)
 
 
+def frames_per_segment(frames: int | None, every: float | None) -> int:
+    """Return the number of frames per segment: `frames`, or 16 by default.
+
+    Raises:
+        OptionError: both `frames` and `every` are given.
+    """
+    if frames is not None and every is not None:
+        raise OptionError(
+            None, "--frames and --every exclude each other: frames of each segment, or clips over the whole video."
+        )
+    return DEFAULT_FRAMES if frames is None else frames
+
+
 def choose_sampling(num_frames: int, every_s: float | None, clip: ClipShape) -> Sampling:
-    """Give the record of `num_frames` a segment in clips of a backbone's own shape, or of a clip every `every_s`.
+    """Return the record of a sampling: `num_frames` per segment, or else a clip every `every_s` seconds.
 
     Raises:
         OptionError: a number makes no sense.
@@ -86,10 +82,12 @@ def choose_sampling(num_frames: int, every_s: float | None, clip: ClipShape) -> 
 
 
 def plan_video(frame_seconds: np.ndarray, segments: SegmentTimes, sampling: Sampling, clip: ClipShape) -> VideoPlan:
-    """Plan the clips of a video as a sampling says; `plan_segments` and `plan_dense` say how."""
-    if sampling.kind == "segment":
-        return plan_segments(frame_seconds, segments, num_frames=sampling.num_frames, clip=clip)
-    return plan_dense(frame_seconds, segments, every_s=sampling.every_s, clip=clip)
+    """Return the clips of a video under a sampling; see `plan_segments` and `plan_dense`."""
+    if sampling.kind == "dense":
+        assert sampling.every_s is not None
+        return plan_dense(frame_seconds, segments, every_s=sampling.every_s, clip=clip)
+    assert sampling.num_frames is not None
+    return plan_segments(frame_seconds, segments, num_frames=sampling.num_frames, clip=clip)
 
 
 def plan_segments(
@@ -99,38 +97,41 @@ def plan_segments(
     num_frames: int,
     clip: ClipShape,
 ) -> VideoPlan:
-    """Plan clips over segments: as many of the backbone's length as cover `num_frames` frames, spread evenly.
+    """Return clips spread evenly over each segment, as many of the backbone's length as hold `num_frames` frames.
 
-    The segment is cut into equal parts, one a clip, and each clip is centred in its part. An image backbone's clip
-    is the frame there. A clip backbone's keeps its own frame rate, so in a short segment it looks beyond both ends,
-    and at the ends of the video it repeats the first or last frame.
+    A segment is cut into equal parts, one per clip, and each clip is centred in its part. The clip of an image backbone
+    is the frame at that centre. A clip backbone keeps its own frame rate, so in a short segment a clip reaches beyond
+    both ends, and at the ends of the video it repeats the first or last frame.
 
     Args:
         frame_seconds: (F,) float64 presentation times of the video's frames, strictly ascending.
     """
     num_clips = max(1, -(-num_frames // clip.num_frames))
     centres = spread(segments.start_s, segments.stop_s, num_clips)  # (S, K)
-    reached = _reached(frame_seconds, segments)
-    off = _off(frame_seconds, centres).max(axis=1, initial=0)
-    kept = np.flatnonzero(reached & (off <= MAX_GAP_S))
+    is_reached = _is_reached(frame_seconds, segments)
+    gap_s = _distance_to_frame(frame_seconds, centres).max(axis=1, initial=0)
+    kept = np.flatnonzero(is_reached & (gap_s <= MAX_GAP_S))
     positions = clip_positions(centres[kept].reshape(-1), clip)  # (C, L)
     first = np.arange(len(kept)) * num_clips
+    clips, seconds, frame = _clips(frame_seconds, positions, clip.num_steps)
     return VideoPlan(
         narration_id=tuple(segments.narration_id[index] for index in kept),
+        clips=clips,
         clip_range=np.stack([first, first + num_clips], axis=1),
-        **_clips(frame_seconds, positions, clip.num_steps),
-        beyond_end=_beyond_end(segments, np.flatnonzero(~reached), end_of_video(frame_seconds)),
-        in_gap=_in_gap(segments, np.flatnonzero(reached & (off > MAX_GAP_S)), off),
+        seconds=seconds,
+        frame=frame,
+        beyond_end=_beyond_end(segments, np.flatnonzero(~is_reached), end_of_video(frame_seconds)),
+        in_gap=_in_gap(segments, np.flatnonzero(is_reached & (gap_s > MAX_GAP_S)), gap_s),
     )
 
 
 def plan_dense(frame_seconds: np.ndarray, segments: SegmentTimes, *, every_s: float, clip: ClipShape) -> VideoPlan:
-    """Plan a clip every `every_s` seconds over the whole video, each of which gives one step.
+    """Return a clip every `every_s` seconds over the whole video; each clip gives one step.
 
-        |  c  |  c  |  c  |  c  |  c  |         c: the centre of a clip, amid its part of the video
-             [ segment ]                        touches the parts of the second to the fourth
+        |  c  |  c  |  c  |  c  |  c  |         c: the centre of a clip, in the middle of its part of the video
+             [ segment ]                        this segment touches the parts of the second to the fourth clip
 
-    Where the video has a hole there are no clips. The segments are those of whose clips the caller wants to know.
+    There are no clips in a gap of the video. The plan also says which clips belong to each of the given segments.
 
     Args:
         frame_seconds: (F,) float64 presentation times of the video's frames, strictly ascending.
@@ -138,76 +139,80 @@ def plan_dense(frame_seconds: np.ndarray, segments: SegmentTimes, *, every_s: fl
     start_s, end_s = frame_seconds[0], end_of_video(frame_seconds)
     num_parts = max(1, math.ceil((end_s - start_s) / every_s - 0.5))  # the last centre lies within the video
     centres = start_s + (np.arange(num_parts) + 0.5) * every_s
-    off = _off(frame_seconds, centres)
-    kept = np.flatnonzero(off <= MAX_GAP_S)
-    touched = _touched(segments, start_s, every_s, num_parts)  # (S, 2), of the parts
-    reached = _reached(frame_seconds, segments)
-    worst = np.array([off[first:stop].max() for first, stop in touched])
-    worst = np.maximum(worst, start_s - segments.start_s)  # before the first frame there is nothing either
-    ours = np.flatnonzero(reached & (worst <= MAX_GAP_S))
+    gap_s = _distance_to_frame(frame_seconds, centres)
+    kept = np.flatnonzero(gap_s <= MAX_GAP_S)
+    touched = _touched_parts(segments, start_s, every_s, num_parts)  # (S, 2)
+    is_reached = _is_reached(frame_seconds, segments)
+    worst_s = np.array([gap_s[first:stop].max() for first, stop in touched])
+    worst_s = np.maximum(worst_s, start_s - segments.start_s)  # before the first frame there is a gap, too
+    ours = np.flatnonzero(is_reached & (worst_s <= MAX_GAP_S))
+    clips, seconds, frame = _clips(frame_seconds, clip_positions(centres[kept], clip), 1)
     return VideoPlan(
         narration_id=tuple(segments.narration_id[index] for index in ours),
+        clips=clips,
         clip_range=np.searchsorted(kept, touched[ours]),
-        **_clips(frame_seconds, clip_positions(centres[kept], clip), 1),
-        beyond_end=_beyond_end(segments, np.flatnonzero(~reached), end_s),
-        in_gap=_in_gap(segments, np.flatnonzero(reached & (worst > MAX_GAP_S)), worst),
+        seconds=seconds,
+        frame=frame,
+        beyond_end=_beyond_end(segments, np.flatnonzero(~is_reached), end_s),
+        in_gap=_in_gap(segments, np.flatnonzero(is_reached & (worst_s > MAX_GAP_S)), worst_s),
     )
 
 
-def _touched(segments: SegmentTimes, start_s: float, every_s: float, num_parts: int) -> np.ndarray:
-    """Give the parts of the video that each segment has some of, (S, 2), at least one."""
+def _touched_parts(segments: SegmentTimes, start_s: float, every_s: float, num_parts: int) -> np.ndarray:
+    """Return the range of parts of the video that each segment touches, (S, 2), at least one part."""
     # Borders of segments and of parts often coincide, but for rounding.
     first = np.clip(np.floor((segments.start_s - start_s) / every_s + 1e-6), 0, num_parts - 1)
     stop = np.clip(np.ceil((segments.stop_s - start_s) / every_s - 1e-6), first + 1, num_parts)
     return np.stack([first, stop], axis=1).astype(np.int64)
 
 
-def _reached(frame_seconds: np.ndarray, segments: SegmentTimes) -> np.ndarray:
+def _is_reached(frame_seconds: np.ndarray, segments: SegmentTimes) -> np.ndarray:
+    """Return whether the video lasts until the end of each segment, (S,) bool."""
     return segments.stop_s <= end_of_video(frame_seconds) + END_TOLERANCE_S
 
 
-def _off(frame_seconds: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Give how far the nearest frame is from each position, in seconds."""
+def _distance_to_frame(frame_seconds: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Return how far the nearest frame is from each position, in seconds."""
     return np.abs(frame_seconds[nearest_frames(frame_seconds, positions)] - positions)
 
 
-def _clips(frame_seconds: np.ndarray, positions: np.ndarray, num_steps: int) -> dict[str, np.ndarray]:
-    """Give clips whose frames are at these positions, (C, L), and their steps."""
+def _clips(
+    frame_seconds: np.ndarray, positions: np.ndarray, num_steps: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return `clips`, `seconds` and `frame` of a plan whose clips show the moments `positions`, (C, L) seconds."""
     num_clips, clip_frames = positions.shape
     steps = positions.reshape(num_clips, num_steps, clip_frames // num_steps).mean(axis=2)  # (C, P)
-    # Where a clip reaches past an end it repeats that frame; its steps lie no further out than the video does.
+    # A clip that reaches past an end repeats that frame; its steps lie within the video.
     steps = np.clip(steps, frame_seconds[0], end_of_video(frame_seconds))
+    return nearest_frames(frame_seconds, positions), steps, nearest_frames(frame_seconds, steps).astype(np.int32)
+
+
+def _beyond_end(segments: SegmentTimes, indices: np.ndarray, end_s: float) -> dict[str, str]:
     return {
-        "clips": nearest_frames(frame_seconds, positions),
-        "seconds": steps,
-        "frame": nearest_frames(frame_seconds, steps).astype(np.int32),
+        segments.narration_id[index]: (
+            f"it lasts from {segments.start_s[index]:.2f} to {segments.stop_s[index]:.2f} s, "
+            f"but the video's frames end at {end_s:.2f} s"
+        )
+        for index in indices
     }
 
 
-def _beyond_end(segments: SegmentTimes, which: np.ndarray, end_s: float) -> dict[str, str]:
-    where = [f"it lasts from {segments.start_s[index]:.2f} to {segments.stop_s[index]:.2f} s" for index in which]
-    names = [segments.narration_id[index] for index in which]
+def _in_gap(segments: SegmentTimes, indices: np.ndarray, gap_s: np.ndarray) -> dict[str, str]:
     return {
-        name: f"{what}, but the video's frames end at {end_s:.2f} s" for name, what in zip(names, where, strict=True)
-    }
-
-
-def _in_gap(segments: SegmentTimes, which: np.ndarray, off: np.ndarray) -> dict[str, str]:
-    return {
-        segments.narration_id[index]: f"the video has a hole there: the nearest frame is {off[index]:.2f} s away"
-        for index in which
+        segments.narration_id[index]: f"the video has a hole there: the nearest frame is {gap_s[index]:.2f} s away"
+        for index in indices
     }
 
 
 def end_of_video(frame_seconds: np.ndarray) -> float:
-    """Give the second at which the last frame (of (F,) ascending seconds) is over."""
+    """Return the second at which the last frame ends; `frame_seconds` are (F,) ascending."""
     if len(frame_seconds) == 1:
         return float(frame_seconds[0])
     return float(frame_seconds[-1] + np.median(np.diff(frame_seconds)))
 
 
 def spread(start_s: np.ndarray, stop_s: np.ndarray, num: int) -> np.ndarray:
-    """Give the centres of `num` equal parts of each interval, (S, num).
+    """Return the centres of `num` equal parts of each interval, (S, num).
 
     >>> spread(np.array([0.0]), np.array([4.0]), 2)
     array([[1., 3.]])
@@ -217,14 +222,14 @@ def spread(start_s: np.ndarray, stop_s: np.ndarray, num: int) -> np.ndarray:
 
 
 def clip_positions(centres: np.ndarray, clip: ClipShape) -> np.ndarray:
-    """Give the seconds of the frames of clips with these centres, (C, L)."""
+    """Return the seconds of the frames of clips with these centres, (C, L)."""
     if clip.fps is None:
         return centres[:, None]
     return centres[:, None] + (np.arange(clip.num_frames) - (clip.num_frames - 1) / 2) / clip.fps
 
 
 def nearest_frames(frame_seconds: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Give the number of the frame nearest to each position, any shape, int64; the earlier one of two as near."""
+    """Return the number of the frame nearest to each position, any shape, int64; of two as near, the earlier."""
     if len(frame_seconds) == 1:
         return np.zeros(positions.shape, dtype=np.int64)
     after = np.clip(np.searchsorted(frame_seconds, positions), 1, len(frame_seconds) - 1)

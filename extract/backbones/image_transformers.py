@@ -2,64 +2,59 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from extract.backbones import Backbone, Licence, PublishedRepo, register
+from extract.backbone_input import IMAGENET_MEAN, IMAGENET_STD, ClipShape, Preprocess
 from extract.backbones.architecture import TransformersModel
-from extract.backbones.pooling import pooled_tokens
-from extract.preprocess import Preprocess
-from extract.sampling import ClipShape
+from extract.backbones.registry import Backbone, Licence, PublishedRepo
 
-_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+if TYPE_CHECKING:
+    from extract.backbones.networks.clip_network import ClipNetwork
+
 _BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
 
 
-class PatchTokens(nn.Module):
-    """The final normalised tokens of patches; those for the class and registers are left out.
+def _after_prefix(num_prefix_tokens: int) -> Callable[[Any], ClipNetwork]:
+    """Return the function that turns a model into the mean of its patch tokens, which follow so many others."""
 
-    (B, C, 1, H, W) -> (B, 1, grid * grid, D)
-    """
+    def wrap(network: Any) -> ClipNetwork:
+        from extract.backbones.networks.image_transformers import PatchTokens
 
-    def __init__(self, network: nn.Module, *, num_prefix_tokens: int) -> None:
-        super().__init__()
-        self.network = network
-        self._num_prefix_tokens = num_prefix_tokens
+        return PatchTokens(network, num_prefix_tokens=num_prefix_tokens)
 
-    def forward(self, x: torch.Tensor, grid: int) -> torch.Tensor:
-        tokens = self.network(pixel_values=x.squeeze(2)).last_hidden_state[:, self._num_prefix_tokens :]
-        return pooled_tokens(tokens.unsqueeze(1), grid)
+    return wrap
 
 
-def _dinov2(size: str, *, sizes: dict[str, int], parameters: int, gflops: float) -> None:
-    register(
-        Backbone(
-            name=f"dinov2_{size}",
-            family="DINOv2",
-            pretraining="LVD-142M, self-supervised",
-            model=TransformersModel(
-                model="Dinov2Model",
-                config="Dinov2Config",
-                # Trained at 518 pixels last; its positions are interpolated to other sizes.
-                settings={**sizes, "image_size": 518, "patch_size": 14, "mlp_ratio": 4, "layer_norm_eps": 1e-6},
-                wrap=lambda network: PatchTokens(network, num_prefix_tokens=1),
-            ),
-            dim=sizes["hidden_size"],
-            clip=ClipShape(),
-            side=16,
-            parameters=parameters,
-            gflops=gflops,
-            preprocess=Preprocess(resize=256, crop=(224, 224), interpolation="bicubic", **_IMAGENET),
-            classifier=(),
-            weights=PublishedRepo(f"facebook/dinov2-{size}"),
-            licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
-            source="Oquab et al., DINOv2, TMLR 2024; transformers",
-        )
+def _dinov2(size: str, *, sizes: dict[str, int], parameters: int, gflops: float) -> Backbone:
+    return Backbone(
+        name=f"dinov2_{size}",
+        family="DINOv2",
+        pretraining="LVD-142M, self-supervised",
+        model=TransformersModel(
+            model="Dinov2Model",
+            config="Dinov2Config",
+            # The last stage of training was at 518 pixels; positions are interpolated to other sizes.
+            settings={**sizes, "image_size": 518, "patch_size": 14, "mlp_ratio": 4, "layer_norm_eps": 1e-6},
+            wrap=_after_prefix(1),
+        ),
+        dim=sizes["hidden_size"],
+        clip=ClipShape(),
+        side=16,
+        parameters=parameters,
+        gflops=gflops,
+        preprocess=Preprocess(
+            resize=256, crop=(224, 224), interpolation="bicubic", mean=IMAGENET_MEAN, std=IMAGENET_STD
+        ),
+        classifier=(),
+        weights=PublishedRepo(f"facebook/dinov2-{size}"),
+        licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
+        source="Oquab et al., DINOv2, TMLR 2024; transformers",
     )
 
 
-def _dinov3(size: str, repo: str, *, sizes: dict[str, int], parameters: int, gflops: float) -> None:
+def _dinov3(size: str, repo: str, *, sizes: dict[str, int], parameters: int, gflops: float) -> Backbone:
     settings = {
         **sizes,
         "intermediate_size": 4 * sizes["hidden_size"],
@@ -70,32 +65,30 @@ def _dinov3(size: str, repo: str, *, sizes: dict[str, int], parameters: int, gfl
         "key_bias": False,
         "use_gated_mlp": False,
     }
-    register(
-        Backbone(
-            name=f"dinov3_{size}",
-            family="DINOv3",
-            pretraining="LVD-1689M, self-supervised",
-            model=TransformersModel(
-                model="DINOv3ViTModel",
-                config="DINOv3ViTConfig",
-                settings=settings,
-                wrap=lambda network: PatchTokens(network, num_prefix_tokens=5),
-            ),
-            dim=sizes["hidden_size"],
-            clip=ClipShape(),
-            side=14,
-            parameters=parameters,
-            gflops=gflops,
-            preprocess=Preprocess(resize=(224, 224), crop=None, **_IMAGENET),
-            classifier=(),
-            weights=PublishedRepo(repo, gated=True),
-            licence=Licence(code="Apache-2.0", weights="DINOv3 License"),
-            source="Siméoni et al., DINOv3, 2025; transformers",
-        )
+    return Backbone(
+        name=f"dinov3_{size}",
+        family="DINOv3",
+        pretraining="LVD-1689M, self-supervised",
+        model=TransformersModel(
+            model="DINOv3ViTModel",
+            config="DINOv3ViTConfig",
+            settings=settings,
+            wrap=_after_prefix(5),
+        ),
+        dim=sizes["hidden_size"],
+        clip=ClipShape(),
+        side=14,
+        parameters=parameters,
+        gflops=gflops,
+        preprocess=Preprocess(resize=(224, 224), crop=None, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+        classifier=(),
+        weights=PublishedRepo(repo, gated=True),
+        licence=Licence(code="Apache-2.0", weights="DINOv3 License"),
+        source="Siméoni et al., DINOv3, 2025; transformers",
     )
 
 
-def _siglip2(size: str, repo: str, *, sizes: dict[str, int], pixels: int, parameters: int, gflops: float) -> None:
+def _siglip2(size: str, repo: str, *, sizes: dict[str, int], pixels: int, parameters: int, gflops: float) -> Backbone:
     settings = {
         **sizes,
         "intermediate_size": 4 * sizes["hidden_size"],
@@ -103,37 +96,41 @@ def _siglip2(size: str, repo: str, *, sizes: dict[str, int], pixels: int, parame
         "patch_size": 16,
         "hidden_act": "gelu_pytorch_tanh",
         "layer_norm_eps": 1e-6,
-        "vision_use_head": False,  # its attention pooling: features are the tokens that it pools
+        "vision_use_head": False,  # the head is attention pooling; features are the tokens that it would pool
     }
-    register(
-        Backbone(
-            name=f"siglip2_{size}",
-            family="SigLIP 2",
-            pretraining="WebLI, image and text",
-            model=TransformersModel(
-                model="SiglipVisionModel",
-                config="SiglipVisionConfig",
-                settings=settings,
-                wrap=lambda network: PatchTokens(network, num_prefix_tokens=0),
-                free=("vision_use_head",),
-            ),
-            dim=sizes["hidden_size"],
-            clip=ClipShape(),
-            side=pixels // 16,
-            parameters=parameters,
-            gflops=gflops,
-            preprocess=Preprocess(resize=(pixels, pixels), crop=None, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-            classifier=("text_model.", "logit_scale", "logit_bias", "vision_model.head.", "head."),
-            weights=PublishedRepo(repo),
-            licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
-            source="Tschannen et al., SigLIP 2, 2025; transformers",
-        )
+    return Backbone(
+        name=f"siglip2_{size}",
+        family="SigLIP 2",
+        pretraining="WebLI, image and text",
+        model=TransformersModel(
+            model="SiglipVisionModel",
+            config="SiglipVisionConfig",
+            settings=settings,
+            wrap=_after_prefix(0),
+            free=("vision_use_head",),
+        ),
+        dim=sizes["hidden_size"],
+        clip=ClipShape(),
+        side=pixels // 16,
+        parameters=parameters,
+        gflops=gflops,
+        preprocess=Preprocess(resize=(pixels, pixels), crop=None, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        classifier=("text_model.", "logit_scale", "logit_bias", "vision_model.head.", "head."),
+        weights=PublishedRepo(repo),
+        licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
+        source="Tschannen et al., SigLIP 2, 2025; transformers",
     )
 
 
-_dinov2("base", sizes=_BASE, parameters=86_580_480, gflops=23.2)
-_dinov2("large", sizes=_LARGE, parameters=304_368_640, gflops=81.0)
-_dinov3("base", "facebook/dinov3-vitb16-pretrain-lvd1689m", sizes=_BASE, parameters=85_660_416, gflops=17.9)
-_dinov3("large", "facebook/dinov3-vitl16-pretrain-lvd1689m", sizes=_LARGE, parameters=303_129_600, gflops=62.8)
-_siglip2("base", "google/siglip2-base-patch16-224", sizes=_BASE, pixels=224, parameters=85_797_120, gflops=17.5)
-_siglip2("large", "google/siglip2-large-patch16-256", sizes=_LARGE, pixels=256, parameters=303_361_024, gflops=80.7)
+# fmt: off
+BACKBONES = (
+    _dinov2("base", sizes=_BASE, parameters=86_580_480, gflops=23.2),
+    _dinov2("large", sizes=_LARGE, parameters=304_368_640, gflops=81.0),
+    _dinov3("base", "facebook/dinov3-vitb16-pretrain-lvd1689m", sizes=_BASE, parameters=85_660_416, gflops=17.9),
+    _dinov3("large", "facebook/dinov3-vitl16-pretrain-lvd1689m", sizes=_LARGE, parameters=303_129_600, gflops=62.8),
+    _siglip2("base", "google/siglip2-base-patch16-224", sizes=_BASE, pixels=224,
+             parameters=85_797_120, gflops=17.5),
+    _siglip2("large", "google/siglip2-large-patch16-256", sizes=_LARGE, pixels=256,
+             parameters=303_361_024, gflops=80.7),
+)
+# fmt: on

@@ -1,4 +1,4 @@
-"""VideoMAE: a plain video transformer, trained by filling in masked tubes; fine-tuned or as it was pre-trained.
+"""VideoMAE: a plain video transformer, trained to fill in masked tubes; fine-tuned, or pre-trained only.
 
 Tong et al., VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training, NeurIPS
 2022.
@@ -6,32 +6,20 @@ Tong et al., VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
-from extract.backbones import Backbone, Licence, PublishedRepo, register
+from extract.backbone_input import IMAGENET_MEAN, IMAGENET_STD, ClipShape, Preprocess
 from extract.backbones.architecture import TransformersModel
-from extract.backbones.pooling import pooled_tokens
-from extract.preprocess import Preprocess
-from extract.sampling import ClipShape
+from extract.backbones.registry import Backbone, Licence, PublishedRepo
+
+if TYPE_CHECKING:
+    from extract.backbones.networks.clip_network import ClipNetwork
 
 
-class VideoMae(nn.Module):
-    """Tokens averaged over space: (B, C, L, H, W) -> (B, L / 2, grid * grid, D).
+def _steps(network: Any) -> ClipNetwork:
+    from extract.backbones.networks.videomae import VideoMae
 
-    A fine-tuned one normalises after its average (`fc_norm`), and so do we; a pre-trained one normalises each token.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        if hasattr(network, "classifier"):
-            network.classifier = nn.Identity()
-        self.network = network
-
-    def forward(self, x: torch.Tensor, grid: int) -> torch.Tensor:
-        tokens = self.network.base_model(pixel_values=x.transpose(1, 2)).last_hidden_state
-        x = pooled_tokens(tokens.unflatten(1, (x.shape[2] // 2, -1)), grid)  # tokens come time first
-        return self.network.fc_norm(x) if hasattr(self.network, "fc_norm") else x
+    return VideoMae(network)
 
 
 _SIZES = {
@@ -41,7 +29,8 @@ _SIZES = {
 }
 
 
-def _row(variant: str, repo: str, *, pretraining: str, fps: float, parameters: int, gflops: float) -> None:
+def _backbone(variant: str, repo: str, *, pretraining: str, fps: float, parameters: int, gflops: float) -> Backbone:
+    """Return the record of a variant, published as the repository `repo` of MCG-NJU."""
     sizes = _SIZES[variant.split("_", maxsplit=1)[0]]
     tuned = "finetuned" in repo
     settings = {
@@ -53,47 +42,47 @@ def _row(variant: str, repo: str, *, pretraining: str, fps: float, parameters: i
         "layer_norm_eps": 1e-12,
         "use_mean_pooling": tuned,
     }
-    register(
-        Backbone(
-            name=f"videomae_{variant}",
-            family="VideoMAE",
-            pretraining=pretraining,
-            model=TransformersModel(
-                model="VideoMAEForVideoClassification" if tuned else "VideoMAEModel",
-                config="VideoMAEConfig",
-                settings=settings,
-                wrap=VideoMae,
-                unused=("classifier.",),
-            ),
-            dim=sizes["hidden_size"],
-            clip=ClipShape(16, fps, 8),
-            side=14,
-            parameters=parameters,
-            gflops=gflops,
-            preprocess=Preprocess(resize=224, crop=(224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-            classifier=("classifier.",) if tuned else ("decoder.", "encoder_to_decoder.", "mask_token"),
-            weights=PublishedRepo(f"MCG-NJU/{repo}"),
-            licence=Licence(code="Apache-2.0", weights="CC-BY-NC-4.0"),
-            source="Tong et al., VideoMAE, NeurIPS 2022; transformers",
-        )
+    return Backbone(
+        name=f"videomae_{variant}",
+        family="VideoMAE",
+        pretraining=pretraining,
+        model=TransformersModel(
+            model="VideoMAEForVideoClassification" if tuned else "VideoMAEModel",
+            config="VideoMAEConfig",
+            settings=settings,
+            wrap=_steps,
+            unused=("classifier.",),
+        ),
+        dim=sizes["hidden_size"],
+        clip=ClipShape(16, fps, 8),
+        side=14,
+        parameters=parameters,
+        gflops=gflops,
+        preprocess=Preprocess(resize=224, crop=(224, 224), mean=IMAGENET_MEAN, std=IMAGENET_STD),
+        classifier=("classifier.",) if tuned else ("decoder.", "encoder_to_decoder.", "mask_token"),
+        weights=PublishedRepo(f"MCG-NJU/{repo}"),
+        licence=Licence(code="Apache-2.0", weights="CC-BY-NC-4.0"),
+        source="Tong et al., VideoMAE, NeurIPS 2022; transformers",
     )
 
 
-# Kinetics: every 4th frame of 30 a second. Something-Something: fine-tuned with frames spread over the whole of a
-# video, which is some 4 s long; pre-trained with every 2nd of 12 a second.
+# Kinetics: every 4th frame at 30 fps. Something-Something: fine-tuned with frames spread over a whole video, which is
+# some 4 s long; pre-trained with every 2nd frame at 12 fps.
 # fmt: off
-_row("base_k400", "videomae-base-finetuned-kinetics", pretraining="Kinetics-400",
-     fps=7.5, parameters=86_227_200, gflops=180.0)
-_row("base_k400_ssl", "videomae-base", pretraining="Kinetics-400, self-supervised",
-     fps=7.5, parameters=86_227_200, gflops=180.0)
-_row("base_ssv2", "videomae-base-finetuned-ssv2", pretraining="Something-Something v2",
-     fps=4.0, parameters=86_227_200, gflops=180.0)
-_row("base_ssv2_ssl", "videomae-base-ssv2", pretraining="Something-Something v2, self-supervised",
-     fps=6.0, parameters=86_227_200, gflops=180.0)
-_row("large_k400", "videomae-large-finetuned-kinetics", pretraining="Kinetics-400",
-     fps=7.5, parameters=303_860_736, gflops=597.0)
-_row("large_k400_ssl", "videomae-large", pretraining="Kinetics-400, self-supervised",
-     fps=7.5, parameters=303_860_736, gflops=597.0)
-_row("huge_k400", "videomae-huge-finetuned-kinetics", pretraining="Kinetics-400",
-     fps=7.5, parameters=631_607_040, gflops=1191)
+BACKBONES = (
+    _backbone("base_k400", "videomae-base-finetuned-kinetics", pretraining="Kinetics-400",
+              fps=7.5, parameters=86_227_200, gflops=180.0),
+    _backbone("base_k400_ssl", "videomae-base", pretraining="Kinetics-400, self-supervised",
+              fps=7.5, parameters=86_227_200, gflops=180.0),
+    _backbone("base_ssv2", "videomae-base-finetuned-ssv2", pretraining="Something-Something v2",
+              fps=4.0, parameters=86_227_200, gflops=180.0),
+    _backbone("base_ssv2_ssl", "videomae-base-ssv2", pretraining="Something-Something v2, self-supervised",
+              fps=6.0, parameters=86_227_200, gflops=180.0),
+    _backbone("large_k400", "videomae-large-finetuned-kinetics", pretraining="Kinetics-400",
+              fps=7.5, parameters=303_860_736, gflops=597.0),
+    _backbone("large_k400_ssl", "videomae-large", pretraining="Kinetics-400, self-supervised",
+              fps=7.5, parameters=303_860_736, gflops=597.0),
+    _backbone("huge_k400", "videomae-huge-finetuned-kinetics", pretraining="Kinetics-400",
+              fps=7.5, parameters=631_607_040, gflops=1191),
+)
 # fmt: on

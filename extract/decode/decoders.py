@@ -1,6 +1,6 @@
-"""Processes that probe and decode videos, and what comes of them. Knows no segment, no clip and no torch.
+"""Processes that probe and decode videos, and the events that they send. Knows no segment, no clip and no torch.
 
-A worker that dies or hangs costs the task it was at, which is reported as lost; another worker takes its place.
+If a worker dies or hangs, its current task is reported as failed, and a new worker takes over the rest.
 """
 
 from __future__ import annotations
@@ -14,52 +14,57 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Generic, TypeAlias, TypeVar
 
 from extract.decode.planes import PlaneBatch
 from extract.decode.staging import Staged
-from extract.decode.video import Reading, VideoInfo
+from extract.decode.video import DecodeTask, VideoInfo
 from extract.decode.worker import (
     BUFFER_BYTES,
     NUM_BUFFERS,
-    Alive,
-    Filled,
+    FilledBuffer,
     Finished,
+    Heartbeat,
     Ready,
-    Refused,
+    Unreadable,
     batch_in,
     buffers_in,
 )
 from features.errors import DataError, OptionError
 from features.failures import FailureKind
 
-# A worker gives a sign of life every second while it reads. Network file systems stall for a minute and come back.
+# A worker sends a heartbeat every second while it reads. Network file systems stall for a minute and come back.
 HUNG_S = 300.0
-# One to do and one to go on with, so that a worker never waits for word from here.
+# One task to do and one to continue with, so that a worker never waits for the next.
 _TASKS_PER_WORKER = 2
 
 
-def num_workers_for(asked: int | None) -> int:
-    """Give how many workers to start: as many as asked for, by default one for each CPU that this process may use.
+def num_workers_for(workers: int | None) -> int:
+    """Return how many workers to start: `workers`, or by default one per CPU that this process may use.
 
     Raises:
-        OptionError: fewer than one.
+        OptionError: `workers` is below 1.
     """
-    if asked is not None and asked < 1:
-        raise OptionError("--workers", f"{asked} is not a number of processes above 0.")
-    if asked is not None:
-        return asked
+    if workers is not None and workers < 1:
+        raise OptionError("--workers", f"{workers} is not a number of processes above 0.")
+    if workers is not None:
+        return workers
     # A SLURM job has fewer CPUs than its machine; macOS does not say.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+Task: TypeAlias = Path | Staged | DecodeTask
+# What the caller knows a task by.
+Key = TypeVar("Key")
+
+
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Decoded frames, ascending; the pictures lie in shared memory, and are good until `release` is called."""
+    """Decoded frames, ascending. Their pictures lie in shared memory and are valid until `release` is called."""
 
     frames: tuple[int, ...]
     pictures: PlaneBatch
@@ -67,8 +72,8 @@ class Frames:
 
 
 @dataclass(frozen=True)
-class Lost:
-    """A task that came to nothing, or not to its end.
+class TaskFailure:
+    """Why a task failed, or did not reach its end.
 
     Attributes:
         error: UNREADABLE_VIDEO, WORKER_DIED or WORKER_HUNG.
@@ -79,26 +84,26 @@ class Lost:
 
 
 @dataclass(frozen=True, eq=False)
-class Event:
-    """What a task gave: a VideoInfo, some Frames, or its end: Finished or Lost."""
+class Event(Generic[Key]):
+    """A result of a task: a VideoInfo, some Frames, or its end, which is Finished or a TaskFailure."""
 
-    key: Hashable
-    what: VideoInfo | Frames | Finished | Lost
+    key: Key
+    result: VideoInfo | Frames | Finished | TaskFailure
 
 
 @dataclass(eq=False)
-class _Worker:
+class _Worker(Generic[Key]):
     process: subprocess.Popen
     connection: Connection
-    number: int  # of its place in the shared memory
-    tasks: deque[tuple[Hashable, Path | Staged | Reading]] = field(default_factory=deque)
+    number: int  # says where its buffers lie in the shared memory
+    tasks: deque[tuple[Key, Task]] = field(default_factory=deque)
     is_ready: bool = False
-    unread: int = 0  # buffers that are not free again
+    unread: int = 0  # filled buffers that have not been released
     heard_at: float = field(default_factory=time.monotonic)
 
 
-class Decoders:
-    """A fixed number of workers; to be used in a `with` statement, which ends them.
+class Decoders(Generic[Key]):
+    """A fixed number of workers, used in a `with` statement, which ends them.
 
     `submit` tasks while `wants_task` says so, and take `events` as long as tasks are open.
     """
@@ -106,10 +111,10 @@ class Decoders:
     def __init__(self, num_workers: int) -> None:
         self._file = _memory_file(num_workers * NUM_BUFFERS * BUFFER_BYTES)
         self._memory = mmap.mmap(self._file.fileno(), 0)
-        self._backlog: deque[tuple[Hashable, Path | Staged | Reading]] = deque()
+        self._backlog: deque[tuple[Key, Task]] = deque()
         self._workers = [self._started(number) for number in range(num_workers)]
 
-    def __enter__(self) -> Decoders:
+    def __enter__(self) -> Decoders[Key]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -120,37 +125,37 @@ class Decoders:
             _wait_for(worker.process)
         self._file.close()
 
-    def _started(self, number: int) -> _Worker:
-        # multiprocessing would have each worker import the program that runs here, and torch with it (3 s on a busy
-        # machine), and asks every script for an `if __name__ == "__main__"`.
-        ours, theirs = Pipe()
-        arguments = (theirs.fileno(), self._file.fileno(), number)
+    def _started(self, number: int) -> _Worker[Key]:
+        # multiprocessing would make each worker import the program that runs here, and torch with it (3 s on a busy
+        # machine), and would require `if __name__ == "__main__"` in every script.
+        connection, worker_end = Pipe()
+        arguments = (worker_end.fileno(), self._file.fileno(), number)
         code = f"import sys; sys.path[:] = {sys.path!r}; from extract.decode.worker import serve; serve{arguments}"
         process = subprocess.Popen(
             [sys.executable, "-c", code],
             stdin=subprocess.DEVNULL,
             pass_fds=arguments[:2],
-            start_new_session=True,  # Ctrl-C reaches every process of a terminal; this one says when they end
+            start_new_session=True,  # Ctrl-C reaches every process of a terminal; only this process ends the workers
         )
-        theirs.close()  # so that the end of the process is the end of the connection
-        return _Worker(process, ours, number)
+        worker_end.close()  # so that the connection ends with the process
+        return _Worker(process, connection, number)
 
     @property
     def num_workers(self) -> int:
-        """How many there are."""
+        """How many workers there are."""
         return len(self._workers)
 
     @property
     def num_open(self) -> int:
-        """How many tasks have been submitted and not ended."""
+        """How many submitted tasks have not ended."""
         return len(self._backlog) + sum(len(worker.tasks) for worker in self._workers)
 
     def wants_task(self) -> bool:
-        """Whether a task that is submitted now is soon begun."""
+        """Return whether a task that is submitted now would start soon."""
         return self.num_open < _TASKS_PER_WORKER * len(self._workers)
 
-    def submit(self, key: Hashable, task: Path | Staged | Reading) -> None:
-        """Have a video probed, copied first if it is to be staged, or frames of it decoded; events carry the key."""
+    def submit(self, key: Key, task: Task) -> None:
+        """Add a task: a path to probe, a `Staged` to copy and probe, or frames to decode. Its events carry the key."""
         self._backlog.append((key, task))
         self._hand_out()
 
@@ -164,71 +169,74 @@ class Decoders:
             worker.tasks.append(self._backlog.popleft())
             self._send(worker, worker.tasks[-1][1])
 
-    def _send(self, worker: _Worker, message: object) -> None:
-        # Where it has died, the next look at its connection shows that.
+    def _send(self, worker: _Worker[Key], message: object) -> None:
+        # If it has died, the next read from its connection shows that.
         with contextlib.suppress(OSError):
             worker.connection.send(message)
 
-    def events(self) -> Iterator[Event]:
-        """Wait until some tasks give something, and give that. Pictures must be released before the next call.
+    def events(self) -> Iterator[Event[Key]]:
+        """Wait until some tasks have results, and yield those. Pictures must be released before the next call.
 
         Raises:
             DataError: a worker does not even start.
         """
-        found = False
-        while self.num_open and not found:
+        has_events = False
+        while self.num_open and not has_events:
             ready = set(wait([worker.connection for worker in self._workers], timeout=1.0))
             now = time.monotonic()
             for worker in list(self._workers):
-                # One message of each: what a worker that has died left in its buffers must be read before another
-                # worker takes them over.
+                # One message of each worker at a time: what a dead worker left in its buffers must be read before
+                # the next worker takes the buffers over.
                 if worker.connection in ready:
-                    events = self._heard(worker, now)
+                    events = self._received(worker, now)
                 elif worker.tasks and worker.unread < NUM_BUFFERS and now - worker.heard_at > HUNG_S:
-                    what = f"the process that read it gave no sign of life for {HUNG_S:.0f} s and was ended"
-                    events = self._replaced(worker, FailureKind.WORKER_HUNG, what)
+                    message = f"the process that read it gave no sign of life for {HUNG_S:.0f} s and was ended"
+                    events = self._replaced(worker, TaskFailure(FailureKind.WORKER_HUNG, message))
                 else:
                     continue
                 for event in events:
-                    found = True
+                    has_events = True
                     yield event
 
-    def _heard(self, worker: _Worker, now: float) -> list[Event]:
+    def _received(self, worker: _Worker[Key], now: float) -> list[Event[Key]]:
+        """Take one message of a worker and return the events that it means."""
         try:
             message = worker.connection.recv()
         except (EOFError, OSError):
             code = worker.process.wait()
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            return self._replaced(worker, FailureKind.WORKER_DIED, f"the process that read it ended by {how}")
+            return self._replaced(
+                worker, TaskFailure(FailureKind.WORKER_DIED, f"the process that read it ended by {how}")
+            )
         worker.heard_at = now
         if isinstance(message, Ready):
             worker.is_ready = True
-        if isinstance(message, (Ready, Alive)):
+        if isinstance(message, (Ready, Heartbeat)):
             return []
         key = worker.tasks[0][0]
-        if isinstance(message, (Finished, Refused)):
+        if isinstance(message, (Finished, Unreadable)):
             worker.tasks.popleft()
             self._hand_out()
-            lost = isinstance(message, Refused)
-            return [Event(key, Lost(FailureKind.UNREADABLE_VIDEO, message.message) if lost else message)]
-        return [Event(key, self._frames(worker, message) if isinstance(message, Filled) else message)]
+        if isinstance(message, Unreadable):
+            return [Event(key, TaskFailure(FailureKind.UNREADABLE_VIDEO, message.message))]
+        return [Event(key, self._frames(worker, message) if isinstance(message, FilledBuffer) else message)]
 
-    def _frames(self, worker: _Worker, filled: Filled) -> Frames:
+    def _frames(self, worker: _Worker[Key], filled: FilledBuffer) -> Frames:
         worker.unread += 1
-        whole = batch_in(buffers_in(self._memory, worker.number)[filled.buffer], filled.height, filled.width)
+        batch = batch_in(buffers_in(self._memory, worker.number)[filled.buffer], filled.height, filled.width)
         num = len(filled.frames)
 
         def release() -> None:
             worker.unread -= 1
-            worker.heard_at = time.monotonic()  # it may have waited for this
+            worker.heard_at = time.monotonic()  # the worker may have waited for this buffer
             self._send(worker, filled.buffer)
 
-        return Frames(filled.frames, PlaneBatch(whole.y[:num], whole.uv[:num]), release)
+        return Frames(filled.frames, PlaneBatch(batch.y[:num], batch.uv[:num]), release)
 
-    def _replaced(self, worker: _Worker, error: FailureKind, what: str) -> list[Event]:
-        """End a worker and start another in its place; give the loss of the task it was at."""
+    def _replaced(self, worker: _Worker[Key], failure: TaskFailure) -> list[Event[Key]]:
+        """End a worker and start another in its place; return the failure of the task that it was doing."""
         if not worker.is_ready:
-            raise DataError(f"a process to decode videos cannot start ({what}); it may have printed why.")
+            raise DataError(f"a process to decode videos cannot start ({failure.message}); it may have printed why.")
         worker.connection.close()
         worker.process.kill()
         _wait_for(worker.process)
@@ -236,17 +244,17 @@ class Decoders:
         tasks = list(worker.tasks)
         self._backlog.extendleft(reversed(tasks[1:]))
         self._hand_out()
-        return [Event(key, Lost(error, what)) for key, _ in tasks[:1]]
+        return [Event(key, failure) for key, _ in tasks[:1]]
 
 
 def _wait_for(process: subprocess.Popen) -> None:
-    # One that hangs within a network file system may outlive even this.
+    # A process that hangs in a network file system may not end even now.
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=10)
 
 
 def _memory_file(num_bytes: int) -> BinaryIO:
-    """Give a file of this size that is gone once it is closed: in memory where there is room, else on disk."""
+    """Return a file of this size that disappears once it is closed: in memory if there is room, else on disk."""
     in_memory = "/dev/shm"  # Linux; in containers often only 64 MB
     has_room = os.path.isdir(in_memory) and shutil.disk_usage(in_memory).free > num_bytes
     file = tempfile.TemporaryFile(dir=in_memory if has_room else None)  # noqa: SIM115 - closed with the workers

@@ -1,12 +1,12 @@
-"""Which packets of a video must be decoded for some of its frames. Knows the bitstreams, and no file or decoder.
+"""Which packets of a video must be decoded for some of its frames. Knows the bitstreams, but no file and no decoder.
 
     sent    I  P  b  b  P  b  b  P  ... | I  P  b  b         b: nothing is predicted from it
     wanted                 *                       *
     needed  x  x        x  x                x  x    x         the rest is never decoded
 
-What is left out must be proven to be needed by nothing: for H.264 by nal_ref_idc and IDR pictures (ITU-T H.264, 7.4.1),
-for HEVC by sub-layer non-reference pictures of the highest temporal layer and IRAP pictures (ITU-T H.265, 7.4.2.2).
-Where a stream has anything that this does not cover, it is not `proven`, and all of it is decoded.
+A packet is left out only if it is proven that no other packet needs it: for H.264 by nal_ref_idc and IDR pictures
+(ITU-T H.264, 7.4.1), for HEVC by sub-layer non-reference pictures of the highest temporal layer and IRAP pictures
+(ITU-T H.265, 7.4.2.2). A stream that has anything else is not `proven`, and all of it is decoded.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ MAX_REORDER = 16
 
 @dataclass(frozen=True)
 class Packet:
-    """What one packet holds, as far as its bitstream says.
+    """What the bitstream says of one packet.
 
     Attributes:
-        is_key: decoding can begin here; only pictures that are shown before it may need an earlier one.
+        is_key: decoding can begin here; only pictures shown before this one may need an earlier packet.
         is_reference: another picture may be predicted from it.
-        layer: temporal layer; pictures are never predicted from one of a higher layer.
+        layer: temporal layer; a picture is never predicted from one of a higher layer.
     """
 
     is_key: bool
@@ -42,7 +42,7 @@ class Packets:
     Attributes:
         pts: (P,) int64 presentation time stamps.
         is_shown: (P,) bool; False before the start of an edit list.
-        is_key: (P,) bool, as in `Packet`; what the container says, where nothing is proven.
+        is_key: (P,) bool, as in `Packet`; if nothing is proven, what the container says.
         is_reference: (P,) bool, as in `Packet`.
         proven: whether `is_key` and `is_reference` can be relied upon.
     """
@@ -57,21 +57,21 @@ class Packets:
         return f"Packets({len(self.pts)}, {self.is_key.sum()} key, {'proven' if self.proven else 'not proven'})"
 
 
-def needed(packets: Packets, wanted_pts: np.ndarray) -> np.ndarray:
-    """Give (P,) bool: the packets that must be decoded for the frames with these (M,) time stamps."""
+def needed_packets(packets: Packets, wanted_pts: np.ndarray) -> np.ndarray:
+    """Return the packets that must be decoded for the frames with these (M,) time stamps, as a mask: (P,) bool."""
     is_wanted = packets.is_shown & np.isin(packets.pts, wanted_pts)
     mask = np.zeros(len(is_wanted), dtype=bool)
-    places = np.flatnonzero(is_wanted)
-    if not len(places):
+    wanted = np.flatnonzero(is_wanted)
+    if not len(wanted):
         return mask
     if not packets.proven:
-        mask[: places[-1] + 1 + MAX_REORDER] = True
+        mask[: wanted[-1] + 1 + MAX_REORDER] = True
         return mask
     starts = np.flatnonzero(packets.is_key)
     stops = np.append(starts[1:], len(mask))
     group, is_leading = _groups(packets)
     serves = packets.is_reference & ~is_leading
-    for number in np.unique(group[places]):
+    for number in np.unique(group[wanted]):
         start, stop = starts[number], stops[number]
         here = slice(start, stop)
         trailing = np.flatnonzero(is_wanted[here] & ~is_leading[here])
@@ -82,7 +82,8 @@ def needed(packets: Packets, wanted_pts: np.ndarray) -> np.ndarray:
         if len(leading):
             last = start + leading[-1] + 1
             mask[start:last] |= packets.is_reference[start:last]
-            # Leading pictures are predicted from the group before; a key picture alone may pass on what it was given.
+            # Leading pictures may be predicted from the group before. If that group has nothing but leading pictures
+            # after its key picture, it may in turn depend on the group before it.
             before = number
             while before > 0:
                 before -= 1
@@ -94,14 +95,14 @@ def needed(packets: Packets, wanted_pts: np.ndarray) -> np.ndarray:
 
 
 def serves_later(packets: Packets) -> np.ndarray:
-    """Give (P,) bool: what pictures after the key picture of a group, or of the next one, may be predicted from."""
+    """Return (P,) bool: the packets that later pictures of the same group, or of the next group, may need."""
     if not packets.proven:
         return packets.is_reference
     return packets.is_reference & ~_groups(packets)[1]
 
 
 def _groups(packets: Packets) -> tuple[np.ndarray, np.ndarray]:
-    """Give each packet's group, which begins with a key packet, and whether it is shown before that: (P,) each."""
+    """Return each packet's group, which begins with a key packet, and whether it is shown before that packet: (P,)."""
     starts = np.flatnonzero(packets.is_key)
     group = np.searchsorted(starts, np.arange(len(packets.pts)), side="right") - 1
     return group, packets.pts < packets.pts[starts[group]]
@@ -111,17 +112,19 @@ def _groups(packets: Packets) -> tuple[np.ndarray, np.ndarray]:
 
 
 class UnprovenError(Exception):
-    """The stream has something that the rules here do not cover."""
+    """The stream has something that the rules of this module do not cover."""
 
 
-def reader(codec: str, extradata: bytes | None) -> Callable[[memoryview], Packet] | None:
-    """Give a function from the bytes of a packet to a `Packet` (or `UnprovenError`); None where nothing is proven.
+def packet_parser(codec: str, extradata: bytes | None) -> Callable[[memoryview], Packet] | None:
+    """Return a function that parses the bytes of a packet, or None for a stream of which nothing can be proven.
+
+    The function raises `UnprovenError` for a packet that the rules do not cover.
 
     Args:
-        codec: as FFmpeg calls it.
+        codec: FFmpeg's name of it.
         extradata: the stream's avcC or hvcC record.
     """
-    # Anything else than such a record is a stream with start codes, which none of our containers should hold.
+    # Without such a record the stream uses start codes, which none of our containers should hold.
     if not extradata or extradata[0] != 1:
         return None
     if codec == "h264" and len(extradata) > 8 and _is_progressive(extradata):
@@ -132,14 +135,14 @@ def reader(codec: str, extradata: bytes | None) -> Callable[[memoryview], Packet
 
 
 def _units(data: memoryview, length_size: int) -> Iterator[memoryview]:
-    """Give the NAL units of a packet, each of which stands behind its length."""
-    place, end = 0, len(data)
-    while place < end:
-        start = place + length_size
-        place = start + int.from_bytes(data[place:start], "big")
-        if not start + 2 <= place <= end:
+    """Yield the NAL units of a packet; each is preceded by its length."""
+    position, end = 0, len(data)
+    while position < end:
+        start = position + length_size
+        position = start + int.from_bytes(data[position:start], "big")
+        if not start + 2 <= position <= end:
             raise UnprovenError("a NAL unit does not fit its packet")
-        yield data[start:place]
+        yield data[start:position]
 
 
 def _h264(units: Sequence[memoryview], extradata: bytes) -> Packet:
@@ -178,29 +181,29 @@ def _hevc(units: Sequence[memoryview], extradata: bytes) -> Packet:
 
 
 def _need_known(parameters: memoryview, extradata: bytes) -> None:
-    """Check that parameter sets within the stream repeat those before it, so that leaving one out loses nothing."""
+    """Check that a parameter set within the stream repeats one of the header, so that leaving it out loses nothing."""
     if bytes(parameters) not in extradata:
         raise UnprovenError("parameters that change within the stream")
 
 
-def joined(found: Sequence[Packet]) -> tuple[np.ndarray, np.ndarray]:
-    """Give is_key and is_reference, (P,) bool each, of a stream's packets.
+def key_and_reference(packets: Sequence[Packet]) -> tuple[np.ndarray, np.ndarray]:
+    """Return is_key and is_reference of a stream's packets, (P,) bool each.
 
     Raises:
         UnprovenError: decoding cannot begin with the first packet.
     """
-    if not found or not found[0].is_key:
+    if not packets or not packets[0].is_key:
         raise UnprovenError("the first picture is no key picture")
-    # A non-reference picture of a lower layer may still serve the layers above it.
-    top = max(packet.layer for packet in found)
-    is_reference = [packet.is_reference or packet.layer < top for packet in found]
-    return np.array([packet.is_key for packet in found]), np.array(is_reference)
+    # A picture of a higher layer may still be predicted from a non-reference picture of a lower layer.
+    top = max(packet.layer for packet in packets)
+    is_reference = [packet.is_reference or packet.layer < top for packet in packets]
+    return np.array([packet.is_key for packet in packets]), np.array(is_reference)
 
 
 def _is_progressive(record: bytes) -> bool:
-    """Whether an avcC record's only sequence parameter set has frame_mbs_only_flag: no picture is half of a frame.
+    """Return whether an avcC record has one sequence parameter set, and that has frame_mbs_only_flag.
 
-    The two fields of a frame may be in packets of their own, of which one serves the other.
+    Without the flag, the two fields of a frame may be in separate packets, one predicted from the other.
     """
     length = int.from_bytes(record[6:8], "big")
     if record[5] & 31 != 1 or len(record) < 8 + length:
@@ -216,11 +219,11 @@ class _Bits:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._place = 0
+        self._position = 0
 
     def bit(self) -> int:
-        byte, shift = divmod(self._place, 8)
-        self._place += 1
+        byte, shift = divmod(self._position, 8)
+        self._position += 1
         return self._data[byte] >> (7 - shift) & 1
 
     def bits(self, num: int) -> int:
@@ -246,7 +249,7 @@ _HIGH_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
 
 
 def _frame_mbs_only(bits: _Bits) -> bool:
-    """Walk a sequence parameter set of H.264 (7.3.2.1.1) up to frame_mbs_only_flag."""
+    """Read a sequence parameter set of H.264 (7.3.2.1.1) up to frame_mbs_only_flag and return the flag."""
     profile = bits.bits(8)
     bits.bits(16)  # constraints, level
     bits.ue()  # id

@@ -1,7 +1,7 @@
-"""Decoded pictures as they leave a decoder: YUV planes, and what is needed to turn them into RGB. Only numbers.
+"""Decoded pictures as they leave a decoder: YUV planes, and the numbers that turn them into RGB.
 
-Colours are kept as the codec has them until the picture is small: resizing and the colour matrix are both linear, so
-their order matters only for rounding, and the small picture is much cheaper to convert.
+Pictures stay in the codec's colours until they are small. Resizing and the colour matrix are both linear, so their
+order matters only for rounding, and a small picture is much cheaper to convert.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Colour:
-    """How a video's planes mean colours.
+    """Which colours the values of a video's planes stand for.
 
     Attributes:
         kr, kb: the weights of red and blue in luma (ITU-T H.273, table 4).
-        full_range: luma spans 0..255, and not 16..235.
+        full_range: luma spans 0..255 instead of 16..235.
     """
 
     kr: float
@@ -25,7 +25,7 @@ class Colour:
     full_range: bool
 
     def to_rgb(self) -> tuple[np.ndarray, np.ndarray]:
-        """Give (3, 3) `matrix` and (3,) `offset`, float64: RGB in 0..1 is matrix @ YUV in 0..255 + offset."""
+        """Return (3, 3) `matrix` and (3,) `offset`, float64: RGB in 0..1 is matrix @ YUV in 0..255 + offset."""
         kg = 1 - self.kr - self.kb
         matrix = np.array(
             [

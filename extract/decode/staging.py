@@ -1,8 +1,8 @@
-"""Copies of videos on a disk of this machine, made just before they are read and removed after. Knows no feature set.
+"""Copy each video to a disk of this machine just before it is read, and remove the copy after. Knows no feature set.
 
-For clusters whose shared file system is slow to read from in many places at once. What comes out is the same: a video
-that cannot be copied is read where it lies. Features need no such detour: a video's file is made in memory and comes to
-its place whole (features/files.py).
+This is for clusters whose shared file system is slow when many processes read from it. The result is the same: a video
+that cannot be copied is read from where it lies. Features need no such copies: the file of a video is made in memory
+and written whole (features/files.py).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from features.errors import DataError
 
 _PREFIX = "extract-stage-"
 _BLOCK_BYTES = 2**22
-# Left free on the disk, which other jobs write to as well.
+# Space that is left free on the disk, because other jobs write to it as well.
 SPARE_BYTES = 2**30
 
 
 @dataclass(frozen=True)
 class Staged:
-    """A video, and the place for its copy."""
+    """A video, and the path of its copy."""
 
     path: Path
     copy: Path
@@ -36,10 +36,12 @@ class Staged:
 
 @contextlib.contextmanager
 def staging_folder(root: Path) -> Iterator[Path]:
-    """Yield a folder of this process's own below `root`, which is gone afterwards; what killed ones left goes first.
+    """Yield a folder below `root` that only this process uses, and remove it afterwards.
+
+    Folders that killed processes left behind are removed first.
 
     Raises:
-        DataError: there can be no folder.
+        DataError: the folder cannot be made.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -55,7 +57,7 @@ def staging_folder(root: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(folder: Path, operation: int) -> Iterator[None]:
-    """Hold a folder's lock, which the system gives back with the process, however it ends."""
+    """Hold a folder's lock. The system releases it when the process ends, however it ends."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, operation)
@@ -66,16 +68,16 @@ def _locked(folder: Path, operation: int) -> Iterator[None]:
 
 def _remove_abandoned(root: Path) -> None:
     for folder in root.glob(f"{_PREFIX}*"):
-        # Those in use, and those of other people.
+        # Folders in use, and those of other users, stay.
         with contextlib.suppress(OSError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
             shutil.rmtree(folder)
 
 
 def staged(video: Staged, on_block: Callable[[], None]) -> Path:
-    """Copy a video; give the path to read it from: that of the copy, or its own where it cannot be copied.
+    """Copy a video and return the path to read: the copy's, or the video's own if it cannot be copied.
 
     Args:
-        on_block: called now and then meanwhile.
+        on_block: called after each block of the copy.
     """
     try:
         _copy(video, on_block)

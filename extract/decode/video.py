@@ -1,4 +1,4 @@
-"""Video files: their frames' presentation times, and the wanted frames decoded. The only importer of av.
+"""Video files: read the presentation times of their frames, and decode the wanted frames. The only importer of av.
 
 Knows no segment, no model and no torch: the processes that decode load nothing else. Frames are numbered from 0 in
 presentation order.
@@ -20,22 +20,31 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from extract.decode.damage import DamageLedger
-from extract.decode.packets import MAX_REORDER, Packet, Packets, UnprovenError, joined, needed, reader, serves_later
+from extract.decode.packets import (
+    MAX_REORDER,
+    Packet,
+    Packets,
+    UnprovenError,
+    key_and_reference,
+    needed_packets,
+    packet_parser,
+    serves_later,
+)
 from extract.decode.planes import BT601, BT709, Colour, Planes
 from features.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
 class VideoInfo:
-    """What a video file says of itself, read without decoding.
+    """What is known of a video file without decoding it.
 
     Attributes:
         pts: (F,) int64 presentation time stamps of its frames, strictly ascending.
-        time_base: seconds of one unit of pts.
-        fps: average frames a second.
-        colour: what its planes mean; BT.601 in limited range where it says nothing, as libswscale takes it.
+        time_base: seconds per unit of pts.
+        fps: average frames per second.
+        colour: the colours of its planes; if the file does not say, BT.601 in limited range, as in libswscale.
         packets: in the order of decoding.
-        is_truncated: the file holds fewer frames than its own index lists; the end of a copy is missing.
+        is_truncated: the file holds fewer frames than its own index lists, so the end of a copy is missing.
     """
 
     path: Path
@@ -63,15 +72,15 @@ class VideoError(DataError):
     """A video file cannot be used at all."""
 
 
-def _no_news() -> None:
+def _do_nothing() -> None:
     pass
 
 
-def probe(path: Path, *, on_packet: Callable[[], None] = _no_news) -> VideoInfo:
+def probe(path: Path, *, on_packet: Callable[[], None] = _do_nothing) -> VideoInfo:
     """Read the presentation times of a video's frames from its packets; nothing is decoded.
 
     Args:
-        on_packet: called at each packet: a sign of life.
+        on_packet: called at each packet, as a heartbeat.
 
     Raises:
         VideoError: the file cannot be opened, has no video that can be decoded, or no presentation times.
@@ -83,6 +92,8 @@ def probe(path: Path, *, on_packet: Callable[[], None] = _no_news) -> VideoInfo:
         pts = packets.pts[packets.is_shown]
         if not len(pts):
             raise VideoError(f"{path}: no frames with a presentation time in it; is it truncated?")
+        if stream.time_base is None:
+            raise VideoError(f"{path}: its video stream has no time base.")
         context = stream.codec_context
         return VideoInfo(
             path=path,
@@ -111,7 +122,7 @@ _FULL_RANGE = 2  # AVColorRange
 
 
 def _colour(context: av.VideoCodecContext) -> Colour:
-    # A tag that is not in the table is taken for none: RGB becomes BT.601 when it is made planes of.
+    # A tag that is not in the table counts as no tag: RGB becomes BT.601 when it is converted to planes.
     matrix = _MATRICES.get(int(context.colorspace), BT601)
     is_full = int(context.color_range) == _FULL_RANGE or str(context.pix_fmt).startswith("yuvj")
     return replace(matrix, full_range=is_full)
@@ -120,7 +131,7 @@ def _colour(context: av.VideoCodecContext) -> Colour:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
-        # Titles and the like are of no interest, and may be in any encoding.
+        # Titles and other metadata are not read, and may be in any encoding.
         with av.open(str(path), metadata_errors="ignore") as container:
             if not container.streams.video:
                 raise VideoError(f"{path}: no video stream in it.")
@@ -133,8 +144,8 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 def _packets(container: InputContainer, stream: VideoStream, on_packet: Callable[[], None]) -> Iterator[av.Packet]:
-    """Give the packets of a stream; where the container can be read no further is where they end."""
-    # What lies behind that place is not lost in silence: its segments are reported as beyond the end.
+    """Yield the packets of a stream up to its end, or up to where the container cannot be read any further."""
+    # What follows is not lost silently: segments there are reported as beyond the end.
     with contextlib.suppress(av.FFmpegError):
         for packet in container.demux(stream):
             on_packet()
@@ -146,48 +157,48 @@ _NO_PTS = np.iinfo(np.int64).min
 
 
 def _read_packets(container: InputContainer, stream: VideoStream, on_packet: Callable[[], None]) -> Packets:
-    read = reader(stream.codec_context.name, stream.codec_context.extradata)
-    rows, found = [], []
+    parse = packet_parser(stream.codec_context.name, stream.codec_context.extradata)
+    rows, parsed = [], []
     for packet in _packets(container, stream, on_packet):
         has_pts = packet.pts is not None
         rows.append((packet.pts if has_pts else _NO_PTS, has_pts and not packet.is_discard, packet.is_keyframe))
-        if read is not None:
+        if parse is not None:
             try:
-                found.append(_facts(read, packet))
+                parsed.append(_parsed(parse, packet))
             except UnprovenError:
-                read = None
+                parse = None
     pts, is_shown, is_key = np.array(rows, dtype=np.int64).reshape(-1, 3).T
     is_shown, is_key = is_shown.astype(bool), is_key.astype(bool)
-    # Packets are told apart by their time stamps.
-    if read is not None and len(np.unique(pts)) == len(pts):
+    # Packets are identified by their time stamps.
+    if parse is not None and len(np.unique(pts)) == len(pts):
         with contextlib.suppress(UnprovenError):
-            is_key, is_reference = joined(found)
+            is_key, is_reference = key_and_reference(parsed)
             return Packets(pts, is_shown, is_key, is_reference, proven=True)
     return Packets(pts, is_shown, is_key, np.ones(len(pts), dtype=bool), proven=False)
 
 
-def _facts(read: Callable[[memoryview], Packet], packet: av.Packet) -> Packet:
+def _parsed(parse: Callable[[memoryview], Packet], packet: av.Packet) -> Packet:
     if packet.pts is None:
         raise UnprovenError("a packet without a time stamp")
-    return read(memoryview(packet))
+    return parse(memoryview(packet))
 
 
 # ---- decoding
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
-    """Which packets of a file to decode for which of its frames: all that another process needs to know.
+class DecodeTask:
+    """Which packets of a file to decode for which of its frames: everything that another process needs to know.
 
     Attributes:
-        first: the place of the first of n packets, in the order of decoding.
-        pts: (n,) int64, their presentation time stamps.
+        first: the index of the first of n packets, in the order of decoding.
+        pts: (n,) int64, the presentation time stamps of the packets.
         is_needed, is_key, is_shown: (n,) bool.
-        serves_later: (n,) bool, as `packets.serves_later` gives it.
+        serves_later: (n,) bool, what `packets.serves_later` returns.
         can_seek: whether decoding may begin elsewhere than at the start of the file.
         wanted: (M,) int64, ascending frame numbers.
-        wanted_pts: (M,) int64, their time stamps.
-        full_range: the range that pictures are given in.
+        wanted_pts: (M,) int64, the time stamps of these frames.
+        full_range: whether pictures are returned in full range.
     """
 
     path: Path
@@ -203,23 +214,23 @@ class Reading:
     full_range: bool
 
     def __repr__(self) -> str:
-        return f"Reading({self.path.name}, {len(self.wanted)} frames from {self.is_needed.sum()} packets)"
+        return f"DecodeTask({self.path.name}, {len(self.wanted)} frames from {self.is_needed.sum()} packets)"
 
 
-def reading(info: VideoInfo, wanted: np.ndarray) -> Reading:
-    """Give what must be read of a video for at least one frame number, ascending."""
+def decode_task(info: VideoInfo, wanted: np.ndarray) -> DecodeTask:
+    """Return the task of decoding these frames of a video: (M,) ascending numbers, at least one."""
     packets = info.packets
-    mask = needed(packets, info.pts[wanted])
+    mask = needed_packets(packets, info.pts[wanted])
     first, last = np.flatnonzero(mask)[[0, -1]]
-    here = slice(first, last + 1)
-    return Reading(
+    span = slice(first, last + 1)
+    return DecodeTask(
         path=info.path,
         first=int(first),
-        pts=packets.pts[here],
-        is_needed=mask[here],
-        is_key=packets.is_key[here],
-        is_shown=packets.is_shown[here],
-        serves_later=serves_later(packets)[here],
+        pts=packets.pts[span],
+        is_needed=mask[span],
+        is_key=packets.is_key[span],
+        is_shown=packets.is_shown[span],
+        serves_later=serves_later(packets)[span],
         can_seek=packets.proven and bool(packets.is_key[first]),
         wanted=np.asarray(wanted, dtype=np.int64),
         wanted_pts=info.pts[wanted],
@@ -227,54 +238,57 @@ def reading(info: VideoInfo, wanted: np.ndarray) -> Reading:
     )
 
 
-def decode(what: Reading, *, on_packet: Callable[[], None] = _no_news) -> Iterator[tuple[int, Planes]]:
-    """Decode in order and give (frame number, picture) for each wanted frame.
+def decode(task: DecodeTask, *, on_packet: Callable[[], None] = _do_nothing) -> Iterator[tuple[int, Planes]]:
+    """Decode in order and yield (frame number, picture) for each wanted frame.
 
-    A picture's planes are the decoder's own memory: good until the next one is asked for.
+    The planes of a picture are the decoder's own memory: they are valid until the next picture is requested.
 
     Args:
-        on_packet: called at each packet: a sign of life.
+        on_packet: called at each packet, as a heartbeat.
 
     Raises:
-        VideoError: as for `decode_frames`, or its pictures are to be turned by no right angle.
+        VideoError: as for `decode_frames`, or its pictures are rotated by an angle that is no right angle.
     """
-    for number, frame in decode_frames(what, on_packet=on_packet):
-        yield number, _planes(frame, what)
+    for number, frame in decode_frames(task, on_packet=on_packet):
+        yield number, _planes(frame, task)
 
 
-def decode_frames(what: Reading, *, on_packet: Callable[[], None] = _no_news) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decode in order and give (frame number, frame as the codec has it) for each wanted frame.
+def decode_frames(
+    task: DecodeTask, *, on_packet: Callable[[], None] = _do_nothing
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decode in order and yield (frame number, frame as the codec has it) for each wanted frame.
 
-    Only what must be decoded for them is (extract/decode/packets.py). A frame that cannot be decoded does not come, and
-    neither does one predicted from it, which would show damage that the decoder does not report; the caller counts.
+    Only packets that these frames need are decoded (extract/decode/packets.py). A frame that cannot be decoded is not
+    yielded, and neither is a frame predicted from it, which would show damage that the decoder does not report; the
+    caller has to notice what is missing.
 
     Raises:
         VideoError: the file cannot be opened.
     """
-    with _opened(what.path) as (container, stream):
-        packets = _sought(_packets(container, stream, on_packet), container, stream, what)
+    with _opened(task.path) as (container, stream):
+        packets = _seek(_packets(container, stream, on_packet), container, stream, task)
         if packets is not None:
-            yield from _wanted(packets, stream.codec_context, what)
+            yield from _wanted_frames(packets, stream.codec_context, task)
             return
-    with _opened(what.path) as (container, stream):
-        packets = itertools.islice(_packets(container, stream, on_packet), what.first, None)
-        yield from _wanted(packets, stream.codec_context, what)
+    with _opened(task.path) as (container, stream):
+        packets = itertools.islice(_packets(container, stream, on_packet), task.first, None)
+        yield from _wanted_frames(packets, stream.codec_context, task)
 
 
-# Reading on costs some microseconds a packet, and a seek some milliseconds in a large file.
+# Reading a packet takes some microseconds, and a seek in a large file some milliseconds.
 _WORTH_SEEKING = 1000  # packets
 
 
-def _sought(
-    packets: Iterator[av.Packet], container: InputContainer, stream: VideoStream, what: Reading
+def _seek(
+    packets: Iterator[av.Packet], container: InputContainer, stream: VideoStream, task: DecodeTask
 ) -> Iterator[av.Packet] | None:
-    """Give the packets from the first of a reading on, found by the container's index.
+    """Return the packets from the first of a task on, found with the container's index.
 
-    None where that is not worth it, or fails: not every file has an index.
+    None if seeking is not worth the time, or fails: not every file has an index.
     """
-    if not what.can_seek or what.first < _WORTH_SEEKING:
+    if not task.can_seek or task.first < _WORTH_SEEKING:
         return None
-    start = int(what.pts[0])
+    start = int(task.pts[0])
     try:
         container.seek(start, stream=stream)
     except av.FFmpegError:
@@ -282,86 +296,89 @@ def _sought(
     for packet in packets:
         if packet.pts == start:
             return itertools.chain([packet], packets)
-        # Whatever is sent before a key packet is shown before it.
+        # All packets that precede a key packet in the file are shown before it.
         if packet.pts is None or packet.pts > start:
             break
     return None
 
 
-def _wanted(packets: Iterator[av.Packet], context: av.VideoCodecContext, what: Reading) -> Iterator[tuple[int, Planes]]:
-    # With frame threads, a decoder reports damage late and takes whole frames down with it; one thread a process and
+def _wanted_frames(
+    packets: Iterator[av.Packet], context: av.VideoCodecContext, task: DecodeTask
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    # With frame threads, a decoder reports damage late and takes whole frames down with it; one thread per process and
     # many processes also decode more frames in all.
     context.thread_count = 1
-    number = dict(zip(what.wanted_pts.tolist(), what.wanted.tolist(), strict=True))
-    for frame in _sound_frames(packets, context, what):
-        if frame.pts in number:
-            yield number[frame.pts], frame
+    numbers = dict(zip(task.wanted_pts.tolist(), task.wanted.tolist(), strict=True))
+    for pts, frame in _sound_frames(packets, context, task):
+        if pts in numbers:
+            yield numbers[pts], frame
 
 
-def _planes(frame: av.VideoFrame, what: Reading) -> Planes:
+def _planes(frame: av.VideoFrame, task: DecodeTask) -> Planes:
     if frame.format.name not in ("yuv420p", "yuvj420p"):
-        frame = frame.reformat(format="yuv420p", dst_color_range="JPEG" if what.full_range else "MPEG")
+        frame = frame.reformat(format="yuv420p", dst_color_range="JPEG" if task.full_range else "MPEG")
     turns, rest = divmod(frame.rotation, 90)
     if rest:
-        raise VideoError(f"{what.path}: its pictures are to be turned by {frame.rotation} degrees, no right angle.")
+        raise VideoError(f"{task.path}: its pictures are rotated by {frame.rotation} degrees, which is no right angle.")
     return Planes(*(np.rot90(_pixels(plane), turns) for plane in frame.planes))
 
 
 def _pixels(plane: av.video.plane.VideoPlane) -> np.ndarray:
-    lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     return lines[: plane.height, : plane.width]
 
 
 def _sound_frames(
-    packets: Iterator[av.Packet], context: av.VideoCodecContext, what: Reading
-) -> Iterator[av.VideoFrame]:
-    """Decode packets; give the frames that are shown, less those that are or may be damaged."""
+    packets: Iterator[av.Packet], context: av.VideoCodecContext, task: DecodeTask
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decode packets and yield (time stamp, frame) for the frames that are shown and certainly not damaged."""
     ledger = DamageLedger()
-    held: deque[av.VideoFrame] = deque()
-    for frame in _frames(packets, context, what, ledger):
-        if frame is None:  # the decoder has given all that it had
+    held: deque[tuple[int, av.VideoFrame]] = deque()
+    for shown in _shown_frames(packets, context, task, ledger):
+        if shown is None:  # the decoder has given everything that it had
             ledger.finished()
         else:
-            held.append(frame)
+            held.append(shown)
         # Damage may be reported for a picture that is shown after those predicted from it.
-        while len(held) > (0 if frame is None else MAX_REORDER):
-            first = held.popleft()
-            if ledger.is_sound(first.pts):
-                yield first
+        while len(held) > (0 if shown is None else MAX_REORDER):
+            pts, frame = held.popleft()
+            if ledger.is_sound(pts):
+                yield pts, frame
 
 
-def _frames(
-    packets: Iterator[av.Packet], context: av.VideoCodecContext, what: Reading, ledger: DamageLedger
-) -> Iterator[av.VideoFrame | None]:
-    """Decode packet by packet, so that one that is damaged costs its own frames alone; None after a drain."""
+def _shown_frames(
+    packets: Iterator[av.Packet], context: av.VideoCodecContext, task: DecodeTask, ledger: DamageLedger
+) -> Iterator[tuple[int, av.VideoFrame] | None]:
+    """Decode packet by packet, so that a damaged packet costs its own frames only; yield None after each drain."""
     unbroken = True  # nothing has been left out that a later packet may need
-    for index, packet in zip(range(len(what.pts)), packets):  # noqa: B905 - the file goes on after the reading
-        if packet.pts is not None and packet.pts != what.pts[index]:
-            break  # the file has changed since it was probed; what is not read counts as lost
-        if not what.is_needed[index]:
-            unbroken &= not what.serves_later[index]
+    for index, packet in zip(range(len(task.pts)), packets):  # noqa: B905 - the file goes on after the task
+        if packet.pts is not None and packet.pts != task.pts[index]:
+            break  # the file has changed since it was probed; frames that are not read count as lost
+        if not task.is_needed[index]:
+            unbroken &= not task.serves_later[index]
             continue
-        if not unbroken and what.is_key[index]:
+        if not unbroken and task.is_key[index]:
             yield from _drained(context, ledger)
             context.flush_buffers()
             unbroken = True
         if packet.pts is not None:
-            ledger.sent(packet.pts, is_key=bool(what.is_key[index]), is_shown=bool(what.is_shown[index]))
+            ledger.sent(packet.pts, is_key=bool(task.is_key[index]), is_shown=bool(task.is_shown[index]))
         try:
             frames = packet.decode()
         except av.FFmpegError:
-            ledger.damaged(packet.pts)
+            if packet.pts is not None:
+                ledger.damaged(packet.pts)
             continue
-        yield from _shown(frames, ledger)
+        yield from _noted(frames, ledger)
     yield from _drained(context, ledger)
 
 
-def _drained(context: av.VideoCodecContext, ledger: DamageLedger) -> Iterator[av.VideoFrame | None]:
-    """Give what the decoder still holds, and None."""
-    # It reports damage once a picture; one that cannot even start reports it for ever.
+def _drained(context: av.VideoCodecContext, ledger: DamageLedger) -> Iterator[tuple[int, av.VideoFrame] | None]:
+    """Yield the frames that the decoder still holds, and None."""
+    # It reports damage once per picture; a decoder that cannot even start reports it forever.
     for _ in range(MAX_REORDER + 1):
         try:
-            yield from _shown(context.decode(None), ledger)
+            yield from _noted(context.decode(None), ledger)
             break
         except av.EOFError:
             break
@@ -370,8 +387,9 @@ def _drained(context: av.VideoCodecContext, ledger: DamageLedger) -> Iterator[av
     yield None
 
 
-def _shown(frames: list[av.VideoFrame], ledger: DamageLedger) -> Iterator[av.VideoFrame]:
+def _noted(frames: list[av.VideoFrame], ledger: DamageLedger) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Note frames that came back from the decoder, and yield those that have a time stamp."""
     for frame in frames:
         if frame.pts is not None:
             ledger.shown(frame.pts, is_corrupt=frame.is_corrupt)
-            yield frame
+            yield frame.pts, frame

@@ -1,7 +1,7 @@
-"""The process that probes and decodes for another one: the other side of extract/decode/decoders.py.
+"""The process that probes and decodes videos for another process: the other side of extract/decode/decoders.py.
 
-It loads av and numpy and never torch, so that many of them start at once and stay small. Pictures go through shared
-memory, everything else through a connection.
+It loads av and numpy but never torch, so that many such processes start quickly and stay small. Pictures go through
+shared memory, everything else through a connection.
 """
 
 from __future__ import annotations
@@ -21,20 +21,22 @@ import numpy as np
 
 from extract.decode.planes import PlaneBatch, Planes
 from extract.decode.staging import Staged, staged
-from extract.decode.video import Reading, VideoError, decode, probe
+from extract.decode.video import DecodeTask, VideoError, decode, probe
 
 # Each worker fills one buffer while another is being read. A buffer holds a picture of 4096 x 2160 pixels.
 NUM_BUFFERS = 3
 BUFFER_BYTES = 16 * 2**20
-# Of smaller pictures it takes only so much: what has just been decoded should still be in the processor's cache.
+# With smaller pictures only so much of it is used: what was just decoded should still be in the processor's cache.
 _CHUNK_BYTES = 4 * 2**20
 _CHUNK_FRAMES = 64
-_ALIVE_EVERY_S = 1.0
+_HEARTBEAT_EVERY_S = 1.0
 
 
-# ---- what is sent: a path (to be probed), a Staged (to be copied first) or a Reading (to be decoded), and numbers of
-# buffers that are free again. What comes back: first Ready; then for a path its VideoInfo, for a Reading any number of
-# Filled; Finished or Refused at the end of each; and Alive in between.
+# ---- messages
+#
+# To the worker: a path (to probe), a Staged (to copy first) or a DecodeTask; and the numbers of buffers that are free
+# again. From the worker: first Ready; then for a path its VideoInfo, or for a DecodeTask any number of FilledBuffers;
+# at the end of each task Finished or Unreadable; and a Heartbeat in between.
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,13 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Alive:
+class Heartbeat:
     """The worker is copying a video or reading packets."""
 
 
 @dataclass(frozen=True)
-class Filled:
-    """A buffer holds these frames, ascending; their pictures are of one size."""
+class FilledBuffer:
+    """A buffer holds the pictures of these frames, ascending; all have one size."""
 
     buffer: int
     frames: tuple[int, ...]
@@ -59,12 +61,12 @@ class Filled:
 
 @dataclass(frozen=True)
 class Finished:
-    """All of the task is done."""
+    """The task is done."""
 
 
 @dataclass(frozen=True)
-class Refused:
-    """The video cannot be used at all; why."""
+class Unreadable:
+    """The video cannot be used at all; the message says why."""
 
     message: str
 
@@ -74,41 +76,42 @@ def serve(connection: int, memory: int, number: int) -> None:
 
     Args:
         connection, memory: file descriptors of a socket and of a file that all workers map into their memory.
-        number: of this worker, whose buffers lie at this place in it.
+        number: the number of this worker, which says where its buffers lie in that memory.
     """
-    # A scheduler that stops a job sends this to all of its processes; the one that runs the backbone says when to end.
+    # A scheduler that stops a job sends these signals to all of its processes; the process that runs the backbone
+    # decides when to end.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    # Where backbone and decoders share the processor, a picture decoded early is of no use to a backbone held up.
+    # If backbone and decoders share the processor, the backbone goes first: early pictures are of no use to it.
     os.nice(19)
     _serve(Connection(connection), buffers_in(mmap.mmap(memory, 0), number))
 
 
 def buffers_in(memory: mmap.mmap, number: int) -> np.ndarray:
-    """Give the buffers of a worker, (NUM_BUFFERS, BUFFER_BYTES) uint8."""
+    """Return the buffers of a worker, (NUM_BUFFERS, BUFFER_BYTES) uint8."""
     return np.frombuffer(memory, np.uint8).reshape(-1, NUM_BUFFERS, BUFFER_BYTES)[number]
 
 
 def _serve(connection: Connection, buffers: np.ndarray) -> None:
-    tasks: queue.SimpleQueue[Path | Staged | Reading] = queue.SimpleQueue()
+    tasks: queue.SimpleQueue[Path | Staged | DecodeTask] = queue.SimpleQueue()
     free: queue.SimpleQueue[int] = queue.SimpleQueue()
     for buffer in range(NUM_BUFFERS):
         free.put(buffer)
-    # Always listening, so that the other side never waits for this one to take a message.
+    # A thread always listens, so that the other side never waits until this one takes a message.
     threading.Thread(target=_listen, args=(connection, tasks, free), daemon=True).start()
     connection.send(Ready())
-    alive = _seldom(lambda: connection.send(Alive()))
+    heartbeat = _throttled(lambda: connection.send(Heartbeat()))
     while True:
         task = tasks.get()
         try:
-            if isinstance(task, Reading):
-                _decode(task, connection, buffers, free, alive)
+            if isinstance(task, DecodeTask):
+                _decode(task, connection, buffers, free, heartbeat)
             else:
-                path = staged(task, alive) if isinstance(task, Staged) else task
-                connection.send(probe(path, on_packet=alive))
+                path = staged(task, heartbeat) if isinstance(task, Staged) else task
+                connection.send(probe(path, on_packet=heartbeat))
             connection.send(Finished())
         except VideoError as error:
-            connection.send(Refused(str(error)))
+            connection.send(Unreadable(str(error)))
 
 
 def _listen(connection: Connection, tasks: queue.SimpleQueue, free: queue.SimpleQueue) -> None:
@@ -120,34 +123,36 @@ def _listen(connection: Connection, tasks: queue.SimpleQueue, free: queue.Simple
         os._exit(0)  # the other side has closed the connection, or is gone
 
 
-def _seldom(call: Callable[[], None]) -> Callable[[], None]:
+def _throttled(call: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that makes the call, but at most once per second."""
     last = time.monotonic()
 
-    def throttled() -> None:
+    def call_if_due() -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= _ALIVE_EVERY_S:
+        if now - last >= _HEARTBEAT_EVERY_S:
             last = now
             call()
 
-    return throttled
+    return call_if_due
 
 
 def _decode(
-    task: Reading,
+    task: DecodeTask,
     connection: Connection,
     buffers: np.ndarray,
     free: queue.SimpleQueue[int],
-    alive: Callable[[], None],
+    heartbeat: Callable[[], None],
 ) -> None:
-    buffer: int | None = None
+    buffer = 0
     frames: list[int] = []
     batch = PlaneBatch(np.empty((0, 0, 0), np.uint8), np.empty((0, 2, 0, 0), np.uint8))
 
     def send() -> None:
-        connection.send(Filled(buffer, tuple(frames), *batch.y.shape[1:]))
+        height, width = batch.y.shape[1:]
+        connection.send(FilledBuffer(buffer, tuple(frames), height, width))
 
-    for frame, planes in decode(task, on_packet=alive):
+    for frame, planes in decode(task, on_packet=heartbeat):
         if frames and (len(frames) == len(batch) or planes.y.shape != batch.y.shape[1:]):
             send()
             frames = []
@@ -162,16 +167,20 @@ def _decode(
         send()
 
 
-def _put(planes: Planes, batch: PlaneBatch, place: int) -> None:
-    batch.y[place] = planes.y
-    batch.uv[place, 0] = planes.u
-    batch.uv[place, 1] = planes.v
+def _put(planes: Planes, batch: PlaneBatch, index: int) -> None:
+    batch.y[index] = planes.y
+    batch.uv[index, 0] = planes.u
+    batch.uv[index, 1] = planes.v
 
 
 def batch_in(space: np.ndarray, height: int, width: int) -> PlaneBatch:
-    """Give the pictures of a size that lie in a buffer, (BUFFER_BYTES,) uint8: no more than one message hands over.
+    """Return the batch of pictures that a buffer holds, at most as many as one message announces.
 
-    None where not even one fits.
+    The batch is a view of the buffer, and empty if not even one picture fits.
+
+    Args:
+        space: (BUFFER_BYTES,) uint8.
+        height, width: of a picture.
     """
     half = (height + 1) // 2, (width + 1) // 2
     luma, chroma = height * width, half[0] * half[1]

@@ -1,1 +1,1 @@
-"""Published weights: found, fetched, read without running what they say, and loaded strictly."""
+"""Published weights: finding and fetching them, reading them without running code, and loading them strictly."""

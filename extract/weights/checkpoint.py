@@ -1,4 +1,7 @@
-"""Files of weights in the formats they are published in, read without running what they say. Knows no backbone."""
+"""Read files of weights in the formats in which they are published, without running code from them.
+
+Knows no backbone.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from extract.weights.pretrained_files import PRETRAINED_NAMES, part_names
 from features.errors import DataError
 from features.files import read_json, sha256_of_file
 from features.tensors import load_safely
 
-# What `save_pretrained` of transformers writes, now and in earlier versions; the first that is there is taken.
-PRETRAINED_NAMES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-# Training programs wrap the state dict in a dictionary, and its names in those of their parallel modules.
+# Training programs put the state dict into a dictionary, and prefix its names with those of their parallel modules.
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module")
 _PREFIXES = ("module.", "_orig_mod.")
 
@@ -33,8 +30,8 @@ class Checkpoint:
     """A state dict from one file or several.
 
     Attributes:
-        config: of the config.json beside it, as transformers writes it; empty where there is none.
-        sha256: of the file; of the list of its parts' digests where it is in parts.
+        config: the values of the config.json beside it, which transformers writes; empty if there is none.
+        sha256: of the file; if there are several parts, of the list of their digests.
     """
 
     state: Mapping[str, torch.Tensor]
@@ -46,7 +43,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a .pth, .pt or .bin state dict, a .safetensors file, an index of parts, or a save_pretrained folder.
 
     Raises:
-        DataError: it is none of these, damaged, or would need unsafe loading.
+        DataError: the path is none of these, or damaged, or would need unsafe loading.
     """
     path = Path(path)
     if path.is_dir():
@@ -63,25 +60,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _in_folder(folder: Path) -> Path:
-    found = next((folder / name for name in PRETRAINED_NAMES if (folder / name).is_file()), None)
-    if found is None:
+    path = next((folder / name for name in PRETRAINED_NAMES if (folder / name).is_file()), None)
+    if path is None:
         raise DataError(f"{folder}: none of {', '.join(PRETRAINED_NAMES)} is in this folder.")
-    return found
-
-
-def part_names(path: Path) -> list[str]:
-    """Give the names of the files that hold the weights: of a file its own, of an index those of its parts.
-
-    Raises:
-        DataError: it is an index that cannot be read as one.
-    """
-    if not path.name.endswith(".index.json"):
-        return [path.name]
-    record = read_json(path)
-    names = record.get("weight_map") if isinstance(record, dict) else None
-    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()) or not names:
-        raise DataError(f"{path}: not an index of weights: it has no weight_map.")
-    return sorted({Path(name).name for name in names.values()})  # beside the index, wherever it says they are
+    return path
 
 
 def _parts(path: Path) -> list[Path]:
@@ -103,14 +85,14 @@ def _read_config(path: Path) -> Mapping[str, Any]:
 
 def _read_state(path: Path) -> Mapping[str, torch.Tensor]:
     state = _read_safetensors(path) if path.suffix == ".safetensors" else load_safely(path)
-    for _ in _WRAPPERS:  # no deeper: a pickle may hold a dictionary that holds itself
+    for _ in _WRAPPERS:  # not deeper: a pickle may hold a dictionary that contains itself
         if isinstance(state, Mapping):
             state = next((state[name] for name in _WRAPPERS if isinstance(state.get(name), Mapping)), state)
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
         raise DataError(f"{path}: not a state dict (names to tensors).")
-    while prefix := next((one for one in _PREFIXES if state and all(name.startswith(one) for name in state)), None):
+    while prefix := next((text for text in _PREFIXES if state and all(name.startswith(text) for name in state)), None):
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
 

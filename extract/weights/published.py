@@ -1,21 +1,21 @@
-"""Published weights: where they lie once fetched, and fetching them. The only module that uses the network.
+"""Published weights: where they lie on this machine, and how they are fetched. The only module that uses the network.
 
-Files of torchvision and PyTorchVideo lie in torch.hub's cache and repositories of the Hugging Face hub in its own, so
-that what other programs have fetched is found; or both in one folder of the user's.
+Files of torchvision and PyTorchVideo lie in torch.hub's cache, and repositories of the Hugging Face hub in the hub's
+cache, so that weights which other programs have fetched are found. A user may name one folder for both instead. Finding
+weights loads no torch.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
-import torch
-
-from extract.backbones import Backbone, PublishedFile, PublishedRepo
-from extract.weights.checkpoint import PRETRAINED_NAMES, part_names
+from extract.backbones.registry import Backbone, PublishedFile, PublishedRepo
+from extract.weights.pretrained_files import PRETRAINED_NAMES, part_names
 from features.errors import DataError, OptionError
 from features.files import sha256_of_file
 
@@ -24,73 +24,73 @@ _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.pth$")
 
 
 @dataclass(frozen=True)
-class Found:
-    """Published weights on this machine: a file, or an index whose parts lie beside it."""
+class LocalWeights:
+    """Published weights on this machine: the path of a file, or of an index with its parts beside it."""
 
     path: Path
     revision: str
 
 
-def find_weights(entry: Backbone, folder: Path | None = None) -> Found | None:
-    """Give where a backbone's published weights lie, or None where they have not been fetched; uses no network.
+def find_weights(entry: Backbone, folder: Path | None = None) -> LocalWeights | None:
+    """Return where a backbone's published weights lie, or None if they have not been fetched. Uses no network.
 
     Args:
-        folder: where `fetch_weights` was told to put them; None for the libraries' own caches.
+        folder: the folder that `fetch_weights` was given; None for the libraries' own caches.
 
     Raises:
         OptionError: nobody published any.
     """
     weights = _published(entry)
     if isinstance(weights, PublishedFile):
-        path = _place(weights, folder)
-        return Found(path, weights.revision) if path.is_file() else None
+        file = _path_of_file(weights, folder)
+        return LocalWeights(file, weights.revision) if file.is_file() else None
     paths = [_in_cache(weights, name, folder) for name in PRETRAINED_NAMES]
-    path = next((path for path in paths if path is not None), None)
-    if path is None or any(_in_cache(weights, part, folder) is None for part in part_names(path)):
+    cached = next((path for path in paths if path is not None), None)
+    if cached is None or any(_in_cache(weights, part, folder) is None for part in part_names(cached)):
         return None
-    return Found(path, f"{weights.repo}@{path.parent.name}")
+    return LocalWeights(cached, f"{weights.repo}@{cached.parent.name}")
 
 
-def fetch_weights(entry: Backbone, folder: Path | None = None) -> Found:
-    """Fetch a backbone's published weights, unless they are there; give where they lie.
+def fetch_weights(entry: Backbone, folder: Path | None = None) -> LocalWeights:
+    """Return where a backbone's published weights lie, and fetch them first if they are missing.
 
     Raises:
         OptionError: nobody published any.
-        DataError: they cannot be had; the message says why and what to do.
+        DataError: they cannot be fetched; the message says why and what to do.
     """
-    found = find_weights(entry, folder)
-    if found is not None:
-        return found
+    local = find_weights(entry, folder)
+    if local is not None:
+        return local
     weights = _published(entry)
     if isinstance(weights, PublishedFile):
-        _fetch_file(entry, weights, _place(weights, folder))
+        _fetch_file(entry, weights, _path_of_file(weights, folder))
     else:
         _fetch_repo(entry, weights, folder)
-    found = find_weights(entry, folder)
-    if found is None:
-        raise DataError(f"{entry.name}: what was fetched of {weights} is not where it should be.")
-    return found
+    local = find_weights(entry, folder)
+    if local is None:
+        raise DataError(f"{entry.name}: {weights} was fetched, but its files are not where they should be.")
+    return local
 
 
-def need_weights(entry: Backbone, folder: Path | None = None) -> Found:
-    """Give where a backbone's published weights lie, checked against the digest in their name where there is one.
+def need_weights(entry: Backbone, folder: Path | None = None) -> LocalWeights:
+    """Return where a backbone's published weights lie, checked against the digest in their name if there is one.
 
     Raises:
         OptionError: nobody published any.
-        DataError: they have not been fetched; the message has the command that does.
+        DataError: they have not been fetched; the message has the command that fetches them.
     """
-    found = find_weights(entry, folder)
-    if found is None:
+    local = find_weights(entry, folder)
+    if local is None:
         where = f"in {folder}" if folder else "in the usual caches"
         dest = f" --dest {folder}" if folder else ""
         raise DataError(
             f"{entry.name}: its published weights are not {where}. Fetch them once, on a machine with network:\n"
             f"  extract weights {entry.name}{dest}"
         )
-    match = _DIGEST_IN_NAME.search(found.path.name)
-    if match and not sha256_of_file(found.path).startswith(match[1]):
-        raise DataError(f"{found.path}: its SHA-256 does not begin with {match[1]}; remove it and fetch it again.")
-    return found
+    match = _DIGEST_IN_NAME.search(local.path.name)
+    if match and not sha256_of_file(local.path).startswith(match[1]):
+        raise DataError(f"{local.path}: its SHA-256 does not begin with {match[1]}; remove it and fetch it again.")
+    return local
 
 
 def _published(entry: Backbone) -> PublishedFile | PublishedRepo:
@@ -99,26 +99,40 @@ def _published(entry: Backbone) -> PublishedFile | PublishedRepo:
     return entry.weights
 
 
-def _place(weights: PublishedFile, folder: Path | None) -> Path:
-    return Path(folder or torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[1]
+def _path_of_file(weights: PublishedFile, folder: Path | None) -> Path:
+    return Path(folder or _torch_hub_folder()) / "checkpoints" / weights.url.rsplit("/", 1)[1]
+
+
+def _torch_hub_folder() -> Path:
+    """Return the folder of torch.hub's cache, without loading torch for it."""
+    if (torch := sys.modules.get("torch")) is not None:
+        return Path(torch.hub.get_dir())  # it may have been set to another folder
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("TORCH_HOME", os.path.join(cache, "torch"))).expanduser() / "hub"
 
 
 def _in_cache(weights: PublishedRepo, name: str, folder: Path | None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(weights.repo, name, cache_dir=folder)
-    return Path(path) if isinstance(path, str) else None  # else None, or a note that the repository has none
+    return (
+        Path(path) if isinstance(path, str) else None
+    )  # not None, nor the hub's mark for a file that the repository does not have
 
 
 def _fetch_file(entry: Backbone, weights: PublishedFile, path: Path) -> None:
+    import torch
+
     match = _DIGEST_IN_NAME.search(path.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(
             weights.url, str(path), hash_prefix=match and match[1], progress=sys.stderr.isatty()
         )
-    except RuntimeError as error:  # torch's word for a wrong digest
-        raise DataError(f"{entry.name}: {weights.url}: what came is not what was published ({error}).") from error
+    except RuntimeError as error:  # torch raises it for a wrong digest
+        raise DataError(
+            f"{entry.name}: {weights.url}: the file that came is not the published one ({error})."
+        ) from error
     except (URLError, OSError) as error:
         raise _unreachable(entry, weights.url, error) from error
 
@@ -136,7 +150,7 @@ def _fetch_repo(entry: Backbone, weights: PublishedRepo, folder: Path | None) ->
     def fetch(name: str) -> Path | None:
         try:
             return Path(hf_hub_download(weights.repo, name, cache_dir=folder))
-        except LocalEntryNotFoundError:  # the hub's word for no network, and a kind of the next
+        except LocalEntryNotFoundError:  # raised without network; a subclass of the next
             raise
         except EntryNotFoundError:
             return None
@@ -157,9 +171,9 @@ def _fetch_repo(entry: Backbone, weights: PublishedRepo, folder: Path | None) ->
         raise _unreachable(entry, f"{weights.repo} on the Hugging Face hub", error) from error
 
 
-def _unreachable(entry: Backbone, what: str, error: Exception) -> DataError:
+def _unreachable(entry: Backbone, address: str, error: Exception) -> DataError:
     reason = str(error).strip().split("\n", 1)[0]
     return DataError(
-        f"{entry.name}: cannot fetch {what} ({reason}). On a machine with network run `extract weights {entry.name} "
-        "--dest FOLDER`, copy the folder here, and name it by --weights-dir."
+        f"{entry.name}: cannot fetch {address} ({reason}). On a machine with network run `extract weights {entry.name} "
+        "--dest FOLDER`, copy the folder here, and name it with --weights-dir."
     )

@@ -1,12 +1,12 @@
-"""How much a backbone's pretraining was told, as the challenge counts it (epic-kitchens/SLS)."""
+"""The level of supervision of a backbone's pretraining, by the challenge's scale (epic-kitchens/SLS)."""
 
 from __future__ import annotations
 
-from extract.backbones import Backbone
+from extract.backbones.registry import Backbone
 from features.featureset import Weights
 
-# 0 none; 1 public images; 2 public images and video; 3 self-supervised on public data; 5 private data. What a text of
-# `pretraining` names, parted by commas, counts as its highest.
+# 0 none; 1 public images; 2 public images and video; 3 self-supervised on public data; 5 private data. Of the
+# names in a backbone's `pretraining`, the highest level counts.
 _LEVELS = {
     "none": 0,
     "ImageNet-1k": 1,
@@ -25,13 +25,13 @@ _LEVELS = {
 
 
 def supervision_of(backbone: Backbone, weights: Weights) -> int | None:
-    """Give the level of a backbone with these weights: that of its publisher's, 0 of random ones, else None.
+    """Return the level of a backbone: of its published weights, 0 for random ones, None for weights from elsewhere.
 
     Raises:
-        KeyError: its `pretraining` names something without a level here.
+        KeyError: its `pretraining` has a name without a level here.
     """
     if weights.revision == "random":
         return 0
-    if weights.revision == "local file":  # the published ones, or anyone's that fit
+    if weights.revision == "local file":  # the published weights, or anyone's that fit
         return None
-    return max(_LEVELS[part] for part in backbone.pretraining.split(", "))
+    return max(_LEVELS[name] for name in backbone.pretraining.split(", "))

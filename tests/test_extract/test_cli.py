@@ -188,9 +188,7 @@ def test_failures_end_in_exit_code_1_with_the_place_of_the_reasons(run, tmp_path
     result = run("--annotations", segments)
     assert result.exit_code == 1
     assert "asked for 3 segments in 2 videos: 1 done, 0 there before, 2 failed" in result.stdout
-    assert f"Failed in 2 videos: P01_101, P09_01. Each with its reason in {tmp_path / 'out' / 'failures'}" in (
-        result.stderr
-    )
+    assert f"Failed in 2 videos: P01_101, P09_01. The reasons are in {tmp_path / 'out' / 'failures'}" in (result.stderr)
     assert read_failures(tmp_path / "out", "P09_01")[0].error == "MissingVideo"
 
 
@@ -346,6 +344,7 @@ def _peak_memory(folder: Path, minutes: int) -> int:
     return int(ran.stdout)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path):
     short, long = _peak_memory(tmp_path / "1", 1), _peak_memory(tmp_path / "20", 20)
     assert long < 1.15 * short

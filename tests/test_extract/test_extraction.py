@@ -16,10 +16,11 @@ from annotate import annotate
 from encode import cut, damage_packet, decode_all, number_in, planes_of_all, write_sound, write_video
 from torchvision.transforms import functional as F
 
+import extract as extract_package
+from extract.backbone_input import Preprocess
 from extract.backbones import get
 from extract.extraction import Summary, extract_videos
 from extract.outcome import write_outcome
-from extract.preprocess import Preprocess
 from extract.weights.load import load_backbone
 from features.annotations import read_all_segments, read_segments
 from features.check import verify
@@ -99,7 +100,7 @@ def _errors(root: Path, video_id: str) -> dict[str, str]:
 
 
 def _add_up(summary: Summary) -> bool:
-    return summary.done + summary.already + summary.failed == summary.asked
+    return summary.done + summary.kept + summary.failed == summary.segments
 
 
 # ---- the features are right
@@ -151,7 +152,7 @@ def test_features_equal_those_of_a_plain_slow_loop(encoded, unbroken, name):
     assert _cosine(_steps(unbroken, name), expected).min() >= 0.9999
 
 
-@pytest.mark.parametrize("backbone", ["resnet50", "r2plus1d_18"])
+@pytest.mark.parametrize("backbone", [pytest.param("resnet50", marks=pytest.mark.slow), "r2plus1d_18"])
 def test_features_of_the_miniature_equal_those_of_a_plain_slow_loop(miniature, tmp_path, backbone):
     table = read_all_segments([miniature.annotations]).table
     video_id = min(table.video_id)
@@ -216,14 +217,14 @@ def test_clip_backbone_gives_its_steps_at_their_times(videos, tmp_path):
 
 
 def test_summary_counts_what_was_done(extract):
-    assert extract() == Summary(videos=3, asked=6, done=6, already=0, failed=0, failed_videos=())
+    assert extract() == Summary(videos=3, segments=6, done=6, kept=0, failed=0, failed_videos=())
 
 
 def test_second_run_does_nothing(extract, tmp_path):
     extract()
     before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in (tmp_path / "out").rglob("*")}
     summary = extract()
-    assert (summary.already, summary.done) == (6, 0)
+    assert (summary.kept, summary.done) == (6, 0)
     assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in (tmp_path / "out").rglob("*")} == before
 
 
@@ -231,7 +232,7 @@ def test_second_run_does_not_need_the_videos(extract, tmp_path):
     extract()
     shutil.rmtree(tmp_path / "videos")
     (tmp_path / "videos").mkdir()
-    assert extract().already == 6
+    assert extract().kept == 6
 
 
 def test_order_of_the_annotations_does_not_change_the_bytes(extract, tmp_path, unbroken):
@@ -253,7 +254,7 @@ def test_segments_added_later_leave_the_first_ones_as_they_were(extract, tmp_pat
     extract(only("P01_101_1"))
     before = _steps(tmp_path / "out", "P01_101_1")
     summary = extract(only("P01_101_0", "P01_101_2"))
-    assert (summary.done, summary.already) == (2, 0)
+    assert (summary.done, summary.kept) == (2, 0)
     np.testing.assert_array_equal(_steps(tmp_path / "out", "P01_101_1"), before)
 
 
@@ -266,7 +267,7 @@ def test_segments_added_later_end_in_the_bytes_of_one_run(extract, tmp_path, unb
 def test_segments_asked_for_again_beside_new_ones_count_as_there(extract):
     extract(only("P01_101_1", "P02_01_0"))
     summary = extract()
-    assert (summary.asked, summary.done, summary.already, summary.failed) == (6, 4, 2, 0)
+    assert (summary.segments, summary.done, summary.kept, summary.failed) == (6, 4, 2, 0)
 
 
 def test_changed_interval_is_an_error_that_says_both(extract):
@@ -396,7 +397,7 @@ def test_summary_with_failures_adds_up(extract, videos):
     again = extract(segments)
     assert _add_up(first)
     assert _add_up(again)
-    assert (first.asked, again.already, again.done) == (7, first.done, 0)
+    assert (first.segments, again.kept, again.done) == (7, first.done, 0)
     assert first.failed_videos == ("P01_101", "P01_102", "P02_01")
 
 
@@ -426,7 +427,7 @@ def test_features_are_kept_when_their_video_has_since_been_cut(extract, videos, 
     summary = extract(only("P01_101_0", "P01_101_1", "P01_101_2"))
     assert _bytes(tmp_path / "out") == before
     assert _errors(tmp_path / "out", "P01_101") == {"P01_101_0": "KeptEarlier"}
-    assert (summary.already, summary.failed) == (2, 1)
+    assert (summary.kept, summary.failed) == (2, 1)
 
 
 def test_features_are_kept_when_their_video_has_since_gone(extract, videos, tmp_path):
@@ -514,7 +515,7 @@ def _seconds(root: Path, video_id: str) -> np.ndarray:
 
 def test_dense_set_has_a_step_at_every_interval_of_every_video(extract, tmp_path):
     summary = extract(every_s=0.25)
-    assert summary == Summary(videos=3, asked=6, done=6, already=0, failed=0, failed_videos=())
+    assert summary == Summary(videos=3, segments=6, done=6, kept=0, failed=0, failed_videos=())
     for video_id in ("P01_101", "P01_102", "P02_01"):
         np.testing.assert_allclose(_seconds(tmp_path / "out", video_id), 0.125 + 0.25 * np.arange(8), atol=1e-6)
     assert list(verify(tmp_path / "out")) == []
@@ -530,16 +531,16 @@ def test_second_dense_run_does_nothing_even_for_other_segments(extract, tmp_path
     extract(only("P01_101_0", "P01_102_0"), every_s=0.25)
     before = _bytes(tmp_path / "out")
     summary = extract(only("P01_101_1", "P01_101_2", "P01_102_1"), every_s=0.25)
-    assert (summary.already, summary.done) == (3, 0)
+    assert (summary.kept, summary.done) == (3, 0)
     assert _bytes(tmp_path / "out") == before
 
 
 def test_dense_segments_that_cannot_be_had_are_recorded_at_every_run(extract, videos, tmp_path):
     cut(videos / "P01" / "P01_101.mp4", share=0.75)
-    for already in (0, 4):
+    for kept in (0, 4):
         summary = extract(every_s=0.25)
         assert _add_up(summary)
-        assert (summary.already, summary.failed, summary.failed_videos) == (already, 2, ("P01_101",))
+        assert (summary.kept, summary.failed, summary.failed_videos) == (kept, 2, ("P01_101",))
         # The last frames before the cut cannot be decoded, and every step of a segment counts.
         errors = {"P01_101_1": "Undecodable", "P01_101_2": "BeyondEnd"}
         assert _errors(tmp_path / "out", "P01_101") == errors
@@ -598,3 +599,22 @@ def test_workers_that_cannot_start_end_the_run_by_a_clear_error(extract, monkeyp
 def test_further_numbers_that_make_no_sense_are_wrong_options(extract, options):
     with pytest.raises(OptionError, match=r"^--(workers|batch-size|precision): "):
         extract(**options)
+
+
+# ---- from Python
+
+
+def test_run_extracts_what_extract_videos_does(videos, unbroken, tmp_path):
+    csv_path = annotate(tmp_path / "segments.csv", SEGMENTS)
+    settings = {"backbone": "tiny_cnn", "weights": "random:0", "frames": 4, "workers": 1, "device": "cpu"}
+    summary = extract_package.run(annotations=str(csv_path), videos=str(videos), out=str(tmp_path / "out"), **settings)
+    assert summary == Summary(videos=3, segments=6, done=6, kept=0, failed=0, failed_videos=())
+    assert _bytes(tmp_path / "out") == _bytes(unbroken)
+
+
+def test_run_takes_frames_or_an_interval_but_not_both(videos, tmp_path):
+    csv_path = annotate(tmp_path / "segments.csv", SEGMENTS)
+    with pytest.raises(OptionError, match="--frames and --every exclude each other"):
+        extract_package.run(
+            annotations=csv_path, videos=videos, backbone="tiny_cnn", out=tmp_path / "out", frames=4, every=0.2
+        )

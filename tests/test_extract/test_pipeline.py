@@ -11,11 +11,12 @@ import torch
 from encode import damage_packet, write_video
 from torch import nn
 
+from extract.backbone_input import ClipShape, Preprocess
+from extract.clips import ClipFeatures, Request
 from extract.decode.decoders import Decoders
 from extract.forward import Forward, choose_precision
-from extract.pipeline import ClipFeatures, Pipeline, Request, Waiting
-from extract.preprocess import Preprocess
-from extract.sampling import ClipShape, plan_dense, plan_segments
+from extract.pipeline import Pipeline, WaitTimes
+from extract.sampling import plan_dense, plan_segments
 from features.errors import OptionError
 from features.intervals import SegmentTimes
 
@@ -48,7 +49,7 @@ def _run(
         dim=dim,
         device=CPU,
         batch_size=batch_size,
-        waiting=Waiting(),
+        wait_times=WaitTimes(),
         on_clips=on_clips,
     )
     requests = (Request(video_id, path, plan) for video_id, path in videos.items())
@@ -87,7 +88,7 @@ def test_every_clip_gets_its_own_frames_in_their_order(video, decoders, clip):
     result = _run({"a": video}, lambda seconds: plan_segments(seconds, segments, num_frames=20, clip=clip), decoders)[
         "a"
     ]
-    assert not result.lost
+    assert not result.failures
     np.testing.assert_array_equal(_numbers(result), result.plan.clips)
 
 
@@ -171,8 +172,8 @@ def test_frame_that_is_lost_costs_only_the_clips_that_need_it(tmp_path, decoders
     )["a"]
     needs_it = (result.plan.clips == 20).any(axis=1)
     assert needs_it.any()
-    assert sorted(result.lost) == np.flatnonzero(needs_it).tolist()
-    assert {(loss.error, loss.frame) for loss in result.lost.values()} == {("Undecodable", 20)}
+    assert sorted(result.failures) == np.flatnonzero(needs_it).tolist()
+    assert {(failure.error, failure.frame) for failure in result.failures.values()} == {("Undecodable", 20)}
     np.testing.assert_array_equal(_numbers(result)[~needs_it], result.plan.clips[~needs_it])
 
 
@@ -201,7 +202,7 @@ def test_values_beyond_float16_are_lost_by_name(video, decoders):
         decoders,
         network=Large(),
     )["a"]
-    assert [loss.error for loss in result.lost.values()] == ["NotFinite"] * 3
+    assert [failure.error for failure in result.failures.values()] == ["NotFinite"] * 3
 
 
 def test_half_precision_comes_close(video, decoders):

@@ -17,9 +17,10 @@ from torchvision.models.video import R2Plus1D_18_Weights
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from extract.backbone_input import Preprocess
 from extract.backbones import get
 from extract.decode.planes import BT601, BT709, Colour, PlaneBatch
-from extract.preprocess import Preprocess, from_torchvision, normalised, scaled
+from extract.preprocess import normalised, scaled
 from extract.weights.load import load_backbone
 
 CPU = torch.device("cpu")
@@ -126,7 +127,7 @@ def test_pictures_are_those_of_libswscales_short_cut_to_two_levels(colour, recip
     assert _levels_apart((360, 640), colour, recipe, SHORT_CUT).abs().mean() < 2
 
 
-@pytest.mark.parametrize("name", ["resnet50", "r2plus1d_18"])
+@pytest.mark.parametrize("name", ["resnet50", pytest.param("r2plus1d_18", marks=pytest.mark.slow)])
 def test_features_are_those_of_torchvisions_pictures(name):
     entry = get(name)
     network, _ = load_backbone(entry, "random:0")
@@ -175,12 +176,8 @@ def _processed(rgb: torch.Tensor, name: str) -> torch.Tensor:
     return processor(rgb, return_tensors="pt")["pixel_values"][0]
 
 
-every_processor = pytest.mark.parametrize(
-    "name",
-    had_here(
-        ["dinov2_base", "dinov3_base", "siglip2_base", "timesformer_base_k400", "videomae_base_k400", "vjepa2_vitl_256"]
-    ),
-)
+_OF_TRANSFORMERS = ["dinov2_base", "dinov3_base", "siglip2_base", "timesformer_base_k400", "videomae_base_k400"]
+every_processor = pytest.mark.parametrize("name", had_here([*_OF_TRANSFORMERS, "vjepa2_vitl_256"]))
 
 
 # Sizes at which the margins of a crop are even: of odd ones transformers crops a pixel further to the left or top than
@@ -196,7 +193,7 @@ def test_pictures_are_those_of_the_published_processor_to_two_levels(name, size)
     assert apart.mean(dim=(1, 2)).abs().max() < 0.5
 
 
-@every_processor
+@pytest.mark.parametrize("name", [*had_here(_OF_TRANSFORMERS), *had_here(["vjepa2_vitl_256"], pytest.mark.slow)])
 def test_features_are_those_of_the_published_processors_pictures(name):
     entry = shallow(get(name))
     network, _ = load_backbone(entry, "random:0")
@@ -337,15 +334,3 @@ def test_crop_beyond_the_picture_is_refused(resize):
 def test_record_says_how_frames_are_scaled():
     # Features made when frames were scaled as RGB have no such key, and so are never taken for the same.
     assert BICUBIC.as_json()["scaled_as"] == "yuv420p, rounded to 8 bits"
-
-
-def test_recipe_is_taken_over_from_torchvision():
-    recipe = from_torchvision(ResNet50_Weights.IMAGENET1K_V2.transforms())
-    assert (recipe.resize, recipe.crop) == (232, (224, 224))
-    assert (recipe.interpolation, recipe.antialias) == ("bilinear", True)
-
-
-def test_video_recipe_is_taken_over_without_antialiasing():
-    recipe = from_torchvision(R2PLUS1D_18)
-    assert (recipe.resize, recipe.crop) == ((128, 171), (112, 112))
-    assert not recipe.antialias

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extract.backbone_input import ClipShape
 from extract.backbones import get
 from extract.sampling import (
-    ClipShape,
     VideoPlan,
     choose_sampling,
     nearest_frames,

@@ -13,8 +13,8 @@ import pytest
 from encode import number_in, write_video
 
 from extract.decode import decoders
-from extract.decode.decoders import Decoders, Event, Frames, Lost
-from extract.decode.video import VideoInfo, decode, probe, reading
+from extract.decode.decoders import Decoders, Event, Frames, TaskFailure
+from extract.decode.video import VideoInfo, decode, decode_task, probe
 from extract.decode.worker import BUFFER_BYTES, NUM_BUFFERS, Finished, batch_in
 
 
@@ -23,13 +23,13 @@ def _all_events(pool: Decoders, *, release: bool = True) -> list[Event]:
     found = []
     while pool.num_open:
         for event in pool.events():
-            if not isinstance(event.what, Frames):
+            if not isinstance(event.result, Frames):
                 found.append(event)
                 continue
-            numbers = tuple(number_in(y) for y in event.what.pictures.y)
-            assert numbers == event.what.frames
+            numbers = tuple(number_in(y) for y in event.result.pictures.y)
+            assert numbers == event.result.frames
             found.append(Event(event.key, numbers))
-            event.what.release()
+            event.result.release()
     return found
 
 
@@ -64,40 +64,40 @@ def test_probing_in_a_worker_gives_the_same(pool, video):
     pool.submit("it", video)
     first, last = _all_events(pool)
     expected = probe(video)
-    assert isinstance(first.what, VideoInfo)
-    np.testing.assert_array_equal(first.what.pts, expected.pts)
-    assert (first.what.fps, first.what.colour, first.what.path) == (expected.fps, expected.colour, video)
-    assert (first.key, last.key, last.what) == ("it", "it", Finished())
+    assert isinstance(first.result, VideoInfo)
+    np.testing.assert_array_equal(first.result.pts, expected.pts)
+    assert (first.result.fps, first.result.colour, first.result.path) == (expected.fps, expected.colour, video)
+    assert (first.key, last.key, last.result) == ("it", "it", Finished())
 
 
 def test_frames_come_in_order_and_once(pool, video):
     info = probe(video)
     wanted = np.unique(np.random.default_rng(0).integers(0, 600, 400))
-    pool.submit(1, reading(info, wanted))
+    pool.submit(1, decode_task(info, wanted))
     *chunks, end = _all_events(pool)
-    assert [frame for chunk in chunks for frame in chunk.what] == wanted.tolist()
+    assert [frame for chunk in chunks for frame in chunk.result] == wanted.tolist()
     assert len(chunks) > NUM_BUFFERS  # so that buffers were used again
-    assert end.what == Finished()
+    assert end.result == Finished()
 
 
 def test_tasks_of_all_workers_keep_apart(pool, video):
     info = probe(video)
     parts = np.array_split(np.arange(600), 7)
     for number, part in enumerate(parts):
-        pool.submit(number, reading(info, part))
+        pool.submit(number, decode_task(info, part))
     events = _all_events(pool)
     for number, part in enumerate(parts):
-        own = [event.what for event in events if event.key == number]
+        own = [event.result for event in events if event.key == number]
         assert [frame for frames in own[:-1] for frame in frames] == part.tolist()
         assert own[-1] == Finished()
 
 
 def test_pictures_stay_until_they_are_released(pool, video):
     info = probe(video)
-    pool.submit(1, reading(info, np.arange(600)))
+    pool.submit(1, decode_task(info, np.arange(600)))
     held: list[Frames] = []
     while len(held) < NUM_BUFFERS:
-        held += [event.what for event in pool.events()]
+        held += [event.result for event in pool.events()]
     time.sleep(0.5)  # time enough for the worker to spoil them
     for frames in held:
         assert tuple(number_in(y) for y in frames.pictures.y) == frames.frames
@@ -110,8 +110,8 @@ def test_video_that_cannot_be_used_is_refused_by_name(pool, tmp_path):
     path.write_bytes(b"")
     pool.submit("it", path)
     [event] = _all_events(pool)
-    assert event.what.error == "UnreadableVideo"
-    assert "P01_02.mp4" in event.what.message
+    assert event.result.error == "UnreadableVideo"
+    assert "P01_02.mp4" in event.result.message
 
 
 def test_worker_that_dies_costs_its_own_task_alone(video, tmp_path):
@@ -121,9 +121,9 @@ def test_worker_that_dies_costs_its_own_task_alone(video, tmp_path):
             pool.submit(number, video)
         threading.Thread(target=_kill_at_work, args=(pool._workers[0],)).start()
         events = _all_events(pool)
-    lost = {event.key: event.what for event in events if isinstance(event.what, Lost)}
-    assert lost == {"lost": Lost("WorkerDied", "the process that read it ended by signal 9")}
-    assert {event.key for event in events if isinstance(event.what, VideoInfo)} == set(range(4))
+    lost = {event.key: event.result for event in events if isinstance(event.result, TaskFailure)}
+    assert lost == {"lost": TaskFailure("WorkerDied", "the process that read it ended by signal 9")}
+    assert {event.key for event in events if isinstance(event.result, VideoInfo)} == set(range(4))
 
 
 def test_worker_that_hangs_costs_its_own_task_alone(video, tmp_path, monkeypatch):
@@ -133,22 +133,22 @@ def test_worker_that_hangs_costs_its_own_task_alone(video, tmp_path, monkeypatch
         for number in range(4):
             pool.submit(number, video)
         events = _all_events(pool)
-    lost = {event.key: event.what.error for event in events if isinstance(event.what, Lost)}
+    lost = {event.key: event.result.error for event in events if isinstance(event.result, TaskFailure)}
     assert lost == {"lost": "WorkerHung"}
-    assert {event.key for event in events if isinstance(event.what, VideoInfo)} == set(range(4))
+    assert {event.key for event in events if isinstance(event.result, VideoInfo)} == set(range(4))
 
 
 def test_worker_that_waits_for_a_buffer_is_not_taken_for_hung(video, monkeypatch):
     monkeypatch.setattr(decoders, "HUNG_S", 3.0)
     with Decoders(1) as pool:
-        pool.submit(1, reading(probe(video), np.arange(600)))
+        pool.submit(1, decode_task(probe(video), np.arange(600)))
         held: list[Frames] = []
         while len(held) < NUM_BUFFERS:
-            held += [event.what for event in pool.events()]
+            held += [event.result for event in pool.events()]
         time.sleep(4)
         for frames in held:
             frames.release()
-        assert _all_events(pool)[-1].what == Finished()
+        assert _all_events(pool)[-1].result == Finished()
 
 
 def test_workers_end_with_the_pool():
@@ -181,22 +181,22 @@ def test_picture_that_fits_no_buffer_is_refused_by_name(pool, tmp_path):
         frame.pts = 0
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    pool.submit(1, reading(probe(path), np.array([0])))
+    pool.submit(1, decode_task(probe(path), np.array([0])))
     [event] = _all_events(pool)
-    assert event.what.error == "UnreadableVideo"
-    assert "P01_03.mp4" in event.what.message
+    assert event.result.error == "UnreadableVideo"
+    assert "P01_03.mp4" in event.result.message
 
 
 def test_decoding_here_and_there_gives_the_same_pixels(pool, video):
     info = probe(video)
-    here = {frame: planes.u.copy() for frame, planes in decode(reading(info, np.arange(50)))}
-    pool.submit(1, reading(info, np.arange(50)))
+    here = {frame: planes.u.copy() for frame, planes in decode(decode_task(info, np.arange(50)))}
+    pool.submit(1, decode_task(info, np.arange(50)))
     seen = 0
     while pool.num_open:
         for event in pool.events():
-            if isinstance(event.what, Frames):
-                for frame, uv in zip(event.what.frames, event.what.pictures.uv, strict=True):
+            if isinstance(event.result, Frames):
+                for frame, uv in zip(event.result.frames, event.result.pictures.uv, strict=True):
                     np.testing.assert_array_equal(uv[0], here[frame])
                     seen += 1
-                event.what.release()
+                event.result.release()
     assert seen == 50

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from encode import planes_of_all, without_start, write_video
 
-from extract.decode.packets import needed
-from extract.decode.video import VideoInfo, decode, probe, reading
+from extract.decode.packets import needed_packets
+from extract.decode.video import VideoInfo, decode, decode_task, probe
 
 NUM_FRAMES = 120
 _X265 = "log-level=none:pools=none:frame-threads=1:keyint=24:min-keyint=24:bframes=4:"
@@ -64,7 +64,7 @@ def kind(request, tmp_path_factory) -> tuple[Path, list[list[np.ndarray]], bool]
 def _need_same(info: VideoInfo, wanted: np.ndarray, pictures: list[list[np.ndarray]]) -> None:
     """Decode the wanted frames and compare every pixel with those of a full decode."""
     got = []
-    for frame, planes in decode(reading(info, wanted)):
+    for frame, planes in decode(decode_task(info, wanted)):
         got.append(frame)
         for plane, expected in zip((planes.y, planes.u, planes.v), pictures[frame], strict=True):
             np.testing.assert_array_equal(plane, expected)
@@ -93,7 +93,7 @@ def test_what_nothing_wanted_depends_on_is_left_out_where_that_is_proven(kind):
     info = probe(path)
     assert info.packets.proven == leaves_out
     wanted = info.pts[[10, 100]]
-    assert (needed(info.packets, wanted).sum() < 90) == leaves_out
+    assert (needed_packets(info.packets, wanted).sum() < 90) == leaves_out
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])

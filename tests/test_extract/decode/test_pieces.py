@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extract.decode.packets import Packets, needed
+from extract.decode.packets import Packets, needed_packets
 from extract.decode.pieces import pieces
 
 
@@ -46,9 +46,10 @@ def test_image_pieces_decode_no_packet_twice(given_, num_packets):
     packets, pts, clips = given_
     clips = clips[:, :1]
     masks = [
-        needed(packets, pts[np.unique(clips[piece])]) for piece in pieces(packets, pts, clips, num_packets=num_packets)
+        needed_packets(packets, pts[np.unique(clips[piece])])
+        for piece in pieces(packets, pts, clips, num_packets=num_packets)
     ]
-    assert sum(mask.sum() for mask in masks) == needed(packets, pts[np.unique(clips)]).sum()
+    assert sum(mask.sum() for mask in masks) == needed_packets(packets, pts[np.unique(clips)]).sum()
 
 
 @given(videos_and_clips(), st.integers(1, 100))
@@ -64,6 +65,6 @@ def test_long_video_is_cut_into_pieces_of_even_work():
     packets = Packets(np.arange(num), yes, np.arange(num) % 50 == 0, yes, proven=True)
     clips = np.arange(0, num, 7).reshape(-1, 1)
     cut = pieces(packets, packets.pts, clips, num_packets=1000)
-    work = [int(needed(packets, clips[piece, 0]).sum()) for piece in cut]
+    work = [int(needed_packets(packets, clips[piece, 0]).sum()) for piece in cut]
     assert len(cut) in (9, 10)
     assert all(1000 <= one <= 1100 for one in work[:-1])

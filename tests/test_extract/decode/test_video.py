@@ -22,7 +22,7 @@ from encode import (
 )
 
 from extract.decode.planes import BT601, BT709, Colour
-from extract.decode.video import VideoError, VideoInfo, decode, probe, reading
+from extract.decode.video import VideoError, VideoInfo, decode, decode_task, probe
 
 UNEVEN = np.cumsum(np.random.default_rng(0).integers(300, 3000, 60)).tolist()  # in 1/30000 s, first not at 0
 KINDS = {
@@ -63,7 +63,8 @@ def _decoded(info: VideoInfo, wanted: np.ndarray | None = None) -> dict[int, lis
     """Give the planes of the wanted frames (all by default), in the order in which they come."""
     wanted = np.arange(len(info.pts)) if wanted is None else np.asarray(wanted)
     return {
-        frame: [planes.y.copy(), planes.u.copy(), planes.v.copy()] for frame, planes in decode(reading(info, wanted))
+        frame: [planes.y.copy(), planes.u.copy(), planes.v.copy()]
+        for frame, planes in decode(decode_task(info, wanted))
     }
 
 
@@ -191,19 +192,19 @@ def test_frames_that_are_sought_are_those_of_a_full_decode(long):
 
 def test_seeking_saves_reading_what_lies_before(long):
     packets = []
-    list(decode(reading(probe(long.path), np.array([1400])), on_packet=lambda: packets.append(1)))
+    list(decode(decode_task(probe(long.path), np.array([1400])), on_packet=lambda: packets.append(1)))
     assert len(packets) < 100
 
 
 def test_file_without_an_index_gives_the_same(tmp_path):
     path = write_video(tmp_path / "P01_01.mkv", num_frames=1500, gop=30, container_options={"live": "1"})
-    [(frame, planes)] = decode(reading(probe(path), np.array([1400])))
+    [(frame, planes)] = decode(decode_task(probe(path), np.array([1400])))
     assert (frame, number_in(planes.y)) == (1400, 1400)
 
 
 def test_file_that_cannot_be_sought_in_is_read_from_its_start(long):
     packets = []
-    what = replace(reading(probe(long.path), np.array([1400])), can_seek=False)
+    what = replace(decode_task(probe(long.path), np.array([1400])), can_seek=False)
     [(frame, planes)] = decode(what, on_packet=lambda: packets.append(1))
     assert (frame, number_in(planes.y)) == (1400, 1400)
     assert len(packets) > 1390

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from extract.backbones import get
 from extract.sampling import choose_sampling
-from extract.tasks.sharding import deal_videos, expected_costs, of_shard, shares
+from extract.tasks.sharding import deal_videos, expected_costs, segments_of_task, shares
 from features.annotations import Segments, read_all_segments, read_segments
 
 EPIC = Path(__file__).resolve().parents[4] / "shared" / "epic100"
@@ -33,7 +33,7 @@ def segments(tmp_path) -> Segments:
 @given(num_tasks=st.integers(1, 9))
 def test_every_segment_is_dealt_to_one_task(segments_once, num_tasks):
     sampling = choose_sampling(16, None, VIDEOMAE)
-    shards = [of_shard(segments_once, sampling, VIDEOMAE, (task, num_tasks)) for task in range(num_tasks)]
+    shards = [segments_of_task(segments_once, sampling, VIDEOMAE, (task, num_tasks)) for task in range(num_tasks)]
     dealt = [name for shard in shards if shard is not None for name in shard.narration_id]
     assert sorted(dealt) == sorted(segments_once.narration_id)
 
@@ -46,7 +46,7 @@ def segments_once(tmp_path_factory) -> Segments:
 
 def test_task_beyond_the_videos_has_nothing_to_do(segments):
     sampling = choose_sampling(16, None, IMAGE)
-    assert sum(of_shard(segments, sampling, IMAGE, (task, 8)) is None for task in range(8)) == 3
+    assert sum(segments_of_task(segments, sampling, IMAGE, (task, 8)) is None for task in range(8)) == 3
 
 
 def test_order_of_the_annotations_does_not_matter(segments):
@@ -69,7 +69,7 @@ def test_shares_are_what_each_task_is_dealt(segments_once, num_tasks):
     sampling = choose_sampling(16, None, VIDEOMAE)
     costs = expected_costs(segments_once, sampling, VIDEOMAE)
     for task, share in enumerate(shares(segments_once, sampling, VIDEOMAE, num_tasks)):
-        dealt = of_shard(segments_once, sampling, VIDEOMAE, (task, num_tasks))
+        dealt = segments_of_task(segments_once, sampling, VIDEOMAE, (task, num_tasks))
         videos = set() if dealt is None else set(dealt.table.video_id)
         assert (share.videos, share.segments) == (len(videos), 0 if dealt is None else len(dealt))
         assert share.cost == sum(costs[video] for video in videos)

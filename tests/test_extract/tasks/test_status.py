@@ -16,7 +16,7 @@ from encode import write_video
 
 from extract.cli import main
 from extract.extraction import extract_videos
-from extract.tasks.running import STALE_S, Notekeeper, read_notes
+from extract.tasks.running import STALE_S, StatusWriter, read_running_tasks
 from extract.tasks.status import read_status
 from features.annotations import Segments, read_segments
 from features.check import info, verify
@@ -82,11 +82,11 @@ def keep_note():
     with contextlib.ExitStack() as stack:
 
         def keep(out: Path, *video_ids: str) -> Path:
-            notes = stack.enter_context(Notekeeper(out, (1, 8)))
+            notes = stack.enter_context(StatusWriter(out, (1, 8)))
             for video_id in video_ids:
                 notes.begin(video_id)
             until = time.monotonic() + 30
-            while not any(set(video_ids) <= set(note.videos) for note in read_notes(out, now=time.time())):
+            while not any(set(video_ids) <= set(note.videos) for note in read_running_tasks(out, now=time.time())):
                 assert time.monotonic() < until
                 time.sleep(0.05)
             return out / "running" / f"{socket.gethostname()}.{os.getpid()}.json"
@@ -147,9 +147,9 @@ def test_command_shows_a_table_and_what_is_left(extract, segments, tmp_path):
         "running": ["0", "0"],
         "failed": ["0", "0"],
         "missing": ["2", "6"],
-        "asked": ["4", "12"],
+        "all": ["4", "12"],
     }
-    assert "18 segments an hour; 0.3 hours left" in ran.output
+    assert "18 segments per hour; 0.3 hours left" in ran.output
 
 
 def test_json_has_every_count(extract, segments, tmp_path):

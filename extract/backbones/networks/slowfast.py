@@ -1,7 +1,7 @@
-"""The networks of SlowFast R50 and R101 8x8 and of its slow pathway alone, with PyTorchVideo's parameter names.
+"""The networks of SlowFast R50 and R101 8x8 and of the slow pathway alone, with PyTorchVideo's parameter names.
 
-Feichtenhofer et al., SlowFast Networks for Video Recognition, ICCV 2019. Ours, so that PyTorchVideo, whose last release
-is of 2022, is needed by a test alone.
+Feichtenhofer et al., SlowFast Networks for Video Recognition, ICCV 2019. Written here, so that PyTorchVideo, whose last
+release was in 2022, is needed by one test only.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-# Kernels over time of the first convolution of each block, for the four stages.
+from extract.backbones.networks.clip_network import ClipNetwork
+from extract.backbones.networks.pooling import pooled_map
+
+# Temporal kernel of the first convolution of each block, per stage.
 _SLOW_KERNELS = (1, 1, 3, 3)
 _FAST_KERNELS = (3, 3, 3, 3)
-# Frames of the fast pathway to one of the slow one, and how much narrower it is.
+# The fast pathway has _ALPHA times the frames of the slow one and 1 / _BETA of its channels.
 _ALPHA, _BETA = 4, 8
 
 
 def _conv(
     dim_in: int, dim_out: int, kernel: tuple[int, int, int], stride: tuple[int, int, int] = (1, 1, 1)
 ) -> nn.Conv3d:
-    padding = tuple(size // 2 for size in kernel)
+    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     return nn.Conv3d(dim_in, dim_out, kernel, stride, padding, bias=False)
 
 
@@ -55,7 +58,7 @@ class Bottleneck(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """A bottleneck beside a shortcut, which is a convolution where the width changes."""
+    """A bottleneck added to a shortcut; the shortcut is a convolution if the width changes."""
 
     def __init__(self, dim_in: int, dim_inner: int, dim_out: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -71,7 +74,7 @@ class ResBlock(nn.Module):
 
 
 class ResStage(nn.Module):
-    """Blocks in a row, of which the first changes width and size."""
+    """A sequence of blocks, the first of which changes width and size."""
 
     def __init__(self, depth: int, dim_in: int, dim_inner: int, dim_out: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -86,7 +89,7 @@ class ResStage(nn.Module):
 
 
 class FastToSlow(nn.Module):
-    """The lateral connection: the fast map, strided to the slow one's frames, joins its channels."""
+    """The lateral connection: the fast map, strided to the frames of the slow map, is concatenated to its channels."""
 
     def __init__(self, dim: int, kernel: int) -> None:
         super().__init__()
@@ -98,7 +101,7 @@ class FastToSlow(nn.Module):
 
 
 class Pathways(nn.Module):
-    """A slow and a fast part side by side, and the lateral connection after them, if there is one."""
+    """The same stage of both pathways, followed by the lateral connection if there is one."""
 
     def __init__(self, slow: nn.Module, fast: nn.Module, fusion: FastToSlow | None) -> None:
         super().__init__()
@@ -111,18 +114,18 @@ class Pathways(nn.Module):
 
 
 class SlowFast(nn.Module):
-    """Both pathways' last maps: (B, 3, 32, H, W) -> (B, 2048 + 256, 8, H / 32, W / 32).
+    """The last maps of both pathways: (B, 3, 32, H, W) -> (B, 2048 + 256, 8, H / 32, W / 32).
 
-    The slow pathway sees every fourth frame; the 32 frames of the fast one's map are averaged to its 8.
+    The slow pathway sees every fourth frame; the 32 frames of the fast pathway's map are averaged to 8.
 
     Args:
-        depths: blocks of the four stages: (3, 4, 6, 3) of R50, (3, 4, 23, 3) of R101.
-        fusion_kernel: of the lateral connections over time: 7 in the published R50, 5 in the R101.
+        depths: blocks per stage: (3, 4, 6, 3) for R50, (3, 4, 23, 3) for R101.
+        fusion_kernel: temporal kernel of the lateral connections: 7 in the published R50, 5 in the published R101.
     """
 
     def __init__(self, depths: tuple[int, int, int, int] = (3, 4, 6, 3), fusion_kernel: int = 7) -> None:
         super().__init__()
-        dim = 64  # of the slow pathway; what joins it from the fast one is twice that one's width
+        dim = 64  # of the slow pathway; the lateral connection adds twice the width of the fast pathway
         self.blocks = nn.ModuleList(
             [Pathways(Stem(dim, 1), Stem(dim // _BETA, 5), FastToSlow(dim // _BETA, fusion_kernel))]
         )
@@ -136,7 +139,7 @@ class SlowFast(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         num_frames = x.shape[2]
-        # As PyTorchVideo's PackPathway picks them: spread from the first to the last, 0, 4, 8, 13, 17, 22, 26, 31.
+        # PyTorchVideo's PackPathway takes frames spread evenly from the first to the last: 0, 4, 8, 13, 17, 22, 26, 31.
         picked = torch.linspace(0, num_frames - 1, num_frames // _ALPHA, device=x.device).long()
         slow, fast = x[:, :, picked], x
         for block in self.blocks:
@@ -161,3 +164,12 @@ class Slow(nn.Module):
         for block in self.blocks:
             x = block(x)
         return x
+
+
+class PooledPathways(ClipNetwork):
+    """The last maps of the pathways, concatenated along channels: (B, C, L, H, W) -> (B, 8, grid * grid, D)."""
+
+    network: Slow | SlowFast
+
+    def forward(self, x: torch.Tensor, grid: int) -> torch.Tensor:
+        return pooled_map(self.network(x), grid)

@@ -1,4 +1,4 @@
-"""What an extraction would do is counted right, and dealt evenly."""
+"""The estimate of an extraction counts what it would do, and deals it evenly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from encode import write_video
 
 from extract.cli import main
-from extract.tasks.planning import plan_extraction
+from extract.tasks.estimate import estimate_extraction
 from features.annotations import read_segments
 from features.errors import OptionError
 
@@ -29,40 +29,40 @@ def dataset(tmp_path_factory) -> Path:
     return folder
 
 
-def _plan(dataset: Path, **options):
-    return plan_extraction(
+def _estimate(dataset: Path, **options):
+    return estimate_extraction(
         read_segments(dataset / "segments.csv"), dataset / "videos", backbone="tiny_cnn", workers=1, **options
     )
 
 
 def test_segments_are_counted(dataset):
-    plan = _plan(dataset, num_frames=4, tasks=2)
-    assert (plan.videos, plan.segments, plan.failed) == (2, 5, {"MissingVideo": 1, "BeyondEnd": 1})
+    estimate = _estimate(dataset, num_frames=4, tasks=2)
+    assert (estimate.videos, estimate.segments, estimate.failed) == (2, 5, {"MissingVideo": 1, "BeyondEnd": 1})
     # Two segments of the same interval share their frames; each frame is a packet that nothing depends on.
-    assert (plan.frames, plan.wanted_frames, plan.decoded_frames) == (120, 8, 8)
-    assert (plan.clips, plan.steps, plan.dim) == (12, 12, 384)
-    assert plan.size_bytes == 12 * (384 * 2 + 12)
-    assert sorted(plan.task_cost) == [4 + 4, 4 + 8]
-    assert plan.imbalance == pytest.approx(12 / 10)
+    assert (estimate.frames, estimate.wanted_frames, estimate.decoded_frames) == (120, 8, 8)
+    assert (estimate.clips, estimate.steps, estimate.dim) == (12, 12, 384)
+    assert estimate.size_bytes == 12 * (384 * 2 + 12)
+    assert sorted(estimate.task_cost) == [4 + 4, 4 + 8]
+    assert estimate.imbalance == pytest.approx(12 / 10)
 
 
 def test_dense_steps_are_counted(dataset):
-    plan = _plan(dataset, every_s=0.5)
-    assert (plan.clips, plan.steps, plan.wanted_frames) == (8, 8, 8)
+    estimate = _estimate(dataset, every_s=0.5)
+    assert (estimate.clips, estimate.steps, estimate.wanted_frames) == (8, 8, 8)
 
 
 def test_one_clip_of_a_clip_backbone_counts_all_of_its_frames(dataset):
-    plan = plan_extraction(
+    estimate = estimate_extraction(
         read_segments(dataset / "segments.csv"), dataset / "videos", backbone="r2plus1d_18", workers=2, tasks=1
     )
-    assert (plan.clips, plan.clip_frames, plan.steps) == (3, 16, 6)
-    assert sum(plan.task_cost) == plan.decoded_frames + 3 * 16
+    assert (estimate.clips, estimate.clip_frames, estimate.steps) == (3, 16, 6)
+    assert sum(estimate.task_cost) == estimate.decoded_frames + 3 * 16
 
 
 @pytest.mark.parametrize("options", [{"tasks": 0}, {"every_s": 0.0}, {"num_frames": 0}], ids=str)
 def test_numbers_that_make_no_sense_are_refused(dataset, options):
     with pytest.raises(OptionError, match=r"^--(tasks|every|frames): "):
-        _plan(dataset, **options)
+        _estimate(dataset, **options)
 
 
 def _typed(dataset: Path, *arguments: str):

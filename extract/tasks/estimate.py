@@ -1,4 +1,4 @@
-"""What an extraction would do, without doing it. Reads every packet of the videos, and decodes none."""
+"""Estimate what an extraction costs, without doing it. Reads every packet of the videos and decodes none."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extract.backbones import Backbone, get, grid_of
-from extract.decode.decoders import Decoders, Lost, num_workers_for
-from extract.decode.packets import needed
+from extract.decode.decoders import Decoders, TaskFailure, num_workers_for
+from extract.decode.packets import needed_packets
 from extract.decode.video import VideoInfo
 from extract.sampling import VideoPlan, choose_sampling, plan_video
 from extract.tasks.sharding import deal_videos
@@ -22,20 +22,20 @@ from features.progress import progress
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What an extraction takes and gives.
+class Estimate:
+    """What an extraction reads, computes and writes.
 
     Attributes:
-        videos: that can be read; `hours` is how long they are together.
-        segments: asked for.
-        failed: why segments cannot be had -> how many.
+        videos, hours: number and total length of the videos that can be read.
+        segments: how many segments the annotations ask for.
+        failed: kind of failure -> how many segments will have no features because of it.
         frames: of all videos.
         wanted_frames: distinct frames that a clip shows.
-        decoded_frames: packets that must be decoded for them.
+        decoded_frames: frames that must be decoded for them.
         clips, clip_frames: C clips of L frames.
         steps, dim: N rows of D values.
-        size_bytes: of the features on disk, but for some kilobytes a video.
-        task_cost: of each array task, as its videos are dealt to it, in frames decoded and frames seen by the backbone.
+        size_bytes: of the features on disk, apart from some kilobytes per video.
+        task_cost: per array task, frames that are decoded plus frames that the backbone sees.
     """
 
     videos: int
@@ -54,13 +54,13 @@ class Plan:
 
     @property
     def imbalance(self) -> float:
-        """The heaviest task's cost over the mean; 1 where there is nothing to do."""
+        """The cost of the heaviest task divided by the mean; 1 if there is nothing to do."""
         return max(self.task_cost) * len(self.task_cost) / max(sum(self.task_cost), 1) or 1.0
 
 
 @dataclass(frozen=True)
-class _Share:
-    """What one video adds."""
+class _VideoEstimate:
+    """What one video adds to the estimate."""
 
     seconds: float
     frames: int
@@ -71,7 +71,7 @@ class _Share:
     cost: int
 
 
-def plan_extraction(
+def estimate_extraction(
     segments: Segments,
     videos: Path,
     *,
@@ -81,8 +81,13 @@ def plan_extraction(
     tasks: int = 8,
     workers: int | None = None,
     tokens: str = "mean",
-) -> Plan:
-    """Plan the extraction of segments, and how its videos are dealt to array tasks.
+) -> Estimate:
+    """Return what the extraction of segments costs, and how even its work is over array tasks.
+
+    Args:
+        tasks: how many array tasks the videos are dealt to.
+
+    The other arguments are those of `extract_videos`.
 
     Raises:
         OptionError: there is no such backbone, or a number makes no sense.
@@ -97,37 +102,37 @@ def plan_extraction(
     files = find_videos(videos, segments.table.video_id)
     rows = dict(segments.by_video())
     failed = Counter({FailureKind.MISSING_VIDEO: sum(len(rows[name]) for name, path in files.items() if path is None)})
-    shares: dict[str, _Share] = {}
+    estimates: dict[str, _VideoEstimate] = {}
     for video_id, info in _probed({name: path for name, path in files.items() if path is not None}, workers):
-        if isinstance(info, Lost):
+        if isinstance(info, TaskFailure):
             failed[info.error] += len(rows[video_id])
             continue
         plan = plan_video(info.seconds, segment_times(rows[video_id]), sampling, entry.clip)
         failed.update({FailureKind.BEYOND_END: len(plan.beyond_end), FailureKind.NO_FRAMES: len(plan.in_gap)})
-        shares[video_id] = _share(info, plan, entry)
+        estimates[video_id] = _video_estimate(info, plan, entry)
     dealt = deal_videos(segments, sampling, entry.clip, tasks)
-    task_cost = tuple(sum(shares[video].cost for video in videos if video in shares) for videos in dealt)
-    return _summed(list(shares.values()), segments, failed, entry, dim, task_cost)
+    task_cost = tuple(sum(estimates[name].cost for name in task if name in estimates) for task in dealt)
+    return _total(list(estimates.values()), segments, failed, entry, dim, task_cost)
 
 
-def _summed(
-    shares: Sequence[_Share],
+def _total(
+    estimates: Sequence[_VideoEstimate],
     segments: Segments,
     failed: Mapping[FailureKind, int],
     entry: Backbone,
     dim: int,
     task_cost: tuple[int, ...],
-) -> Plan:
-    steps = sum(share.steps for share in shares)
-    return Plan(
-        videos=len(shares),
-        hours=sum(share.seconds for share in shares) / 3600,
+) -> Estimate:
+    steps = sum(video.steps for video in estimates)
+    return Estimate(
+        videos=len(estimates),
+        hours=sum(video.seconds for video in estimates) / 3600,
         segments=len(segments),
-        failed={why: num for why, num in failed.items() if num},
-        frames=sum(share.frames for share in shares),
-        wanted_frames=sum(share.wanted for share in shares),
-        decoded_frames=sum(share.decoded for share in shares),
-        clips=sum(share.clips for share in shares),
+        failed={kind: num for kind, num in failed.items() if num},
+        frames=sum(video.frames for video in estimates),
+        wanted_frames=sum(video.wanted for video in estimates),
+        decoded_frames=sum(video.decoded for video in estimates),
+        clips=sum(video.clips for video in estimates),
         clip_frames=entry.clip.num_frames,
         steps=steps,
         dim=dim,
@@ -136,22 +141,22 @@ def _summed(
     )
 
 
-def _probed(files: Mapping[str, Path], workers: int) -> Iterator[tuple[str, VideoInfo | Lost]]:
-    """Probe videos in as many processes; give each video's id and what was found, as they come."""
+def _probed(files: Mapping[str, Path], workers: int) -> Iterator[tuple[str, VideoInfo | TaskFailure]]:
+    """Yield each video's id and what is known of it, in the order in which the workers finish."""
     todo = list(files.items())[::-1]
-    with Decoders(workers) as decoders, progress(total=len(todo), unit="videos", label="read packets") as bar:
+    with Decoders[str](workers) as decoders, progress(total=len(todo), unit="videos", label="read packets") as bar:
         while todo or decoders.num_open:
             while todo and decoders.wants_task():
                 decoders.submit(*todo.pop())
             for event in decoders.events():
-                if isinstance(event.what, (VideoInfo, Lost)):
+                if isinstance(event.result, (VideoInfo, TaskFailure)):
                     bar.update()
-                    yield event.key, event.what
+                    yield event.key, event.result
 
 
-def _share(info: VideoInfo, plan: VideoPlan, entry: Backbone) -> _Share:
-    decoded = int(needed(info.packets, info.pts[plan.wanted]).sum())
-    return _Share(
+def _video_estimate(info: VideoInfo, plan: VideoPlan, entry: Backbone) -> _VideoEstimate:
+    decoded = int(needed_packets(info.packets, info.pts[plan.wanted]).sum())
+    return _VideoEstimate(
         seconds=float(info.seconds[-1] - info.seconds[0]),
         frames=len(info.pts),
         wanted=len(plan.wanted),

@@ -1,4 +1,4 @@
-"""Maps and tokens of a network to the steps of a feature set: averaged over space, or kept as a small grid."""
+"""The maps and tokens of a network become steps: averaged over space, or kept as a small grid."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 
 def pooled_map(x: torch.Tensor, grid: int) -> torch.Tensor:
-    """Average a map over the cells of a grid of `grid` x `grid`: (B, D, P, H, W) -> (B, P, grid * grid, D).
+    """Return a map averaged over each cell of a `grid` x `grid` grid: (B, D, P, H, W) -> (B, P, grid * grid, D).
 
-    Cells go row by row. Where H or W is no multiple of `grid`, neighbouring cells share a row or a column
+    Cells go row by row. If H or W is no multiple of `grid`, neighbouring cells share a row or a column
     (torch's adaptive pooling).
     """
     if grid == 1:
@@ -22,7 +22,10 @@ def pooled_map(x: torch.Tensor, grid: int) -> torch.Tensor:
 
 
 def pooled_tokens(x: torch.Tensor, grid: int) -> torch.Tensor:
-    """Average the N tokens of each temporal position, rows of a square: (B, P, N, D) -> (B, P, grid * grid, D)."""
+    """Return the averages of the N tokens of each temporal position: (B, P, N, D) -> (B, P, grid * grid, D).
+
+    The tokens are the rows of a square map.
+    """
     if grid == 1:
         return x.mean(dim=2, keepdim=True)
     side = math.isqrt(x.shape[2])

@@ -1,0 +1,68 @@
+"""What a backbone takes in: the shape of its clips and the preprocessing of its frames.
+
+Loads neither torch nor a library, so that records of backbones can be listed at once. extract/preprocess.py applies the
+preprocessing and extract/sampling.py chooses the frames of each clip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ClipShape:
+    """How many frames a backbone takes in one forward pass, and how many steps it gives.
+
+    Attributes:
+        num_frames: L, frames per clip; 1 for an image backbone.
+        fps: frames per second within a clip; None for an image backbone.
+        num_steps: P, rows of features per clip; L is a multiple of it.
+    """
+
+    num_frames: int = 1
+    fps: float | None = None
+    num_steps: int = 1
+
+    def __post_init__(self) -> None:
+        assert self.num_frames % self.num_steps == 0
+        assert (self.fps is None) == (self.num_frames == 1)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a backbone's frames are resized, cropped and normalised, as its publisher does it.
+
+    Attributes:
+        resize: pixels of the shorter side, or (height, width).
+        crop: (height, width) of the centre crop after that; None for no crop. The crop lies inside every resized
+            picture, so that no padding is needed: which value is black depends on the video.
+        mean, std: per channel, for values in 0..1.
+        antialias: whether the resize averages the pixels that it leaves out.
+        interpolation: torchvision's name of the interpolation.
+    """
+
+    resize: int | tuple[int, int]
+    crop: tuple[int, int] | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    antialias: bool = True
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        height, width = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
+        if self.crop is not None and (self.crop[0] > height or self.crop[1] > width):
+            raise ValueError(f"Preprocess: crop {self.crop} does not fit into every picture resized to {self.resize}.")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON values for featureset.json, with the rounding that `scaled` adds to it."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {**values, "scaled_as": "yuv420p, rounded to 8 bits"}
+
+
+# Channel means and deviations of ImageNet, which many publishers use.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# Those of Facebook's video networks.
+GREY_MEAN = (0.45, 0.45, 0.45)
+GREY_STD = (0.225, 0.225, 0.225)

@@ -1,0 +1,158 @@
+"""The registry of backbones: the record of each frozen network that turns clips into steps of features.
+
+A record holds everything that is needed to run a backbone and to write down what was run. It loads neither torch nor a
+library; the network does, when it is built. The records themselves stand in the other files of this folder, which
+`extract/backbones/__init__.py` imports.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from extract.backbone_input import ClipShape, Preprocess
+from extract.backbones.architecture import TorchModel, TransformersModel
+from features.errors import OptionError, unknown_name
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """Weights published as one file: their publisher's name for them, and the address of the file."""
+
+    revision: str
+    url: str
+
+    gated = False
+
+    @property
+    def address(self) -> str:
+        """Where people find the weights."""
+        return self.url
+
+
+@dataclass(frozen=True)
+class PublishedRepo:
+    """Weights published as a repository of the Hugging Face hub, such as "MCG-NJU/videomae-base".
+
+    Attributes:
+        gated: whether a user must accept a licence on the repository's page and log in.
+    """
+
+    repo: str
+    gated: bool = False
+
+    @property
+    def address(self) -> str:
+        """Where people find the weights."""
+        return f"https://huggingface.co/{self.repo}"
+
+
+@dataclass(frozen=True)
+class Licence:
+    """The terms under which code and weights are published, in their publishers' words."""
+
+    code: str
+    weights: str
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The record of one frozen backbone.
+
+    Attributes:
+        family: backbones of one family share the kind of network and the way in which its features are averaged.
+        pretraining: the data the network was trained on, separated by commas.
+        model: builds the network, which maps (B, C, L, H, W) float32 and the side of a grid to (B, P, grid * grid, D).
+        dim: D, the width of a step that is averaged over space.
+        clip: L frames in and P steps out, at which frame rate.
+        preprocess: how frames are resized, cropped and normalised.
+        side: of the last map, in positions, over which features are averaged; no grid can be finer.
+        parameters: how many parameters the features need.
+        gflops: per clip, in billions of multiply-adds, as papers count them.
+        classifier: prefixes of the published parameters that features do not need.
+        weights: None if nobody published any.
+        source: the paper and the code.
+    """
+
+    name: str
+    family: str
+    pretraining: str
+    model: TorchModel | TransformersModel
+    dim: int
+    clip: ClipShape
+    side: int
+    parameters: int
+    gflops: float
+    preprocess: Preprocess
+    classifier: tuple[str, ...]
+    weights: PublishedFile | PublishedRepo | None
+    licence: Licence
+    source: str
+
+
+# Short names, each of the usual variant of a family.
+ALIASES = {
+    "convnext": "convnext_base",
+    "dinov2": "dinov2_base",
+    "dinov3": "dinov3_base",
+    "efficientnet": "efficientnet_b4",
+    "mc3": "mc3_18",
+    "mvit": "mvit_v2_s",
+    "r2plus1d": "r2plus1d_18",
+    "r3d": "r3d_18",
+    "resnet": "resnet50",
+    "siglip2": "siglip2_base",
+    "slow": "slow_r50",
+    "slowfast": "slowfast_r50",
+    "swin": "swin3d_b",
+    "timesformer": "timesformer_base_k400",
+    "videomae": "videomae_base_k400",
+    "vjepa2": "vjepa2_vitl_256",
+}
+
+_BACKBONES: dict[str, Backbone] = {}
+
+
+def register(backbone: Backbone) -> Backbone:
+    """Add a record to the registry and return it. Raise ValueError if its name is taken."""
+    if backbone.name in _BACKBONES or backbone.name in ALIASES:
+        raise ValueError(f"backbone {backbone.name!r} is registered twice")
+    _BACKBONES[backbone.name] = backbone
+    return backbone
+
+
+def names() -> list[str]:
+    """Return the names of all backbones, family by family, without aliases."""
+    return list(_BACKBONES)
+
+
+def get(name: str, *, option: str = "--backbone") -> Backbone:
+    """Return the record of a backbone, by name or alias.
+
+    Args:
+        option: the option that the name was given with, for the message.
+
+    Raises:
+        OptionError: there is no such backbone; the message has the nearest known name.
+    """
+    name = ALIASES.get(name, name)
+    if name not in _BACKBONES:
+        raise unknown_name(option, "backbone", name, [*_BACKBONES, *ALIASES])
+    return _BACKBONES[name]
+
+
+_GRIDS = {"mean": 1, "grid2": 2, "grid4": 4}
+
+
+def grid_of(tokens: str, entry: Backbone) -> int:
+    """Return how many cells each side of the grid has that `tokens` keeps of a map: "mean" 1, "grid2" 2, "grid4" 4.
+
+    Raises:
+        OptionError: there is no such value, or the backbone's map has fewer positions per side.
+    """
+    if tokens not in _GRIDS:
+        raise OptionError("--tokens", f"{tokens!r} is none of {', '.join(_GRIDS)}.")
+    if _GRIDS[tokens] > entry.side:
+        raise OptionError(
+            "--tokens", f"{tokens} is finer than the last map of {entry.name}, {entry.side} x {entry.side}."
+        )
+    return _GRIDS[tokens]

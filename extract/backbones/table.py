@@ -1,0 +1,88 @@
+"""Write the table of backbones in docs/backbones.md from the registry.
+
+python -m extract.backbones.table docs/backbones.md           # write the table
+python -m extract.backbones.table docs/backbones.md --check   # exit with 1 if it is out of date
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from extract.backbones import ALIASES, Backbone, get, names
+from extract.listing import clip_text, gflops_text, parameters_text
+
+BEGIN = "<!-- The table begins here. `make docs` writes it from the registry. -->"
+END = "<!-- The table ends here. -->"
+
+_HEADER = (
+    "Backbone (short name)",
+    "Pretraining",
+    "Clip",
+    "Steps per clip",
+    "Values per step (D)",
+    "Parameters",
+    "GFLOPs per clip",
+    "Licence of the weights",
+)
+
+
+def markdown_table(backbones: Iterable[Backbone]) -> str:
+    """Return the table of some backbones and the list of their sources, in Markdown."""
+    backbones = list(backbones)
+    rows = [_HEADER, ("---",) * len(_HEADER), *(_cells(entry) for entry in backbones)]
+    lines = [f"| {' | '.join(cells)} |" for cells in rows]
+    by_source: dict[str, list[str]] = {}
+    for entry in backbones:
+        by_source.setdefault(entry.source, []).append(f"`{entry.name}`")
+    sources = [f"- {', '.join(entries)}: {source}." for source, entries in by_source.items()]
+    return "\n".join([*lines, "", "Sources:", "", *sources])
+
+
+def _cells(entry: Backbone) -> tuple[str, ...]:
+    short = "".join(f" (`{alias}`)" for alias, name in ALIASES.items() if name == entry.name)
+    clip = entry.clip
+    return (
+        f"`{entry.name}`{short}",
+        entry.pretraining,
+        clip_text(clip.num_frames, clip.fps),
+        str(clip.num_steps),
+        str(entry.dim),
+        parameters_text(entry.parameters),
+        gflops_text(entry.gflops),
+        entry.licence.weights,
+    )
+
+
+def with_table(text: str) -> str:
+    """Return the text of a page with the table of all backbones between its two markers.
+
+    Raises:
+        ValueError: the text does not have both markers, once each and in order.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end) or BEGIN in rest or END in before + after:
+        raise ValueError(f"the page needs the lines {BEGIN!r} and {END!r}, once each and in this order")
+    return f"{before}{BEGIN}\n\n{markdown_table(get(name) for name in names())}\n\n{END}{after}"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the table into a page, or with --check only compare; return the exit code."""
+    paths = [Path(argument) for argument in arguments if argument != "--check"]
+    if len(paths) != 1:
+        print("usage: python -m extract.backbones.table PAGE [--check]", file=sys.stderr)
+        return 2
+    text = paths[0].read_text(encoding="utf-8")
+    expected = with_table(text)
+    if "--check" not in arguments:
+        paths[0].write_text(expected, encoding="utf-8")
+    elif text != expected:
+        print(f"{paths[0]}: its table of backbones is out of date; run `make docs`.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
