@@ -121,12 +121,16 @@ def report(
     help="Choose members one by one, each as often as it helps. For ensembles of large sweeps.",
 )
 @click.option("--per-task", is_flag=True, help="Fit separate weights for verbs and for nouns.")
-@click.option("--temperature", is_flag=True, help="Then fit a temperature per task.")
+@click.option("--temperature", is_flag=True, help="After the weights, fit a temperature per task.")
 @click.option(
-    "--adjust", is_flag=True, help="Then fit how much of the log prior of the classes is subtracted (logit adjustment)."
+    "--adjust",
+    is_flag=True,
+    help="After the weights, fit the factor of the log prior that is subtracted (logit adjustment).",
 )
 @click.option(
-    "--pairs", is_flag=True, help="Then fit a weight for how often verbs and nouns occur together in training."
+    "--pairs",
+    is_flag=True,
+    help="After the weights, fit a weight for how often verbs and nouns occur together in training.",
 )
 @click.option("--tta", is_flag=True, help="Average the predictions that `heads predict --tta` wrote.")
 def ensemble(members: tuple[Path, ...], weights: str, greedy: bool, annotations: Path | None, **options: Any) -> None:
