@@ -56,7 +56,7 @@ class Predictions:
     def __repr__(self) -> str:
         return f"Predictions({len(self)} segments, from {self.source})"
 
-    def aligned(self, narration_id: Sequence[str]) -> Predictions:
+    def aligned(self, narration_id: Sequence[str] | np.ndarray) -> Predictions:
         """Return the predictions for these segments, in this order.
 
         Raises:

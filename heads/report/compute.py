@@ -319,11 +319,11 @@ def _reproductions(rows: Sequence[RankedRow], configs: Mapping[Path, TrainConfig
 def _of_seeds(row: RankedRow, configs: Mapping[Path, TrainConfig]) -> Iterator[Reproduction]:
     with_same_command: dict[str, list[Path]] = {}
     for path in row.paths:
-        command = train_command(path, [0]) if path in configs else str(path)
-        with_same_command.setdefault(command, []).append(path)
+        key = train_command(path, [0]) if path in configs else str(path)
+        with_same_command.setdefault(key, []).append(path)
     for paths in with_same_command.values():
         first = paths[0]
-        command = (
+        command: str | Missing = (
             train_command(first, sorted(configs[path].seed for path in paths))
             if first in configs
             else Missing("its config.json does not say how it was trained.")

@@ -253,7 +253,7 @@ def test_the_example_of_the_guide_is_one(heads, synthetic, tmp_path):
 )
 def test_the_old_name_of_a_setting_works_with_a_note(text, typed, expected, sweep, monkeypatch):
     made = []
-    monkeypatch.setattr("heads.sweep.table.describe_sweep", lambda variants, *_, **__: made.extend(variants) or [])
+    monkeypatch.setattr("heads.sweep.table.describe_sweep", lambda plan: made.extend(plan.variants) or [])
     ran = sweep(text, "--dry-run", *typed)
     assert (ran.exit_code, [one.config.optimisation.clip_grad for one in made]) == (0, [expected])
     assert "--clip is called --clip-grad now" in ran.stderr
