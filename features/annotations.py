@@ -1,8 +1,8 @@
 """The facts of EPIC-KITCHENS-100 and its annotation files, as published. Knows no features.
 
-A segment's place in its video is its start and stop timestamp, in seconds, and nothing else. The frame columns
-of the files count frames resampled to 60 fps (videos PXX_YY) or 50 fps (PXX_1YY), not those of the video file;
-they are carried along for reference and used nowhere.
+Where a segment lies in its video is given by its start and stop timestamps, in seconds, and by nothing else. The frame
+columns of the files count frames of copies at 60 fps (videos PXX_YY) or 50 fps (PXX_1YY), not frames of the video file;
+they are kept for reference and used nowhere.
 
 Source: Damen et al., "Rescaling Egocentric Vision", IJCV 2022; epic-kitchens/epic-kitchens-100-annotations.
 """
@@ -10,9 +10,10 @@ Source: Damen et al., "Rescaling Egocentric Vision", IJCV 2022; epic-kitchens/ep
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from features.errors import DataError, first_few
 
 NUM_VERBS = 97
 NUM_NOUNS = 300
-# What every segment is labelled with, and into how many classes.
+# The labels of every segment, and the number of their classes.
 NUM_CLASSES = {"verb": NUM_VERBS, "noun": NUM_NOUNS}
 
 TRAIN_CSV = "EPIC_100_train.csv"
@@ -32,13 +33,15 @@ _REQUIRED = ("narration_id", "participant_id", "video_id", "start_timestamp", "s
 _FRAMES = ("start_frame", "stop_frame")
 _LABELS = {"verb_class": NUM_VERBS, "noun_class": NUM_NOUNS}
 _TIMESTAMP = r"(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?)"
-# Ids become file names, so that nothing but these may stand in them.
+# Ids become file names, so no other characters are allowed in them.
 _ID = r"[A-Za-z0-9][A-Za-z0-9_-]*"
+
+_Content = TypeVar("_Content")
 
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    """Annotated actions, one row each, in the order of their files.
+    """Annotated actions, one row per action, in the order of their files.
 
     Attributes:
         table: columns narration_id, participant_id, video_id (str), start_s, stop_s (float64, seconds of the
@@ -78,7 +81,7 @@ class Segments:
 
     @property
     def is_labelled(self) -> bool:
-        """Whether every segment has a verb_class and a noun_class."""
+        """True if every segment has a verb_class and a noun_class."""
         return not self.table[list(_LABELS)].isna().any(axis=None)
 
     def _labels(self, column: str) -> np.ndarray:
@@ -87,18 +90,18 @@ class Segments:
         return self.table[column].to_numpy(dtype=np.int64)
 
     def by_video(self) -> Iterator[tuple[str, Segments]]:
-        """Give each video's segments, videos in the order of their ids, rows in the order of the table."""
+        """Yield each video's id and segments: videos in the order of their ids, rows in the order of the table."""
         for video_id, rows in self.table.groupby("video_id", sort=True):
             yield str(video_id), Segments(rows.reset_index(drop=True), self.source)
 
     def where(self, mask: np.ndarray) -> Segments:
-        """Give the segments where `mask` (N,) bool is true; DataError if there are none."""
+        """Return the segments where `mask` (N,) bool is true; DataError if there are none."""
         return Segments(self.table[mask].reset_index(drop=True), self.source)
 
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The annotation files of the three splits; None where there is none."""
+    """The annotation files of the three splits; None for a split without a file."""
 
     train: Path | None
     validation: Path | None
@@ -107,12 +110,12 @@ class SplitFiles:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What a folder of annotation files holds; None for what is not there.
+    """The content of a folder of annotation files; None for a file that is not there.
 
     Attributes:
         verb_keys, noun_keys: class id -> its key, such as 0 -> "take".
-        tail_verbs, tail_nouns: classes with few instances, as the challenge lists them.
-        unseen_validation, unseen_test: participants that training does not show.
+        tail_verbs, tail_nouns: classes with few instances, from the challenge's lists.
+        unseen_validation, unseen_test: participants of whom the training split has no video.
     """
 
     train: Segments | None = None
@@ -131,8 +134,8 @@ def read_segments(path: Path) -> Segments:
 
     Raises:
         DataError: the file cannot be read, a column is missing, or a row is wrong: a bad id or timestamp, a stop
-            that is not after its start, a class id out of range, a narration_id twice. The message names file, row
-            (as a spreadsheet counts them: the header is row 1) and narration_id.
+            that is not after its start, a class id out of range, or a repeated narration_id. The message names the
+            file, the row (as a spreadsheet counts rows: the header is row 1) and the narration_id.
     """
     path = Path(path)
     rows = _read_csv(path)
@@ -140,9 +143,9 @@ def read_segments(path: Path) -> Segments:
     labels = [column for column in _LABELS if column in rows]
     if len(labels) == 1:
         other = next(column for column in _LABELS if column not in labels)
-        raise DataError(f"{path}: there is a column {labels[0]} but none {other}; give both or neither.")
+        raise DataError(f"{path}: it has the column {labels[0]} but not {other}; give both or neither.")
     for column in ("narration_id", "participant_id", "video_id"):
-        _need_each(path, rows, rows[column].str.fullmatch(_ID), column, "letters, digits, '_' and '-'")
+        _need_all(path, rows, rows[column].str.fullmatch(_ID), column, "letters, digits, '_' and '-'")
     table = rows[["narration_id", "participant_id", "video_id"]].copy()
     _need_unique_ids(path, rows)
     table["start_s"] = _seconds(path, rows, "start_timestamp")
@@ -152,85 +155,87 @@ def read_segments(path: Path) -> Segments:
         numbers = pd.to_numeric(rows.get(column, pd.Series(np.nan, rows.index)), errors="coerce")
         table[column] = numbers.where(numbers.between(0, 2**31)).round().astype("Int64")
     for column, num_classes in _LABELS.items():
-        given = column in rows
-        table[column] = _classes(path, rows, column, num_classes) if given else pd.NA
+        table[column] = _classes(path, rows, column, num_classes) if column in rows else pd.NA
         table[column] = table[column].astype("Int64")
     return Segments(table.reset_index(drop=True), path.name)
 
 
 def concatenate(parts: Sequence[Segments]) -> Segments:
-    """Put the segments of several files into one table.
+    """Return the segments of several files in one table.
 
     Raises:
-        DataError: a narration_id stands in two of them.
+        DataError: a narration_id is in two of them.
     """
     source = " + ".join(part.source for part in parts)
     table = pd.concat([part.table for part in parts], ignore_index=True)
-    twice = table.narration_id[table.narration_id.duplicated()]
-    if len(twice):
+    repeated = table.narration_id[table.narration_id.duplicated()]
+    if len(repeated):
         raise DataError(
-            f"{source}: {len(twice)} narration_id in more than one file ({first_few(twice)}); give each split once."
+            f"{source}: {len(repeated)} narration_id in several files ({first_few(repeated)}); give each split once."
         )
     return Segments(table, source)
 
 
 def find_csv(folder: Path, name: str) -> Path | None:
-    """Give the path of a published file in a folder, plain or compressed with gzip; None if there is neither."""
+    """Return the path of a published file in a folder, plain or compressed with gzip; None if neither is there."""
     plain = Path(folder) / name
     return next((path for path in (plain, plain.with_name(f"{name}.gz")) if path.is_file()), None)
 
 
-def find_splits(folder: Path, **given: Path | None) -> SplitFiles:
-    """Give the splits' files: those given by name (train=, validation=, test=), else the published ones in a folder."""
+def find_splits(folder: Path, **files: Path | None) -> SplitFiles:
+    """Return the files of the splits: those given by name (train=, ...), else the published ones in a folder."""
     names = {"train": TRAIN_CSV, "validation": VALIDATION_CSV, "test": TEST_CSV}
-    return SplitFiles(**{split: given.get(split) or find_csv(folder, name) for split, name in names.items()})
+    return SplitFiles(**{split: files.get(split) or find_csv(folder, name) for split, name in names.items()})
 
 
 def read_annotations(folder: Path, files: SplitFiles | None = None) -> Annotations:
-    """Read what a folder holds of the published annotation files.
+    """Read the published annotation files that a folder holds.
 
     Args:
-        files: the three splits, where they have other names or lie elsewhere.
+        files: the three splits, if they have other names or are in another folder.
 
     Raises:
-        DataError: the folder is missing, there is none of the three splits, or a file is wrong.
+        DataError: the folder is missing, it holds none of the three splits, or a file is wrong.
     """
     folder = Path(folder)
     if files is None:
         if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder; give the one that holds {TRAIN_CSV} (or name the CSV).")
+            raise DataError(f"{folder}: no such folder; give the folder that holds {TRAIN_CSV} (or name the CSV).")
         files = find_splits(folder)
     if files == SplitFiles(None, None, None):
         raise DataError(f"{folder}: none of {TRAIN_CSV}, {VALIDATION_CSV}, {TEST_CSV} (or .gz) is in it.")
 
-    def read(name, reader):
-        path = find_csv(folder, name)
-        return None if path is None else reader(path)
+    def published(name: str) -> Path | None:
+        return find_csv(folder, name)
 
     return Annotations(
-        train=files.train and read_segments(files.train),
-        validation=files.validation and read_segments(files.validation),
-        test=files.test and read_segments(files.test),
-        verb_keys=read("EPIC_100_verb_classes.csv", read_verb_keys),
-        noun_keys=read("EPIC_100_noun_classes.csv", read_noun_keys),
-        tail_verbs=read("EPIC_100_tail_verbs.csv", read_tail_verbs),
-        tail_nouns=read("EPIC_100_tail_nouns.csv", read_tail_nouns),
-        unseen_validation=read("EPIC_100_unseen_participant_ids_validation.csv", read_participants),
-        unseen_test=read("EPIC_100_unseen_participant_ids_test.csv", read_participants),
+        train=_if_any(files.train, read_segments),
+        validation=_if_any(files.validation, read_segments),
+        test=_if_any(files.test, read_segments),
+        verb_keys=_if_any(published("EPIC_100_verb_classes.csv"), read_verb_keys),
+        noun_keys=_if_any(published("EPIC_100_noun_classes.csv"), read_noun_keys),
+        tail_verbs=_if_any(published("EPIC_100_tail_verbs.csv"), read_tail_verbs),
+        tail_nouns=_if_any(published("EPIC_100_tail_nouns.csv"), read_tail_nouns),
+        unseen_validation=_if_any(published("EPIC_100_unseen_participant_ids_validation.csv"), read_participants),
+        unseen_test=_if_any(published("EPIC_100_unseen_participant_ids_test.csv"), read_participants),
     )
 
 
+def _if_any(path: Path | None, read: Callable[[Path], _Content]) -> _Content | None:
+    return None if path is None else read(path)
+
+
 def read_all_segments(paths: Iterable[Path]) -> Segments:
-    """Read the segments of several annotation CSVs, or of all three splits where a folder is given.
+    """Read the segments of several annotation CSVs; of a folder, those of all three splits.
 
     Raises:
-        DataError: a file is wrong, or a narration_id stands in two of them.
+        DataError: a file is wrong, or a narration_id is in two of them.
     """
     parts = []
     for path in map(Path, paths):
         if path.is_dir():
-            found = read_annotations(path)
-            parts += [part for part in (found.train, found.validation, found.test) if part]
+            splits = read_annotations(path)
+            parts += [split for split in (splits.train, splits.validation, splits.test) if split]
         else:
             parts.append(read_segments(path))
     return concatenate(parts)
@@ -242,7 +247,7 @@ def read_verb_keys(path: Path) -> dict[int, str]:
 
 
 def read_noun_keys(path: Path) -> dict[int, str]:
-    """Read EPIC_100_noun_classes.csv: class id -> key (not its _v2, which counts other classes)."""
+    """Read EPIC_100_noun_classes.csv: class id -> key. (The file named _v2 numbers the classes differently.)"""
     return _keys(path, NUM_NOUNS)
 
 
@@ -276,19 +281,19 @@ def read_video_info(path: Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    """Read every cell as text, so that what a message quotes is what the file says."""
+    """Read every cell as text, so that a message quotes a cell exactly as the file has it."""
     try:
         rows = pd.read_csv(
             path, dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False, encoding="utf-8"
         )
         rows = rows.fillna("")  # the cells that a short row lacks
-        # Blank lines are no segments, yet a spreadsheet counts them: the index keeps a row's place in the file.
+        # A blank line is not a segment, yet a spreadsheet counts it: the index keeps a row's position in the file.
         return rows[(rows != "").any(axis=1)]
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file.") from error
-    except OSError as error:  # also what gzip raises for a file that is not one
+    except OSError as error:  # gzip too raises this, for a file that gzip did not write
         raise DataError(f"{path}: cannot be read: {error}.") from error
-    except (ValueError, EOFError, zlib.error) as error:  # pandas' own errors, an empty or a cut file
+    except (ValueError, EOFError, zlib.error) as error:  # pandas' own errors; a file that is empty or cut short
         raise DataError(f"{path}: not a CSV file ({error}).") from error
 
 
@@ -299,55 +304,53 @@ def _need_columns(path: Path, rows: pd.DataFrame, columns: Iterable[str]) -> Non
 
 
 def _where(path: Path, rows: pd.DataFrame, index: int) -> str:
-    """Name a row in a message; row 1 is the header."""
+    """Return the name of a row for a message; row 1 is the header."""
     name = rows.narration_id.iloc[index] if "narration_id" in rows else ""
     return f"{path}, row {rows.index[index] + 2}" + (f" ({name})" if name else "")
 
 
-def _need_each(path: Path, rows: pd.DataFrame, good: pd.Series, column: str, expected: str) -> None:
-    bad = np.flatnonzero(~good.to_numpy(dtype=bool))
-    if len(bad):
-        index = int(bad[0])
-        more = f" ({len(bad) - 1} more such rows)" if len(bad) > 1 else ""
+def _need_all(path: Path, rows: pd.DataFrame, is_valid: pd.Series, column: str, expected: str) -> None:
+    invalid = np.flatnonzero(~is_valid.to_numpy(dtype=bool))
+    if len(invalid):
+        index = int(invalid[0])
+        more = f" ({len(invalid) - 1} more such rows)" if len(invalid) > 1 else ""
         value = rows[column].iloc[index]
         raise DataError(f"{_where(path, rows, index)}: {column} is '{value}', not {expected}{more}.")
 
 
 def _need_unique_ids(path: Path, rows: pd.DataFrame) -> None:
-    again = np.flatnonzero(rows.narration_id.duplicated())
-    if len(again):
-        index = int(again[0])
+    repeated = np.flatnonzero(rows.narration_id.duplicated())
+    if len(repeated):
+        index = int(repeated[0])
         first = int(np.flatnonzero(rows.narration_id == rows.narration_id.iloc[index])[0])
-        raise DataError(
-            f"{_where(path, rows, index)}: this narration_id stands in row {rows.index[first] + 2} already."
-        )
+        raise DataError(f"{_where(path, rows, index)}: this narration_id is in row {rows.index[first] + 2} already.")
 
 
 def _seconds(path: Path, rows: pd.DataFrame, column: str) -> pd.Series:
-    good = rows[column].str.fullmatch(_TIMESTAMP)
-    _need_each(path, rows, good, column, "a time such as 00:01:23.45")
+    is_time = rows[column].str.fullmatch(_TIMESTAMP)
+    _need_all(path, rows, is_time, column, "a time such as 00:01:23.45")
     parts = rows[column].str.extract(_TIMESTAMP).astype(float)
     return parts[0] * 3600 + parts[1] * 60 + parts[2]
 
 
 def _need_positive_length(path: Path, rows: pd.DataFrame, table: pd.DataFrame) -> None:
-    bad = np.flatnonzero(~(table.stop_s > table.start_s))
-    if len(bad):
-        index = int(bad[0])
+    invalid = np.flatnonzero(~(table.stop_s > table.start_s))
+    if len(invalid):
+        index = int(invalid[0])
         start, stop = rows.start_timestamp.iloc[index], rows.stop_timestamp.iloc[index]
         raise DataError(f"{_where(path, rows, index)}: stop_timestamp {stop} is not after start_timestamp {start}.")
 
 
 def _classes(path: Path, rows: pd.DataFrame, column: str, num_classes: int) -> pd.Series:
-    good = rows[column].str.fullmatch(r"[0-9]{1,6}")
-    in_range = pd.to_numeric(rows[column].where(good, "-1")).between(0, num_classes - 1)
-    _need_each(path, rows, in_range, column, f"a class id from 0 to {num_classes - 1}")
+    is_number = rows[column].str.fullmatch(r"[0-9]{1,6}")
+    in_range = pd.to_numeric(rows[column].where(is_number, "-1")).between(0, num_classes - 1)
+    _need_all(path, rows, in_range, column, f"a class id from 0 to {num_classes - 1}")
     return pd.to_numeric(rows[column])
 
 
 def _numbers(path: Path, rows: pd.DataFrame, column: str) -> pd.Series:
     numbers = pd.to_numeric(rows[column], errors="coerce")
-    _need_each(path, rows, numbers > 0, column, "a number above 0")
+    _need_all(path, rows, numbers > 0, column, "a number above 0")
     return numbers
 
 
@@ -355,7 +358,7 @@ def _keys(path: Path, num_classes: int) -> dict[int, str]:
     rows = _read_csv(Path(path))
     _need_columns(path, rows, ["id", "key"])
     ids = _classes(path, rows, "id", num_classes)
-    _need_each(path, rows, ~ids.duplicated(), "id", "an id of its own (it stands above already)")
+    _need_all(path, rows, ~ids.duplicated(), "id", "an id of its own (another row above has it)")
     return dict(zip(ids.astype(int).tolist(), rows.key, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Look at a whole feature set: what is there, what is missing, whether it is sound. Changes nothing."""
+"""Check a whole feature set: what it holds, what it lacks, and whether any file is damaged. Changes nothing."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from features.store import VideoFeatures, held_segments, read_times, read_video,
 
 @dataclass(frozen=True)
 class Info:
-    """What a feature set is and how far it has come.
+    """What a feature set is, and how much of it has been extracted.
 
     Attributes:
-        complete_videos, complete_steps: there, with features.
-        complete_segments: likewise; of a dense set, the segments of the annotations asked about that its steps cover,
-            None where no annotations were given.
-        failed_videos, failed_segments: with a record in failures/.
-        missing_videos, missing_segments: neither, of the annotations asked about; None where none were given.
-        size_bytes: of all video files.
+        complete_videos, complete_steps: how many videos and steps have features.
+        complete_segments: how many segments have features. For a dense set, which lists no segments, this is how many
+            of the given segments its steps cover; None if no segments were given.
+        failed_videos, failed_segments: how many have a record in failures/.
+        missing_videos, missing_segments: how many of the given segments (and of their videos) have neither features
+            nor a record; None if no segments were given.
+        size_bytes: the size of all video files together.
     """
 
     featureset: FeatureSet
@@ -41,21 +42,21 @@ class Info:
 
 
 def info(root: Path, segments: Segments | None = None) -> Info:
-    """Count what a feature set holds, and what it lacks of `segments` where these are given.
+    """Return how much a feature set holds and, if `segments` are given, how many of them it lacks.
 
     Raises:
-        DataError: it is no feature set, or a file of it is damaged.
+        DataError: the folder is not a feature set, or a file in it is damaged.
     """
     root = Path(root)
     featureset = read_featureset(root)
     videos, failed_videos = video_ids(root), failed_video_ids(root)
     times = {video: read_times(root, video, digest=featureset.digest) for video in videos}
-    asked = {} if segments is None else {video: segment_times(rows) for video, rows in segments.by_video()}
+    annotated = {} if segments is None else {video: segment_times(rows) for video, rows in segments.by_video()}
     complete = {
         name
         for video in videos
         for name in held_segments(
-            root, video, featureset, asked.get(video, NO_SEGMENTS), times=times[video]
+            root, video, featureset, annotated.get(video, NO_SEGMENTS), times=times[video]
         ).narration_id
     }
     failed = {failure.narration_id for video in failed_videos for failure in read_failures(root, video)}
@@ -78,20 +79,20 @@ def info(root: Path, segments: Segments | None = None) -> Info:
 
 
 def verify(root: Path, videos: Iterable[str] | None = None) -> Iterator[str]:
-    """Read every byte of a feature set and give one message for each thing that is wrong with it.
+    """Read every byte of a feature set and yield one message per problem.
 
-    Checked: every file opens and its checksums hold, it was made with the settings of featureset.json, shapes and
-    counts agree, times ascend (within a segment; all over a dense file), no value is NaN or infinite, no segment stands
-    in two files.
+    Checked: every file opens and its checksums are right; it was made with the settings of featureset.json; shapes and
+    counts agree; times ascend (within each segment, or over the whole file of a dense set); no value is NaN or
+    infinite; no segment is in two files.
 
     Args:
-        videos: which to check, in this order; all of them by default.
+        videos: the ids of the videos to check, in this order; all videos by default.
 
     Raises:
-        DataError: it is no feature set at all.
+        DataError: the folder is not a feature set.
     """
     featureset = read_featureset(root)
-    home: dict[str, str] = {}
+    video_of: dict[str, str] = {}
     for video_id in video_ids(root) if videos is None else videos:
         try:
             video = read_video(root, video_id, digest=featureset.digest)
@@ -100,28 +101,28 @@ def verify(root: Path, videos: Iterable[str] | None = None) -> Iterator[str]:
             continue
         yield from (f"{video_id}.h5: {problem}" for problem in _problems(video, featureset))
         for name in video.narration_id:
-            if home.setdefault(name, video_id) != video_id:
-                yield f"{video_id}.h5: segment {name} stands in {home[name]}.h5 as well."
+            if video_of.setdefault(name, video_id) != video_id:
+                yield f"{video_id}.h5: segment {name} is in {video_of[name]}.h5 as well."
 
 
 def _problems(video: VideoFeatures, featureset: FeatureSet) -> Iterator[str]:
     expected = (len(featureset.views), featureset.dim)
     if video.features.shape[1:] != expected:
-        yield f"features are {video.features.shape[1:]} a step, featureset.json says {expected}."
+        yield f"features are {video.features.shape[1:]} per step, featureset.json says {expected}."
     is_dense = featureset.sampling.kind == "dense"
     if not is_dense and not video.narration_id:
-        yield "no segments in it, though the set is sampled by segment."
+        yield "the file holds no segments, though the set is sampled by segment."
     if is_dense and video.narration_id:
-        yield "segments in it, though the set is dense."
+        yield "the file holds segments, though the set is dense."
     if len(set(video.narration_id)) != len(video.narration_id):
-        yield "a segment stands in it twice."
-    bad = ~np.isfinite(video.features).all(axis=(1, 2))
-    if bad.any():
-        yield f"{bad.sum()} of {len(bad)} steps are NaN or infinite, the first is row {int(bad.argmax())}."
+        yield "a segment is in the file twice."
+    invalid = ~np.isfinite(video.features).all(axis=(1, 2))
+    if invalid.any():
+        yield f"{invalid.sum()} of {len(invalid)} steps are NaN or infinite, the first is row {int(invalid.argmax())}."
     starts_segment = np.zeros(len(video.seconds), dtype=bool)
     starts_segment[video.offset[:-1]] = True
     gaps = np.diff(video.seconds)
-    # Frames of a short segment repeat; the steps of a dense set do not.
+    # A short segment may show a frame twice, so its times may repeat; those of a dense set may not.
     backwards = gaps <= 0 if is_dense else (gaps < 0) & ~starts_segment[1:]
     if backwards.any() or not np.isfinite(video.seconds).all():
         yield "the seconds of its steps do not ascend."

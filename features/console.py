@@ -1,4 +1,4 @@
-"""What the three command lines share: errors as one line and an exit code, and tables for people."""
+"""Shared by the three command lines: errors as one line and an exit code, and tables for people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from features.interrupts import not_lost
 
 
 class Commands(click.Group):
-    """A click group that ends in one clear line: exit code 2 for a wrong option, 1 for wrong data or a full memory."""
+    """A click group that prints an error as one line; exit code 2 for a wrong option, 1 for wrong data, full memory."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -32,14 +32,14 @@ class Commands(click.Group):
             raise click.ClickException(f"out of memory; {advice}.") from error
         except KeyboardInterrupt:
             click.echo(
-                "Interrupted. What is finished is kept; the same command goes on from there.",
+                "Interrupted. Finished work is kept; the same command continues from there.",
                 err=True,
             )
             sys.exit(130)
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]], *, left: Iterable[str] = ()) -> str:
-    """Lay out a table for people: the first column and those named in `left` to the left, the others to the right."""
+    """Return a table for people: the first column and those named in `left` aligned left, the others right."""
     lines = [list(header), *[list(row) for row in rows]]
     to_left = {lines[0][0], *left}
     columns = []
@@ -50,7 +50,7 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]], *, left: Iterabl
 
 
 def human_size(num_bytes: float) -> str:
-    """Give a size as people read it, in powers of 1000.
+    """Return a size as text for people, in powers of 1000.
 
     >>> human_size(1_234_567)
     '1.2 MB'

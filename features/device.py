@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""The device to compute on."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def choose_device(name: str) -> torch.device:
-    """Give the device of a name; "auto" is the best that is there: cuda, mps, cpu.
+    """Return the device with a name; "auto" means the first available of cuda, mps, cpu.
 
     Raises:
         OptionError: this machine has no such device.
     """
-    there = {
+    available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     if name == "auto":
-        name = next(kind for kind, is_there in there.items() if is_there)
-    if not there.get(name):
-        known = ", ".join(kind for kind, is_there in there.items() if is_there)
-        raise OptionError("--device", f"no {name} on this machine; there is {known}.")
+        name = next(kind for kind, is_available in available.items() if is_available)
+    if not available.get(name):
+        known = ", ".join(kind for kind, is_available in available.items() if is_available)
+        raise OptionError("--device", f"no {name} on this machine; available: {known}.")
     return torch.device(name)

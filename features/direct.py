@@ -1,4 +1,4 @@
-"""Features read past HDF5, from a file that has been read and checked before."""
+"""A faster way to read features again: straight from the bytes of a file that h5py has read and checked before."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ import numpy as np
 from features.store import opened, video_path
 
 _CHECKSUM_BYTES = 4
-
-
-_CHUNKS_AT_ONCE = 64  # two buffers each; a kernel takes 1024 of them, or 2 GB
+# Chunks per system call. Each takes two buffers; Linux takes at most 1024 buffers, or 2 GB.
+_CHUNKS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class FeaturesPlace:
-    """Where the features of a video lie in its file: in chunks of rows with a checksum behind each.
+    """Where the features of a video lie in its file: in chunks of rows, each followed by a checksum.
 
     Attributes:
-        state: tells whether the file has been written since.
+        state: inode, size and change time of the file, by which a later change is noticed.
         shape: (N, V, D), of float16.
-        rows: in a chunk.
-        runs: (first byte, first chunk, number of chunks) of those that lie one after the other.
+        rows: the number of rows per chunk.
+        runs: (first byte, first chunk, number of chunks) per run of chunks that lie one after the other.
     """
 
     path: Path
@@ -36,7 +35,7 @@ class FeaturesPlace:
 
 
 def find_features(root: Path, video_id: str, *, digest: str) -> FeaturesPlace | None:
-    """Find where in a video's file its features lie; None where they do not lie as `write_video` puts them.
+    """Return where in a video's file its features lie; None if the file is not laid out as `write_video` does it.
 
     Raises:
         DataError: as for `read_video`.
@@ -51,13 +50,14 @@ def find_features(root: Path, video_id: str, *, digest: str) -> FeaturesPlace | 
         starts = {chunk.chunk_offset[0] // stored.chunks[0]: chunk.byte_offset for chunk in chunks}
         size = math.prod(stored.chunks) * stored.dtype.itemsize + _CHECKSUM_BYTES
         is_whole = sorted(starts) == list(range(-(-len(stored) // stored.chunks[0])))
-        if not is_whole or any(chunk.size != size for chunk in chunks):  # what HDF5 fills in, or left unchecked
+        # HDF5 fills in a chunk that is missing, and a chunk of another size has no checksum.
+        if not is_whole or any(chunk.size != size for chunk in chunks):
             return None
         return FeaturesPlace(path, state, stored.shape, stored.chunks[0], _runs(starts, size))
 
 
 def _runs(starts: dict[int, int], size: int) -> tuple[tuple[int, int, int], ...]:
-    """Join chunks that lie one after the other; HDF5 puts tables of its own between some."""
+    """Return the runs of chunks that lie one after the other; HDF5 puts tables of its own between some chunks."""
     runs: list[tuple[int, int, int]] = []
     for number, start in sorted(starts.items()):
         offset, first, count = runs[-1] if runs else (0, 0, _CHUNKS_AT_ONCE)
@@ -69,31 +69,31 @@ def _runs(starts: dict[int, int], size: int) -> tuple[tuple[int, int, int], ...]
 
 
 def _state_of(file: Path | int) -> tuple[int, int, int]:
-    found = os.stat(file)
-    return found.st_ino, found.st_size, found.st_ctime_ns
+    stat = os.stat(file)
+    return stat.st_ino, stat.st_size, stat.st_ctime_ns
 
 
-def read_unchanged(place: FeaturesPlace, *, out: np.ndarray | None = None) -> np.ndarray | None:
-    """Read features whose file has been read before, without its checksums: (N, V, D) float16; None if it has changed.
+def read_unchanged(location: FeaturesPlace, *, out: np.ndarray | None = None) -> np.ndarray | None:
+    """Read features without checking checksums: (N, V, D) float16; None if the file has changed since.
 
     HDF5 takes longer to compare checksums than to read, and keeps Python's other threads waiting meanwhile.
 
     Args:
-        out: where to put them, and what to give back, if it has their shape.
+        out: an array that is filled and returned if it has the shape of the features.
     """
-    if out is None or out.shape != place.shape:
-        out = np.empty(place.shape, dtype=np.float16)
-    checksum = bytearray(_CHECKSUM_BYTES)
+    if out is None or out.shape != location.shape:
+        out = np.empty(location.shape, dtype=np.float16)
+    checksum = np.empty(_CHECKSUM_BYTES, dtype=np.uint8)
     try:
-        with open(place.path, "rb", buffering=0) as file:
-            if _state_of(file.fileno()) != place.state:
+        with open(location.path, "rb", buffering=0) as file:
+            if _state_of(file.fileno()) != location.state:
                 return None
-            for offset, first, count in place.runs:
-                rows = range(first * place.rows, (first + count) * place.rows, place.rows)
-                buffers = [buffer for row in rows for buffer in (out[row : row + place.rows], checksum)]
+            for offset, first, count in location.runs:
+                rows = range(first * location.rows, (first + count) * location.rows, location.rows)
+                buffers = [buffer.data for row in rows for buffer in (out[row : row + location.rows], checksum)]
                 file.seek(offset)
-                if os.readv(file.fileno(), buffers) != sum(memoryview(one).nbytes for one in buffers):
+                if os.readv(file.fileno(), buffers) != sum(buffer.nbytes for buffer in buffers):
                     return None
     except OSError:
-        return None  # whoever reads it in full says what is wrong
+        return None  # reading the file in full will tell what is wrong
     return out

@@ -1,4 +1,4 @@
-"""The two errors that people cause. A command line turns them into exit codes; nothing else does."""
+"""The two errors for mistakes that people make. Only a command line turns them into exit codes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterable
 
 
 class DataError(Exception):
-    """A file, a row or a folder is not what it should be (exit code 1)."""
+    """A file, a row or a folder is wrong or missing (exit code 1)."""
 
 
 class OptionError(ValueError):
-    """An option has a value that cannot be meant (exit code 2).
+    """An option has a value that makes no sense (exit code 2).
 
     Attributes:
-        option: the option as it is typed, such as "--lr", or the line of a file that gives it; None where the error is
-            about no single option.
+        option: the option as it is typed, such as "--lr", or the line of a file that sets it; None if the error is
+            not about a single option.
     """
 
     def __init__(self, option: str | None, message: str) -> None:
@@ -49,7 +49,7 @@ def _torch_class() -> type[BaseException]:
 
 
 def unknown_name(option: str, kind: str, name: str, known: Iterable[str]) -> OptionError:
-    """Give the error for a name that is in no registry, with the nearest one that is.
+    """Return the error for an unknown name; its message suggests the nearest known name.
 
     >>> print(unknown_name("--head", "head", "bilstn", ["bilstm", "mean_pool"]))
     --head: no head 'bilstn'; did you mean 'bilstm'? Known: bilstm, mean_pool.
@@ -61,7 +61,7 @@ def unknown_name(option: str, kind: str, name: str, known: Iterable[str]) -> Opt
 
 
 def first_few(names: Iterable[str], *, limit: int = 5) -> str:
-    """Name the first few of many in a message, and count the rest.
+    """Return the first few names and the number of the others, for a message.
 
     >>> first_few(["a", "b", "c"], limit=2)
     'a, b and 1 more'

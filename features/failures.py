@@ -25,27 +25,27 @@ class FailureKind(str, Enum):
     MISSING_VIDEO = (
         "MissingVideo",
         "The folder of videos holds no file for this video.",
-        "Copy the video into the folder (or give the right `--videos`) and run the extraction again.",
+        "Copy the video into the folder, or give the right folder with `--videos`.",
     )
     UNREADABLE_VIDEO = (
         "UnreadableVideo",
         "The video's file cannot be opened, or holds no video stream that can be decoded.",
-        "Play the file with ffplay; if that fails too, download it again. Then run the extraction again.",
+        "Check the file with ffplay. If that fails too, download it again.",
     )
     BEYOND_END = (
         "BeyondEnd",
         "The segment ends after the last frame of the video's file.",
-        "Compare the file's length with EPIC_100_video_info.csv. If the file is shorter, download it again.",
+        "Compare its length with EPIC_100_video_info.csv. If the file is shorter, download it again.",
     )
     NO_FRAMES = (
         "NoFrames",
-        "The video has no frames close enough to the times that the segment needs: there is a gap in the file.",
-        "Download the video again. If the gap is in the published file, the segment cannot be had.",
+        "The video has a gap: no frames close enough to the times that the segment needs.",
+        "Download the video again. If the published file has the gap, the segment has no features.",
     )
     UNDECODABLE = (
         "Undecodable",
-        "A frame that the segment needs cannot be decoded, or depends on a damaged one; `frame` says which.",
-        "Download the video again: its file is damaged at that frame.",
+        "A frame that the segment needs cannot be decoded or depends on a damaged one.",
+        "Download the video again: the file is damaged.",
     )
     NOT_FINITE = (
         "NotFinite",
@@ -54,19 +54,18 @@ class FailureKind(str, Enum):
     )
     WORKER_DIED = (
         "WorkerDied",
-        "The process that read the video ended by itself; the message gives the signal or the exit code.",
-        "Run the extraction again. Signal 9 usually means that memory ran out: use fewer `--workers`.",
+        "The process that read the video ended; the message gives the signal or the exit code.",
+        "Run the extraction again. After signal 9 (memory ran out), use fewer `--workers`.",
     )
     WORKER_HUNG = (
         "WorkerHung",
-        "The process that read the video gave no sign of life for too long and was ended.",
+        "The process that read the video did not answer for too long and was ended.",
         "Check the file system that holds the videos, then run the extraction again.",
     )
     KEPT_EARLIER = (
         "KeptEarlier",
-        "The video's file no longer gives some of the features that were extracted earlier, so the earlier features "
-        "were kept and nothing was added.",
-        "Bring back the whole video and run the extraction again.",
+        "The video's file has gone or lacks frames that an earlier run used, so the earlier features were kept.",
+        "Bring back the whole video, then run the extraction again.",
     )
 
     def __new__(cls, value: str, meaning: str, remedy: str) -> FailureKind:

@@ -1,7 +1,7 @@
-"""What a feature set is: which frozen backbone, on what, sampled how. Knows no HDF5.
+"""The record of a feature set: which frozen backbone, on which input, sampled how. Knows no HDF5.
 
-The record is written once, as featureset.json, before the first video. Its digest stands in every video's file, so
-that features made in two ways cannot be mixed in silence.
+The record is written once, as featureset.json, before the first video. Its digest is in every video's file, so features
+that were made in two ways cannot be mixed unnoticed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ FILE_NAME = "featureset.json"
 
 @dataclass(frozen=True)
 class Weights:
-    """Which weights a backbone ran with.
+    """The weights of a backbone.
 
     Attributes:
-        source: where they came from: a path, an address, or random:SEED.
-        revision: what the source calls them, such as IMAGENET1K_V2.
-        sha256: of the file, or of the tensors where there is no file.
+        source: where the weights came from: a path, an address, or random:SEED.
+        revision: the source's name for them, such as IMAGENET1K_V2.
+        sha256: the digest of the file, or of the tensors if there is no file.
     """
 
     source: str
@@ -36,13 +36,15 @@ class Weights:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames the backbone saw.
+    """How frames were chosen for the backbone.
 
     Attributes:
         kind: "segment" (`num_frames` spread over each segment) or "dense" (a clip every `every_s` seconds).
-        clip_frames: frames of one forward pass; 1 for an image backbone.
-        clip_fps: how many frames of a clip fall into a second; None for an image backbone.
-        steps_per_clip: rows of features that one clip gives.
+        clip_frames: frames per forward pass; 1 for an image backbone.
+        steps_per_clip: steps (rows of features) per clip.
+        num_frames: frames per segment, for kind "segment".
+        every_s: seconds from one clip to the next, for kind "dense".
+        clip_fps: frames per second within a clip; None for an image backbone.
     """
 
     kind: str
@@ -53,26 +55,30 @@ class Sampling:
     clip_fps: float | None = None
 
     def __post_init__(self) -> None:
-        given = {"segment": self.num_frames, "dense": self.every_s}
-        if self.kind not in given:
+        amounts = {"segment": self.num_frames, "dense": self.every_s}
+        if self.kind not in amounts:
             raise DataError(f"sampling is {self.kind!r}, not 'segment' or 'dense'.")
-        if not given[self.kind] or given[self.kind] <= 0:
+        amount = amounts[self.kind]
+        if amount is None or not amount > 0:
             raise DataError(f"{self.kind} sampling needs a positive number of frames or seconds.")
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """The provenance of a folder of features; everything the numbers depend on, and where they came from.
+    """The provenance of a folder of features: everything that the numbers depend on, and where they came from.
 
     Attributes:
-        preprocess: resize, crop, mean, std as the backbone was published with; recorded and compared, never read.
-        precision: of the backbone's arithmetic: float32, bfloat16 or float16.
+        preprocess: the published preprocessing of the backbone (resize, crop, mean, std); it is recorded and compared,
+            but no code reads its fields.
+        precision: the precision of the backbone's arithmetic: float32, bfloat16 or float16.
         views: names of the V views; view 0 is the plain centre crop.
         dim: D, the width of a step.
-        tokens: what a step holds of its map: "mean", or the cells of a small grid row by row ("grid2": 2 x 2 of D / 4).
-        supervision: of the backbone's pretraining, 0 to 5 as the challenge counts it (epic-kitchens/SLS); None where
-            it is not known. As what follows, not part of the digest.
-        versions, created: of the software and the first run.
+        tokens: how the backbone's spatial map becomes a step: "mean", or the cells of a small grid, row by row
+            ("grid2": 2 x 2 cells of D / 4 values).
+        supervision: the supervision level of the backbone's pretraining, 0 to 5 on the challenge's scale
+            (epic-kitchens/SLS); None if it is not known. Not part of the digest, like the two fields below.
+        versions: of the software.
+        created: when the first run began.
     """
 
     backbone: str
@@ -94,7 +100,7 @@ class FeatureSet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the features depend on. Where the weights lay is left out: their own digest counts."""
+        """The SHA-256 of all that the features depend on. Of the weights, the digest counts and the source does not."""
         return sha256_of_json(_decisive(self))
 
 
@@ -110,18 +116,18 @@ def read_featureset(root: Path) -> FeatureSet:
     """Read featureset.json of a feature set.
 
     Raises:
-        DataError: there is none, it is of another schema, lacks a field, or was changed after it was written.
+        DataError: the file is missing, has another schema, lacks a field, or was changed after it was written.
     """
     path = Path(root) / FILE_NAME
     if not path.is_file():
-        raise DataError(f"{root}: not a feature set: there is no {FILE_NAME} in it.")
+        raise DataError(f"{root}: not a feature set: it holds no {FILE_NAME}.")
     record = read_json(path)
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        found = record.get("schema") if isinstance(record, dict) else None
-        raise DataError(f"{path}: schema {found!r}; this version reads schema {SCHEMA}.")
+        schema = record.get("schema") if isinstance(record, dict) else None
+        raise DataError(f"{path}: schema {schema!r}; this version reads schema {SCHEMA}.")
     try:
         values = {known.name: record[known.name] for known in fields(FeatureSet) if known.name != "supervision"}
-        values["supervision"] = record.get("supervision")  # sets made before it was written do not say
+        values["supervision"] = record.get("supervision")  # older sets do not have it
         values["weights"] = Weights(**values["weights"])
         values["sampling"] = Sampling(**values["sampling"])
         values["views"] = tuple(values["views"])
@@ -129,51 +135,50 @@ def read_featureset(root: Path) -> FeatureSet:
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: a field is missing or unknown: {error}.") from error
     if record.get("digest") != featureset.digest:
-        raise DataError(f"{path}: its digest does not fit its content; it was changed after it was written.")
+        raise DataError(f"{path}: its digest does not match its content; the file was changed after it was written.")
     return featureset
 
 
 def create_featureset(root: Path, featureset: FeatureSet) -> FeatureSet:
-    """Write featureset.json, or check that the one that is there means the same features. Give the one that stands.
+    """Write featureset.json, or check that an existing one describes the same features; return the record on disk.
 
-    Several array tasks may call it at once: the first one's file stands.
+    Several array tasks may call this at once: the first task's file is kept.
 
     Raises:
-        DataError: the folder holds features of another kind (the message says what differs), or cannot be written.
+        DataError: the folder holds other features (the message names the difference), or cannot be written.
     """
     root = Path(root)
     path = root / FILE_NAME
     if root.exists() and not root.is_dir():
-        raise DataError(f"{root}: cannot be written: it is no folder.")
+        raise DataError(f"{root}: cannot be written: it is not a folder.")
     if not path.is_file():
         _write_if_absent(path, {"schema": SCHEMA, "digest": featureset.digest, **asdict(featureset)})
-    standing = read_featureset(root)
-    if standing.digest != featureset.digest:
+    existing = read_featureset(root)
+    if existing.digest != featureset.digest:
         raise DataError(
-            f"{root}: holds other features ({_difference(standing, featureset)}); "
-            "extract into a folder of its own (--out)."
+            f"{root}: holds other features ({_difference(existing, featureset)}); extract into another folder (--out)."
         )
-    return standing
+    return existing
 
 
 def _write_if_absent(path: Path, record: dict[str, Any]) -> None:
-    """Publish by a hard link, which unlike a rename never replaces what another task has just written."""
+    """Write by a hard link, which unlike a rename never replaces a file that another task has just written."""
     candidate = path.with_name(f".{path.name}.{os.getpid()}.candidate")
     write_json(candidate, record)
     try:
         os.link(candidate, path)
     except FileExistsError:
         pass
-    except OSError:  # a file system without hard links: the digest is checked after either way
+    except OSError:  # a file system without hard links; the digest is checked afterwards in any case
         os.replace(candidate, path)
     finally:
         candidate.unlink(missing_ok=True)
 
 
-def _difference(standing: FeatureSet, wanted: FeatureSet) -> str:
-    there, here = _decisive(standing), _decisive(wanted)
+def _difference(existing: FeatureSet, wanted: FeatureSet) -> str:
+    old, new = _decisive(existing), _decisive(wanted)
     return "; ".join(
-        f"{name} {there.get(name)!r} there, {here.get(name)!r} wanted"
-        for name in here
-        if there.get(name) != here.get(name)
+        f"{name} is {old.get(name)!r} there, {new.get(name)!r} is wanted"
+        for name in new
+        if old.get(name) != new.get(name)
     )

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: write beside the place, sync, rename. Knows nothing of the project."""
+"""Files that exist whole or not at all: written beside the path, synced, renamed. Knows nothing of the project."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ from features.errors import DataError
 def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; on success it is synced and renamed to `path`.
 
-    After an exception the temporary file is gone and whatever stood at `path` still stands. After a kill the
-    temporary file stays behind (its name begins with a dot and ends in .tmp); the next write of the same path
-    from the same machine removes it.
+    After an exception the temporary file is removed, and an earlier file at `path` is unchanged. If the process is
+    killed, the temporary file stays (its name begins with a dot and ends in .tmp); the next write to the same path from
+    the same machine removes it.
 
     Raises:
-        DataError: the folder or the file cannot be written (permissions, disk full), naming it.
+        DataError: the folder or the file cannot be written (permissions, disk full); the message names the path.
     """
     path = Path(path)
-    mine = f".{socket.gethostname()}.{os.getpid()}.tmp"
-    temporary = path.with_name(f".{path.name}{mine}")
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path)
@@ -38,17 +37,17 @@ def written_whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror or error}.") from error
     finally:
-        # Where even the folder could not be made there is nothing to remove, and nothing to say about it.
+        # If not even the folder could be made, there is nothing to remove, and removing fails.
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
 def _remove_abandoned(path: Path) -> None:
     host = socket.gethostname()
-    for left in path.parent.glob(f".{path.name}.{host}.*.tmp"):
-        pid = left.name.split(".")[-2]
+    for abandoned in path.parent.glob(f".{path.name}.{host}.*.tmp"):
+        pid = abandoned.name.split(".")[-2]
         if pid.isdigit() and not _is_running(int(pid)):
-            left.unlink(missing_ok=True)
+            abandoned.unlink(missing_ok=True)
 
 
 def _is_running(pid: int) -> bool:
@@ -76,7 +75,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole, indented for people, keys in the order given."""
+    """Write a JSON file whole, indented, with keys in their given order."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
@@ -84,18 +83,18 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        DataError: there is no such file, it cannot be read, or it is not JSON.
+        DataError: the file does not exist, cannot be read, or is not JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:  # json's own error and that of a wrong encoding
+    except ValueError as error:  # json's own error, and the error of a wrong encoding
         raise DataError(f"{path}: not a JSON file ({error}).") from error
 
 
 def sha256_of_file(path: Path) -> str:
-    """Give the SHA-256 of a file's bytes, in hex."""
+    """Return the SHA-256 of a file's bytes, in hex."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -104,7 +103,7 @@ def sha256_of_file(path: Path) -> str:
 
 
 def sha256_of_json(value: Any) -> str:
-    """Give the SHA-256 of a JSON value, whatever the order of its keys.
+    """Return the SHA-256 of a JSON value; the order of its keys does not matter.
 
     >>> sha256_of_json({"a": 1, "b": 2}) == sha256_of_json({"b": 2, "a": 1})
     True

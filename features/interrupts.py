@@ -1,4 +1,4 @@
-"""Exceptions that signals raise, and that end a program, must not be lost. Knows nothing of the project."""
+"""Keeps exceptions that end a program on a signal from being lost. Knows nothing of the project."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ _LATER_S = 0.01
 
 @contextlib.contextmanager
 def not_lost(kind: type[BaseException], number: Callable[[], int]) -> Iterator[None]:
-    """Within, see to it that an exception that a signal raises is raised again where Python has to ignore it.
+    """Raise a signal's exception again, within this context, if Python had to ignore it.
 
-    That is in the callback of a weak reference and in `__del__`. h5py has such callbacks for all that it opens, so that
-    an interruption while features are loaded may come in one, and was forgotten.
+    Python ignores exceptions in the callback of a weak reference and in `__del__`. h5py has such callbacks for every
+    object that it opens, so an interruption while features are loaded may arrive in such a callback and be lost.
 
     Args:
-        kind: of the exception.
-        number: gives the signal's, a moment later, for it to be sent to the main thread once more.
+        kind: the class of the exception.
+        number: called a moment later; returns the number of the signal, which is then sent to the main thread again.
     """
-    before, main = sys.unraisablehook, threading.main_thread()
+    before, main_thread = sys.unraisablehook, threading.main_thread().ident
+    assert main_thread is not None  # it runs
     timers: list[threading.Timer] = []
 
     def send() -> None:
-        signal.pthread_kill(main.ident, number())
+        signal.pthread_kill(main_thread, number())
 
     def hook(ignored: sys.UnraisableHookArgs) -> None:
         if not issubclass(ignored.exc_type, kind):
             before(ignored)
             return
-        # Not here: it would be raised within this hook, and be ignored once more.
+        # Not here: the exception would be raised within this hook and be ignored again.
         timers.append(threading.Timer(_LATER_S, send))
         timers[-1].start()
 
@@ -40,7 +41,7 @@ def not_lost(kind: type[BaseException], number: Callable[[], int]) -> Iterator[N
     try:
         yield
         for timer in timers:
-            timer.join()  # what was ignored in the last moments is raised here
+            timer.join()  # an exception that was ignored in the last moments is raised here
     finally:
         for timer in timers:
             timer.cancel()

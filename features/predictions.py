@@ -1,4 +1,4 @@
-"""Predictions: logits of verb and noun for every segment, in the challenge's own list format. Knows no model."""
+"""Predictions: verb and noun logits per segment, in the challenge's own list format. Knows no model."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Predictions:
     """Logits for N segments.
 
     Attributes:
-        narration_id: (N,) each once.
+        narration_id: N ids, each once.
         verb: (N, 97) float32 logits; log-probabilities are logits too.
         noun: (N, 300) float32 logits.
-        source: where they come from, for messages.
+        source: the name of the predictions in messages.
 
     Raises:
-        DataError: a shape is wrong, a value is not finite, or a segment stands in it twice.
+        DataError: a shape is wrong, a value is not finite, or a segment occurs twice.
     """
 
     narration_id: tuple[str, ...]
@@ -38,16 +38,16 @@ class Predictions:
     def __post_init__(self) -> None:
         num_segments = len(self.narration_id)
         if num_segments == 0:
-            raise DataError(f"{self.source}: no predictions in it.")
+            raise DataError(f"{self.source}: it holds no predictions.")
         if len(set(self.narration_id)) != num_segments:
-            twice = [name for name, times in Counter(self.narration_id).items() if times > 1]
-            raise DataError(f"{self.source}: segments predicted twice: {first_few(twice)}.")
+            repeated = [name for name, times in Counter(self.narration_id).items() if times > 1]
+            raise DataError(f"{self.source}: segments predicted twice: {first_few(repeated)}.")
         for name, logits, width in (("verb", self.verb, NUM_VERBS), ("noun", self.noun, NUM_NOUNS)):
             if logits.shape != (num_segments, width):
                 raise DataError(f"{self.source}: {name} logits have shape {logits.shape}, not {(num_segments, width)}.")
-            bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-            if len(bad):
-                names = first_few(self.narration_id[index] for index in bad)
+            invalid = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+            if len(invalid):
+                names = first_few(self.narration_id[index] for index in invalid)
                 raise DataError(f"{self.source}: {name} logits are not finite for {names}.")
 
     def __len__(self) -> int:
@@ -57,10 +57,10 @@ class Predictions:
         return f"Predictions({len(self)} segments, from {self.source})"
 
     def aligned(self, narration_id: Sequence[str]) -> Predictions:
-        """Give the predictions for these segments, in this order.
+        """Return the predictions for these segments, in this order.
 
         Raises:
-            DataError: some of them have none; the message names the first few.
+            DataError: a segment has no prediction; the message names the first few of them.
         """
         row = {name: index for index, name in enumerate(self.narration_id)}
         missing = [name for name in narration_id if name not in row]
@@ -71,9 +71,9 @@ class Predictions:
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Save in the challenge's list format: [{narration_id, verb_output (97,), noun_output (300,)}, ...].
+    """Write predictions in the challenge's list format: [{narration_id, verb_output (97,), noun_output (300,)}, ...].
 
-    The rows are views of two tensors, which torch saves once each: a file of 13,092 segments takes a moment.
+    The rows are views of two tensors, and torch saves each tensor once, so even 13,092 segments are written quickly.
     """
     verb = torch.from_numpy(np.ascontiguousarray(predictions.verb, dtype=np.float32))
     noun = torch.from_numpy(np.ascontiguousarray(predictions.noun, dtype=np.float32))
@@ -85,13 +85,13 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def read_predictions(path: Path | BinaryIO, *, name: str | None = None) -> Predictions:
-    """Load predictions in the challenge's list format, ours or anyone's. No code in the file is run.
+    """Read predictions in the challenge's list format, ours or anyone else's. No code in the file is run.
 
     Args:
-        name: what to call it in messages; a path's own by default.
+        name: the name of the file in messages; by default its path.
 
     Raises:
-        DataError: there is no such file, it holds something else, or it would need unsafe loading.
+        DataError: the file does not exist, holds something else, or could only be loaded unsafely.
     """
     name = name or str(path)
     rows = load_safely(path, name=name)

@@ -12,7 +12,7 @@ _LINE_EVERY_S = 30.0
 
 
 class _Lines:
-    """A stream for tqdm that ends every report with a newline: for log files, where a bar cannot move."""
+    """A stream for tqdm that ends every report with a newline, for log files, in which a bar cannot move."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -27,7 +27,7 @@ class _Lines:
 
 
 def progress(
-    things: Iterable | None = None,
+    items: Iterable | None = None,
     *,
     total: int,
     unit: str,
@@ -35,15 +35,15 @@ def progress(
     done_before: int = 0,
     delay_s: float = 0.0,
 ) -> tqdm:
-    """Give a progress bar with rate and time left on stderr; where that is no terminal, a line every half minute.
+    """Return a progress bar on stderr with rate and time left; if stderr is not a terminal, a line every 30 seconds.
 
     Args:
-        delay_s: show nothing of work that takes less.
+        delay_s: show nothing in the first seconds, so that short work shows nothing at all.
     """
     form = "{desc}: {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
     lines = {"file": _Lines(sys.stderr), "mininterval": _LINE_EVERY_S, "maxinterval": _LINE_EVERY_S, "bar_format": form}
     return tqdm(
-        things,
+        items,
         total=total,
         unit=f" {unit}",
         desc=label,

@@ -2,10 +2,10 @@
 
     <root>/featureset.json      what the features are (features/featureset.py)
     <root>/P01_101.h5           features (N, V, D) float16, seconds (N,), frame (N,), segments/...
-    <root>/failures/P05_08.json what could not be had of a video (features/failures.py)
+    <root>/failures/P05_08.json which segments have no features, and why (features/failures.py)
 
-A video is there whole or not at all, so what is complete is what exists, array tasks never share a file, and
-nothing needs a lock. Knows no backbone, no head, no label.
+A video's file exists whole or not at all. So every file that exists is complete, array tasks never share a file, and no
+lock is needed. Knows no backbone, no head, no label.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class VideoFeatures:
     Attributes:
         features: (N, V, D) float16.
         seconds: (N,) float64, the centre of each step in the video.
-        frame: (N,) int32, the same as a frame number of the video, counted from 0.
-        narration_id: S ids; none in a dense set.
+        frame: (N,) int32, the frame of the video at that time, counted from 0.
+        narration_id: the ids of S segments; none in a dense set.
         offset: (S + 1,) int64; the steps of segment s are rows offset[s]:offset[s + 1].
-        start_s, stop_s: (S,) float64, the interval each segment was sampled from.
+        start_s, stop_s: (S,) float64, the interval from which each segment was sampled.
     """
 
     video_id: str
@@ -69,25 +69,31 @@ class VideoFeatures:
         if num_segments and not is_partition(self.offset, num_steps):
             raise DataError(f"{self.video_id}: offset does not cut {num_steps} steps into segments.")
 
+    @property
+    def segments(self) -> SegmentTimes:
+        """The ids and intervals of the segments."""
+        return SegmentTimes(self.narration_id, self.start_s, self.stop_s)
+
     def __repr__(self) -> str:
         return f"VideoFeatures({self.video_id}, {self.features.shape}, {len(self.narration_id)} segments)"
 
 
 def video_path(root: Path, video_id: str) -> Path:
-    """Give the place of a video's features."""
+    """Return the path of a video's file."""
     return Path(root) / f"{video_id}.h5"
 
 
 def video_ids(root: Path) -> list[str]:
-    """Give the ids of the videos that are there, sorted."""
+    """Return the ids of the videos that have features, sorted."""
     return sorted(path.stem for path in Path(root).glob("*.h5") if not path.name.startswith("."))
 
 
 def write_video(root: Path, video: VideoFeatures, featureset: FeatureSet) -> None:
-    """Write the features of a video, whole or not at all; what stood there before is replaced.
+    """Write the features of a video, whole or not at all; an earlier file is replaced.
 
     Raises:
-        DataError: the features do not have the set's width or views, are not finite, or cannot be written.
+        DataError: the width or the number of views differs from the set's, a value is not finite, or the file cannot
+            be written.
     """
     expected = (len(video.features), len(featureset.views), featureset.dim)
     if video.features.shape != expected:
@@ -101,10 +107,10 @@ def write_video(root: Path, video: VideoFeatures, featureset: FeatureSet) -> Non
 
 
 def _packed(video: VideoFeatures, featureset: FeatureSet) -> bytes:
-    """Give the bytes of a video's file.
+    """Return the bytes of a video's file.
 
-    They are made in memory: where a disk is full, HDF5 ends the process with a segmentation fault when it closes the
-    file. v110 because older formats have no checksums over their own tables.
+    The file is made in memory: if the disk is full, HDF5 ends the process with a segmentation fault when it closes a
+    file. v110, because older formats have no checksums for their own tables.
     """
     with h5py.File("in memory", "w", driver="core", backing_store=False, libver="v110") as file:
         _fill(file, video)
@@ -122,7 +128,7 @@ def _packed(video: VideoFeatures, featureset: FeatureSet) -> bytes:
 
 def _fill(file: h5py.File, video: VideoFeatures) -> None:
     num_steps, num_views, dim = video.features.shape
-    # track_times off and no further filters: the same features give the same bytes.
+    # Without track_times and without further filters, the same features give the same bytes.
     checked = {"fletcher32": True, "track_times": False}
     chunk = min(num_steps, _ROWS_PER_CHUNK)
     file.create_dataset("features", data=video.features, chunks=(chunk, num_views, dim), **checked)
@@ -131,7 +137,7 @@ def _fill(file: h5py.File, video: VideoFeatures) -> None:
     if video.narration_id:
         num_segments = len(video.narration_id)
         group = file.create_group("segments")
-        # Strings of fixed length, which unlike HDF5's variable ones can carry a checksum.
+        # Strings of fixed length: HDF5 has no checksums for strings of variable length.
         length = max(len(name.encode()) for name in video.narration_id)
         group.create_dataset(
             "narration_id",
@@ -149,7 +155,7 @@ def read_video(root: Path, video_id: str, *, digest: str) -> VideoFeatures:
     """Read the features of a video, all views.
 
     Raises:
-        DataError: there is no such file, it is damaged or incomplete, or it was made with other settings.
+        DataError: the file does not exist, is damaged or incomplete, or was made with other settings.
     """
     path = video_path(root, video_id)
     with opened(path, digest) as file:
@@ -168,7 +174,7 @@ def read_video(root: Path, video_id: str, *, digest: str) -> VideoFeatures:
 
 
 def read_times(root: Path, video_id: str, *, digest: str) -> VideoTimes:
-    """Read when a video's steps are and whose they are, but no features.
+    """Read the times of a video's steps and the segments they belong to, without the features.
 
     Raises:
         DataError: as for `read_video`.
@@ -182,10 +188,10 @@ def read_times(root: Path, video_id: str, *, digest: str) -> VideoTimes:
 
 
 def read_features(root: Path, video_id: str, *, digest: str, out: np.ndarray | None = None) -> np.ndarray:
-    """Read the features of a video alone, all views: (N, V, D) float16.
+    """Read only the features of a video, all views: (N, V, D) float16.
 
     Args:
-        out: where to put them, and what to give back, if they have its shape and type.
+        out: an array that is filled and returned if its shape and type are those of the features.
 
     Raises:
         DataError: as for `read_video`.
@@ -198,13 +204,23 @@ def read_features(root: Path, video_id: str, *, digest: str, out: np.ndarray | N
         return out
 
 
+def read_rows(root: Path, video_id: str, rows: slice, *, digest: str) -> np.ndarray:
+    """Read some rows of a video's features, all views: (n, V, D) float16.
+
+    Raises:
+        DataError: as for `read_video`.
+    """
+    with opened(video_path(root, video_id), digest) as file:
+        return file["features"][rows]
+
+
 def held_segments(
-    root: Path, video_id: str, featureset: FeatureSet, asked: SegmentTimes, *, times: VideoTimes | None = None
+    root: Path, video_id: str, featureset: FeatureSet, segments: SegmentTimes, *, times: VideoTimes | None = None
 ) -> SegmentTimes:
     """Return the segments that have features in a video's file; none where there is no file.
 
     The file of a set sampled by segment lists its segments, and all of them are returned. The file of a dense set lists
-    none: those of `asked` are returned for which it has every step and which are not recorded as failed.
+    none: those of `segments` are returned for which it has every step and which are not recorded as failed.
 
     Args:
         times: what `read_times` returned, where that has been called already.
@@ -220,9 +236,10 @@ def held_segments(
     if featureset.sampling.kind == "segment" or every_s is None:
         return times.segments
     failed = {failure.narration_id for failure in read_failures(root, video_id)}
-    is_covered = covered(times.seconds, asked.start_s, asked.stop_s, every_s)
-    rows = [row for row, name in enumerate(asked.narration_id) if is_covered[row] and name not in failed]
-    return SegmentTimes(tuple(asked.narration_id[row] for row in rows), asked.start_s[rows], asked.stop_s[rows])
+    is_covered = covered(times.seconds, segments.start_s, segments.stop_s, every_s)
+    rows = [row for row, name in enumerate(segments.narration_id) if is_covered[row] and name not in failed]
+    names = tuple(segments.narration_id[row] for row in rows)
+    return SegmentTimes(names, segments.start_s[rows], segments.stop_s[rows])
 
 
 def _segments_group(file: h5py.File) -> tuple[SegmentTimes, np.ndarray]:
@@ -238,14 +255,14 @@ _REMEDY = "delete it and run the extraction again"
 
 @contextlib.contextmanager
 def opened(path: Path, digest: str) -> Iterator[h5py.File]:
-    """Open a video's file for reading, and say of any damage which file it is."""
+    """Open a video's file for reading; a DataError names the file if it is damaged."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; extract this video first.")
     try:
         with h5py.File(path, "r") as file:
             _need_complete(path, file.attrs, digest)
             yield file
-    except (OSError, RuntimeError) as error:  # not HDF5, cut short, or a checksum that does not hold
+    except (OSError, RuntimeError) as error:  # not HDF5, cut short, or a wrong checksum
         raise DataError(f"{path}: damaged ({error}); {_REMEDY}.") from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{path}: not of this schema ({error}); {_REMEDY}.") from error
@@ -253,12 +270,12 @@ def opened(path: Path, digest: str) -> Iterator[h5py.File]:
 
 def _need_complete(path: Path, attrs: h5py.AttributeManager, digest: str) -> None:
     if attrs.get("video_id") != path.stem:
-        raise DataError(f"{path}: holds video {attrs.get('video_id')!r}; it was renamed. Give it back its name.")
+        raise DataError(f"{path}: holds video {attrs.get('video_id')!r}; the file was renamed. Give it its old name.")
     if attrs.get("complete") != 1:
         raise DataError(f"{path}: not marked complete; {_REMEDY}.")
     if attrs.get("digest") != digest:
         raise DataError(
             f"{path}: made with other settings than featureset.json (digest "
-            f"{str(attrs.get('digest'))[:8]} against {digest[:8]}); delete the file, or extract into a "
-            "folder of its own."
+            f"{str(attrs.get('digest'))[:8]} against {digest[:8]}); delete the file, or extract into another "
+            "folder."
         )

@@ -1,4 +1,4 @@
-"""Files of tensors: written whole, and read without running what they say."""
+"""Files of tensors: written whole, and read without running any code in them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from features.files import written_whole
 
 def save_tensors(path: Path, content: Any) -> None:
     """Write tensors and plain values whole; the same content gives the same bytes."""
-    # Not to the path itself: torch.save would write the temporary name into the file, and turn a full disk into a
-    # RuntimeError of many lines.
+    # Not directly to the path: torch.save would write the temporary name into the file, and would turn a full disk into
+    # a RuntimeError of many lines.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with written_whole(path) as temporary:
@@ -25,20 +25,20 @@ def save_tensors(path: Path, content: Any) -> None:
 
 
 def load_safely(path: Path | BinaryIO, *, device: torch.device | str = "cpu", name: str | None = None) -> Any:
-    """Load what torch.save wrote: tensors and plain values only. No code in the file is run.
+    """Read a file that torch.save wrote: tensors and plain values only. No code in the file is run.
 
     Args:
-        name: what to call it in messages; a path's own by default.
+        name: the name of the file in messages; by default its path.
 
     Raises:
-        DataError: there is no such file, it is damaged, or it would need unsafe loading.
+        DataError: the file does not exist, is damaged, or could only be loaded unsafely.
     """
     name = name or str(path)
-    if isinstance(path, (str, Path)) and not os.path.isfile(path):  # nor a path that no file can have
+    if isinstance(path, (str, Path)) and not os.path.isfile(path):  # also false for a path that no file can have
         raise DataError(f"{name}: no such file.")
     try:
         with warnings.catch_warnings():
-            # Of what it does itself, by torch before 2.2, at every load.
+            # torch before 2.2 warns of its own code at every load.
             warnings.filterwarnings("ignore", message="TypedStorage is deprecated", category=UserWarning)
             return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:

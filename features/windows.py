@@ -1,6 +1,6 @@
-"""Which steps of a video belong to a segment, and which lie around it. Index arithmetic only: reads no file.
+"""Which steps of a video belong to a segment, and which surround it. Index arithmetic only: reads no file.
 
-A window is a run of rows: the segment's own steps, and on both sides its context.
+A window is a run of rows: the segment's own steps, with context (c) on both sides.
 
     rows    0  1  2  3  4  5  6  7  8
                c  c  S  S  S  c            first 1, inner_first 3, inner_stop 6, stop 7
@@ -20,9 +20,9 @@ class Windows:
     """The windows of S segments in the steps of one video.
 
     Attributes:
-        rows: (N,) int64, the rows of the video's file that are kept, in the order in which windows count them.
+        rows: (N,) int64, the rows of the video's file that are kept, in the order that the indices below refer to.
         first, stop: (S,) int64, the window of each segment among the kept rows.
-        inner_first, inner_stop: (S,) int64, the segment's own part of it, at least one row.
+        inner_first, inner_stop: (S,) int64, the segment's own steps within its window, at least one.
     """
 
     rows: np.ndarray
@@ -36,23 +36,23 @@ class Windows:
 
 
 def windows_by_segment(
-    stored: SegmentTimes, offset: np.ndarray, asked: SegmentTimes, *, neighbours: int = 0
+    stored: SegmentTimes, offset: np.ndarray, segments: SegmentTimes, *, neighbours: int = 0
 ) -> Windows:
-    """Give the windows of segments in a set sampled by segment; the context is that of the segments next to each.
+    """Return the windows of segments in a set sampled by segment; their context is the steps of neighbouring segments.
 
     Args:
-        stored: the segments that the video's file holds, K of them.
+        stored: the K segments that the video's file holds.
         offset: (K + 1,) int64; the steps of stored segment k are rows offset[k]:offset[k + 1].
-        asked: segments that are all stored.
-        neighbours: how many segments before, and how many after, in the order of their start; fewer at the ends of
-            the video.
+        segments: S of the stored segments.
+        neighbours: how many segments before and how many after, in the order of their start, are context; at the ends
+            of the video there are fewer.
     """
     by_start = np.lexsort((np.array(stored.narration_id), stored.stop_s, stored.start_s))
-    wanted = set(asked.narration_id)
+    wanted = set(segments.narration_id)
     if not neighbours:
         by_start = np.array([index for index in by_start if stored.narration_id[index] in wanted])
-    place = {stored.narration_id[index]: rank for rank, index in enumerate(by_start.tolist())}
-    rank = np.array([place[name] for name in asked.narration_id])
+    rank_of = {stored.narration_id[index]: rank for rank, index in enumerate(by_start.tolist())}
+    rank = np.array([rank_of[name] for name in segments.narration_id])
     borders = np.concatenate([[0], np.cumsum(offset[by_start + 1] - offset[by_start])])
     return Windows(
         rows=np.concatenate([np.arange(offset[index], offset[index + 1]) for index in by_start]),
@@ -63,22 +63,22 @@ def windows_by_segment(
     )
 
 
-def windows_by_time(seconds: np.ndarray, asked: SegmentTimes, *, context_s: float = 0.0) -> Windows:
-    """Give the windows of segments in the steps of a dense set; the context is what lies `context_s` around each.
+def windows_by_time(seconds: np.ndarray, segments: SegmentTimes, *, context_s: float = 0.0) -> Windows:
+    """Return the windows of segments in a dense set; their context is the steps up to `context_s` seconds away.
+
+    A segment that lies between two steps gets the step nearest to its middle.
 
     Args:
-        seconds: (N,) float64, ascending, at least one.
-
-    A segment between two steps has the one that is nearest to its middle.
+        seconds: (N,) float64, the centres of the steps, ascending, at least one.
     """
-    middle = (asked.start_s + asked.stop_s) / 2
-    right = np.searchsorted(seconds, middle).clip(max=len(seconds) - 1)
-    left = (right - 1).clip(min=0)
-    nearest = np.where(middle - seconds[left] <= seconds[right] - middle, left, right)
+    middle = (segments.start_s + segments.stop_s) / 2
+    after = np.searchsorted(seconds, middle).clip(max=len(seconds) - 1)
+    before = (after - 1).clip(min=0)
+    nearest = np.where(middle - seconds[before] <= seconds[after] - middle, before, after)
 
     def interval(margin_s: float) -> tuple[np.ndarray, np.ndarray]:
-        first = np.searchsorted(seconds, asked.start_s - margin_s, side="left")
-        stop = np.searchsorted(seconds, asked.stop_s + margin_s, side="right")
+        first = np.searchsorted(seconds, segments.start_s - margin_s, side="left")
+        stop = np.searchsorted(seconds, segments.stop_s + margin_s, side="right")
         return np.minimum(first, nearest), np.maximum(stop, nearest + 1)
 
     inner_first, inner_stop = interval(0.0)

@@ -11,6 +11,7 @@ from feature_files import finished, python
 
 TOP = Path(__file__).resolve().parents[1]
 PACKAGES = ("features", "extract", "heads")
+HEAVY = ["h5py", "torch", "av", "torchvision", "transformers", "matplotlib"]
 
 
 def modules_of(package: str) -> list[str]:
@@ -61,6 +62,74 @@ def test_imports_point_one_way(package: str, forbidden: set[str]) -> None:
     assert {module: names for module, names in wrong.items() if names} == {}
 
 
+# ---- within a package: a folder or file imports only from those before it
+
+ORDER = {
+    "features": (
+        *("errors", "interrupts", "progress", "console", "files", "tensors", "device", "dealing", "annotations"),
+        *("intervals", "windows", "failures", "featureset", "predictions", "store", "direct", "check"),
+        *("segment_dataset", "reading", "cli"),
+    ),
+    "extract": (
+        *("backbone_input", "decode", "sampling", "preprocess", "clips", "backbones", "weights", "listing", "videos"),
+        *("forward", "pipeline", "outcome", "tasks", "summary", "extraction", "commands", "cli"),
+    ),
+    "heads": (
+        *("config", "registry", "runs", "data", "models", "losses", "scoring", "ensembles", "submission", "predict"),
+        *("training", "sweep", "report", "api", "commands", "cli"),
+    ),
+}
+
+
+def room_of(module: str) -> str:
+    """The folder or file directly below a package that a module belongs to: "data" for heads.data.layout."""
+    return module.split(".")[1]
+
+
+def arrows_of(package: str) -> set[tuple[str, str, str]]:
+    """Every import between two rooms of a package, as importing room, imported room and importing module."""
+    known = set(modules_of(package)) - {package}
+    return {
+        (room_of(module), room_of(imported), module)
+        for module in known
+        for imported in known & set(imports_of(module))
+        if room_of(module) != room_of(imported)
+    }
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_folder_and_file_has_its_place_in_the_order(package: str) -> None:
+    assert {room_of(module) for module in modules_of(package) if module != package} <= set(ORDER[package])
+
+
+def against(order: tuple[str, ...], arrows: set[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
+    """The arrows that point to a room that comes later in the order."""
+    return {arrow for arrow in arrows if order.index(arrow[1]) > order.index(arrow[0])}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_point_to_what_is_earlier_in_the_order(package: str) -> None:
+    assert against(ORDER[package], arrows_of(package)) == set()
+
+
+def test_an_arrow_against_the_order_is_found() -> None:
+    """Or the test above would say nothing."""
+    downwards = ("data", "config", "heads.data.layout")
+    upwards = ("data", "models", "heads.data.layout")
+    assert downwards in arrows_of("heads")
+    assert against(ORDER["heads"], {downwards, upwards}) == {upwards}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_names_its_functions_and_loads_nothing(package: str) -> None:
+    own = {name for name in imports_of(package) if name.split(".")[0] in PACKAGES}
+    assert all(name.startswith(f"{package}.") or name == package for name in own)
+    assert loaded([package], [*HEAVY, "pandas", "numpy"]) == []
+
+
+# ---- libraries
+
+
 def test_only_the_store_imports_h5py() -> None:
     assert importers_of("h5py") == {"features.store"}
 
@@ -106,8 +175,23 @@ def test_package_loads_nothing_that_only_extraction_needs(package: str, other: s
     assert loaded(modules_of(package), unwanted) == []
 
 
-def test_features_alone_loads_no_torch() -> None:
-    assert loaded(["features"], ["torch", "h5py", "pandas"]) == []
+# What computes on numbers and text alone, and so can be tested in milliseconds and used anywhere.
+PURE = {
+    "features": ["intervals", "windows", "annotations", "dealing", "failures", "featureset", "errors", "files"],
+    "extract": ["sampling", "decode.packets", "decode.pieces", "decode.damage", "tasks.sharding"],
+    "heads": ["config", "registry", "sweep.halving"],
+}
+PURE_MODULES = [f"{package}.{name}" for package, names in PURE.items() for name in names]
+# These still load torch, with the networks that they name.
+STILL_HEAVY = ["extract.backbones", "extract.listing", "heads.models", "heads.sweep.grid"]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [*PURE_MODULES, *(pytest.param(name, marks=pytest.mark.xfail(reason="it loads torch")) for name in STILL_HEAVY)],
+)
+def test_pure_modules_load_no_heavy_library(module: str) -> None:
+    assert loaded([module], HEAVY) == []
 
 
 @pytest.mark.parametrize("package", ["extract", "heads"])

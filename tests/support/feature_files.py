@@ -23,7 +23,7 @@ DENSE = Sampling(kind="dense", clip_frames=16, steps_per_clip=8, every_s=0.2, cl
 
 
 def row(index: int, *, video_id: str = "P01_01", **cells: str) -> dict[str, str]:
-    """Give a row as published: segment `index` of a video, from second 2 * index on, one second long."""
+    """Return a row as published: segment `index` of a video, from second 2 * index on, one second long."""
     start, stop = 2 * index, 2 * index + 1
     usual = {
         "narration_id": f"{video_id}_{index}",
@@ -58,7 +58,7 @@ def write_rows(
 
 
 def made_of(**changes: object) -> FeatureSet:
-    """Give the record of a small feature set, with these fields changed."""
+    """Return the record of a small feature set, with these fields changed."""
     usual = {
         "backbone": "drawn",
         "weights": Weights("random:0", "none", "0" * 64),
@@ -79,7 +79,7 @@ def video(
     seed: int = 0,
     **changes: object,
 ) -> VideoFeatures:
-    """Give drawn features of the segments `video_id`_0, _1, ..., with the times of `row` and `lengths` steps each.
+    """Return drawn features of the segments `video_id`_0, _1, ..., with the times of `row` and `lengths` steps each.
 
     With no lengths: twelve steps of a dense set.
     """
@@ -106,8 +106,8 @@ def video(
 def write_set(root: Path, *videos: VideoFeatures, **changes: object) -> FeatureSet:
     """Write a feature set of these videos; give its record."""
     featureset = create_featureset(root, made_of(**changes))
-    for one in videos:
-        write_video(root, one, featureset)
+    for features in videos:
+        write_video(root, features, featureset)
     return featureset
 
 

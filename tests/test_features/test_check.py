@@ -156,12 +156,12 @@ def test_times_may_go_back_where_a_segment_starts(tmp_path: Path) -> None:
 
 def test_segment_in_two_files_is_found(tmp_path: Path) -> None:
     write_set(tmp_path, video("P01_01"), video("P01_02", narration_id=("P01_02_0", "P01_01_1", "P01_02_2")))
-    assert problems(tmp_path) == ["P01_02.h5: segment P01_01_1 stands in P01_01.h5 as well."]
+    assert problems(tmp_path) == ["P01_02.h5: segment P01_01_1 is in P01_01.h5 as well."]
 
 
 def test_segment_twice_in_a_file_is_found(tmp_path: Path) -> None:
     write_set(tmp_path, video(narration_id=("P01_01_0", "P01_01_1", "P01_01_0")))
-    assert problems(tmp_path) == ["P01_01.h5: a segment stands in it twice."]
+    assert problems(tmp_path) == ["P01_01.h5: a segment is in the file twice."]
 
 
 def test_file_without_segments_in_a_set_of_segments_is_found(tmp_path: Path) -> None:

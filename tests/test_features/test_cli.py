@@ -41,7 +41,7 @@ def test_info_says_what_the_set_is_and_holds(command, root: Path) -> None:
     lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert lines["backbone"] == "drawn"
     assert lines["weights"] == "none from random:0 (sha256 000000000000)"
-    assert lines["sampling"] == "16 frames a segment, an image each"
+    assert lines["sampling"] == "16 frames per segment, each an image of its own"
     assert lines["complete"] == "1 videos, 2 segments"
     assert lines["missing"] == "give --annotations to count them"
     assert lines["failed"].startswith("1 segments in 1 videos")
@@ -87,7 +87,7 @@ def test_info_of_a_dense_set(command, tmp_path: Path, annotations: Path) -> None
 
 def test_verify_of_a_sound_set_says_so(command, root: Path) -> None:
     done = command("features", "verify", root)
-    assert (done.returncode, done.stdout) == (0, f"{root}: 1 videos, all sound.\n")
+    assert (done.returncode, done.stdout) == (0, f"{root}: 1 videos, no problems.\n")
 
 
 def test_verify_names_every_problem_and_exits_with_1(command, root: Path) -> None:
@@ -129,7 +129,7 @@ def test_segments_given_twice_are_one_line_and_exit_code_1(command, root: Path, 
     twice = ["--annotations", annotations, "--annotations", annotations / "EPIC_100_train.csv"]
     done = command("features", "info", root, *twice)
     assert (done.returncode, one_line(done.stderr)) == (1, True)
-    assert "3 narration_id in more than one file" in done.stderr
+    assert "3 narration_id in several files" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_digest_does_not_depend_on_what_leaves_the_features_alone(same: FeatureS
 @pytest.mark.parametrize("name", OTHERS)
 def test_folder_of_other_features_is_refused_by_what_differs(tmp_path: Path, name: str) -> None:
     create_featureset(tmp_path, made_of())
-    with pytest.raises(DataError, match=rf"holds other features \({name} .* there, .* wanted\)") as caught:
+    with pytest.raises(DataError, match=rf"holds other features \({name} is .* there, .* is wanted\)") as caught:
         create_featureset(tmp_path, OTHERS[name])
     assert str(caught.value).startswith(f"{tmp_path}: ")
 

@@ -138,7 +138,7 @@ def test_segment_that_stands_twice_is_refused_by_name() -> None:
 
 
 def test_no_predictions_at_all_are_refused() -> None:
-    with pytest.raises(DataError, match="drawn: no predictions"):
+    with pytest.raises(DataError, match="drawn: it holds no predictions"):
         drawn()
 
 
