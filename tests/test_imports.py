@@ -178,12 +178,20 @@ def test_package_loads_nothing_that_only_extraction_needs(package: str, other: s
 # What computes on numbers and text alone, and so can be tested in milliseconds and used anywhere.
 PURE = {
     "features": ["intervals", "windows", "annotations", "dealing", "failures", "featureset", "errors", "files"],
-    "extract": ["sampling", "decode.packets", "decode.pieces", "decode.damage", "tasks.sharding"],
+    "extract": [
+        "sampling",
+        "decode.packets",
+        "decode.pieces",
+        "decode.damage",
+        "tasks.sharding",
+        "backbones",
+        "listing",
+    ],
     "heads": ["config", "registry", "sweep.halving"],
 }
 PURE_MODULES = [f"{package}.{name}" for package, names in PURE.items() for name in names]
 # These still load torch, with the networks that they name.
-STILL_HEAVY = ["extract.backbones", "extract.listing", "heads.models", "heads.sweep.grid"]
+STILL_HEAVY = ["heads.models", "heads.sweep.grid"]
 
 
 @pytest.mark.parametrize(
