@@ -25,7 +25,7 @@ OUT ?= $(EPIC_FEATURES)/$(BACKBONE)-$(if $(EVERY),every$(EVERY),seg$(FRAMES))$(i
 export SITE TASKS LIMIT LOGS STAGE LOCAL DRY_RUN ACCOUNT
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-sweep test test-floor lint format bench extract sweep pipeline clean
+.PHONY: help install demo demo-sweep test test-all test-quick test-floor lint format bench extract sweep pipeline clean
 
 help: ## Print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F '\t' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -42,8 +42,16 @@ demo: install ## Show the whole path on a generated miniature of the dataset, in
 demo-sweep: install ## Show a sweep on the same miniature: variants, halving, an ensemble chosen from them
 	PATH="$(abspath $(BIN)):$$PATH" bash jobs/demo-sweep.sh demo
 
-test: install ## Run the tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+# PYTEST_ADDOPTS adds options of pytest: --durations=15, or --cov=heads with pytest-cov installed.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+test: install ## Run the tests, without the slow ones [PYTEST_ADDOPTS=--durations=15]
+	$(PYTEST) -m 'not slow'
+
+test-all: install ## Run all tests: also larger variants, the demo at its full size, long scenarios on a cluster, a wheel
+	$(PYTEST)
+
+test-quick: install ## Run the tests that need neither processes nor whole networks
+	$(PYTEST) -m 'not slow and not process'
 
 test-floor: ## Run the tests with the oldest torch that will do, in .venv-floor [FLOOR_PYTHON=python3.10]
 	@$(FLOOR_PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v[:2] in [(3, 10), (3, 11)] else "FLOOR_PYTHON: torch 2.1 is there for Python 3.10 and 3.11, and this is %d.%d." % v[:2])'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -26,34 +27,65 @@ for _name in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS"):
 
 # Where the time goes, the longest files first.
 _LONG = (
-    "tests/e2e/test_demo",
+    "tests/test_jobs/test_extract_job",
+    "tests/e2e/test_demo.py",
+    "tests/test_extract/backbones/",
     "tests/test_jobs/",
-    "tests/test_extract/test_backbones",
-    "tests/test_extract/",
     "tests/e2e/",
+    "tests/test_extract/",
 )
+# What starts processes, a cluster or a browser, runs whole networks or trains for long; so does what uses the fixtures.
+_PROCESSES = (
+    "tests/e2e/",
+    "tests/test_jobs/",
+    "tests/test_imports.py",
+    "tests/test_miniature.py",
+    "tests/test_extract/backbones/",
+    "tests/test_extract/decode/test_staging.py",
+    "tests/test_extract/test_cli.py",
+    "tests/test_extract/test_extraction.py",
+    "tests/test_extract/test_pipeline.py",
+    "tests/test_extract/test_preprocess.py::test_features_are",
+    "tests/test_extract/weights/",
+    "tests/test_heads/sweep/test_sweep_resume.py",
+    "tests/test_heads/sweep/test_together.py",
+    "tests/test_heads/training/test_fit.py::test_sixteen_segments",
+    "tests/test_heads/training/test_resume.py",
+)
+_PROCESS_FIXTURES = {"command", "miniature"}
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Take a process more than there are CPUs: those that test a cluster wait for it most of the time."""
-    return (os.cpu_count() or 1) + 1
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the number of CPUs, and one more where a cluster is tested: those tests wait for it most of the time."""
+    return (os.cpu_count() or 1) + ("not process" not in config.getoption("markexpr"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the long files: dealt out file by file, one that comes last would keep a process busy by itself."""
+    """Mark what starts processes, and begin with the long files.
+
+    Dealt out file by file, a long one that comes last would keep a worker busy by itself.
+    """
+    for item in items:
+        if item.nodeid.startswith(_PROCESSES) or _PROCESS_FIXTURES.intersection(item.fixturenames):
+            item.add_marker(pytest.mark.process)
     items.sort(key=lambda item: next((at for at, path in enumerate(_LONG) if item.nodeid.startswith(path)), len(_LONG)))
 
 
 @pytest.fixture(scope="session")
 def miniature(tmp_path_factory) -> Miniature:
-    """The small miniature of the dataset; read it, never write into it."""
-    return write_miniature(tmp_path_factory.mktemp("miniature"), size="test", seed=0)
+    """The small miniature of the dataset, made once for all workers; read it, never write into it."""
+    workers = tmp_path_factory.getbasetemp()
+    folder = workers.parent if "PYTEST_XDIST_WORKER" in os.environ else workers
+    with open(folder / "miniature.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return write_miniature(folder / "miniature", size="test", seed=0)
 
 
 @pytest.fixture
 def command(tmp_path):
-    """Run a command line in a process of its own, in an empty folder; give what it printed and its exit code."""
+    """Run a command line in a process of its own, in an empty folder; return what it printed and its exit code."""
 
     def run(*arguments: object, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
         program = Path(sys.executable).with_name(str(arguments[0]))

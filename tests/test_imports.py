@@ -71,7 +71,8 @@ ORDER = {
         *("segment_dataset", "reading", "cli"),
     ),
     "extract": (
-        *("backbone_input", "decode", "sampling", "preprocess", "clips", "backbones", "weights", "listing", "videos"),
+        *("backbone_input", "decode", "sampling", "preprocess", "clips", "backbones", "weights", "listing"),
+        *("backbones.table", "videos"),
         *("forward", "pipeline", "outcome", "tasks", "summary", "extraction", "commands", "cli"),
     ),
     "heads": (
@@ -82,8 +83,9 @@ ORDER = {
 
 
 def room_of(module: str) -> str:
-    """The folder or file directly below a package that a module belongs to: "data" for heads.data.layout."""
-    return module.split(".")[1]
+    """The name in the order that a module belongs to: its folder, "data" for heads.data.layout, or itself."""
+    package, _, name = module.partition(".")
+    return name if name in ORDER[package] else name.split(".")[0]
 
 
 def arrows_of(package: str) -> set[tuple[str, str, str]]:
@@ -179,13 +181,8 @@ def test_package_loads_nothing_that_only_extraction_needs(package: str, other: s
 PURE = {
     "features": ["intervals", "windows", "annotations", "dealing", "failures", "featureset", "errors", "files"],
     "extract": [
-        "sampling",
-        "decode.packets",
-        "decode.pieces",
-        "decode.damage",
-        "tasks.sharding",
-        "backbones",
-        "listing",
+        *("backbone_input", "sampling", "decode.packets", "decode.pieces", "decode.damage", "tasks.sharding"),
+        *("backbones", "listing"),
     ],
     "heads": ["config", "registry", "sweep.halving"],
 }

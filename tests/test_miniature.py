@@ -34,8 +34,8 @@ SPLITS = ["train", "validation", "test_timestamps"]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
-    return write_miniature(tmp_path_factory.mktemp("miniature"), size="test")
+def made(miniature: Miniature) -> Miniature:
+    return miniature
 
 
 def read(made: Miniature, name: str) -> pd.DataFrame:
@@ -199,12 +199,10 @@ def patch_means(frame: av.VideoFrame) -> np.ndarray:
     return small.astype(np.float32)
 
 
-def test_the_same_seed_makes_the_same_bytes_and_another_does_not(made: Miniature, tmp_path: Path) -> None:
+def test_another_seed_makes_another_miniature(made: Miniature, tmp_path: Path) -> None:
     first = contents(made.annotations.parent)
-    write_miniature(tmp_path / "again", size="test", seed=0)
-    write_miniature(tmp_path / "other", size="test", seed=1)
-    assert contents(tmp_path / "again") == first
-    other = contents(tmp_path / "other")
+    write_miniature(tmp_path, size="test", seed=1)
+    other = contents(tmp_path)
     assert other.keys() == first.keys()
     assert all(other[name] != first[name] for name in first if name.endswith(("train.csv", ".mp4")))
 
@@ -217,12 +215,14 @@ def test_a_second_call_touches_nothing(made: Miniature, capsys: pytest.CaptureFi
     assert "is there already" in capsys.readouterr().err
 
 
-def test_an_unfinished_miniature_is_made_anew(made: Miniature, tmp_path: Path) -> None:
+def test_an_unfinished_miniature_is_made_anew_and_the_same_seed_makes_the_same_bytes(
+    made: Miniature, tmp_path: Path
+) -> None:
     (tmp_path / "miniature.json").write_text("")
     (tmp_path / "videos" / "P01").mkdir(parents=True)
     (tmp_path / "videos" / "P01" / "P01_99.mp4").write_bytes(b"cut off")
     (tmp_path / ".unfinished").mkdir()
-    write_miniature(tmp_path, size="test")
+    write_miniature(tmp_path, size="test", seed=0)
     assert contents(tmp_path) == contents(made.annotations.parent)
 
 

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from shell import ROOT, output_of
+from shell import ROOT, output_here, output_of
 
 from features.annotations import TEST_CSV, read_segments
 from features.check import verify
 from features.featureset import read_featureset
 from features.predictions import read_predictions
 from features.store import read_video, video_ids
+from heads.cli import main
 from heads.runs import METRICS, read_metrics
+
+pytestmark = pytest.mark.slow
 
 # Written by `make demo` on a CPU, torch 2.14; other versions and processors round otherwise, hence the tolerances.
 GOLDEN_FEATURE_MEAN = 0.04266
@@ -37,11 +37,8 @@ def demo(tmp_path_factory) -> tuple[Path, str]:
 @pytest.fixture(scope="module")
 def rows(demo) -> dict[str, dict]:
     """The last table's rows, as `heads evaluate --json` gives them."""
-    return {row["name"]: row for row in json.loads(_heads("evaluate", "--runs", demo[0] / "runs", "--json"))}
-
-
-def _heads(*arguments: object) -> str:
-    return output_of("heads", *arguments, folder=ROOT, timeout_s=600)
+    evaluated = output_here(main, "evaluate", "--runs", demo[0] / "runs", "--json")
+    return {row["name"]: row for row in json.loads(evaluated)}
 
 
 def _top(rows: dict[str, dict], name: str, column: str) -> float:
@@ -73,7 +70,7 @@ def test_temporal_heads_tell_verbs_that_mean_pooling_cannot(rows, head):
 def test_so_do_the_other_heads_that_see_an_order(demo, rows, head, tmp_path):
     places = ("--annotations", demo[0] / "annotations", "--features", demo[0] / "features" / "tiny_cnn-seg16")
     how = ("--device", "cpu", "--epochs", 12, "--batch-size", 16, "--runs", tmp_path)
-    _heads("train", "--head", head, "--set", "width=64", *places, *how)
+    output_here(main, "train", "--head", head, "--set", "width=64", *places, *how)
     verb = max(row["val_verb_top1"] for row in read_metrics(tmp_path / f"{head}-seed0" / METRICS))
     assert verb > _top(rows, "mean_pool", "verb@1") + 10
 
@@ -118,7 +115,7 @@ def test_the_interval_of_an_accuracy_holds_it(rows):
 @pytest.mark.parametrize("name", ["submission.pt", "ensemble_submission.zip", "epic_submission.zip"])
 def test_files_for_the_servers_are_sound(demo, name):
     path = demo[0] / "runs" / "multiscale_ensemble" / "submission" / name
-    said = _heads("submit", "--check", path, "--annotations", demo[0] / "annotations" / TEST_CSV)
+    said = output_here(main, "submit", "--check", path, "--annotations", demo[0] / "annotations" / TEST_CSV)
     assert said.rstrip().endswith("sound.")
 
 
@@ -133,7 +130,7 @@ def greedy(demo, tmp_path_factory) -> tuple[Path, str]:
     """Where an ensemble with everything fitted lies, chosen out of all runs of the demo, and what was said of it."""
     runs = tmp_path_factory.mktemp("greedy")
     corrections = ("--temperature", "--adjust", "--pairs")
-    said = _heads("ensemble", "--greedy", "--per-task", *corrections, "--runs", runs, demo[0] / "runs")
+    said = output_here(main, "ensemble", "--greedy", "--per-task", *corrections, "--runs", runs, demo[0] / "runs")
     return runs / "ensemble", said
 
 
@@ -145,7 +142,9 @@ def test_greedy_selection_trusts_the_best_head(greedy):
 
 
 def test_what_is_fitted_beats_the_plain_mean(demo, greedy):
-    compared = json.loads(_heads("evaluate", "--compare", demo[0] / "runs" / "ensemble", greedy[0], "--json"))
+    compared = json.loads(
+        output_here(main, "evaluate", "--compare", demo[0] / "runs" / "ensemble", greedy[0], "--json")
+    )
     action = next(one for one in compared if one["figure"] == "action@1")
     assert action["difference"] > 0
     assert action["low"] <= action["difference"] <= action["high"]
@@ -158,8 +157,8 @@ def test_each_correction_is_shown_with_its_gain(greedy):
 
 def test_with_one_view_and_no_dense_set_tta_changes_nothing(demo, tmp_path):
     shutil.copytree(demo[0] / "runs" / "bilstm-seed0", tmp_path / "bilstm-seed0")
-    _heads("predict", tmp_path / "bilstm-seed0", "--tta", "--split", "validation", "--device", "cpu")
-    found = {row["name"]: row for row in json.loads(_heads("evaluate", "--runs", tmp_path, "--json"))}
+    output_here(main, "predict", tmp_path / "bilstm-seed0", "--tta", "--split", "validation", "--device", "cpu")
+    found = {row["name"]: row for row in json.loads(output_here(main, "evaluate", "--runs", tmp_path, "--json"))}
     assert found["bilstm +tta"]["figures"] == found["bilstm"]["figures"]
 
 
@@ -173,6 +172,5 @@ def test_what_was_written_is_named(demo):
 def test_repeating_it_trains_nothing_again(demo):
     out, _ = demo
     before = {path: path.stat().st_mtime_ns for path in out.rglob("last.pth")}
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    subprocess.run(["bash", "jobs/demo.sh", str(out)], cwd=ROOT, env=environment, capture_output=True, check=True)
+    output_of("bash", "jobs/demo.sh", out, folder=ROOT, timeout_s=600)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("last.pth")} == before

@@ -11,11 +11,13 @@ from shell import ROOT, output_of
 
 from features.files import read_json
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 8
 
 
 def _demo(out: Path) -> str:
-    """Run the demo of sweeps, as it is but for its size; give what it printed."""
+    """Run the demo of sweeps, as it is but for its size; return what it printed."""
     return output_of("bash", "jobs/demo-sweep.sh", out, folder=ROOT, timeout_s=600, SIZE="test", EPOCHS=EPOCHS)
 
 

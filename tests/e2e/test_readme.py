@@ -1,121 +1,184 @@
-"""Every command that the README names is run, in the order it stands there, on the miniature."""
+"""Every command that README and docs show is run, in the order in which it stands there, on the miniature.
+
+Commands are the lines of code blocks, and the code between words in the README; elsewhere such code names a command or
+an option, and both have to exist. Commands of this project run in this process: processes of their own are the matter
+of other tests.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
+from shell import ROOT
 
-from extract import backbones
+import extract.cli
+import features.cli
+import heads.cli
 from features.featureset import read_featureset
-from heads import models
-from heads.registry import options_of
 
-ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Page -> its text, in which a command that goes on in the next line is one.
+PAGES = {
+    str(path.relative_to(ROOT)): re.sub(r" \\\n\s+", " ", path.read_text(encoding="utf-8"))
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+    if path.exists()
+}
+PROGRAMS: dict[str, click.Group] = {
+    "extract": extract.cli.main,
+    "features": features.cli.main,
+    "heads": heads.cli.main,
+}
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
 
 # Run by other tests, or by whoever runs this one; each with the reason it is not run here.
 ELSEWHERE = {
-    "make demo": "tests/e2e/test_demo.py",
-    "make demo-sweep": "tests/e2e/test_demo_sweep.py",
-    "make test": "is running",
-    "make test-floor": "these tests, in another environment",
-    "make install": "has run before `make test`",
-    "make lint": "runs beside the tests in .ci/run",
-    "make bench": "a measurement",
-    "make extract": "with BACKBONE=, below",
-    "make sweep SPEC=jobs/demo-sweep.yaml TASKS=1": "is the size of the demo; tests/test_jobs/test_sweep_job.py",
-    "make pipeline": "needs a SLURM; tests/test_jobs/test_extract_job.py has one of its own",
-    "extract weights videomae slowfast": "needs the network; test_published.py has a hub of its own",
+    r"make demo": "tests/e2e/test_demo.py",
+    r"make demo-sweep": "tests/e2e/test_demo_sweep.py",
+    r"make (test|test-quick|test-all)": "is running",
+    r"make test-floor.*": "these tests, in another environment",
+    r"make (install|clean)": "has run before `make test`, or undoes it",
+    r"make (lint|docs|format)": "runs beside the tests in .ci/run, or changes files",
+    r"make bench|python benchmarks/.*": "a measurement",
+    r"make extract": "with BACKBONE=, below",
+    r"make (extract|sweep) .*DRY_RUN=1.*": "tests/test_jobs/",
+    r"make sweep .*": "is the size of the demo; tests/test_jobs/test_sweep_job.py",
+    r"make pipeline.*": "needs a SLURM; tests/test_jobs/test_extract_job.py has one of its own",
+    r"extract weights .*": "needs the network; test_published.py has a hub of its own",
+    r"python -m venv .*|pip install .*": "needs the network",
+    r"python tests/support/miniature.py .*": "tests/test_miniature.py, tests/e2e/test_learning.py",
 }
-# No weights can be had in a test, and the README's heads have the sizes of real data.
-_HERE = f"make -C {ROOT} VENV={sys.prefix}"
+# No weights can be had in a test, and the pages' heads and sweeps have the sizes of real data.
+_HERE = f"make -s -C {ROOT} VENV={sys.prefix}"
 _QUICKLY = "WEIGHTS=random:0 DEVICE=cpu LOCAL=1"
 SMALLER = [
-    (
-        r"^make (extract .* EVERY=.*)$",
-        rf"{_HERE} \1 {_QUICKLY} OUT={{here}}/dense",
-    ),
-    (
-        r"^make (extract .*)$",
-        rf"{_HERE} \1 {_QUICKLY} OUT={{here}}/data/features/resnet50-seg16",
-    ),
+    (r"^(make extract .*EVERY=.*)$", r"\1 OUT={here}/dense/tiny_cnn-every0.2"),
+    (r"^(make extract (?!.*EVERY=).*)$", r"\1 OUT={here}/data/features/tiny_cnn-seg16"),
+    (r"^make (extract .*)$", rf"{_HERE} \1 {_QUICKLY}"),
+    (r"\bBACKBONE=\w+", "BACKBONE=tiny_cnn"),  # tests/e2e/test_videomae.py has the real one
+    (r"--backbone \w+", "--backbone tiny_cnn"),
+    (r"\bdata/features/dinov2-seg16", "other/tiny_cnn-seg16"),
+    (r"\bdata/features/\w+-seg16", "data/features/tiny_cnn-seg16"),
     (r"^(extract run .*)$", r"\1 --weights random:0 --device cpu"),
-    (
-        r"EPIC_100_train.csv EPIC_100_validation.csv",
-        "data/annotations/EPIC_100_train.csv data/annotations/EPIC_100_validation.csv",
-    ),
+    (r" (EPIC_100_\w+\.csv)", r" data/annotations/\1"),
     (r"--videos videos_640x360", "--videos data/videos"),
-    (r"\b(resnet50|videomae)\b", "tiny_cnn"),  # tests/e2e/test_videomae.py has the real one
-    (r"^(heads train --head .*)$", r"\1 --set hidden=4 --epochs 1 --device cpu"),
-    (r"^(heads sweep .*) --head bilstm (.*)$", r"\1 --head bilstm:hidden=4 \2 --device cpu"),
-    (r"^(heads sweep .*)$", r"\1 --epochs 2"),
-    (r"\bjobs/demo-sweep.yaml\b", f"{ROOT}/jobs/demo-sweep.yaml"),
+    (r"^(heads train .*)$", r"\1 --epochs 1 --device cpu"),
+    (r"^(heads train .*--head (?:bilstm|multiscale_lstm|mlp).*)$", r"\1 --set hidden=4"),
+    (r"^(heads train .*--head (?:attentive|transformer|tcn).*)$", r"\1 --set width=16"),
+    (r"^(heads sweep .*)$", r"\1 --epochs 2 --device cpu"),
+    (r"^(heads sweep .*--head \w+)(.*)$", r"\1:hidden=4\2"),
+    (r"^(heads sweep .*)attentive:width=256(.*)$", r"\1attentive:width=16\2"),
+    (r"^(heads sweep (?!.*--halving).*)--seeds 0-2\b", r"\1--seeds 0"),
+    (r"^(heads sweep jobs/demo-sweep.yaml .*)$", r"\1 --seeds 0"),
+    (r"\bfold:0/5( .*)$", r"fold:0/2\1 --runs folds"),  # the miniature has three participants
+    (r"^(heads ensemble .*--name .*|heads submit .*--out .*)$", r"\1 --force"),  # the same names on several pages
+    (r"(?<!/)\bpredictions\.pt", "runs/bilstm-seed0/val_predictions.pt"),
+    (r" \| less -S$", ""),
 ]
 
 
+def _blocks(text: str) -> Iterator[str]:
+    """Yield the commands in the code blocks of a page, without comments."""
+    fences = re.findall(r"^```(?:sh|bash|shell|console)?\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    indented = re.findall(r"^    (\S.*)$", text, flags=re.MULTILINE)
+    for line in [*indented, *(line for block in fences for line in block.splitlines())]:
+        # A table of what is in a folder has more than one space there.
+        if match := re.match(r"(?:\$ )?(?:\.venv/bin/)?((?:make|extract|features|heads|python|pip) \S.*)", line):
+            yield re.sub(r"\s+#.*", "", match[1]).rstrip()
+
+
+def _inline(text: str) -> list[str]:
+    """Return the code between words that begins with a command's name."""
+    return [" ".join(code.split()) for code in re.findall(r"`((?:make|extract|features|heads) [^`]+)`", text)]
+
+
 def commands() -> list[str]:
-    """Give the commands of the README: indented lines and inline code that begin with a command's name."""
-    text = re.sub(r" \\\n\s+", " ", README)
-    inline = re.findall(r"`((?:make|extract|features|heads) [^`]+)`", text)
-    indented = re.findall(r"^    ((?:make|extract|features|heads) [^#\n]+)", text, flags=re.MULTILINE)
-    found = {command.strip(): text.index(command) for command in inline + indented}
-    return sorted(found, key=found.get)
+    """Return the commands to run, each once, in the order in which they stand: of the README, then of the pages."""
+    is_elsewhere = re.compile("|".join(f"(?:{pattern})" for pattern in ELSEWHERE)).fullmatch
+    shown: list[str] = []
+    for page, text in PAGES.items():
+        found = [*_blocks(text), *(_inline(text) if page == "README.md" else [])]
+        shown += sorted(found, key=text.find)
+    return [command for command in dict.fromkeys(shown) if not is_elsewhere(command) and not command.endswith("...")]
 
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory, miniature) -> Path:
-    """A folder as the README describes it, with the data where it says."""
+    """A folder as the pages describe it, with the data where they say, and two feature sets."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "data").mkdir()
     (folder / "data" / "annotations").symlink_to(miniature.annotations)
     (folder / "data" / "videos").symlink_to(miniature.videos)
+    shutil.copy(ROOT / "jobs" / "demo-sweep.yaml", folder / "sweep.yaml")
+    (folder / "jobs").symlink_to(ROOT / "jobs")
+    sampled = ("--backbone", "tiny_cnn", "--weights", "random:0", "--device", "cpu", "--out")
+    for out in ("data/features/tiny_cnn-seg16", "other/tiny_cnn-seg16"):
+        _run(folder, ["extract", "run", *sampled, out])
     return folder
 
 
-@pytest.mark.parametrize("command", [command for command in commands() if command not in ELSEWHERE])
-def test_command_of_the_readme_works(command, here):
-    for pattern, replacement in SMALLER:
-        command = re.sub(pattern, replacement, command)
-    words = shlex.split(command.replace("{here}", str(here)))
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+def _run(here: Path, words: list[str]) -> None:
+    """Run a command in the folder: make in a process, this project's own commands in this one."""
+    places = {
         "EPIC_ANNOTATIONS": str(here / "data" / "annotations"),
         "EPIC_VIDEOS": str(here / "data" / "videos"),
+        "EPIC_FEATURES": None,
+        "EPIC_RUNS": None,
     }
-    ran = subprocess.run(words, cwd=here, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    if words[0] not in PROGRAMS:
+        environment = {name: value for name, value in {**os.environ, **places}.items() if value is not None}
+        environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        ran = subprocess.run(words, cwd=here, env=environment, capture_output=True, text=True, timeout=600, check=False)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        paths = [str(path) for word in words[1:] for path in (sorted(Path().glob(word)) if "*" in word else [word])]
+        done = CliRunner().invoke(PROGRAMS[words[0]], paths, env=places)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
 
 
-def test_table_of_backbones_is_that_of_the_registry():
-    form = r"^\| `(\w+)`(?: \(`(\w+)`\))? \| ([^|]+) \| [^|]+ \| (\d+) \| (\d+) \| ([\d,.]+) \|$"
-    rows = re.findall(form, README, flags=re.MULTILINE)
-    aliases = {name: alias for alias, name in backbones.ALIASES.items()}
-    assert [(*row[:3], int(row[3]), int(row[4]), float(row[5].replace(",", ""))) for row in rows] == [
-        (name, aliases.get(name, ""), entry.pretraining, entry.clip.num_steps, entry.dim, entry.gflops)
-        for name, entry in ((name, backbones.get(name)) for name in backbones.names())
-    ]
+@pytest.mark.parametrize("command", commands())
+def test_command_of_the_pages_works(command, here):
+    for pattern, replacement in SMALLER:
+        command = re.sub(pattern, replacement, command)
+    _run(here, shlex.split(command.replace("{here}", str(here))))
 
 
-def test_table_of_heads_is_that_of_the_registry():
-    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| `([^`]+)` \|$", README, flags=re.MULTILINE)
-    expected = {}
-    for name in models.names():
-        options = options_of(models.get(name).config())
-        expected[name] = " ".join(f"{key}={value}" for key, value in options.items())
-    assert dict(rows) == expected
+def test_commands_and_options_that_pages_name_exist():
+    text = "\n".join(PAGES.values())
+    not_in_full = [command for command in _blocks(text) if command.endswith("...")]
+    for command in {*_inline(text), *not_in_full}:
+        program, name, *rest = command.split()
+        if program == "make":
+            assert name in TARGETS or "=" in name, command
+            continue
+        options = {option for parameter in PROGRAMS[program].commands[name].params for option in parameter.opts}
+        assert {word.split("=")[0] for word in rest if word.startswith("--")} <= options | {"--help"}, command
 
 
-def test_links_into_the_repository_resolve():
-    links = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
-    assert links
-    assert all((ROOT / link.partition("#")[0]).exists() for link in links)
+@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if "```python\n" in text])
+def test_python_of_the_pages_works(page, here, monkeypatch):
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("EPIC_ANNOTATIONS", str(here / "data" / "annotations"))
+    for code in re.findall(r"^```python\n(.*?)^```", PAGES[page], flags=re.MULTILINE | re.DOTALL):
+        exec(compile(_smaller_code(code), page, "exec"), {"__name__": "__main__"})
+
+
+def _smaller_code(code: str) -> str:
+    """Return Python with a feature set that is there, and with fewer epochs."""
+    code = re.sub(r"\bdata/features/\w+-seg16", "data/features/tiny_cnn-seg16", code)
+    return re.sub(r"\bepochs=\d+", "epochs=1", code)
 
 
 def test_make_extract_wrote_the_feature_set_the_readme_names(here):

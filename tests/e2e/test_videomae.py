@@ -6,11 +6,13 @@ import sys
 from functools import partial
 
 import pandas as pd
+import pytest
 from shell import ROOT, output_of
 
 from features.featureset import read_featureset
 
 
+@pytest.mark.slow
 def test_videomae_features_train_a_head(miniature, tmp_path):
     # Half a dozen of the miniature's segments, because each takes a CPU two seconds and more.
     annotations = tmp_path / "annotations"

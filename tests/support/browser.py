@@ -32,7 +32,7 @@ class Browser:
             self.send(f"{domain}.enable")
 
     def send(self, method: str, **parameters: object) -> dict[str, Any]:
-        """Ask for something, and give the answer."""
+        """Ask for something, and return the answer."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session is not None:
@@ -66,11 +66,11 @@ class Browser:
             self._next()
 
     def of(self, method: str) -> list[dict[str, Any]]:
-        """Give what has been reported under a name since the page was opened."""
+        """Return what has been reported under a name since the page was opened."""
         return [event["params"] for event in self.events if event["method"] == method]
 
     def run(self, expression: str) -> Any:
-        """Give the value of a JavaScript expression in the page."""
+        """Return the value of a JavaScript expression in the page."""
         found = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")

@@ -35,11 +35,11 @@ class Cluster:
     environment: dict[str, str]
 
     def run(self, *command: object, **variables: object) -> str:
-        """Run a command in the folder; give what it prints."""
+        """Run a command in the folder; return what it prints."""
         return output_of(*command, folder=self.folder, timeout_s=240, environment=self.environment, **variables)
 
     def make(self, *words: object, **variables: object) -> str:
-        """Run make with a target that submits; give the job's id."""
+        """Run make with a target that submits; return the job's id."""
         said = self.run("make", "-s", "-C", ROOT, f"VENV={sys.prefix}", *words, **variables)
         return said.split("Submitted job ", 1)[1].split(",", 1)[0]
 
@@ -50,7 +50,7 @@ class Cluster:
         return path
 
     def states(self, job: str) -> dict[str, str]:
-        """Give the state of each task of a job that has begun, JobId -> state."""
+        """Return the state of each task of a job that has begun, JobId -> state."""
         lines = self.run("scontrol", "show", "job", "-o", job).splitlines()
         fields = [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines]
         return {one["JobId"]: one["JobState"] for one in fields}
@@ -63,14 +63,14 @@ class Cluster:
             time.sleep(0.5)
 
     def finish(self, job: str) -> set[str]:
-        """Wait until no task of a job is left; give the states in which they ended."""
+        """Wait until no task of a job is left; return the states in which they ended."""
         self.wait(lambda: not self.run("squeue", "-h", "-j", job).strip(), f"job {job} to end")
         return set(self.states(job).values())
 
 
 @contextlib.contextmanager
 def started(folder: Path, *, nodes: int) -> Iterator[dict[str, str]]:
-    """Start a SLURM with its files in a folder, and stop it in the end; give the environment to submit from."""
+    """Start a SLURM with its files in a folder, and stop it in the end; return the environment to submit from."""
     (folder / "test.env").write_text(SITE)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))}
     settings = {"SL_NODES": str(nodes), "SL_SLURMD_TIMEOUT": "10"}

@@ -30,7 +30,7 @@ _OPTIONS = {
 
 
 def painted(number: int) -> np.ndarray:
-    """Give a picture of a frame number, (HEIGHT, WIDTH, 3) uint8.
+    """Return a picture of a frame number, (HEIGHT, WIDTH, 3) uint8.
 
     Black and white tell the number; a shade that differs from block to block and from frame to frame, within what is
     still black or white, gives the pictures something to tell them apart by.
@@ -61,7 +61,7 @@ def write_video(
     container_options: dict[str, str] | None = None,
     tags: dict[str, int] | None = None,
 ) -> Path:
-    """Encode `num_frames` frames, 0, 1, 2, ...; give the path.
+    """Encode `num_frames` frames, 0, 1, 2, ...; return the path.
 
     Args:
         picture: gives a frame by its number, (HEIGHT, WIDTH, 3) uint8; painted with the number by default.
@@ -159,7 +159,7 @@ def repeat_video(path: Path, out: Path, times: int) -> Path:
 
 
 def planes_of_all(path: Path) -> list[list[np.ndarray]]:
-    """Give the planes (y, u, v) of every frame of a video, made 4:2:0, by a plain loop over PyAV's."""
+    """Return the planes (y, u, v) of every frame of a video, made 4:2:0, by a plain loop over PyAV's."""
     with av.open(str(path)) as container:
         return [_planes(frame) for frame in container.decode(video=0)]
 
@@ -172,7 +172,7 @@ def _planes(frame: av.VideoFrame) -> list[np.ndarray]:
 
 
 def decode_all(path: Path) -> Iterator[tuple[float, np.ndarray]]:
-    """Give (seconds, (H, W, 3) uint8) of every frame of a video, by a plain loop over PyAV's."""
+    """Return (seconds, (H, W, 3) uint8) of every frame of a video, by a plain loop over PyAV's."""
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
             yield float(frame.pts * frame.time_base), frame.to_ndarray(format="rgb24")

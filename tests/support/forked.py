@@ -33,7 +33,7 @@ def _command(arguments: list[str], log: Path) -> None:
 
 
 def cut_off_at(arguments: list[str], number: signal.Signals, moment: Callable[[], bool], log: Path) -> tuple[int, str]:
-    """Run a command line of heads until a moment has come, and send it a signal; give its exit code and what it said.
+    """Run a command line of heads until a moment has come, and send it a signal; return its exit code and what it said.
 
     Args:
         log: where to write that.

@@ -20,7 +20,7 @@ FPS = 30.0
 
 
 def write_fpha(folder: Path, out: Path) -> Path:
-    """Write the joints of all sequences as a feature set sampled by segment; give its folder."""
+    """Write the joints of all sequences as a feature set sampled by segment; return its folder."""
     joints = folder / "joints.npz"
     with np.load(joints) as content:
         names, offset = content["narration_id"], content["offset"]

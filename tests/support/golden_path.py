@@ -21,9 +21,8 @@ import av
 import h5py
 import numpy as np
 import torch
-from click.testing import CliRunner
 from miniature import write_miniature
-from shell import output_of
+from shell import output_here, output_of
 
 from heads.cli import main
 
@@ -48,7 +47,7 @@ _HEAD_OF = {"augmented": "attentive", "cut": "mean_pool"}
 
 
 def run_smallest_path(folder: Path) -> dict[str, np.ndarray]:
-    """Run the path in an empty folder; give everything that it computed, by name."""
+    """Run the path in an empty folder; return everything that it computed, by name."""
     miniature = write_miniature(folder, size="test")
     lists = ("--annotations", miniature.annotations)
     sampled = ("--backbone", "tiny_cnn", "--weights", "random:0", "--device", "cpu")
@@ -59,24 +58,13 @@ def run_smallest_path(folder: Path) -> dict[str, np.ndarray]:
     runs = ("--runs", folder / "runs")
     plan = ("--features", folder / "features", *lists, "--device", "cpu", "--epochs", 2, "--batch-size", 8, *runs)
     for name, options in RUNS.items():
-        _heads(folder, "train", "--head", _HEAD_OF.get(name, name), *options, *plan, "--name", name)
+        output_here(main, "train", "--head", _HEAD_OF.get(name, name), *options, *plan, "--name", name)
     how = ("--context", 0.5, "--jitter", 0.2, "--speed", 0.2, "--max-steps", 12)
     dense = ("--features", folder / "dense", *plan[2:], "--name", "dense", "--set", "hidden=8")
-    _heads(folder, "train", "--head", "bilstm", *how, *dense)
-    _heads(folder, "predict", folder / "runs" / "dense-seed0", "--tta")
-    _heads(folder, "ensemble", *lists, "--weights", "fitted", "--temperature", *runs)
+    output_here(main, "train", "--head", "bilstm", *how, *dense)
+    output_here(main, "predict", folder / "runs" / "dense-seed0", "--tta")
+    output_here(main, "ensemble", *lists, "--weights", "fitted", "--temperature", *runs)
     return dict(_computed(folder))
-
-
-def _heads(folder: Path, *arguments: object) -> None:
-    """Run `heads ...` in this process, which loads torch once, and on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        ran = CliRunner().invoke(main, [str(word) for word in arguments])
-    finally:
-        torch.set_num_threads(threads)
-    assert ran.exit_code == 0, ran.output
 
 
 def _computed(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -93,7 +81,7 @@ def _computed(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _tensors(record: object, name: str = "") -> dict[str, torch.Tensor]:
-    """Give all floating-point tensors in a checkpoint, by their last name: how it wraps them may change."""
+    """Return all floating-point tensors in a checkpoint, by their last name: how it wraps them may change."""
     if isinstance(record, torch.Tensor):
         return {name: record} if record.is_floating_point() else {}
     if isinstance(record, dict):
@@ -102,7 +90,7 @@ def _tensors(record: object, name: str = "") -> dict[str, torch.Tensor]:
 
 
 def machine() -> dict[str, str]:
-    """Give what bits may differ for: the versions that compute, and what the CPU can do."""
+    """Return what bits may differ for: the versions that compute, and what the CPU can do."""
     return {
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -112,18 +100,18 @@ def machine() -> dict[str, str]:
 
 
 def digest_of(array: np.ndarray) -> str:
-    """Give the digest of an array's bytes and shape."""
+    """Return the digest of an array's bytes and shape."""
     return hashlib.sha256(str(array.shape).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
 
 
 def values_of(array: np.ndarray) -> list[float]:
-    """Give values spread evenly over an array, as plain numbers."""
+    """Return values spread evenly over an array, as plain numbers."""
     flat = array.ravel()
     return [float(value) for value in flat[np.linspace(0, len(flat) - 1, _VALUES).astype(int)]]
 
 
 def describe(computed: dict[str, np.ndarray]) -> dict[str, object]:
-    """Give the record of a path."""
+    """Return the record of a path."""
     arrays = {name: {"digest": digest_of(one), "values": values_of(one)} for name, one in computed.items()}
     return {"machine": machine(), "arrays": arrays}
 

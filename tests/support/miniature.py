@@ -253,7 +253,7 @@ def write_miniature(out: Path, *, size: str = "test", seed: int = 0, nouns: str 
 
 
 def motion(turns: Sequence[int], progress: np.ndarray) -> np.ndarray:
-    """Give the angle (radians, from its start) of an object at each `progress` (0..1) of a segment.
+    """Return the angle (radians, from its start) of an object at each `progress` (0..1) of a segment.
 
     >>> (motion((1, -1), np.array([0, 0.25, 0.5, 0.75])) / math.pi).tolist()
     [0.0, 1.0, 2.0, 1.0]
@@ -314,7 +314,7 @@ def _plan_video(
 
 
 def _with_nouns_before(video: _Video) -> _Video:
-    """Give the same video with the actions apart from each other, and room before each for its noun to show."""
+    """Return the same video with the actions apart from each other, and room before each for its noun to show."""
     rng = np.random.default_rng(video.stop_cs)
     actions, free_from = [], 0
     for action in video.actions:
@@ -461,7 +461,7 @@ def _frames(video: _Video, worktop: np.ndarray, rng: np.random.Generator) -> Ite
 
 
 def _sway(rng: np.random.Generator, seconds: np.ndarray) -> np.ndarray:
-    """Give where the head is, (T, 2) whole pixels off in x and y: slow waves, within 4."""
+    """Return where the head is, (T, 2) whole pixels off in x and y: slow waves, within 4."""
     hertz, start = rng.uniform(0.05, 0.5, (3, 1, 2)), rng.uniform(0, 1, (3, 1, 2))
     waves = 4 / 3 * np.sin(2 * math.pi * (hertz * seconds[:, None] + start))  # (3, T, 2)
     return np.rint(waves.sum(axis=0)).astype(int)
@@ -483,7 +483,7 @@ class _Stamp:
 
 
 def _appearance(rng: np.random.Generator, action: _Action, seconds: np.ndarray) -> Iterator[tuple[int, _Stamp]]:
-    """Give the frames on which an action's object is, and how: lit from above, larger when near."""
+    """Return the frames on which an action's object is, and how: lit from above, larger when near."""
     noun = NOUNS[action.noun_class]
     start_s, stop_s = action.start_cs / 100, action.stop_cs / 100
     first, end = np.searchsorted(seconds, [start_s - action.before_cs / 100, stop_s])

@@ -15,7 +15,8 @@ import torchvision
 from packaging.version import Version
 from torch import nn
 
-from extract.backbones import ALIASES, Backbone, get
+from extract import backbones
+from extract.backbones import Backbone, get
 from extract.backbones.architecture import TransformersModel
 from extract.weights.load import load_backbone
 
@@ -23,32 +24,90 @@ from extract.weights.load import load_backbone
 BEFORE_DINOV3 = Version(version("transformers")) < Version("4.56")
 
 
-def had_here(names: Iterable[str]) -> list:
-    """Give names of backbones as a test's parameters, of which those are skipped that this transformers came before."""
+# A small variant of each family: kinds of networks, of layouts of time and of arithmetic.
+REPRESENTATIVES = (
+    "tiny_cnn",
+    "resnet50",
+    "convnext_tiny",
+    "dinov2_base",
+    "dinov3_base",
+    "siglip2_base",
+    "r3d_18",
+    "mvit_v2_s",
+    "swin3d_t",
+    "slowfast_r50",
+    "timesformer_base_k400",
+    "videomae_base_k400",
+    "vjepa2_vitl_256",
+)
+
+
+def had_here(names: Iterable[str], *marks: pytest.MarkDecorator) -> list:
+    """Return names of backbones as a test's parameters; those that came after this transformers are skipped."""
     skip = pytest.mark.skipif(BEFORE_DINOV3, reason="DINOv3 came with transformers 4.56, which wants torch 2.2")
-    return [pytest.param(name, marks=skip) if get(name).family == "DINOv3" else name for name in names]
+    return [pytest.param(name, marks=[*marks, skip] if get(name).family == "DINOv3" else marks) for name in names]
 
 
-# Of these families, the others are tested on a part of a clip.
-_WHOLE_CLIPS = {"V-JEPA 2": ALIASES["vjepa2"], "Swin3D": "swin3d_t"}
+def network_of(entry: Backbone) -> tuple[object, ...]:
+    """Return what tells an entry's network from others; weights, frame rates and colours do not."""
+    return repr(entry.model), entry.clip.num_frames, entry.clip.num_steps, entry.preprocess.crop, entry.classifier
+
+
+def every_variant(*slow_ones: str) -> list:
+    """Return a name for each network as a test's parameters: those that represent no family are slow, and some more."""
+    networks: dict[object, str] = {}
+    for name in (*REPRESENTATIVES, *backbones.names()):
+        networks.setdefault(network_of(get(name)), name)
+    others = [name for name in networks.values() if name not in REPRESENTATIVES]
+    return [*representatives(*slow_ones), *had_here(others, pytest.mark.slow)]
+
+
+def representatives(*slow_ones: str) -> list:
+    """Return the names of one variant of each family as a test's parameters; some of them are slow."""
+    return [
+        parameter
+        for name in REPRESENTATIVES
+        for parameter in had_here([name], *([pytest.mark.slow] if name in slow_ones else []))
+    ]
+
+
+# Networks that take pictures of any size.
+ANY_SIZE = ("image", "3D CNN", "Swin3D", "SlowFast")
+# Where positions are relative, or there are none, a clip of fewer frames will do: a whole one of V-JEPA 2 at 384 pixels
+# has 9,216 tokens, and attention among them takes minutes.
+_SHORTER_CLIPS = {"vjepa2": 8, "swin3d": 8, "s3d": 16}
 
 
 def as_tested(name: str) -> Backbone:
-    """Give a backbone as it is tested: of a transformer of transformers' one layer, unless it is a family's usual one.
+    """Return a backbone as it is tested: one layer of what has many, small pictures, part of a clip where that will do.
 
-    In full, all of them take an hour on two cores, and the variants of a family differ in numbers only. Where positions
-    are relative, a clip of all but one of a family is a quarter as long: at 384 pixels a whole one of V-JEPA 2 has
-    9,216 tokens, and attention among them takes minutes.
+    In full, all of them take an hour on two cores, and the variants of a family differ in numbers only.
     """
+    entry = narrow(shallow(get(name)))
+    for beginning, num_frames in _SHORTER_CLIPS.items():
+        if name.startswith(beginning):
+            clip = entry.clip
+            shorter = replace(clip, num_frames=num_frames, num_steps=num_frames * clip.num_steps // clip.num_frames)
+            entry = replace(entry, clip=shorter)
+    return entry
+
+
+def narrow(entry: Backbone) -> Backbone:
+    """Return a backbone with pictures that leave 4 x 4 positions of the last map, where it takes any size."""
+    if entry.family not in ANY_SIZE:
+        return entry
+    size = 4 * round(entry.preprocess.crop[0] / entry.side)
+    return replace(entry, side=4, preprocess=replace(entry.preprocess, crop=(size, size)))
+
+
+def in_full(name: str) -> Backbone:
+    """Return a backbone with its whole clip and, unless a clip takes a CPU most of a minute, all of its layers."""
     entry = get(name)
-    if name != _WHOLE_CLIPS.get(entry.family, name):
-        entry = replace(entry, clip=replace(entry.clip, num_frames=8, num_steps=4))
-    in_full = not isinstance(entry.model, TransformersModel) or (name in ALIASES.values() and entry.gflops < 200)
-    return entry if in_full else shallow(entry)
+    return entry if entry.gflops < 200 else shallow(entry)
 
 
 def shallow(entry: Backbone) -> Backbone:
-    """Give a backbone with one layer of what has many, where that is a setting."""
+    """Return a backbone with one layer of what has many, where that is a setting."""
     if not isinstance(entry.model, TransformersModel):
         return entry
     settings = {**entry.model.settings, "num_hidden_layers": 1}
@@ -69,7 +128,7 @@ class Source:
 
 
 def source_of(entry: Backbone) -> Source:
-    """Give the model that a backbone is taken from, of the same depth."""
+    """Return the model that a backbone is taken from, of the same depth."""
     families = {
         "image": _torchvision_image,
         "3D CNN": _torchvision_video,
@@ -108,25 +167,33 @@ _DRAWN = ("mvit_v2_s",)
 
 
 def lively_weights(entry: Backbone, folder: Path) -> str:
-    """Give what to load for random weights whose features are of some size and sharpness: random:0, but for a few."""
+    """Return what to load for random weights whose features are of some size and sharpness: random:0, but for a few."""
     if entry.name not in _FADING + _DRAWN:
         return "random:0"
     network, _ = load_backbone(entry, "random:0")
     if entry.name in _FADING:
-        _settle(network, entry)
+        _settle(network, _noise(entry).unsqueeze(2) if entry.clip.num_frames == 1 else _noise(entry), 1)
     else:
         _draw(network)
     torch.save(network.network.state_dict(), folder / "lively.pth")
     return str(folder / "lively.pth")
 
 
-def _settle(network: nn.Module, entry: Backbone) -> None:
+def _settle(network: nn.Module, *inputs: object) -> None:
     """Have its normalisations take over the mean and deviation of what they see."""
-    for module in network.modules():
-        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
-            module.train().momentum = None
+    normalisations = [module for module in network.modules() if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d))]
+    for module in normalisations:
+        module.train().momentum = None
     with torch.no_grad():
-        network(torch.randn(1, 3, entry.clip.num_frames, 128, 128, generator=torch.Generator().manual_seed(0)), 1)
+        network(*inputs)
+    for module in normalisations:
+        module.eval()
+
+
+def _noise(entry: Backbone) -> torch.Tensor:
+    """Return an image of noise, (1, 3, 128, 128), or a clip of it, (1, 3, L, 128, 128)."""
+    frames = (entry.clip.num_frames,) if entry.clip.num_frames > 1 else ()
+    return torch.randn(1, 3, *frames, 128, 128, generator=torch.Generator().manual_seed(0))
 
 
 def _draw(network: nn.Module) -> None:
@@ -148,23 +215,33 @@ def _saved_state(network: nn.Module) -> Callable[[Path], Path]:
     return save
 
 
+class _Seen(Exception):  # noqa: N818
+    """What was looked for; no error, but it ends a forward pass."""
+
+
 def _seen(network: nn.Module, layer: nn.Module, x: object, *, what: str) -> torch.Tensor:
-    """Give what goes into a layer, or comes out of it, in a forward pass of the network."""
-    seen = []
+    """Return what goes into a layer, or comes out of it, in a forward pass of the network, which ends there.
 
-    def inputs(_: nn.Module, inputs: tuple, output: object) -> None:
-        seen.append(inputs[0] if what == "in" else output)
-        if isinstance(output, list):
-            seen[0] = list(output)  # PyTorchVideo changes its lists of pathways in place
+    What comes after it may want pictures of one size.
+    """
 
-    handle = layer.register_forward_hook(inputs)
-    network(x)
-    handle.remove()
-    return seen[0]
+    def look(_: nn.Module, inputs: tuple, output: object) -> None:
+        raise _Seen(inputs[0] if what == "in" else output)
+
+    handle = layer.register_forward_hook(look)
+    try:
+        network(x)
+    except _Seen as seen:
+        return seen.args[0]
+    finally:
+        handle.remove()
+    raise AssertionError("the layer is no part of the network")
 
 
 def _torchvision_image(entry: Backbone) -> Source:
     network = with_random_weights(getattr(torchvision.models, entry.name)())
+    if entry.name in _FADING:
+        _settle(network.features, _noise(entry))
     classifier = network.fc if hasattr(network, "fc") else network.classifier[-1]
 
     def steps(clips: torch.Tensor) -> torch.Tensor:
@@ -175,6 +252,8 @@ def _torchvision_image(entry: Backbone) -> Source:
 
 def _torchvision_video(entry: Backbone) -> Source:
     network = with_random_weights(getattr(torchvision.models.video, entry.name)())
+    if entry.name in _FADING:
+        _settle(network.features, _noise(entry))
 
     def steps(clips: torch.Tensor) -> torch.Tensor:
         if entry.family == "Swin3D":

@@ -52,12 +52,12 @@ def write_run(
 
 
 def hash_of(name: str, seed: int) -> int:
-    """Give a number that is another one for each run, and the same each time."""
+    """Return a number that is another one for each run, and the same each time."""
     return sum(map(ord, name)) * 10 + seed
 
 
 def drawn(made: Synthetic, *, seed: int, right: float) -> Predictions:
-    """Give logits of which about a share `right` is highest at the label of verb and noun, each by itself."""
+    """Return logits of which about a share `right` is highest at the label of verb and noun, each by itself."""
     segments, rng = made.segments("validation"), np.random.default_rng(seed)
     found = drawn_predictions(segments, seed=seed, scale=1.0)
     rows = np.arange(len(segments))

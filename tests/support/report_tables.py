@@ -41,14 +41,14 @@ class _Reader(HTMLParser):
 
 
 def tables_of_page(text: str) -> Tables:
-    """Give caption -> rows of cells, the header first."""
+    """Return caption -> rows of cells, the header first."""
     reader = _Reader()
     reader.feed(text)
     return reader.tables
 
 
 def tables_of_markdown(text: str) -> Tables:
-    """Give caption -> rows of cells, the header first."""
+    """Return caption -> rows of cells, the header first."""
     tables: Tables = {}
     for caption, lines in re.findall(r"^### (.*)\n\n((?:\|.*\n)+)", text, flags=re.MULTILINE):
         rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines.splitlines()]
@@ -61,6 +61,6 @@ def _unescaped(text: str) -> str:
 
 
 def column(table: list[list[str]], name: str) -> list[str]:
-    """Give the cells of one column, without what stands in brackets behind a figure."""
+    """Return the cells of one column, without what stands in brackets behind a figure."""
     place = table[0].index(name)
     return [row[place].partition(" (")[0] for row in table[1:]]

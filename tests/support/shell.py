@@ -1,4 +1,4 @@
-"""Command lines in processes of their own, as a user types them."""
+"""Command lines: in processes of their own, as a user types them, and in this one, where that is not the point."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import click
+import torch
+from click.testing import CliRunner
+
 ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = ROOT / "tests" / "support"
 
@@ -15,7 +19,7 @@ SUPPORT = ROOT / "tests" / "support"
 def output_of(
     *command: object, folder: Path, timeout_s: float, environment: Mapping[str, str] | None = None, **variables: object
 ) -> str:
-    """Run a command that has to end well; give what it printed.
+    """Run a command that has to end well; return what it printed.
 
     Args:
         environment: instead of this process's own; the commands of this project are found in either.
@@ -34,4 +38,25 @@ def output_of(
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def output_here(program: click.Command, *arguments: object, **variables: object) -> str:
+    """Run a command of this project, which has to end well, in this process and on one thread; return what it printed.
+
+    A process of its own takes seconds to load torch.
+
+    Args:
+        variables: environment variables to set meanwhile.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        words = [str(word) for word in arguments]
+        ran = CliRunner().invoke(program, words, env={name: str(value) for name, value in variables.items()})
+    finally:
+        torch.set_num_threads(threads)
+    if ran.exception is not None and not isinstance(ran.exception, SystemExit):
+        raise ran.exception
+    assert ran.exit_code == 0, ran.output
     return ran.stdout

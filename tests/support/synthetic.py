@@ -77,7 +77,7 @@ def write_synthetic(out: Path, *, train: int = 24, validation: int = 12, test: i
 
 
 def labelled_rows(videos: tuple[str, ...], count: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Give the rows of a split in the published columns and order: lexicographic by narration_id."""
+    """Return the rows of a split in the published columns and order: lexicographic by narration_id."""
     rows = [_row(videos[index % len(videos)], index // len(videos), rng) for index in range(count)]
     return pd.DataFrame(rows).sort_values("narration_id", ignore_index=True)
 
@@ -148,7 +148,7 @@ def _directions(seed: int) -> np.ndarray:
 
 
 def _path(row: Any, num_steps: int, directions: np.ndarray) -> np.ndarray:
-    """Give where the steps of a labelled segment lie but for noise, (T, D)."""
+    """Return where the steps of a labelled segment lie but for noise, (T, D)."""
     verb, noun = list(VERBS).index(row.verb_class), list(NOUNS).index(row.noun_class)
     swing = np.linspace(-1, 1, num_steps)[:, None] if num_steps > 1 else np.ones((1, 1))
     return swing * directions[verb] + directions[len(VERBS) + noun]
@@ -208,7 +208,7 @@ def _record(sampling: Sampling, steps: np.ndarray, changes: Mapping[str, object]
 
 
 def _with_views(steps: np.ndarray) -> np.ndarray:
-    """Give steps (T, D) or (T, V, D) as (T, V, D) float16."""
+    """Return steps (T, D) or (T, V, D) as (T, V, D) float16."""
     return (steps if steps.ndim == 3 else steps[:, None]).astype(np.float16)
 
 
@@ -248,7 +248,7 @@ def write_synthetic_dense(made: Synthetic, *, every_s: float = 0.2, seed: int = 
 
 
 def drawn_predictions(segments: Segments, *, seed: int = 0, scale: float = 3.0) -> Predictions:
-    """Give logits drawn at random for all segments, in their order."""
+    """Return logits drawn at random for all segments, in their order."""
     rng = np.random.default_rng(seed)
     verb, noun = (rng.normal(0, scale, (len(segments), width)).astype(np.float32) for width in (NUM_VERBS, NUM_NOUNS))
     return Predictions(tuple(segments.narration_id), verb, noun, f"drawn with seed {seed}")

@@ -198,7 +198,7 @@ def test_failures_end_in_exit_code_1_with_the_place_of_the_reasons(run, tmp_path
         (["--backbone", "resnet51"], r"no backbone 'resnet51'; did you mean 'resnet50'\? Known: .*tiny_cnn"),
         (["--frames", "0"], "--frames: 0 is not a number of frames above 0"),
         (["--frames", "many"], "'many' is not a valid integer"),
-        (["--device", "tpu"], "--device: no tpu on this machine; there is .*cpu"),
+        (["--device", "tpu"], "--device: no tpu on this machine; available: .*cpu"),
         (["--weights", "random:x"], "--weights: 'random:x' is no file or folder, nor 'default', nor 'random:SEED'"),
         (["--weights", "default"], "--weights: nobody published weights for tiny_cnn"),
     ],
@@ -344,6 +344,7 @@ def _peak_memory(folder: Path, minutes: int) -> int:
     return int(ran.stdout)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path):
     short, long = _peak_memory(tmp_path / "1", 1), _peak_memory(tmp_path / "20", 20)
     assert long < 1.15 * short

@@ -152,7 +152,7 @@ def test_features_equal_those_of_a_plain_slow_loop(encoded, unbroken, name):
     assert _cosine(_steps(unbroken, name), expected).min() >= 0.9999
 
 
-@pytest.mark.parametrize("backbone", ["resnet50", "r2plus1d_18"])
+@pytest.mark.parametrize("backbone", [pytest.param("resnet50", marks=pytest.mark.slow), "r2plus1d_18"])
 def test_features_of_the_miniature_equal_those_of_a_plain_slow_loop(miniature, tmp_path, backbone):
     table = read_all_segments([miniature.annotations]).table
     video_id = min(table.video_id)

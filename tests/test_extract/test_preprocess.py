@@ -127,7 +127,7 @@ def test_pictures_are_those_of_libswscales_short_cut_to_two_levels(colour, recip
     assert _levels_apart((360, 640), colour, recipe, SHORT_CUT).abs().mean() < 2
 
 
-@pytest.mark.parametrize("name", ["resnet50", "r2plus1d_18"])
+@pytest.mark.parametrize("name", ["resnet50", pytest.param("r2plus1d_18", marks=pytest.mark.slow)])
 def test_features_are_those_of_torchvisions_pictures(name):
     entry = get(name)
     network, _ = load_backbone(entry, "random:0")
@@ -176,12 +176,8 @@ def _processed(rgb: torch.Tensor, name: str) -> torch.Tensor:
     return processor(rgb, return_tensors="pt")["pixel_values"][0]
 
 
-every_processor = pytest.mark.parametrize(
-    "name",
-    had_here(
-        ["dinov2_base", "dinov3_base", "siglip2_base", "timesformer_base_k400", "videomae_base_k400", "vjepa2_vitl_256"]
-    ),
-)
+_OF_TRANSFORMERS = ["dinov2_base", "dinov3_base", "siglip2_base", "timesformer_base_k400", "videomae_base_k400"]
+every_processor = pytest.mark.parametrize("name", had_here([*_OF_TRANSFORMERS, "vjepa2_vitl_256"]))
 
 
 # Sizes at which the margins of a crop are even: of odd ones transformers crops a pixel further to the left or top than
@@ -197,7 +193,7 @@ def test_pictures_are_those_of_the_published_processor_to_two_levels(name, size)
     assert apart.mean(dim=(1, 2)).abs().max() < 0.5
 
 
-@every_processor
+@pytest.mark.parametrize("name", [*had_here(_OF_TRANSFORMERS), *had_here(["vjepa2_vitl_256"], pytest.mark.slow)])
 def test_features_are_those_of_the_published_processors_pictures(name):
     entry = shallow(get(name))
     network, _ = load_backbone(entry, "random:0")

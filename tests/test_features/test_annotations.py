@@ -315,7 +315,7 @@ def test_stop_that_is_not_after_start_is_refused(tmp_path: Path, stop: str) -> N
 
 def test_second_row_of_an_id_names_the_first(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "EPIC_100_train.csv", [row(0), row(1), row(0)])
-    assert refusal(path) == f"{path}, row 4 (P01_01_0): this narration_id stands in row 2 already."
+    assert refusal(path) == f"{path}, row 4 (P01_01_0): this narration_id is in row 2 already."
 
 
 def test_number_of_further_wrong_rows_is_said(tmp_path: Path) -> None:
@@ -356,7 +356,7 @@ def test_missing_column_is_named_with_those_that_are_there(tmp_path: Path, colum
 @pytest.mark.parametrize(("given", "other"), [("verb_class", "noun_class"), ("noun_class", "verb_class")])
 def test_one_kind_of_label_alone_is_refused(tmp_path: Path, given: str, other: str) -> None:
     path = write_rows(tmp_path / "own.csv", [row(0)], columns=[*COLUMNS, given])
-    assert refusal(path) == f"{path}: there is a column {given} but none {other}; give both or neither."
+    assert refusal(path) == f"{path}: it has the column {given} but not {other}; give both or neither."
 
 
 def test_file_of_a_header_alone_has_no_segments(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_value_that_is_not_finite_is_found_by_its_row(tmp_path: Path, value: flo
 def test_features_of_another_width_are_found(tmp_path: Path) -> None:
     write_set(tmp_path, video())
     in_hdf5(tmp_path / "P01_01.h5", replace_array("features", np.zeros((8, 1, 9), np.float16)))
-    assert problems(tmp_path) == ["P01_01.h5: features are (1, 9) a step, featureset.json says (1, 8)."]
+    assert problems(tmp_path) == ["P01_01.h5: features are (1, 9) per step, featureset.json says (1, 8)."]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_segment_twice_in_a_file_is_found(tmp_path: Path) -> None:
 
 def test_file_without_segments_in_a_set_of_segments_is_found(tmp_path: Path) -> None:
     write_set(tmp_path, video(lengths=[]))
-    assert problems(tmp_path) == ["P01_01.h5: no segments in it, though the set is sampled by segment."]
+    assert problems(tmp_path) == ["P01_01.h5: the file holds no segments, though the set is sampled by segment."]
 
 
 @pytest.mark.parametrize("second", [-1.0, np.nan, 1.0])
@@ -179,7 +179,7 @@ def test_times_of_a_dense_file_that_do_not_strictly_ascend_are_found(tmp_path: P
 
 def test_segments_in_a_dense_file_are_found(tmp_path: Path) -> None:
     write_set(tmp_path, video(lengths=[4]), sampling=DENSE)
-    assert problems(tmp_path) == ["P01_01.h5: segments in it, though the set is dense."]
+    assert problems(tmp_path) == ["P01_01.h5: the file holds segments, though the set is dense."]
 
 
 # ---- info

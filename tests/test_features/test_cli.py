@@ -107,7 +107,7 @@ def test_folder_that_is_no_feature_set_is_one_line_and_exit_code_1(command, tmp_
     done = command("features", action, tmp_path / "none")
     last = done.stderr.splitlines()[-1]
     assert (done.returncode, done.stdout) == (1, "")
-    assert last == f"Error: {tmp_path / 'none'}: not a feature set: there is no featureset.json in it."
+    assert last == f"Error: {tmp_path / 'none'}: not a feature set: it holds no featureset.json."
     assert "Traceback" not in done.stderr
 
 

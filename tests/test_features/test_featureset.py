@@ -163,7 +163,7 @@ def test_file_that_is_no_record_is_refused_by_name(tmp_path: Path, content: str)
 
 
 def test_folder_without_a_record_is_no_feature_set(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"not a feature set: there is no featureset\.json"):
+    with pytest.raises(DataError, match=r"not a feature set: it holds no featureset\.json"):
         read_featureset(tmp_path)
 
 

@@ -52,7 +52,7 @@ def test_interruption_ends_a_command_wherever_it_comes(where: str) -> None:
     began = time.monotonic()
     code, _, errors = finished(python(PROGRAM, "wait", where))
     assert (code, time.monotonic() - began < 30) == (130, True)
-    assert errors == "Interrupted. What is finished is kept; the same command goes on from there.\n"
+    assert errors == "Interrupted. Finished work is kept; the same command continues from there.\n"
 
 
 def test_interruption_in_the_last_moment_is_heard() -> None:

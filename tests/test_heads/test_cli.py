@@ -320,7 +320,7 @@ def _train(*arguments: object) -> tuple[object, ...]:
         (_train("--epochs", -1), USAGE, "--epochs: -1 is below 0."),
         (_train("--epochs", "many"), USAGE, "Invalid value for '--epochs'"),
         (_train("--lr", -1), USAGE, "--lr: -1.0 is below 1e-30."),
-        (_train("--device", "abacus"), USAGE, "--device: no abacus on this machine; there is "),
+        (_train("--device", "abacus"), USAGE, "--device: no abacus on this machine; available: "),
         (_train("--features", "nowhere"), DATA, "nowhere: no feature set in it; extract one first"),
         (_train("--annotations", "nowhere"), DATA, "no training annotations: give --annotations"),
         (_train("--train", "nowhere.csv"), DATA, "nowhere.csv: no such file."),
@@ -357,7 +357,7 @@ def test_a_mistake_is_said_in_one_line_with_its_exit_code(heads, line, code, sai
 def test_a_device_that_is_not_there_is_a_wrong_option(heads):
     ran = heads(*_train("--device", "cuda"))
     assert ran.exit_code == USAGE
-    assert "--device: no cuda on this machine; there is " in ran.stderr
+    assert "--device: no cuda on this machine; available: " in ran.stderr
 
 
 @pytest.mark.usefixtures("environment")

@@ -35,7 +35,7 @@ class _Cluster(Cluster):
     """With miniature data to extract with r3d_18, which takes a second a segment."""
 
     def submit(self, out: Path, *, tasks: int = 2, backbone: str = "r3d_18", **variables: object) -> str:
-        """Submit `make extract`; give the job's id."""
+        """Submit `make extract`; return the job's id."""
         logs = out.with_name(f"{out.name}-logs")
         words = ("extract", f"BACKBONE={backbone}", "WEIGHTS=random:0", "DEVICE=cpu", f"OUT={out}")
         return self.make(*words, TASKS=tasks, LOGS=logs, **variables)
@@ -76,8 +76,8 @@ def cluster(tmp_path_factory) -> Iterator[_Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
     times = {}
     for video in range(6):
-        write_video(folder / "videos" / "P01" / f"P01_{video:02}.mp4", num_frames=90)
-        times |= {f"P01_{video:02}_{number}": (number * 0.5, number * 0.5 + 1) for number in range(3)}
+        write_video(folder / "videos" / "P01" / f"P01_{video:02}.mp4", num_frames=60)
+        times |= {f"P01_{video:02}_{number}": (number * 0.5, number * 0.5 + 1) for number in range(2)}
     annotate(folder / "segments.csv", times)
     places = {"EPIC_ANNOTATIONS": str(folder / "segments.csv"), "EPIC_VIDEOS": str(folder / "videos")}
     with started(folder, nodes=3) as environment:  # g2 is one that fails, and g3 one that is taken away
@@ -85,11 +85,17 @@ def cluster(tmp_path_factory) -> Iterator[_Cluster]:
 
 
 @pytest.fixture(scope="module")
-def meanwhile(cluster) -> Iterator[dict[Callable, Future]]:
-    """What is mostly waiting, begun before the first test and looked at in the last ones."""
-    begun = (_meet_the_time_limit, _lose_the_node, _give_way_to_urgent_work)
-    with ThreadPoolExecutor(len(begun)) as pool:
-        yield {one: pool.submit(one, cluster) for one in begun}
+def meanwhile(cluster, request) -> Iterator[dict[Callable, Future]]:
+    """What is mostly waiting, begun before the first test and looked at in the last ones, where these were selected."""
+    scenarios = {
+        "test_task_near_its_time_limit_has_another_turn": _meet_the_time_limit,
+        "test_array_whose_node_fails_begins_again_and_goes_on": _lose_the_node,
+        "test_array_that_is_preempted_goes_on": _give_way_to_urgent_work,
+    }
+    selected = {item.name for item in request.session.items}
+    begun = [scenario for test, scenario in scenarios.items() if test in selected]
+    with ThreadPoolExecutor(len(scenarios)) as pool:
+        yield {scenario: pool.submit(scenario, cluster) for scenario in begun}
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +110,7 @@ def local(cluster, meanwhile) -> Path:
 def _assert_same(cluster: _Cluster, out: Path, local: Path) -> None:
     """A set is whole, sound, and that of the local run."""
     found = info(out, read_segments(cluster.folder / "segments.csv"))
-    assert (found.complete_segments, found.failed_segments, found.missing_segments) == (18, 0, 0)
+    assert (found.complete_segments, found.failed_segments, found.missing_segments) == (12, 0, 0)
     assert list(verify(out)) == []
     for video_id in video_ids(local):
         ours, theirs = (read_video(root, video_id, digest=read_featureset(root).digest) for root in (out, local))
@@ -121,7 +127,7 @@ def _log(out: Path) -> str:
 
 
 def _meet_the_time_limit(cluster: _Cluster) -> tuple[Path, str]:
-    """Hold a task up until SLURM itself sends USR1; give what `extract status` shows of it meanwhile."""
+    """Hold a task up until SLURM itself sends USR1; return what `extract status` shows of it meanwhile."""
     out = cluster.folder / "limit"
     # SLURM looks at limits every half minute, so this comes 25 to 55 s after the start.
     site = cluster.site("limit", "SITE_EXTRACT_OPTIONS+=(--time=1 --signal=B:USR1@5)")
@@ -163,7 +169,7 @@ def _lose_the_node(cluster: _Cluster) -> Path:
 
 
 def _processes_of(*variables: str) -> list[int]:
-    """Give the processes with these in their environment, and the SLURM step that watches over them first."""
+    """Return the processes with these in their environment, and the SLURM step that watches over them first."""
     wanted = {variable.encode() for variable in variables}
     found = []
     for environ in Path("/proc").glob("[0-9]*/environ"):
@@ -199,7 +205,7 @@ def test_array_does_every_video_once(cluster, local):
         assert cluster.finish(job) == {"COMPLETED"}
     _assert_same(cluster, out, local)
     asked = sorted(re.findall(r"asked for (\d) segments in \d videos: (\d) done, 0 there before, 0 failed", _log(out)))
-    assert asked == [("3", "3"), ("3", "3"), ("6", "6"), ("6", "6")]
+    assert asked == [("2", "2"), ("2", "2"), ("4", "4"), ("4", "4")]
 
 
 @needs_slurm
@@ -207,7 +213,7 @@ def test_task_that_is_requeued_goes_on(cluster, local):
     out = cluster.folder / "requeued"
     with _watched(out):
         job = cluster.submit(out)
-        cluster.wait(lambda: _log(out).count("r3d_18: 0/9") == 2, "both tasks to begin")
+        cluster.wait(lambda: _log(out).count("r3d_18: 0/6") == 2, "both tasks to begin")
         cluster.run("scontrol", "requeue", f"{job}_1")
         assert cluster.finish(job) == {"COMPLETED"}
     assert "start 2" in _log(out)
@@ -232,6 +238,7 @@ def test_killed_task_is_completed_by_another_array_of_other_size(cluster, local)
 
 
 @needs_slurm
+@pytest.mark.slow
 def test_two_arrays_on_one_set_do_no_harm(cluster, local):
     out = cluster.folder / "twice"
     with _watched(out):
@@ -248,7 +255,7 @@ def test_extraction_with_failures_fails_its_task(cluster):
 
 
 def _pipeline(cluster: _Cluster, miniature: Miniature, name: str, videos: Path) -> dict[str, str]:
-    """Submit `make pipeline` on the miniature; give the id of each step's job once none is left."""
+    """Submit `make pipeline` on the miniature; return the id of each step's job once none is left."""
     folder = cluster.folder / name
     make = ("make", "-s", "-C", ROOT, f"VENV={sys.prefix}", "pipeline", "BACKBONE=tiny_cnn", "WEIGHTS=random:0")
     options = ("DEVICE=cpu", "SEEDS=0-1", "HEAD=mean_pool", "TASKS=2")
@@ -278,6 +285,7 @@ def test_pipeline_ends_with_a_submission(cluster, miniature):
 
 
 @needs_slurm
+@pytest.mark.slow
 def test_failing_extraction_keeps_the_steps_after_it_from_running(cluster, miniature):
     videos = shutil.copytree(miniature.videos, cluster.folder / "all_but_one")
     next(videos.rglob("*.mp4")).unlink()
@@ -291,6 +299,7 @@ def test_failing_extraction_keeps_the_steps_after_it_from_running(cluster, minia
 
 
 @needs_slurm
+@pytest.mark.slow
 def test_task_near_its_time_limit_has_another_turn(cluster, local, meanwhile):
     out, shown = meanwhile[_meet_the_time_limit].result()
     assert "stopped by SIGUSR1. What is finished is kept" in _log(out)
@@ -306,6 +315,7 @@ def test_task_near_its_time_limit_has_another_turn(cluster, local, meanwhile):
 
 
 @needs_slurm
+@pytest.mark.slow
 def test_array_whose_node_fails_begins_again_and_goes_on(cluster, local, meanwhile):
     out = meanwhile[_lose_the_node].result()
     shutil.rmtree(out / "running")  # the note of the killed one
@@ -314,6 +324,7 @@ def test_array_whose_node_fails_begins_again_and_goes_on(cluster, local, meanwhi
 
 
 @needs_slurm
+@pytest.mark.slow
 def test_array_that_is_preempted_goes_on(cluster, local, meanwhile):
     out = meanwhile[_give_way_to_urgent_work].result()
     assert "stopped by SIGTERM. What is finished is kept" in _log(out)

@@ -29,7 +29,7 @@ def test_scripts_are_clean():
 
 @pytest.fixture
 def submit(tmp_path):
-    """Run make with a stand-in for sbatch; give what it printed, and each job's words."""
+    """Run make with a stand-in for sbatch; return what it printed, and each job's words."""
     calls = tmp_path / "calls"
     (tmp_path / "bin").mkdir()
     sbatch = tmp_path / "bin" / "sbatch"
@@ -151,7 +151,14 @@ def test_stage_that_is_neither_1_nor_0_is_refused():
     assert "STAGE: 'yes' is not 1 or 0" in ran.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
+# Of a time limit that is near, and of pre-emption.
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGUSR1, id="SIGUSR1"),
+        pytest.param(signal.SIGTERM, id="SIGTERM", marks=pytest.mark.slow),
+    ],
+)
 def test_signal_ends_an_extraction_in_good_order(number, miniature, tmp_path):
     words = ["extract", "run", "--annotations", miniature.annotations, "--videos", miniature.videos]
     words += ["--backbone", "r3d_18", "--weights", "random:0", "--device", "cpu", "--out", tmp_path / "set"]

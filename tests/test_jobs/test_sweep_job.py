@@ -53,7 +53,7 @@ def cluster(place) -> Iterator[Cluster]:
 
 
 def _submit(cluster: Cluster, name: str, *, tasks: int = 2, spec: str = "sweep.yaml") -> tuple[str, Path]:
-    """Submit a sweep into runs of its own; give the job's id and the sweep's folder."""
+    """Submit a sweep into runs of its own; return the job's id and the sweep's folder."""
     runs = cluster.folder / name
     places = {"EPIC_RUNS": runs, "LOGS": runs / "logs"}
     job = cluster.make("sweep", f"SPEC={cluster.folder / spec}", TASKS=tasks, **places)
@@ -96,7 +96,7 @@ def test_tasks_share_the_runs_and_end_as_one_sweep_does(cluster, local):
 
 
 @needs_slurm
-@pytest.mark.parametrize("how", ["requeue", "USR1"])
+@pytest.mark.parametrize("how", ["requeue", pytest.param("USR1", marks=pytest.mark.slow)])
 def test_task_that_has_another_turn_goes_on(how, cluster, local):
     job, folder = _submit(cluster, how)
     cluster.wait(lambda: _finished(folder) and _num_rows(folder) > EPOCHS + 5, "a finished run")
@@ -115,6 +115,7 @@ def test_task_that_has_another_turn_goes_on(how, cluster, local):
 
 
 @needs_slurm
+@pytest.mark.slow
 def test_killed_tasks_are_completed_by_an_array_of_another_size(cluster, local):
     job, folder = _submit(cluster, "killed")
     cluster.wait(lambda: _num_rows(folder) > 10, "some epochs")
@@ -130,7 +131,7 @@ def test_killed_tasks_are_completed_by_an_array_of_another_size(cluster, local):
 
 
 def _sweeps_into(runs: Path) -> list[int]:
-    """Give the processes of tasks that train into a folder of runs."""
+    """Return the processes of tasks that train into a folder of runs."""
     found = []
     for environ in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
@@ -142,6 +143,7 @@ def _sweeps_into(runs: Path) -> list[int]:
 
 
 @needs_slurm
+@pytest.mark.slow
 def test_failures_of_tasks_stand_beside_each_other_until_the_sweep_is_done_otherwise(cluster):
     job, folder = _submit(cluster, "failing", spec="failing.yaml")
     assert cluster.finish(job) == {"FAILED"}
@@ -155,6 +157,7 @@ def test_failures_of_tasks_stand_beside_each_other_until_the_sweep_is_done_other
 
 
 @needs_slurm
+@pytest.mark.slow
 def test_one_task_may_halve(cluster):
     job, folder = _submit(cluster, "halved", spec="halved.yaml", tasks=1)
     assert cluster.finish(job) == {"COMPLETED"}
@@ -167,7 +170,7 @@ def test_one_task_may_halve(cluster):
 
 @pytest.fixture
 def make(place, tmp_path):
-    """Run `make sweep` with a stand-in for sbatch; give how it ended, and the words that sbatch was given, if any."""
+    """Run `make sweep` with a stand-in for sbatch; return how it ended, and the words that sbatch was given, if any."""
     sbatch = tmp_path / "bin" / "sbatch"
     sbatch.parent.mkdir()
     sbatch.write_text(f"#!/bin/bash\nprintf '%q ' \"$@\" >{tmp_path / 'call'}\necho 7\n")

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from published_networks import Source, as_tested, had_here, shallow, source_of
+from published_networks import (
+    ANY_SIZE,
+    REPRESENTATIVES,
+    Source,
+    as_tested,
+    every_variant,
+    had_here,
+    in_full,
+    network_of,
+    representatives,
+    source_of,
+)
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,35 +31,19 @@ from extract.forward import Forward
 from extract.preprocess import normalised, scaled
 from extract.weights.load import load_backbone
 from features.errors import OptionError
-from features.featureset import Weights
 
 CPU = torch.device("cpu")
-every_backbone = pytest.mark.parametrize("name", names())
-# One of each family, the smallest: kinds of networks, of layouts of time and of arithmetic.
-FAMILIES = {
-    "image": "resnet50",
-    "convnext": "convnext_tiny",
-    "DINOv2": "dinov2_base",
-    "DINOv3": "dinov3_base",
-    "SigLIP 2": "siglip2_base",
-    "3D CNN": "r3d_18",
-    "MViT": "mvit_v2_s",
-    "Swin3D": "swin3d_t",
-    "SlowFast": "slowfast_r50",
-    "TimeSformer": "timesformer_base_k400",
-    "VideoMAE": "videomae_base_k400",
-    "V-JEPA 2": "vjepa2_vitl_256",
-}
+# The usual one in full, and one of each family of which `as_tested` takes a part of a clip.
+_IN_FULL = ("videomae_base_k400", "swin3d_t", "vjepa2_vitl_256")
 
 
-def _clips(entry: Backbone, num_clips: int) -> torch.Tensor:
-    """Give (B, C, L, H, W) of noise, through the backbone's own preprocessing."""
-    num = num_clips * entry.clip.num_frames
-    return _prepared(entry, num, (60, 80)).unflatten(0, (num_clips, -1)).transpose(1, 2)
+def _clip(entry: Backbone) -> torch.Tensor:
+    """Return (1, C, L, H, W) of noise, through the backbone's own preprocessing."""
+    return _prepared(entry, entry.clip.num_frames, (60, 80)).transpose(0, 1).unsqueeze(0)
 
 
 def _prepared(entry: Backbone, num: int, size: tuple[int, int]) -> torch.Tensor:
-    """Give pictures of noise as the backbone wants them, (num, 3, h, w)."""
+    """Return pictures of noise as the backbone wants them, (num, 3, h, w)."""
     rng = np.random.default_rng(0)
     height, width = size
     y = rng.integers(0, 256, (num, height, width), dtype=np.uint8)
@@ -62,56 +59,67 @@ class _Used:
     entry: Backbone
     source: Source | None
     network: nn.Module
-    weights: Weights
     clip: torch.Tensor
     steps: torch.Tensor
 
+    @cached_property
+    def coarse(self) -> torch.Tensor:
+        """Steps of the clip on a grid of 2 x 2."""
+        with torch.inference_mode():
+            return self.network(self.clip, 2)
 
-@pytest.fixture(scope="module", params=had_here(names()))
-def used(request, tmp_path_factory) -> _Used:
-    entry = as_tested(request.param)
+
+def _use(entry: Backbone, folder: Path) -> _Used:
     source = source_of(entry) if entry.weights else None
-    folder = tmp_path_factory.mktemp("published")
-    path = source.save(folder) if source else "random:0"
-    network, weights = load_backbone(entry, str(path))
+    network, _ = load_backbone(entry, str(source.save(folder)) if source else "random:0")
     shutil.rmtree(folder)  # all of them are gigabytes
-    clip = _clips(entry, 1)
+    clip = _clip(entry)
     with torch.inference_mode():
-        return _Used(entry, source, network, weights, clip, network(clip, 1))
+        return _Used(entry, source, network, clip, network(clip, 1))
+
+
+@pytest.fixture(scope="module", params=every_variant())
+def used(request, tmp_path_factory) -> _Used:
+    return _use(as_tested(request.param), tmp_path_factory.mktemp("published"))
+
+
+# The same networks, so that each is made once.
+# MViT takes pictures of one size only, and as long as all others together.
+family = pytest.mark.parametrize("used", representatives("mvit_v2_s"), indirect=True, scope="module")
+
+
+def _assert_features_of_the_source(used: _Used) -> None:
+    with torch.inference_mode():
+        expected = used.source.steps(used.clip)
+    assert expected.std() > 0.01
+    assert (used.steps[:, :, 0] - expected).abs().max() <= 1e-4 * max(1.0, float(expected.abs().max()))
 
 
 def test_features_are_those_of_the_source(used):
     if used.source is None:
         pytest.skip("tiny_cnn is ours alone")
-    with torch.inference_mode():
-        expected = used.source.steps(used.clip)
-    assert expected.std() > 0.01
-    assert (used.steps[:, :, 0] - expected).abs().max() <= 1e-4
+    _assert_features_of_the_source(used)
 
 
-def test_steps_have_the_shape_that_the_entry_says(used):
+def test_steps_are_float32_of_the_shape_that_the_entry_says(used):
     assert used.steps.shape == (1, used.entry.clip.num_steps, 1, used.entry.dim)
-
-
-def test_steps_are_float32(used):
     assert used.steps.dtype == torch.float32
 
 
-def test_network_is_in_eval_mode_throughout(used):
+def test_network_is_frozen(used):
     assert not any(module.training for module in used.network.modules())
-
-
-def test_network_takes_no_gradients(used):
     assert not any(parameter.requires_grad for parameter in used.network.parameters())
 
 
-def test_record_of_weights_tells_them_from_others(used):
-    _, other = load_backbone(shallow(used.entry), "random:1")
-    assert other.sha256 != used.weights.sha256
-    assert len(used.weights.sha256) == 64
+@pytest.mark.slow
+@pytest.mark.parametrize("name", _IN_FULL)
+def test_features_of_a_whole_clip_are_those_of_the_source_in_full(name, tmp_path):
+    used = _use(in_full(name), tmp_path)
+    _assert_features_of_the_source(used)
+    assert used.steps.shape == (1, used.entry.clip.num_steps, 1, used.entry.dim)
 
 
-@pytest.mark.parametrize("name", had_here(names()))
+@pytest.mark.parametrize("name", every_variant())
 def test_entry_says_what_the_network_costs(name):
     # On the device "meta", where nothing is computed, in full.
     entry = get(name)
@@ -119,141 +127,160 @@ def test_entry_says_what_the_network_costs(name):
         network = entry.model.build().eval()
         clip = torch.empty(1, 3, entry.clip.num_frames, *(entry.preprocess.crop or entry.preprocess.resize))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        steps = network(clip, 1)
+        steps = network(clip, entry.side)
     assert sum(parameter.numel() for parameter in network.parameters()) == entry.parameters
     assert counter.get_total_flops() / 2e9 == pytest.approx(entry.gflops, rel=0.01)
-    assert steps.shape == (1, entry.clip.num_steps, 1, entry.dim)
+    assert steps.shape == (1, entry.clip.num_steps, entry.side**2, entry.dim)
 
 
-@dataclass(frozen=True)
-class _OneOfAFamily:
-    """A backbone of each family with random weights and, of what has many, one layer; a clip, and its grid2 steps."""
-
-    entry: Backbone
-    network: nn.Module
-    weights: Weights
-    clip: torch.Tensor
-    coarse: torch.Tensor
+def test_every_family_is_represented_in_make_test():
+    assert {get(name).family for name in REPRESENTATIVES} == {get(name).family for name in names()}
 
 
-@pytest.fixture(scope="module", params=had_here(FAMILIES.values()), ids=FAMILIES)
-def family(request) -> _OneOfAFamily:
-    entry = shallow(get(request.param))
-    network, weights = load_backbone(entry, "random:0")
-    clip = _clips(entry, 1)
+def test_entries_of_one_network_say_the_same_of_it():
+    """So that a test of one of them is a test of all."""
+    costs: dict[object, set] = {}
+    for entry in map(get, names()):
+        costs.setdefault(network_of(entry), set()).add((entry.dim, entry.side, entry.parameters, entry.gflops))
+    assert all(len(said) == 1 for said in costs.values())
+
+
+# ---- of one of each family: grids, precision, batches, random weights
+
+
+@family
+def test_grid_holds_the_average_of_each_cell(used):
+    entry, side = used.entry, used.entry.side
+    if side == 1:
+        pytest.skip("there is no grid of one position")
     with torch.inference_mode():
-        return _OneOfAFamily(entry, network, weights, clip, network(clip, 2))
-
-
-def test_grid_holds_the_average_of_each_cell(family):
-    entry, coarse = family.entry, family.coarse
+        coarse, finest = used.coarse, used.network(used.clip, side)
     assert coarse.shape == (1, entry.clip.num_steps, 4, entry.dim)
     if entry.name.startswith(("convnext", "videomae")):
         return  # these normalise after the average, which is no average any more
-    with torch.inference_mode():
-        finest, mean = (family.network(family.clip, grid) for grid in (entry.side, 1))
-    side = entry.side
     finest = finest.unflatten(2, (side, side))
-    torch.testing.assert_close(finest.mean(dim=(2, 3)), mean[:, :, 0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(finest.mean(dim=(2, 3)), used.steps[:, :, 0], rtol=1e-4, atol=1e-5)
     half = -(-side // 2)
     for cell, (row, column) in enumerate([(0, 0), (0, side - half), (side - half, 0), (side - half, side - half)]):
         expected = finest[:, :, row : row + half, column : column + half].mean(dim=(2, 3))
         torch.testing.assert_close(coarse[:, :, cell], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_cells_of_a_grid_lie_where_the_picture_has_them(family):
-    changed = family.clip.clone()
+@family
+def test_cells_of_a_grid_lie_where_the_picture_has_them(used):
+    if used.entry.side == 1:
+        pytest.skip("there is no grid of one position")
+    changed = used.clip.clone()
     height, width = changed.shape[3:]
     changed[..., : height // 3, -width // 3 :] *= -1  # above on the right
     with torch.inference_mode():
-        moved = (family.network(changed, 2) - family.coarse)[0].norm(dim=2).mean(dim=0)  # (4,)
+        moved = (used.network(changed, 2) - used.coarse)[0].norm(dim=2).mean(dim=0)  # (4,)
     assert moved.argmax() == 1
 
 
 def _corner(entry: Backbone, clip: torch.Tensor, side: int) -> torch.Tensor:
-    """Give less of a clip, where a network takes it: side x side positions of the last map, or two frames."""
-    if entry.family in ("image", "3D CNN", "Swin3D", "SlowFast"):
+    """Return less of a clip, where a network takes it: side x side positions of the last map, or two frames."""
+    if entry.family in ANY_SIZE:
         height, width = (side * size // entry.side for size in clip.shape[3:])
         return clip[..., :height, :width]
     return clip[:, :, :2] if entry.family == "V-JEPA 2" else clip
 
 
-def test_half_precision_points_the_same_way(family):
+@family
+def test_half_precision_points_the_same_way(used):
     # A CPU that has no such arithmetic emulates it: a whole clip of a 3D ResNet takes it minutes instead of a second.
-    clip = _corner(family.entry, family.clip, 1)
+    clip = _corner(used.entry, used.clip, 1)
     whole, half = (
-        Forward(family.network, family.entry.preprocess, CPU, precision).steps(clip).get()
+        Forward(used.network, used.entry.preprocess, CPU, precision).steps(clip).get()
         for precision in ("float32", "bfloat16")
     )
     assert not torch.equal(whole, half)
     assert torch.cosine_similarity(whole, half, dim=2).min() >= 0.999
 
 
-def test_clip_does_not_change_those_beside_it(family):
-    clips = _corner(family.entry, _clips(family.entry, 2), 3)
+@family
+def test_clip_does_not_change_those_beside_it(used):
     with torch.inference_mode():
-        both, alone = family.network(clips, 1), family.network(clips[1:], 1)
-    torch.testing.assert_close(alone, both[1:], rtol=1e-5, atol=1e-5 * float(both.abs().max()))
+        both = used.network(torch.cat([-used.clip, used.clip]), 1)
+    torch.testing.assert_close(used.steps, both[1:], rtol=1e-5, atol=1e-5 * float(both.abs().max()))
     assert not torch.allclose(*both, rtol=1e-3)
 
 
-def test_same_seed_gives_the_same_weights_and_leaves_the_random_state(family):
+# One that torch makes and one that transformers makes; the others are slow.
+_MADE = ("r3d_18", "dinov2_base")
+_ALSO_MADE = [name for name in REPRESENTATIVES if name not in _MADE]
+
+
+@pytest.mark.parametrize("name", [*had_here(_MADE), *had_here(_ALSO_MADE, pytest.mark.slow)])
+def test_random_weights_are_those_of_their_seed_and_leave_the_random_state(name):
+    entry = as_tested(name)
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    network, weights = load_backbone(family.entry, "random:0")
+    network, weights = load_backbone(entry, "random:0")
     assert torch.rand(1) == expected
-    state = network.state_dict()
-    assert all(torch.equal(tensor, state[key]) for key, tensor in family.network.state_dict().items())
-    assert weights == family.weights
+    again, as_weights = load_backbone(entry, "random:0")
+    state = again.state_dict()
+    assert all(torch.equal(tensor, state[key]) for key, tensor in network.state_dict().items())
+    assert weights == as_weights
+    assert len(weights.sha256) == 64
 
 
-@every_backbone
-def test_preprocessing_gives_pictures_of_one_size(name):
-    entry = get(name)
-    sizes = {tuple(_prepared(entry, 1, size).shape) for size in [(360, 640), (640, 360), (48, 64)]}
-    assert sizes == {(1, 3, *(entry.preprocess.crop or entry.preprocess.resize))}
+@pytest.mark.parametrize("name", ["tiny_cnn", "dinov2_base"])
+def test_record_of_weights_tells_them_from_others(name):
+    records = [load_backbone(as_tested(name), f"random:{seed}")[1] for seed in (0, 1)]
+    assert records[0].sha256 != records[1].sha256
 
 
-@every_backbone
-def test_record_of_preprocessing_is_plain_json_values(name):
-    record = get(name).preprocess.as_json()
-    assert all(isinstance(value, (int, float, str, bool, list, type(None))) for value in record.values())
+# ---- what entries say
 
 
-@every_backbone
-def test_published_weights_come_from_where_they_were_published(name):
-    weights = get(name).weights
-    if isinstance(weights, PublishedFile):
-        hosts = ("https://download.pytorch.org/models/", "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/")
-        assert weights.url.startswith(hosts)
-    elif isinstance(weights, PublishedRepo):
-        assert weights.repo.split("/")[0] in {"facebook", "google", "MCG-NJU", "fcakyon"}
+def test_preprocessing_gives_pictures_of_one_size():
+    entries = {get(name).preprocess: name for name in names()}
+    for preprocess, name in entries.items():
+        sizes = {tuple(_prepared(get(name), 1, size).shape) for size in [(360, 640), (640, 360), (48, 64)]}
+        assert sizes == {(1, 3, *(preprocess.crop or preprocess.resize))}, name
 
 
-@every_backbone
-def test_sizes_are_those_of_the_papers(name):
-    # Billions of multiply-adds of the same input, millions of parameters with the classifier, by the papers' tables.
-    published = {
-        "resnet50": (4.1, 25.6),
-        "convnext_base": (15.4, 88.6),
-        "efficientnet_b4": (4.4, 19.3),
-        "mvit_v1_b": (70.5, 36.6),
-        "mvit_v2_s": (64, 34.5),
-        "slow_r50": (54.5, 32.5),
-        "slowfast_r50": (65.7, 34.6),
-        "slowfast_r101": (127.2, 62.8),
-        "timesformer_base_k400": (196, 121.4),
-        "timesformer_hr_k400": (1703, 121.4),
-        "timesformer_long_k400": (2380, 121.4),
-        "videomae_base_k400": (180, 87),
-        "videomae_large_k400": (597, 305),
-        "videomae_huge_k400": (1192, 633),
-    }
-    entry = get(name)
-    gflops, millions = published.get(name, (entry.gflops, entry.parameters / 1e6))
-    assert entry.gflops == pytest.approx(gflops, rel=0.02)
-    assert entry.parameters / 1e6 == pytest.approx(millions, rel=0.1)
+def test_record_of_preprocessing_is_plain_json_values():
+    for name in names():
+        record = get(name).preprocess.as_json()
+        assert all(isinstance(value, (int, float, str, bool, list, type(None))) for value in record.values()), name
+
+
+def test_published_weights_come_from_where_they_were_published():
+    hosts = ("https://download.pytorch.org/models/", "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/")
+    for name in names():
+        weights = get(name).weights
+        if isinstance(weights, PublishedFile):
+            assert weights.url.startswith(hosts), name
+        elif isinstance(weights, PublishedRepo):
+            assert weights.repo.split("/")[0] in {"facebook", "google", "MCG-NJU", "fcakyon"}, name
+
+
+# Billions of multiply-adds of the same input, millions of parameters with the classifier, by the papers' tables.
+PUBLISHED_SIZES = {
+    "resnet50": (4.1, 25.6),
+    "convnext_base": (15.4, 88.6),
+    "efficientnet_b4": (4.4, 19.3),
+    "mvit_v1_b": (70.5, 36.6),
+    "mvit_v2_s": (64, 34.5),
+    "slow_r50": (54.5, 32.5),
+    "slowfast_r50": (65.7, 34.6),
+    "slowfast_r101": (127.2, 62.8),
+    "timesformer_base_k400": (196, 121.4),
+    "timesformer_hr_k400": (1703, 121.4),
+    "timesformer_long_k400": (2380, 121.4),
+    "videomae_base_k400": (180, 87),
+    "videomae_large_k400": (597, 305),
+    "videomae_huge_k400": (1192, 633),
+}
+
+
+def test_sizes_are_those_of_the_papers():
+    for name, (gflops, millions) in PUBLISHED_SIZES.items():
+        assert get(name).gflops == pytest.approx(gflops, rel=0.02), name
+        assert get(name).parameters / 1e6 == pytest.approx(millions, rel=0.1), name
 
 
 def test_table_has_what_the_field_reaches_for():

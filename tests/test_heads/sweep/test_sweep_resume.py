@@ -120,8 +120,15 @@ def _differing(folder: Path, other: Path) -> list[str]:
     return different
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
-@pytest.mark.parametrize("options", MOMENTS, ids=lambda options: " ".join(options) or "plain")
+# From the keyboard in full only where nothing else is special.
+CUTS = [
+    pytest.param(options, number, id=f"{' '.join(options) or 'plain'}-{number.name}", marks=marks)
+    for options in MOMENTS
+    for number, marks in ((signal.SIGKILL, ()), (signal.SIGINT, pytest.mark.slow if options else ()))
+]
+
+
+@pytest.mark.parametrize(("options", "number"), CUTS)
 def test_a_sweep_that_is_cut_off_again_and_again_ends_as_an_unbroken_one(number, options, dataset, unbroken, tmp_path):
     folder, expected = tmp_path / "runs" / "sweep", unbroken(*options)
     arguments = _arguments(dataset, tmp_path / "runs", *options)
