@@ -120,7 +120,7 @@ def test_an_interrupted_run_says_so_and_can_go_on(dataset, unbroken, heads, tmp_
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.rstrip().endswith("Interrupted. What is finished is kept; the same command goes on from there.")
+    assert said.rstrip().endswith("Interrupted. Finished work is kept; the same command continues from there.")
     assert "Traceback" not in said
     assert heads(*arguments).exit_code == 0
     assert _differing(folder, unbroken("mean_pool")) == []
