@@ -16,7 +16,7 @@ from together import NUM_RUNS, TogetherResult, measure_together
 from training import HeadResult, measure_heads
 
 from features.console import table
-from heads.models import names
+from heads.models.catalogue import names
 
 
 def main() -> None:

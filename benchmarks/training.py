@@ -29,18 +29,16 @@ from features.featureset import FeatureSet, Sampling, Weights, create_featureset
 from features.progress import progress
 from features.store import VideoFeatures, video_ids, video_path, write_video
 from heads.config import InputSettings, make_config
-from heads.data.batches import Batch
 from heads.data.layout import open_sources
 from heads.data.load import TrainData, load_split
 from heads.data.steps import Steps
-from heads.models import get
+from heads.models.catalogue import get
 from heads.registry import options_of
-from heads.sweep.together import Drawn
 from heads.training.fit import train_step
-from heads.training.trainee import Trainee
+from heads.training.state import TrainingBatch, TrainingRun, start_run
 
 NUM_SEGMENTS, NUM_VIDEOS, NUM_STEPS, DIM, BATCH_SIZE = 67_217, 495, 16, 768, 64
-LOOK = InputSettings()
+INPUTS = InputSettings()
 _MEASURED_S, _TURN_S, _LEAST_ROUNDS = 15.0, 0.2, 7
 _STREAMED_ROUNDS, _STREAMED_S = 3, 10.0
 _REST_S = 0.5  # between turns, until what reads ahead for another one is done
@@ -75,38 +73,38 @@ class HeadResult:
 def measure_heads(folder: Path, device: torch.device, heads: Iterable[str]) -> list[HeadResult]:
     """Measure heads at their own sizes."""
     root, segments = make_set(folder)
-    sources = open_sources([root], LOOK)
+    sources = open_sources([root], INPUTS)
 
     def load(memory_bytes: float) -> TrainData:
         how = {"allow_missing": False, "device": device, "memory_bytes": memory_bytes}
-        return TrainData(sources, load_split(sources, segments, LOOK, **how), None, None, {})
+        return TrainData(sources, load_split(sources, segments, INPUTS, **how), None, None, {})
 
     resident, streamed = load(8e9), load(6e8)
     results = []
     for head in heads:
         with tempfile.TemporaryDirectory() as runs:
 
-            def trainee(name: str, data: TrainData, head: str = head, runs: str = runs) -> Trainee:
+            def start(name: str, data: TrainData, head: str = head, runs: str = runs) -> TrainingRun:
                 settings = {"batch_size": BATCH_SIZE, "precision": name if name == "bfloat16" else "float32"}
                 config = make_config(head, options_of(get(head).config()), settings)
-                return Trainee(config, data, Path(runs) / name, device=device)
+                return start_run(config, data, Path(runs) / name, device=device)
 
             try:
-                half = trainee("bfloat16", resident)
+                half = start("bfloat16", resident)
             except OptionError:  # this CPU cannot
                 half = None
-            results.append(_measured(trainee("float32", resident), half, trainee("streamed", streamed), root))
+            results.append(_measured(start("float32", resident), half, start("streamed", streamed), root))
     return results
 
 
-def _measured(ours: Trainee, half: Trainee | None, streamed: Trainee, root: Path) -> HeadResult:
-    def step(drawn: Drawn) -> None:
-        train_step(ours, *drawn)
+def _measured(ours: TrainingRun, half: TrainingRun | None, streamed: TrainingRun, root: Path) -> HeadResult:
+    def step(drawn: TrainingBatch) -> None:
+        train_step(ours, drawn)
 
     prepared = list(itertools.islice(ours.batches(), _PREPARED))
     turns = {"epoch_s": (step, ours.batches), "in_place_s": (step, lambda: prepared)}
     if half is not None:
-        turns["bfloat16_s"] = lambda drawn: train_step(half, *drawn), lambda: prepared
+        turns["bfloat16_s"] = lambda drawn: train_step(half, drawn), lambda: prepared
     took = _epoch_s(turns)
     by_loader = _epoch_s(
         {"ours": (step, ours.batches), "loader": (step, lambda: _loaded(root, ours.device))}, rest_s=_REST_S
@@ -121,7 +119,9 @@ def _measured(ours: Trainee, half: Trainee | None, streamed: Trainee, root: Path
 
 
 def _epoch_s(
-    turns: dict[str, tuple[Callable[[Drawn], None], Callable[[], Iterable[Drawn]]]], *, rest_s: float = 0.0
+    turns: dict[str, tuple[Callable[[TrainingBatch], None], Callable[[], Iterable[TrainingBatch]]]],
+    *,
+    rest_s: float = 0.0,
 ) -> dict[str, float]:
     """Give the seconds of an epoch for each step and source of batches, which take turns.
 
@@ -157,7 +157,9 @@ def _epoch_s(
 
 
 def _slower(
-    step: Callable[[Drawn], None], one: Callable[[], Iterable[Drawn]], other: Callable[[], Iterable[Drawn]]
+    step: Callable[[TrainingBatch], None],
+    one: Callable[[], Iterable[TrainingBatch]],
+    other: Callable[[], Iterable[TrainingBatch]],
 ) -> float:
     """Give how many times as long as with batches of `other` an epoch takes with those of `one`, from its start on."""
     found = []
@@ -200,13 +202,13 @@ class _Hdf5Dataset(Dataset):
         return torch.from_numpy(self._files[video_id]["features"][first:stop, 0].astype(np.float32)), index
 
 
-def _loaded(root: Path, device: torch.device) -> Iterable[Drawn]:
+def _loaded(root: Path, device: torch.device) -> Iterable[TrainingBatch]:
     """Give the same batches by a DataLoader of two workers."""
     loader = DataLoader(_Hdf5Dataset(root), BATCH_SIZE, shuffle=True, num_workers=2, pin_memory=device.type == "cuda")
     for features, index in loader:
         mask = torch.ones(features.shape[:2], dtype=torch.bool, device=device)
         seconds = torch.zeros(features.shape[:2], device=device)
-        yield Batch((Steps(features.to(device), mask, seconds, mask),), index.to(device)), None, 0.5
+        yield TrainingBatch((Steps(features.to(device), mask, seconds, mask),), index.to(device), None, 0.5)
 
 
 def make_set(folder: Path) -> tuple[Path, Segments]:

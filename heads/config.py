@@ -1,7 +1,7 @@
-"""How a head is trained: everything that is needed to repeat a run. Knows no tensor.
+"""How a head is trained: everything that is needed to repeat a run. Loads no torch.
 
-Every setting stands once, here: its default, what it means, and what it may be. The command line makes an option of
-each, and config.json holds them all.
+Each setting is defined once, here: its default, what it means, and which values it may have. The command line has an
+option for each, and config.json holds them all.
 """
 
 from __future__ import annotations
@@ -9,39 +9,48 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
-from features.errors import OptionError
+from features.errors import OptionError, unknown_name
 
-# What torch can still compute with in float32.
+# The largest number that torch can still compute with in float32.
 _MAX = 1e30
 
 
 def _setting(default: Any, text: str, *, least: float = 0, most: float = _MAX, metavar: str | None = None) -> Any:
-    """Give a field with its help and, for numbers, its range."""
+    """Return a field with its help text and, for numbers, its range."""
     return field(default=default, metadata={"help": text, "least": least, "most": most, "metavar": metavar})
 
 
 def _need_ranges(record: Any) -> None:
     for setting in dataclasses.fields(record):
-        value, known = getattr(record, setting.name), setting.metadata
-        if isinstance(value, (int, float)) and not known["least"] <= value <= known["most"]:  # NaN as well
-            bound = f"below {known['least']:g}" if value < known["least"] else f"not at most {known['most']:g}"
+        value, metadata = getattr(record, setting.name), setting.metadata
+        if isinstance(value, (int, float)) and not metadata["least"] <= value <= metadata["most"]:  # NaN as well
+            is_below = value < metadata["least"]
+            bound = f"below {metadata['least']:g}" if is_below else f"not at most {metadata['most']:g}"
             raise OptionError(f"--{setting.name.replace('_', '-')}", f"{value} is {bound}.")
 
 
 @dataclass(frozen=True)
 class InputSettings:
-    """What a head gets to see of a segment, and how several feature sets come together."""
+    """Which steps a head sees of a segment, and how several feature sets are combined."""
 
-    context: float = _setting(0.0, "Seconds before and after the segment that a head sees as well (dense sets).")
-    neighbours: int = _setting(0, "Segments before and after, in the same video, that a head sees (sets by segment).")
-    view: tuple[str, ...] = _setting(
-        (), "View of the features; of several, a random one in training, and the first in evaluation."
+    title: ClassVar[str] = "Input"
+
+    context: float = _setting(0.0, "Seconds before and after the segment that a head sees too (dense sets).")
+    neighbours: int = _setting(
+        0, "Number of segments before and after, in the same video, that a head sees too (sets by segment)."
     )
-    max_steps: int = _setting(256, "Steps that a head sees at the most; more are thinned evenly.", least=1)
-    fusion: str = _setting("early", "Of several feature sets: early (steps side by side) or late (averaged logits).")
-    project: int = _setting(0, "Width that a linear layer brings each feature set to; 0 for none.")
+    view: tuple[str, ...] = _setting(
+        (), "View of the features. With several, training draws one at random and evaluation takes the first."
+    )
+    max_steps: int = _setting(
+        256, "Largest number of steps that a head sees; longer windows are thinned evenly.", least=1
+    )
+    fusion: str = _setting(
+        "early", "With several feature sets: early (their steps side by side) or late (the average of their logits)."
+    )
+    project: int = _setting(0, "Width of a linear layer that each feature set goes through first; 0 for none.")
     stream_dropout: float = _setting(0.0, "Probability to hide a feature set from a segment in training.", most=0.9)
 
     def __post_init__(self) -> None:
@@ -57,15 +66,17 @@ class InputSettings:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to features in training, and in training only."""
+    """How features are changed at random in training, and only there."""
+
+    title: ClassVar[str] = "Augmentation"
 
     mixup: float = _setting(0.0, "Alpha of mixup's Beta distribution (Zhang et al., ICLR 2018); 0 for none.")
     cutmix: float = _setting(0.0, "Alpha of temporal CutMix (Yun et al., ICCV 2019, along time); 0 for none.")
     step_dropout: float = _setting(0.0, "Probability to leave out a step.", most=0.95)
     jitter: float = _setting(
-        0.0, "Share of its length by which a segment's ends move at random (dense sets).", most=1.0
+        0.0, "Largest random move of a segment's start and stop, as a share of its length (dense sets).", most=1.0
     )
-    speed: float = _setting(0.0, "Share by which a segment runs faster or slower at random (dense sets).", most=0.9)
+    speed: float = _setting(0.0, "Largest random change of a segment's speed, as a share (dense sets).", most=0.9)
     noise: float = _setting(0.0, "Gaussian noise on features, in standard deviations of each dimension.")
 
     def __post_init__(self) -> None:
@@ -74,17 +85,21 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Objective:
-    """What training makes small."""
+    """What training minimises."""
+
+    title: ClassVar[str] = "Loss"
 
     loss: str = _setting("ce", "Loss of verb and noun, as NAME[:KEY=VALUE]...; `heads list` names them.")
     verb_loss: str | None = _setting(None, "Another loss for verbs.")
     noun_loss: str | None = _setting(None, "Another loss for nouns.")
-    verb_weight: float = _setting(1.0, "Weight of the verbs' loss.")
-    noun_weight: float = _setting(1.0, "Weight of the nouns' loss.")
+    verb_weight: float = _setting(1.0, "Weight of the verb loss.")
+    noun_weight: float = _setting(1.0, "Weight of the noun loss.")
     action_weight: float = _setting(0.0, "Weight of a cross-entropy over the pairs of verb and noun in training.")
     adjust: float = _setting(0.0, "Tau of a logit adjustment of the predictions (Menon et al., ICLR 2021).")
     teacher: str | None = _setting(None, "Predictions for the training segments to learn from.", metavar="FILE")
-    teacher_weight: float = _setting(0.5, "Share of the loss that the teacher has instead of the labels.", most=1.0)
+    teacher_weight: float = _setting(
+        0.5, "Share of the loss that the teacher replaces; labels have the rest.", most=1.0
+    )
     temperature: float = _setting(2.0, "Temperature of teacher and head (Hinton et al., 2015).", least=1e-3)
 
     def __post_init__(self) -> None:
@@ -95,20 +110,27 @@ class Objective:
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How it is made small."""
+    """How the loss is minimised."""
 
-    epochs: int = _setting(30, "Passes over the training segments; 0 evaluates a run that is there.")
-    batch_size: int = _setting(64, "Segments a step.", least=1)
+    title: ClassVar[str] = "Optimisation"
+
+    epochs: int = _setting(30, "Passes over the training segments; 0 evaluates an existing run.")
+    batch_size: int = _setting(64, "Segments per step.", least=1)
     lr: float = _setting(1e-3, "Peak learning rate of AdamW.", least=1e-30)
     lr_scale: tuple[str, ...] = _setting(
-        (), "Another learning rate for parameters whose name starts so, as classifier=0.1.", metavar="NAME=FACTOR"
+        (),
+        "Factor on the learning rate of parameters with a part of this name, such as classifier=0.1 (the last linear "
+        "layers) or heads.0=0.5 (the head of the first feature set).",
+        metavar="NAME=FACTOR",
     )
     weight_decay: float = _setting(0.01, "Weight decay of AdamW.")
     warmup_epochs: int = _setting(5, "Epochs of linear warm-up before the cosine.")
-    clip: float = _setting(0.0, "Largest norm of the gradient; 0 for any.")
+    clip_grad: float = _setting(
+        0.0, "Largest norm of the gradient; larger gradients are scaled down to it. 0 for no limit."
+    )
     ema: float = _setting(0.0, "Decay of a moving average of the weights, such as 0.999; 0 for none.", most=0.99999)
-    patience: int = _setting(0, "Epochs without a better action accuracy after which a run ends; 0 for never.")
-    precision: str = _setting("auto", "float32, bfloat16, or auto (bfloat16 on CUDA).")
+    patience: int = _setting(0, "A run ends after so many epochs without a better action accuracy; 0 for never.")
+    precision: str = _setting("auto", "float32, bfloat16, or auto (bfloat16 on CUDA, else float32).")
 
     def __post_init__(self) -> None:
         _need_ranges(self)
@@ -118,24 +140,28 @@ class Optimisation:
 
     @property
     def lr_factors(self) -> dict[str, float]:
-        """Give prefix of a parameter's name -> factor on the learning rate."""
+        """Name in --lr-scale -> factor on the learning rate."""
         factors = {}
         for text in self.lr_scale:
-            prefix, _, factor = text.partition("=")
-            if prefix in factors:
-                raise OptionError("--lr-scale", f"{prefix!r} is given twice.")
+            name, _, factor = text.partition("=")
+            if name in factors:
+                raise OptionError("--lr-scale", f"{name!r} is given twice.")
             try:
-                factors[prefix] = float(factor)
+                factors[name] = float(factor)
             except ValueError:
-                prefix = ""
-            if not prefix:
+                name = ""
+            if not name:
                 raise OptionError("--lr-scale", f"{text!r} is not NAME=FACTOR, such as classifier=0.1.")
-            if not 0 <= factors[prefix] <= _MAX:
+            if not 0 <= factors[name] <= _MAX:
                 raise OptionError("--lr-scale", f"the factor of {text!r} is negative or too large.")
         return factors
 
 
+# Field of TrainConfig -> its record, whose `title` is the heading of its options in --help.
 GROUPS = {"inputs": InputSettings, "augmentation": Augmentation, "objective": Objective, "optimisation": Optimisation}
+
+# Old name of a setting -> its name since version 0.2. Commands, options files and grids take both for one release.
+RENAMED = {"clip": "clip_grad"}
 
 
 @dataclass(frozen=True)
@@ -143,7 +169,7 @@ class TrainConfig:
     """One training run.
 
     Attributes:
-        head, head_options: which head, and its options with their defaults filled in.
+        head, head_options: which head, and all of its options.
         separate: a head for verbs and one for nouns, instead of one for both.
         split: which segments are trained on and which validate, as for `choose_split`.
         seed: of the initial weights, the order of the segments, dropout and augmentation.
@@ -164,7 +190,7 @@ class TrainConfig:
             raise OptionError("--seed", f"{self.seed} is below 0.")
 
     def as_json(self) -> dict[str, Any]:
-        """Give the record as plain JSON values, the groups' settings side by side with the rest."""
+        """Return the record as plain JSON values, the groups' settings side by side with the rest."""
         flat = dataclasses.asdict(self)
         for group in GROUPS:
             flat |= {
@@ -173,28 +199,84 @@ class TrainConfig:
         return flat
 
 
-def make_config(head: str, head_options: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainConfig:
-    """Give the record of a run from its settings by name, in whichever group they stand; the rest are defaults.
+def setting_names() -> list[str]:
+    """Return the names of all settings that `make_config` takes."""
+    return ["separate", "split", "seed", *(setting.name for record in GROUPS.values() for setting in _fields(record))]
 
-    `settings` may be what `as_json` gave, or config.json: what is not a setting is passed over.
+
+def make_config(head: str, head_options: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainConfig:
+    """Return the record of a run from its settings by name, whichever group they are in; others have their defaults.
+
+    Args:
+        settings: as `setting_names`; a list may stand for a tuple.
+
+    Raises:
+        OptionError: a setting is unknown, or a value is out of its range.
     """
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    groups = {
-        group: record(**{each.name: given[each.name] for each in dataclasses.fields(record) if each.name in given})
-        for group, record in GROUPS.items()
+    names = setting_names()
+    for name in settings:
+        if name not in names:
+            raise unknown_name(f"--{name.replace('_', '-')}", "setting", name, names)
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
     }
-    own = {name: given[name] for name in ("separate", "split", "seed") if name in given}
-    return TrainConfig(head, head_options, **own, **groups)
+    return TrainConfig(
+        head,
+        head_options,
+        separate=values.get("separate", False),
+        split=values.get("split", "official"),
+        seed=values.get("seed", 0),
+        inputs=_group(InputSettings, values),
+        augmentation=_group(Augmentation, values),
+        objective=_group(Objective, values),
+        optimisation=_group(Optimisation, values),
+    )
+
+
+Record = TypeVar("Record", InputSettings, Augmentation, Objective, Optimisation)
+
+
+def _group(record: type[Record], values: Mapping[str, Any]) -> Record:
+    return record(**{setting.name: values[setting.name] for setting in _fields(record) if setting.name in values})
+
+
+def _fields(record: type) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(record)
+
+
+def config_from_json(record: Mapping[str, Any]) -> TrainConfig:
+    """Return the training configuration that a run's config.json holds; its other keys are ignored.
+
+    Raises:
+        KeyError: there is no head in it.
+        OptionError: a value is out of its range.
+    """
+    known, names = with_current_names(record), setting_names()
+    settings = {name: value for name, value in known.items() if name in names}
+    return make_config(known["head"], known.get("head_options", {}), settings)
+
+
+def with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by name, with settings under an old name under their current one.
+
+    >>> with_current_names({"lr": 0.1, "clip": 1.0})
+    {'lr': 0.1, 'clip_grad': 1.0}
+    """
+    current = dict(settings)
+    for old, new in RENAMED.items():
+        if old in current:
+            current[new] = current.pop(old)
+    return current
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Give the seeds of a list such as "0-4" or "0,2,7-9".
+    """Return the seeds of a list such as "0-4" or "0,2,7-9".
 
     >>> parse_seeds("0-2,7")
     [0, 1, 2, 7]
 
     Raises:
-        OptionError: it is not such a list, or names a seed twice.
+        OptionError: the text is not such a list, or names a seed twice.
     """
     seeds: list[int] = []
     for part in text.split(","):

@@ -12,6 +12,7 @@ from typing import Any
 from features.errors import DataError, first_few
 from features.files import read_json, write_json, write_text
 from features.predictions import Predictions, read_predictions
+from heads.config import with_current_names
 
 CONFIG, METRICS = "config.json", "metrics.csv"
 PREDICTIONS = {"validation": "val_predictions.pt", "test": "test_predictions.pt", "train": "train_predictions.pt"}
@@ -54,7 +55,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = read_json(path) if path.is_file() else {}
     if not isinstance(config, dict):
         raise DataError(f"{path}: not the configuration of a run; delete its folder.")
-    return config
+    return with_current_names(config)
 
 
 def find_runs(runs: Path) -> list[Path]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,10 +30,38 @@ scored_against_option = click.option(
 )
 
 
+class RenamedOption(click.Option):
+    """An old name of an option. It sets the new option, with a note on stderr, and --help does not show it."""
+
+    def __init__(self, names: Sequence[str], *, new_name: str, **settings: Any) -> None:
+        super().__init__(names, hidden=True, expose_value=False, is_eager=True, **settings)
+        self.new_name = new_name
+
+    def handle_parse_result(self, ctx: click.Context, opts: Any, args: list[str]) -> tuple[Any, list[str]]:
+        """Hand the value on to the new option, which is handled after the eager options."""
+        if self.name in opts:
+            opts.setdefault(self.new_name, opts.pop(self.name))
+            note_new_name(str(self.name))
+        return super().handle_parse_result(ctx, opts, args)
+
+
+def note_new_name(old: str) -> None:
+    """Say on stderr what a setting is called now."""
+    from heads.config import RENAMED
+
+    old, new = (f"--{name.replace('_', '-')}" for name in (old, RENAMED[old]))
+    click.echo(f"Note: {old} is called {new} now; the old name works until the next release.", err=True)
+
+
 def setting_options(command: Callable) -> Callable:
     """Make an option of each setting of a run (heads/config.py)."""
-    from heads.config import GROUPS
+    from heads.config import GROUPS, RENAMED
 
+    for old, new in RENAMED.items():
+        kind = next(
+            setting for record in GROUPS.values() for setting in dataclasses.fields(record) if setting.name == new
+        )
+        command = click.option(f"--{old}", cls=RenamedOption, new_name=new, type=type(kind.default))(command)
     for setting in reversed([setting for record in GROUPS.values() for setting in dataclasses.fields(record)]):
         several = isinstance(setting.default, tuple)
         command = click.option(

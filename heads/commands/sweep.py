@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from features.console import table
 from features.errors import OptionError
-from heads.commands.options import data_options, loader, setting_options
+from heads.commands.options import data_options, loader, note_new_name, setting_options
 
 if TYPE_CHECKING:
     from heads.sweep.options_file import OptionsFile
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     default=1,
     show_default=True,
     metavar="N",
-    help="Train so many runs in one pass, of those that differ in seed, loss or optimisation alone. For a GPU.",
+    help="Train up to N runs in one pass if they differ only in seed, loss, augmentation or optimisation. For a GPU. "
+    "Runs of bilstm and multiscale_lstm, or with --stream-dropout, are still trained one after the other.",
 )
 @click.option("--shard", metavar="TASK/TASKS", help="Do only this task's share of the runs, counted from 0, as 3/8.")
 @click.option("--dry-run", is_flag=True, help="Only show all runs, how far they are, and which task does each.")
@@ -59,7 +60,7 @@ def sweep(words, grid, **options) -> None:
     """
     from features.annotations import find_splits
     from features.device import choose_device
-    from heads.config import parse_seeds
+    from heads.config import RENAMED, parse_seeds
     from heads.sweep.grid import make_variants, parse_grid, share_of
     from heads.sweep.options_file import is_options_file
     from heads.sweep.run import choose_rungs, run_sweep
@@ -69,6 +70,8 @@ def sweep(words, grid, **options) -> None:
     spec = _spec_among(words)
     with spec.named_in_errors():
         varied = {**parse_grid(spec.grid), **typed}
+    for old in sorted(RENAMED.keys() & {*varied, *spec.options}):
+        note_new_name(old)
     spec = spec.without([*_typed_options(), *(["grid"] if typed else [])])
     with spec.named_in_errors():
         options |= _values_of(spec)
@@ -103,8 +106,11 @@ def _long_options() -> dict[str, click.Option]:
 
 def _typed_options() -> list[str]:
     """Give those that stand on the command line; the environment is no more than a default."""
+    from heads.config import RENAMED
+
     source = click.get_current_context().get_parameter_source
-    return [name for name, one in _long_options().items() if source(one.name) is ParameterSource.COMMANDLINE]
+    typed = [name for name, one in _long_options().items() if source(one.name) is ParameterSource.COMMANDLINE]
+    return [*typed, *(old for old, new in RENAMED.items() if new in typed)]
 
 
 def _spec_among(words: Sequence[str]) -> OptionsFile:

@@ -57,7 +57,7 @@ def train(
     from features.device import choose_device
     from features.predictions import read_predictions
     from heads.config import make_config, parse_seeds
-    from heads.models import head_config
+    from heads.models.catalogue import head_config
     from heads.registry import options_of
     from heads.runs import run_folder
     from heads.training.announce import describe
@@ -184,8 +184,8 @@ def list_(as_json) -> None:
     \b
     Example: heads list
     """
-    from heads.losses.tasks import describe_losses
-    from heads.models import describe_heads
+    from heads.losses.catalogue import describe_losses
+    from heads.models.catalogue import describe_heads
 
     found = {"heads": describe_heads(), "losses": describe_losses()}
     if as_json:

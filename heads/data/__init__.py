@@ -1,1 +1,1 @@
-"""Feature sets and annotations to batches: which steps each segment has, read and gathered. Knows no head."""
+"""Features as heads read them: feature sets, splits, chunks in memory, batches, augmentation."""

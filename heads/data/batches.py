@@ -1,7 +1,7 @@
-"""Batches of segments: which rows each one sees, and gathering these. Knows no head and no file.
+"""Batches of segments: which rows each segment sees, and gathering these rows.
 
-Rows are reckoned on the CPU, as integers; features are gathered as float16 where they lie, and become float32 in the
-model, which has to touch them anyway.
+Rows are computed on the CPU, as integers. Features are gathered as float16 on the device that holds them, and become
+float32 in the model, which reads every value anyway.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from heads.config import Augmentation, InputSettings
 from heads.data.chunks import Chunk, Split, Stream
 from heads.data.steps import Steps
 
-# Rows are reckoned for so many segments at a time: thirty small operations a batch would take as long as gathering it.
+# Rows are computed for so many segments at once: thirty small operations per batch would take as long as gathering it.
 _SEGMENTS_AT_ONCE = 2048
-_SHIFT = 0.05  # of a segment's length, for a glance beside it
+_SHIFT = 0.05  # share of a segment's length by which a test view moves its window
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +25,9 @@ class Batch:
     """B segments.
 
     Attributes:
-        streams: the steps of each feature set, features (B, T, D) float16; where sets are fused early, all have the
-            steps of the first.
-        index: (B,) int64, which segments of the split these are.
+        streams: the steps of each feature set, features (B, T, D) float16; with early fusion, all have the steps of the
+            first set.
+        index: (B,) int64, positions of these segments in the split.
     """
 
     streams: tuple[Steps, ...]
@@ -36,12 +36,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class TtaView:
-    """One of several ways to look at segments, for test-time augmentation.
+    """One of the views of segments that test-time augmentation averages over.
 
     Attributes:
-        views: which of the views that are read, of each feature set.
-        shift: -1, 0 or 1, whether windows in dense sets lie a little before, at or after the segment: by a twentieth of
-            its length, and by a step at the least.
+        views: of each feature set, the number of a view among those that are read.
+        shift: -1, 0 or 1: windows in dense sets lie a little before, at or after the segment. The move is a twentieth
+            of its length, at least one step.
     """
 
     views: tuple[int, ...]
@@ -50,11 +50,11 @@ class TtaView:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """What segments see of one stream, (B, T) each.
+    """The rows that segments see of one stream, (B, T) each.
 
     Attributes:
-        rows: places in the stream's features, its views one after the other: row * V + view.
-        mask, seconds, within: as those of Steps.
+        rows: indices into the stream's features, with its views one after the other: row * V + view.
+        mask, seconds, within: as in Steps.
     """
 
     rows: torch.Tensor
@@ -63,20 +63,21 @@ class _Rows:
     within: torch.Tensor
 
     @property
-    def _parts(self) -> tuple[torch.Tensor, ...]:
+    def _tensors(self) -> tuple[torch.Tensor, ...]:
         return self.rows, self.mask, self.seconds, self.within
 
     def take(self, order: torch.Tensor) -> _Rows:
-        """Give them in another order, (B, T') places in T."""
-        return _Rows(*(part.gather(1, order) for part in self._parts))
+        """Return the steps in another order, (B, T') indices into T."""
+        return _Rows(*(tensor.gather(1, order) for tensor in self._tensors))
 
-    def split(self, batch_size: int, home: torch.device) -> Iterator[_Rows]:
-        """Give them a batch at a time, none wider than it needs, on the device where the features are."""
+    def split(self, batch_size: int, device: torch.device) -> Iterator[_Rows]:
+        """Return one batch at a time, as wide as its longest row, on the device of the features."""
         lengths = self.mask.sum(dim=1).tolist()
         widths = [max(lengths[first : first + batch_size]) for first in range(0, len(lengths), batch_size)]
-        pieces = (part.to(home, non_blocking=True).split(batch_size) for part in self._parts)
-        for width, *parts in zip(widths, *pieces, strict=True):
-            yield _Rows(*parts) if width == self.mask.shape[1] else _Rows(*(part[:, :width] for part in parts))
+        pieces = (tensor.to(device, non_blocking=True).split(batch_size) for tensor in self._tensors)
+        for width, *tensors in zip(widths, *pieces, strict=True):
+            is_full = width == self.mask.shape[1]
+            yield _Rows(*tensors) if is_full else _Rows(*(tensor[:, :width] for tensor in tensors))
 
 
 def batches(
@@ -89,76 +90,74 @@ def batches(
     augmentation: Augmentation | None = None,
     tta_view: TtaView | None = None,
 ) -> Iterator[Batch]:
-    """Give segments of a chunk in this order, `batch_size` at a time; the last batch may be smaller.
+    """Return segments of a chunk in this order, `batch_size` at a time; the last batch may be smaller.
 
     Args:
-        order: (S,) int64 places in the chunk.
-        device: where batches are wanted.
+        order: (S,) int64 positions in the chunk.
+        device: the device of the batches.
         augmentation: in training; random numbers come from torch's global generator.
-        glance: in evaluation; by default at the first view, and at the segment itself.
+        tta_view: in evaluation; by default the first view, and windows at the segment itself.
     """
     for block in order.split(max(1, _SEGMENTS_AT_ONCE // batch_size) * batch_size):
-        reckoned = _reckoned(chunk, block, inputs, augmentation, tta_view)
+        computed = _compute_rows(chunk, block, inputs, augmentation, tta_view)
         pieces = [
-            one.split(batch_size, stream.features.device) for one, stream in zip(reckoned, chunk.streams, strict=True)
+            rows.split(batch_size, stream.features.device) for rows, stream in zip(computed, chunk.streams, strict=True)
         ]
-        for index, *found in zip(chunk.index[block].split(batch_size), *pieces, strict=True):
+        for index, *by_stream in zip(chunk.index[block].split(batch_size), *pieces, strict=True):
             if inputs.fusion == "early":
-                found[1:] = [_aligned(found[0], other) for other in found[1:]]
-            streams = (_gathered(stream, one, device) for stream, one in zip(chunk.streams, found, strict=True))
+                by_stream[1:] = [_aligned(by_stream[0], rows) for rows in by_stream[1:]]
+            streams = (_gathered(stream, rows, device) for stream, rows in zip(chunk.streams, by_stream, strict=True))
             yield Batch(tuple(streams), index.to(device, non_blocking=True))
 
 
-def _reckoned(
+def _compute_rows(
     chunk: Chunk,
-    places: torch.Tensor,
+    positions: torch.Tensor,
     inputs: InputSettings,
     augmentation: Augmentation | None,
     tta_view: TtaView | None,
 ) -> list[_Rows]:
-    """Give the rows of segments in each stream, as augmented; where sets are fused early, not yet aligned."""
-    moves = None if augmentation is None else _draw_moves(len(places), augmentation)
-    found = []
-    for place, stream in enumerate(chunk.streams):
-        # Of sets that are fused early, the first one says when a step is: the others follow it.
-        follows = place > 0 and inputs.fusion == "early"
+    """Return the rows of segments in each stream, augmented; with early fusion, not aligned yet."""
+    moves = None if augmentation is None else _draw_moves(len(positions), augmentation)
+    by_stream = []
+    for number, stream in enumerate(chunk.streams):
+        # With early fusion, the first set has the times of the steps, and the others follow it.
+        follows = number > 0 and inputs.fusion == "early"
         clock = chunk.streams[0] if follows else stream
         if tta_view is not None and tta_view.shift:
-            moves = _shifted(stream, places, tta_view.shift)
-        one = _rows(chunk, stream, places, inputs, moves if clock.is_dense else None)
+            moves = _shifted(stream, positions, tta_view.shift)
+        rows = _window_rows(chunk, stream, positions, inputs, moves if clock.is_dense else None)
         if augmentation is not None and augmentation.step_dropout and not follows:
-            one = _thinned(one, augmentation)
-        view = 0 if tta_view is None else tta_view.views[place]
-        found.append(_of_a_view(one, stream, view if augmentation is None else None))
-    return found
+            rows = _thinned(rows, augmentation)
+        view = 0 if tta_view is None else tta_view.views[number]
+        by_stream.append(_with_view(rows, stream, view if augmentation is None else None))
+    return by_stream
 
 
-def _of_a_view(one: _Rows, stream: Stream, view: int | None) -> _Rows:
-    """Take a view, for each segment one at random where it is None: rows become places among all views."""
+def _with_view(rows: _Rows, stream: Stream, view: int | None) -> _Rows:
+    """Return rows as indices into all views: of this view, or with None, of a random view per segment."""
     num_views = stream.features.shape[1]
     if num_views == 1:
-        return one
-    chosen = torch.randint(num_views, (len(one.rows), 1)) if view is None else view
-    return replace(one, rows=one.rows * num_views + chosen)
+        return rows
+    chosen = torch.randint(num_views, (len(rows.rows), 1)) if view is None else view
+    return replace(rows, rows=rows.rows * num_views + chosen)
 
 
-def _gathered(stream: Stream, one: _Rows, device: torch.device) -> Steps:
-    """Gather features, (B, T, D) float16. index_select takes a quarter of the time that indexing by a tensor does."""
+def _gathered(stream: Stream, rows: _Rows, device: torch.device) -> Steps:
+    """Return the steps of a batch, features (B, T, D) float16. index_select takes a quarter of an indexing's time."""
     dim = stream.features.shape[2]
-    features = stream.features.view(-1, dim).index_select(0, one.rows.flatten()).view(*one.rows.shape, dim)
-    parts = features, one.mask, one.seconds, one.within
-    return (
-        Steps(*parts) if features.device == device else Steps(*(part.to(device, non_blocking=True) for part in parts))
-    )
+    features = stream.features.view(-1, dim).index_select(0, rows.rows.flatten()).view(*rows.rows.shape, dim)
+    steps = Steps(features, rows.mask, rows.seconds, rows.within)
+    return steps if features.device == device else Steps(*(part.to(device, non_blocking=True) for part in steps))
 
 
 @dataclass(frozen=True, eq=False)
 class _Moves:
-    """How the segments of a batch are changed in time, (B,) each.
+    """Changes of the segments of a batch in time, (B,) each.
 
     Attributes:
-        start, stop: by what share of its length each end moves.
-        speed: how much faster it runs.
+        start, stop: the move of each end, as a share of the segment's length.
+        speed: factor on the segment's speed.
     """
 
     start: torch.Tensor
@@ -173,24 +172,26 @@ def _draw_moves(num_segments: int, augmentation: Augmentation) -> _Moves | None:
     return _Moves(start * augmentation.jitter, stop * augmentation.jitter, 1 + speed * augmentation.speed)
 
 
-def _shifted(stream: Stream, places: torch.Tensor, shift: int) -> _Moves:
-    """Give a move of both ends by a twentieth of the segment's length, and a step at the least."""
-    length = stream.inner_stop[places] - stream.inner_first[places]
+def _shifted(stream: Stream, positions: torch.Tensor, shift: int) -> _Moves:
+    """Return a move of both ends by a twentieth of the segment's length, at least one step."""
+    length = stream.inner_stop[positions] - stream.inner_first[positions]
     share = shift * torch.maximum(torch.tensor(_SHIFT), 1 / length)
-    return _Moves(share, share, torch.ones(len(places)))
+    return _Moves(share, share, torch.ones(len(positions)))
 
 
-def _rows(chunk: Chunk, stream: Stream, places: torch.Tensor, inputs: InputSettings, moves: _Moves | None) -> _Rows:
-    """Give the rows of each segment's window, thinned evenly where there are more than `max_steps`.
+def _window_rows(
+    chunk: Chunk, stream: Stream, positions: torch.Tensor, inputs: InputSettings, moves: _Moves | None
+) -> _Rows:
+    """Return the rows of each segment's window, thinned evenly if there are more than `max_steps`.
 
     Args:
-        moves: how time changes; the steps of a set by segment stay, and only when they are changes.
+        moves: the change of time. In a set by segment the steps stay the same, and only their seconds change.
     """
     first, stop, inner_first, inner_stop = (
-        part.index_select(0, places) for part in (stream.first, stream.stop, stream.inner_first, stream.inner_stop)
+        bound.index_select(0, positions) for bound in (stream.first, stream.stop, stream.inner_first, stream.inner_stop)
     )
     if moves is not None and stream.is_dense:
-        low, high = stream.video_first[places], stream.video_stop[places]
+        low, high = stream.video_first[positions], stream.video_stop[positions]
         length = inner_stop - inner_first
         by_start, by_stop = ((share * length).round().long() for share in (moves.start, moves.stop))
         inner_first = torch.minimum((inner_first + by_start).maximum(low), high - 1)
@@ -211,9 +212,9 @@ def _rows(chunk: Chunk, stream: Stream, places: torch.Tensor, inputs: InputSetti
         rows = first[:, None] + (2 * step + 1) * length[:, None] // (2 * count[:, None])
         rows = torch.where(mask, rows, first[:, None])
         middle = (inner_first + inner_stop - 1) // 2
-        own = (2 * (middle - first) + 1) * count // (2 * length)  # in whose part the segment's middle lies
+        own = (2 * (middle - first) + 1) * count // (2 * length)  # the part that the segment's middle lies in
         rows.scatter_(1, own[:, None], middle[:, None])  # so that thinning never takes all of a short segment
-    seconds = stream.seconds.index_select(0, rows.flatten()).view(rows.shape) - chunk.middle_s[places, None]
+    seconds = stream.seconds.index_select(0, rows.flatten()).view(rows.shape) - chunk.middle_s[positions, None]
     if moves is not None:
         seconds = seconds / moves.speed[:, None]
     return _Rows(
@@ -224,43 +225,43 @@ def _rows(chunk: Chunk, stream: Stream, places: torch.Tensor, inputs: InputSetti
     )
 
 
-def _thinned(one: _Rows, augmentation: Augmentation) -> _Rows:
-    """Leave out steps at random, but never all of a segment's own."""
-    chance = torch.rand(one.mask.shape)
-    kept = one.mask & (chance >= augmentation.step_dropout)
-    spared = torch.where(one.within, chance, -1.0).argmax(dim=1, keepdim=True)
+def _thinned(rows: _Rows, augmentation: Augmentation) -> _Rows:
+    """Return the rows without some random steps, but with at least one step of each segment itself."""
+    drawn = torch.rand(rows.mask.shape)
+    kept = rows.mask & (drawn >= augmentation.step_dropout)
+    spared = torch.where(rows.within, drawn, -1.0).argmax(dim=1, keepdim=True)
     kept.scatter_(1, spared, True)
     order = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(kept.sum(dim=1).max())]
-    moved = one.take(order)
+    moved = rows.take(order)
     kept = kept.gather(1, order)
     return _Rows(moved.rows, kept, torch.where(kept, moved.seconds, 0.0), moved.within & kept)
 
 
 def _aligned(clock: _Rows, other: _Rows) -> _Rows:
-    """Give for each step of the clock the other stream's step that is nearest in time."""
+    """Return for each step of the clock the other stream's step that is nearest in time."""
     if torch.equal(clock.seconds, other.seconds) and torch.equal(clock.mask, other.mask):
         return _Rows(other.rows, clock.mask, clock.seconds, clock.within)
-    distance = (clock.seconds[:, :, None] - other.seconds[:, None, :]).abs()  # (B, T, T of the other)
+    distance = (clock.seconds[:, :, None] - other.seconds[:, None, :]).abs()  # (B, T, T of the other stream)
     nearest = distance.masked_fill(~other.mask[:, None, :], torch.inf).argmin(dim=2)
     return _Rows(other.rows.gather(1, nearest), clock.mask, clock.seconds, clock.within)
 
 
 def statistics(split: Split) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Give mean and standard deviation (D,) float32 of the steps of a split, for each stream.
+    """Return mean and standard deviation (D,) float32 of the steps of a split, for each stream.
 
-    1 stands for the deviation of a dimension that never changes. Summed in float64 and in pieces: 67,000 segments of
-    16 steps are more than float32 sums hold to.
+    The deviation of a dimension that never changes is given as 1. Sums are float64 and taken in pieces: float32 sums
+    are not exact enough for 67,000 segments of 16 steps.
     """
     dims = [source.featureset.dim for source in split.sources]
     sums = [torch.zeros(2, dim, dtype=torch.float64) for dim in dims]
     counts = [0] * len(dims)
     for chunk, _ in split.chunks():
-        for place, stream in enumerate(chunk.streams):
-            rows = stream.features.view(-1, dims[place])
-            counts[place] += len(rows)
+        for number, stream in enumerate(chunk.streams):
+            rows = stream.features.view(-1, dims[number])
+            counts[number] += len(rows)
             for piece in rows.split(65_536):
                 values = piece.cpu().double()
-                sums[place] += torch.stack([values.sum(dim=0), values.square().sum(dim=0)])
+                sums[number] += torch.stack([values.sum(dim=0), values.square().sum(dim=0)])
     return [_mean_std(*(total / count)) for total, count in zip(sums, counts, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""Feature sets as heads read them, and which steps each segment has in them. Reads times, and no features."""
+"""Feature sets as heads read them, and the steps that each segment has in them. Reads times, not features."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Source:
     """One feature set that heads read.
 
     Attributes:
-        views: which of its views are read, as indices; the first is that of evaluation.
+        views: indices of the views that are read; the first is that of evaluation.
     """
 
     root: Path
@@ -36,33 +36,35 @@ class Source:
 
     @property
     def cells(self) -> int:
-        """How many cells of a map a step holds side by side: 4 for tokens "grid2"."""
+        """Number of cells that a step holds side by side: 4 for tokens "grid2"."""
         side = self.featureset.tokens.removeprefix("grid")
         return int(side) ** 2 if side.isdecimal() else 1
 
     @property
     def row_bytes(self) -> int:
-        """How much memory a step takes."""
+        """Memory of a step."""
         return len(self.views) * self.featureset.dim * 2
 
 
 def open_sources(roots: Sequence[Path], inputs: InputSettings) -> tuple[Source, ...]:
-    """Open feature sets, in the order given, and check that what is to be seen of them can be.
+    """Open feature sets, in the order given, and check that they have what the input settings need.
 
     Raises:
-        OptionError: a feature set or a view is given twice, a view is in none of them, or a kind of context fits none.
-        DataError: one is no feature set.
+        OptionError: a feature set or a view is given twice, no set has a view, or no set can have the kind of context.
+        DataError: a folder is no feature set.
     """
     if len({Path(root).resolve() for root in roots}) < len(roots):
         raise OptionError("--features", "a feature set is given twice.")
     if len(set(inputs.view)) < len(inputs.view):
         raise OptionError("--view", "a view is given twice.")
     sets = {Path(root): read_featureset(root) for root in roots}
-    known = {view for each in sets.values() for view in each.views}
+    known = {view for featureset in sets.values() for view in featureset.views}
     for name in inputs.view:
         if name not in known:
             raise unknown_name("--view", "view", name, known)
-    sources = tuple(Source(root, each, _views(root, each, inputs.view)) for root, each in sets.items())
+    sources = tuple(
+        Source(root, featureset, _views(root, featureset, inputs.view)) for root, featureset in sets.items()
+    )
     dense = [source.is_dense for source in sources]
     if inputs.context and not any(dense):
         raise OptionError(
@@ -76,7 +78,7 @@ def open_sources(roots: Sequence[Path], inputs: InputSettings) -> tuple[Source, 
 
 
 def _views(root: Path, featureset: FeatureSet, names: tuple[str, ...]) -> tuple[int, ...]:
-    """Give the places of views by name; a set of one view has no other to choose."""
+    """Return the indices of views by name; a set with a single view has no other to choose."""
     if not names or len(featureset.views) == 1:
         return (0,)
     for name in names:
@@ -87,7 +89,13 @@ def _views(root: Path, featureset: FeatureSet, names: tuple[str, ...]) -> tuple[
 
 @dataclass(frozen=True, eq=False)
 class VideoLayout:
-    """What is read of one video: the places of its segments in the split, and times and windows in each source."""
+    """What is read of one video.
+
+    Attributes:
+        index: (S,) int64, positions of its segments in the split.
+        seconds: of each source, (N,) float64, the times of the rows that are read.
+        windows: of each source, the windows of the segments in these rows.
+    """
 
     video_id: str
     index: np.ndarray
@@ -97,83 +105,95 @@ class VideoLayout:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Which segments have features in every feature set, and where these are.
+    """The segments that have features in every feature set, and the position of these features.
 
     Attributes:
         segments: S of them, in the order of the annotations.
-        num_missing: how many segments of the annotations have not.
-        parts: a video each.
+        num_missing: number of segments of the annotations that have not.
+        videos: the videos with at least one of these segments.
     """
 
     segments: Segments
     num_missing: int
     sources: tuple[Source, ...]
-    parts: tuple[VideoLayout, ...]
+    videos: tuple[VideoLayout, ...]
 
 
 def lay_out(sources: tuple[Source, ...], segments: Segments, inputs: InputSettings, *, allow_missing: bool) -> Layout:
-    """Find out which steps each segment has in every feature set. Reads times, and no features.
+    """Return the steps that each segment has in every feature set. Reads times, not features.
 
     Args:
-        allow_missing: go on with the segments that have features in all of them.
+        allow_missing: continue with the segments that have features in all sets.
 
     Raises:
         DataError: segments have no features (all of them, or any without `allow_missing`), were extracted from
             another interval than the annotations say, or a file is damaged.
     """
     by_video = {
-        video_id: (rows, index) for (video_id, rows), index in zip(segments.by_video(), _places(segments), strict=True)
+        video_id: (rows, index)
+        for (video_id, rows), index in zip(segments.by_video(), _positions(segments), strict=True)
     }
     times: dict[tuple[int, str], VideoTimes] = {}
-    has = np.ones((len(sources), len(segments)), dtype=bool)
-    for place, source in enumerate(sources):
-        there = set(video_ids(source.root))
+    has_features = np.ones((len(sources), len(segments)), dtype=bool)
+    for number, source in enumerate(sources):
+        extracted = set(video_ids(source.root))
         for video_id, (rows, index) in by_video.items():
-            have: set[str] = set()
-            if video_id in there:
-                times[place, video_id], have = _times(source, video_id, segment_times(rows))
-            has[place, index] = [name in have for name in rows.narration_id]
-    _need_features(sources, segments, has, allow_missing=allow_missing)
-    kept = has.all(axis=0)
-    place_of = np.cumsum(kept) - 1  # in the split
-    parts = []
+            names: set[str] = set()
+            if video_id in extracted:
+                times[number, video_id], names = _times(source, video_id, segment_times(rows))
+            has_features[number, index] = [name in names for name in rows.narration_id]
+    _need_features(sources, segments, has_features, allow_missing=allow_missing)
+    kept = _in_all(has_features)
+    position_of = np.cumsum(kept) - 1  # in the split
+    videos = []
     for video_id, (rows, index) in by_video.items():
         if kept[index].any():
-            asked = segment_times(rows.where(kept[index]))
-            found = [times[place, video_id] for place in range(len(sources))]
-            windows = tuple(_windows(source, one, asked, inputs) for source, one in zip(sources, found, strict=True))
-            seconds = tuple(one.seconds[each.rows] for one, each in zip(found, windows, strict=True))
-            parts.append(VideoLayout(video_id, place_of[index[kept[index]]], seconds, windows))
-    return Layout(segments.where(kept), int((~kept).sum()), sources, tuple(parts))
+            intervals = segment_times(rows.where(kept[index]))
+            video_times = [times[number, video_id] for number in range(len(sources))]
+            windows = tuple(
+                _windows(source, stored, intervals, inputs) for source, stored in zip(sources, video_times, strict=True)
+            )
+            seconds = tuple(stored.seconds[window.rows] for stored, window in zip(video_times, windows, strict=True))
+            videos.append(VideoLayout(video_id, position_of[index[kept[index]]], seconds, windows))
+    return Layout(segments.where(kept), int((~kept).sum()), sources, tuple(videos))
 
 
-def _places(segments: Segments) -> list[np.ndarray]:
-    """Give the places of each video's segments in the table, videos in the order of `by_video`."""
-    return [index for _, index in sorted(segments.table.groupby("video_id").indices.items())]
+def _positions(segments: Segments) -> list[np.ndarray]:
+    """Return the positions of each video's segments in the table, videos in the order of `by_video`."""
+    indices = {str(video_id): index for video_id, index in segments.table.groupby("video_id").indices.items()}
+    return [np.asarray(indices[video_id]) for video_id in sorted(indices)]
 
 
-def _times(source: Source, video_id: str, asked: SegmentTimes) -> tuple[VideoTimes, set[str]]:
-    """Read the times of a video, and give which of the segments asked for have features in it."""
-    found = read_times(source.root, video_id, digest=source.featureset.digest)
-    held = held_segments(source.root, video_id, source.featureset, asked, times=found)
-    need_same_times(video_path(source.root, video_id), asked, held)
-    return found, set(held.narration_id)
+def _in_all(has_features: np.ndarray) -> np.ndarray:
+    """Return (S,) bool, true for the segments with features in all sources, from (sources, S) bool."""
+    return np.logical_and.reduce(has_features, axis=0)
 
 
-def _windows(source: Source, times: VideoTimes, asked: SegmentTimes, inputs: InputSettings) -> Windows:
+def _times(source: Source, video_id: str, intervals: SegmentTimes) -> tuple[VideoTimes, set[str]]:
+    """Read the times of a video's steps; return them with the names of those segments that have features in it."""
+    times = read_times(source.root, video_id, digest=source.featureset.digest)
+    held = held_segments(source.root, video_id, source.featureset, intervals, times=times)
+    need_same_times(video_path(source.root, video_id), intervals, held)
+    return times, set(held.narration_id)
+
+
+def _windows(source: Source, times: VideoTimes, intervals: SegmentTimes, inputs: InputSettings) -> Windows:
     if source.is_dense:
-        return windows_by_time(times.seconds, asked, context_s=inputs.context)
-    return windows_by_segment(times.segments, times.offset, asked, neighbours=inputs.neighbours)
+        return windows_by_time(times.seconds, intervals, context_s=inputs.context)
+    return windows_by_segment(times.segments, times.offset, intervals, neighbours=inputs.neighbours)
 
 
-def _need_features(sources: tuple[Source, ...], segments: Segments, has: np.ndarray, *, allow_missing: bool) -> None:
-    for source, present in zip(sources, has, strict=True):
+def _need_features(
+    sources: tuple[Source, ...], segments: Segments, has_features: np.ndarray, *, allow_missing: bool
+) -> None:
+    is_any_complete = _in_all(has_features).any()
+    for source, present in zip(sources, has_features, strict=True):
         if not present.all() and (not allow_missing or not present.any()):
-            remedy = "extract them" + (", or --allow-missing to do without" if has.all(axis=0).any() else "")
+            remedy = "extract them" + (", or --allow-missing to do without" if is_any_complete else "")
             raise DataError(
                 f"{source.root}: no features for {(~present).sum()} of {len(segments)} segments of {segments.source} "
                 f"({first_few(segments.narration_id[~present])}); {remedy}."
             )
-    if not has.all(axis=0).any():
+    if not is_any_complete:
         names = ", ".join(str(source.root) for source in sources)
         raise DataError(f"{names}: no segment of {segments.source} has features in all of these.")

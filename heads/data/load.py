@@ -1,4 +1,4 @@
-"""Where a command finds what it reads when it is not told: annotation files and feature sets."""
+"""Loading what a run trains on: its feature sets, its splits, and their features."""
 
 from __future__ import annotations
 
@@ -6,41 +6,37 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 
-from features.annotations import (
-    Segments,
-    SplitFiles,
-    read_segments,
-)
+from features.annotations import Segments, SplitFiles, read_segments
 from features.errors import DataError, OptionError, first_few
 from features.featureset import FILE_NAME
 from features.store import video_ids
 from heads.config import InputSettings, TrainConfig
 from heads.data.batches import statistics
-from heads.data.chunks import Split, free_bytes
+from heads.data.chunks import BufferPool, Split, free_bytes
 from heads.data.layout import Source, lay_out, open_sources
 from heads.data.splits import choose_split
 
 
 @dataclass(frozen=True, eq=False)
 class TrainData:
-    """What a run trains and is scored on.
+    """The data of a run.
 
     Attributes:
         sources: the feature sets that all splits come from.
         train, validation: labelled; without validation the last epoch counts as the best.
         test: its predictions are written at the end.
-        origin: where it all came from, for config.json.
+        origin: the paths that everything came from, for config.json.
     """
 
     sources: tuple[Source, ...]
     train: Split
     validation: Split | None
     test: Split | None
-    origin: dict[str, object]
+    origin: dict[str, Any]
 
     @property
     def predicted(self) -> dict[str, Split | None]:
@@ -49,16 +45,16 @@ class TrainData:
 
     @cached_property
     def statistics(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Mean and standard deviation of the training features: once for all runs, as each looks at every feature."""
+        """Mean and standard deviation of the training features; computed once for all runs, from every feature."""
         return statistics(self.train)
 
 
 def find_featuresets(paths: Sequence[Path]) -> list[Path]:
-    """Give the feature sets at `paths`; for a folder of sets, the only one in it.
+    """Return the feature sets at `paths`; a path may be a folder with a single set in it.
 
     Raises:
-        OptionError: there are several in one.
-        DataError: there is none.
+        OptionError: a folder holds several sets.
+        DataError: a folder holds none.
     """
     return [_find_featureset(Path(path)) for path in paths]
 
@@ -66,13 +62,13 @@ def find_featuresets(paths: Sequence[Path]) -> list[Path]:
 def _find_featureset(path: Path) -> Path:
     if (path / FILE_NAME).is_file():
         return path
-    found = sorted(inner.parent for inner in path.glob(f"*/{FILE_NAME}"))
-    if not found:
+    folders = sorted(inner.parent for inner in path.glob(f"*/{FILE_NAME}"))
+    if not folders:
         raise DataError(f"{path}: no feature set in it; extract one first (make extract BACKBONE=...).")
-    if len(found) > 1:
-        names = first_few(folder.name for folder in found)
+    if len(folders) > 1:
+        names = first_few(folder.name for folder in folders)
         raise OptionError("--features", f"{path} holds several feature sets ({names}); name those to train on.")
-    return found[0]
+    return folders[0]
 
 
 def load_split(
@@ -83,21 +79,21 @@ def load_split(
     allow_missing: bool,
     device: torch.device,
     memory_bytes: float | None = None,
-    rooms: list[np.ndarray] | None = None,
+    buffers: BufferPool | None = None,
 ) -> Split:
     """Load the features of segments from all feature sets.
 
     Args:
-        allow_missing: go on with the segments that have features in all of them, where some have not.
-        memory_bytes: what they may take, by default half of the machine's memory.
-        rooms: as for `Split`.
+        allow_missing: if some segments lack features, continue with those that have features in every set.
+        memory_bytes: the memory that features may take; by default half of the machine's memory.
+        buffers: as for `Split`.
 
     Raises:
         DataError: as for `lay_out` and `Split`.
     """
     layout = lay_out(tuple(sources), segments, inputs, allow_missing=allow_missing)
     memory_bytes = free_bytes(torch.device("cpu")) if memory_bytes is None else memory_bytes
-    return Split(layout, device, memory_bytes=memory_bytes, rooms=rooms)
+    return Split(layout, device, memory_bytes=memory_bytes, buffers=buffers)
 
 
 def load_train_data(
@@ -111,11 +107,12 @@ def load_train_data(
 ) -> TrainData:
     """Load the features of all splits that there are.
 
-    Of the test list, what has features is taken: it may not have been extracted yet, and training does not need it.
+    Segments of the test list without features are left out: the list may not have been extracted yet, and training
+    does not need it.
 
     Args:
         roots: feature sets.
-        memory_bytes: of each split, as for `load_split`.
+        memory_bytes: for each split, as for `load_split`.
 
     Raises:
         OptionError: the configuration does not fit the feature sets.
@@ -124,29 +121,33 @@ def load_train_data(
     sources = open_sources(roots, config.inputs)
     _need_dense(sources, config)
     chosen = choose_split(config.split, files)
+    buffers = BufferPool()
 
-    rooms: list[np.ndarray] = []
+    def load(segments: Segments, *, allow_missing: bool = allow_missing) -> Split:
+        return load_split(
+            sources,
+            segments,
+            config.inputs,
+            allow_missing=allow_missing,
+            device=device,
+            memory_bytes=memory_bytes,
+            buffers=buffers,
+        )
 
-    def load(segments: Segments | None, *, allow_missing: bool = allow_missing) -> Split | None:
-        if segments is None:
-            return None
-        how = {"allow_missing": allow_missing, "device": device, "memory_bytes": memory_bytes, "rooms": rooms}
-        return load_split(sources, segments, config.inputs, **how)
-
-    test = files.test and read_segments(files.test)
-    has_test = test is not None and all(set(video_ids(root)) & set(test.table.video_id) for root in roots)
+    test = None if files.test is None else read_segments(files.test)
+    has_features = test is not None and all(set(video_ids(root)) & set(test.table.video_id) for root in roots)
     origin = {f"{split}_csv": str(path.resolve()) if path else None for split, path in asdict(files).items()}
     return TrainData(
         sources=sources,
         train=load(chosen.train),
-        validation=load(chosen.validation),
-        test=load(test, allow_missing=True) if has_test else None,
+        validation=None if chosen.validation is None else load(chosen.validation),
+        test=load(test, allow_missing=True) if test is not None and has_features else None,
         origin={"features": [str(root.resolve()) for root in roots], **origin},
     )
 
 
 def _need_dense(sources: Sequence[Source], config: TrainConfig) -> None:
-    """Check that there is time to change: where sets are fused early, that of the first one is every set's."""
+    """Check that times can be changed; with early fusion, the times of the first set are those of all sets."""
     clocks = sources[:1] if config.inputs.fusion == "early" else sources
     for option in ("jitter", "speed"):
         if getattr(config.augmentation, option) and not any(source.is_dense for source in clocks):

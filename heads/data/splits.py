@@ -1,4 +1,4 @@
-"""Which segments are trained on and which validate. Knows no feature."""
+"""The segments that a run trains on and those that it is scored on."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ _FOLD = re.compile(r"fold:(\d{1,4})/(\d{1,4})")
 
 @dataclass(frozen=True, eq=False)
 class TrainSplit:
-    """What a run trains on, and what it is scored on."""
+    """The segments that a run trains on, and those that it is scored on."""
 
     train: Segments
     validation: Segments | None
 
 
 def choose_split(name: str, files: SplitFiles) -> TrainSplit:
-    """Give the segments of a way to split.
+    """Return the segments of a split by name.
 
     Args:
-        name: "official", the published lists; "all", training and validation together with nothing to validate on, for
-            a final submission; or "fold:I/K", fold I (from 0) of the training list cut into K by participant, so that
-            nobody is seen in both parts.
+        name: "official", the published lists; "all", training and validation lists together and no validation, for a
+            final submission; or "fold:I/K", which validates on fold I (from 0) of the training list, cut into K by
+            participant, so that no participant is in both parts.
 
     Raises:
-        OptionError: there is no such way, or no such fold.
-        DataError: a list that it needs is missing.
+        OptionError: the name is none of these, or there is no such fold.
+        DataError: a list that the split needs is missing.
     """
     if files.train is None:
         raise DataError(f"no training annotations: give --annotations (the folder of {TRAIN_CSV}) or --train.")
     train = read_segments(files.train)
     if name == "official":
-        return TrainSplit(train, files.validation and read_segments(files.validation))
+        return TrainSplit(train, None if files.validation is None else read_segments(files.validation))
     if name == "all":
         if files.validation is None:
             raise DataError(f"--split-train-val all: there is no {VALIDATION_CSV} beside {files.train}.")
@@ -51,7 +51,7 @@ def choose_split(name: str, files: SplitFiles) -> TrainSplit:
 
 
 def scored_csv(name: str, files: SplitFiles) -> Path | None:
-    """Give the file that holds the segments which a run with this way to split is scored on."""
+    """Return the file with the segments that a run with this split is scored on; None if it is scored on none."""
     return {"official": files.validation, "all": None}.get(name, files.train)
 
 
@@ -61,17 +61,17 @@ def _fold(segments: Segments, fold: int, num_folds: int) -> TrainSplit:
     if not 2 <= num_folds <= num_participants or fold >= num_folds:
         raise OptionError(
             "--split-train-val",
-            f"fold:{fold}/{num_folds}: there are {num_participants} participants for 2 to so many "
-            "folds, counted from 0.",
+            f"fold:{fold}/{num_folds}: {num_participants} participants allow 2 to {num_participants} folds, numbered "
+            "from 0.",
         )
     held_out = _folds(participants, num_folds) == fold
     return TrainSplit(segments.where(~held_out), segments.where(held_out))
 
 
 def _folds(participants: np.ndarray, num_folds: int) -> np.ndarray:
-    """Return the fold of each segment, (N,): participants are dealt to folds so that these have even numbers."""
-    _, who, counts = np.unique(participants, return_inverse=True, return_counts=True)
+    """Return the fold of each segment, (N,): participants are dealt to folds of about equal size."""
+    _, participant_of, counts = np.unique(participants, return_inverse=True, return_counts=True)
     fold_of = np.zeros(len(counts), dtype=int)
     for fold, members in enumerate(deal(counts.tolist(), num_folds)):
         fold_of[members] = fold
-    return fold_of[who]
+    return fold_of[participant_of]

@@ -1,4 +1,4 @@
-"""What a head sees and gives: steps of segments in, logits by task out. Knows no head."""
+"""The input of a head: the steps of segments."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class Steps(NamedTuple):
 
     Attributes:
         features: (B, T, D) float32.
-        mask: (B, T) bool, true for the first steps of a row, false for its padding; what lies there changes nothing.
+        mask: (B, T) bool, true for the first steps of a row, false for its padding; values there change nothing.
         seconds: (B, T) float32, the centre of each step, counted from the middle of its segment.
         within: (B, T) bool, true where a step lies in the segment itself; other steps under the mask are context.
-            Every row has at least one.
+            Every row has at least one such step.
     """
 
     features: torch.Tensor

@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from features.annotations import NUM_NOUNS, NUM_VERBS, Segments
 from features.predictions import Predictions
-from heads.losses.class_counts import log_prior
+from heads.losses.class_counts import class_counts, log_prior
 from heads.scoring.metrics import log_softmax
 
 _TAUS = np.linspace(0, 1, 11)
@@ -41,14 +40,14 @@ def prior_of(train: Segments) -> Prior:
     shows once, so that a pair that is never seen is made unlikely and not impossible (4 in 100 segments of validation
     are of such a pair).
     """
-    counts = {task: np.bincount(getattr(train, f"{task}_class"), minlength=num) for task, num in _SIZES.items()}
+    counts = {task: class_counts(train, task) for task in _SIZES}
     pairs = np.zeros((NUM_VERBS, NUM_NOUNS))
     np.add.at(pairs, (train.verb_class, train.noun_class), 1)
     share = {task: (count + 1) / (count + 1).sum() for task, count in counts.items()}
     by_chance = share["verb"][:, None] * share["noun"]
     strength = NUM_VERBS
     smoothed = (pairs + strength * by_chance) / (pairs.sum() + strength)
-    log_share = {task: log_prior(torch.from_numpy(count)).double().numpy() for task, count in counts.items()}
+    log_share = {task: log_prior(count).astype(np.float64) for task, count in counts.items()}
     return Prior(log_share, np.log(smoothed) - np.log(by_chance))
 
 

@@ -1,1 +1,1 @@
-"""What training minimises: losses of verbs, nouns and actions, and distillation. Knows no model."""
+"""What training minimises. heads/losses/catalogue.py lists the losses; heads/losses/objective.py puts them together."""

@@ -1,4 +1,4 @@
-"""A loss of the action itself, the pair of a verb and a noun, besides those of its two parts."""
+"""A loss of the action, the pair of a verb and a noun, in addition to the losses of its two parts."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from features.annotations import NUM_NOUNS, NUM_VERBS
 
 
 class ActionLoss(nn.Module):
-    """Cross-entropy of the action, over the pairs that the training segments show.
+    """Cross-entropy of the action, over the pairs that occur in the training segments.
 
     The logit of a pair is the sum of its verb's and its noun's. Over all 97 x 300 pairs the loss would be the verb's
-    cross-entropy plus the noun's. Over those that are shown, 3,568 in EPIC-KITCHENS-100, it is not: a verb and a noun
-    that never meet do not compete with the pair that is right.
+    cross-entropy plus the noun's. Over the pairs that occur, 3,568 in EPIC-KITCHENS-100, it is not: a verb and a noun
+    that never occur together do not compete with the correct pair.
 
-    A pair that training does not show, as in validation, joins the softmax of its own segment, so that its loss is a
-    cross-entropy too.
+    A pair that does not occur in training, as in validation, joins the softmax of its own segment, so that its loss is
+    a cross-entropy too.
 
     Args:
         verb_class, noun_class: (S,) int64, of the training segments.
     """
+
+    pair_verb: torch.Tensor
+    pair_noun: torch.Tensor
+    is_shown: torch.Tensor
 
     def __init__(self, verb_class: torch.Tensor, noun_class: torch.Tensor) -> None:
         super().__init__()
@@ -34,7 +38,7 @@ class ActionLoss(nn.Module):
     def forward(
         self, verb: torch.Tensor, noun: torch.Tensor, verb_class: torch.Tensor, noun_class: torch.Tensor
     ) -> torch.Tensor:
-        """Give the loss of each segment.
+        """Return the loss of each segment.
 
         Args:
             verb, noun: (B, 97) and (B, 300) float32, logits.
@@ -43,10 +47,10 @@ class ActionLoss(nn.Module):
         Returns:
             (B,) float32.
         """
-        # Rows of the transposed logits, which index_select copies and adds back as wholes. Measured at B = 64 on one
-        # core, forward and backward: 1.8 ms; along the columns 2.3 ms, by [:, index] 6.2 ms, with all 29,100 pairs
-        # 29 ms. (A product of exponentials with the (97, 300) table of pairs takes 0.6 ms, and gives log 0 where the
-        # likeliest verb and the likeliest noun are no pair and lie 90 above all that are.)
+        # index_select on rows of the transposed logits copies whole rows. Measured at B = 64 on one core, forward and
+        # backward: 1.8 ms; along the columns 2.3 ms, by [:, index] 6.2 ms, with all 29,100 pairs 29 ms. (A product of
+        # exponentials with the (97, 300) table of pairs takes 0.6 ms, but gives log 0 where the likeliest verb and the
+        # likeliest noun are no pair and their logits lie 90 above those of all pairs.)
         pairs = verb.t().index_select(0, self.pair_verb) + noun.t().index_select(0, self.pair_noun)  # (P, B)
         own = (verb.gather(1, verb_class[:, None]) + noun.gather(1, noun_class[:, None]))[:, 0]
         total = pairs.logsumexp(dim=0)

@@ -1,33 +1,41 @@
-"""What the class counts of the training segments give: log priors, and weights. Knows no logits and no loss.
+"""What the class counts of the training segments give: log priors and weights. Loads no torch.
 
-Counts are (K,) int64. A class that no training segment shows has count 0 and is taken as shown once: then its prior and
-its weight are those of the rarest class there can be, and finite. What is given is (K,) float32, on the CPU.
+Counts are (K,) int64. A class that no training segment shows has count 0 and is treated as shown once. Its prior and
+weight are then finite, and those of the rarest class possible. It is the label of no training segment, so no loss uses
+its weight in training. Results are (K,) float32.
 """
 
 from __future__ import annotations
 
-import torch
+import numpy as np
+
+from features.annotations import NUM_CLASSES, Segments
 
 
-def log_prior(counts: torch.Tensor) -> torch.Tensor:
-    """Give the logarithm of the share of each class, (K,).
+def class_counts(segments: Segments, task: str) -> np.ndarray:
+    """Return how often each class of a task occurs in labelled segments, (K,) int64."""
+    return np.bincount(getattr(segments, f"{task}_class"), minlength=NUM_CLASSES[task])
 
-    Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, use it in two ways: added to the logits in
-    training (heads/losses/tasks.py, `logit_adjusted`), or subtracted from the logits of a head that is trained without
-    it, logits - tau * log_prior(counts). The second lifts a class that training never shows by as much as one
-    that it shows once, though no head can have learned it.
+
+def log_prior(counts: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the share of each class, (K,).
+
+    Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, use it in two ways. It is added to the logits in
+    training (the loss `logit_adjusted`), or subtracted from the logits of a head that was trained without it,
+    logits - tau * log_prior(counts). The second lifts a class that training never shows by as much as a class that it
+    shows once, though no head can have learned it.
     """
     shown = _shown(counts)
-    return (shown / shown.sum()).log().float()
+    return np.log(shown / shown.sum()).astype(np.float32)
 
 
-def inverse_sqrt_weights(counts: torch.Tensor) -> torch.Tensor:
-    """Give weights in proportion to count^(-1/2), (K,), whose mean over the training segments is 1."""
-    return _with_mean_one(_shown(counts).rsqrt(), counts)
+def inverse_sqrt_weights(counts: np.ndarray) -> np.ndarray:
+    """Return weights in proportion to count^(-1/2), (K,), whose mean over the training segments is 1."""
+    return _with_mean_one(1 / np.sqrt(_shown(counts)), counts)
 
 
-def effective_number_weights(counts: torch.Tensor, beta: float) -> torch.Tensor:
-    """Give weights in proportion to (1 - beta) / (1 - beta^count), (K,), whose mean over the training segments is 1.
+def effective_number_weights(counts: np.ndarray, beta: float) -> np.ndarray:
+    """Return weights in proportion to (1 - beta) / (1 - beta^count), (K,), whose mean over the training segments is 1.
 
     Cui et al., "Class-balanced loss based on effective number of samples", CVPR 2019. They scale the weights to a mean
     of 1 over the classes instead: then most segments, which are of frequent classes, weigh far below 1, and the loss
@@ -39,11 +47,10 @@ def effective_number_weights(counts: torch.Tensor, beta: float) -> torch.Tensor:
     return _with_mean_one(1 / (1 - beta ** _shown(counts)), counts)
 
 
-def _shown(counts: torch.Tensor) -> torch.Tensor:
-    # On the CPU, for MPS has no float64.
-    return counts.cpu().clamp(min=1).double()
+def _shown(counts: np.ndarray) -> np.ndarray:
+    return counts.clip(min=1).astype(np.float64)
 
 
-def _with_mean_one(weights: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    share = counts.cpu().double() / counts.cpu().sum()
-    return (weights / (share * weights).sum()).float()
+def _with_mean_one(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    share = counts / counts.sum()
+    return (weights / (share * weights).sum()).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What training makes small: the losses of verb, noun and action, and what a teacher says, put together."""
+"""The loss of a batch: the losses of verb, noun and action, and distillation from a teacher, added up."""
 
 from __future__ import annotations
 
@@ -10,71 +10,69 @@ from features.predictions import Predictions
 from heads.config import Objective
 from heads.data.augment import Mixture
 from heads.losses.action import ActionLoss
+from heads.losses.catalogue import build_loss, parse_loss
+from heads.losses.class_counts import class_counts
 from heads.losses.distillation import distillation
-from heads.losses.tasks import build_loss, parse_loss
 from heads.models.shape import Logits
 
 
-class Target(nn.Module):
-    """Logits of a batch and which segments these are -> the loss of the batch, a scalar.
+class TrainingLoss(nn.Module):
+    """Logits of a batch and positions of its segments in the training split -> the mean loss, a scalar.
 
     Args:
-        segments: labelled, those that are trained on.
-        teacher: predictions for at least these; None without one.
+        segments: the training segments, labelled.
+        teacher: predictions for at least these; None without a teacher.
     """
+
+    verb_class: torch.Tensor
+    noun_class: torch.Tensor
 
     def __init__(self, objective: Objective, segments: Segments, teacher: Predictions | None) -> None:
         super().__init__()
         self._objective = objective
         self.losses = nn.ModuleDict()
-        for task, num_classes in NUM_CLASSES.items():
+        for task in NUM_CLASSES:
             labels = torch.tensor(getattr(segments, f"{task}_class"))
             self.register_buffer(f"{task}_class", labels, persistent=False)
-            spec = parse_loss(
-                getattr(objective, f"{task}_loss") or objective.loss,
-                option=f"--{task}-loss" if getattr(objective, f"{task}_loss") else "--loss",
-            )
-            self.losses[task] = build_loss(spec, torch.bincount(labels, minlength=num_classes))
+            own_loss = getattr(objective, f"{task}_loss")
+            spec = parse_loss(own_loss or objective.loss, option=f"--{task}-loss" if own_loss else "--loss")
+            self.losses[task] = build_loss(spec, torch.from_numpy(class_counts(segments, task)))
         if objective.action_weight:
             self.action = ActionLoss(self.verb_class, self.noun_class)
         self._has_teacher = teacher is not None
         if teacher is not None:
-            aligned = teacher.aligned(segments.narration_id)
+            aligned = teacher.aligned(tuple(segments.narration_id))
             for task in NUM_CLASSES:
                 self.register_buffer(f"teacher_{task}", torch.from_numpy(getattr(aligned, task)), persistent=False)
 
-    def forward(self, logits: Logits, index: torch.Tensor, mixture: Mixture | None, done: float) -> torch.Tensor:
-        """Give the mean loss of a batch.
+    def forward(self, logits: Logits, index: torch.Tensor, mixture: Mixture | None, progress: float) -> torch.Tensor:
+        """Return the mean loss of a batch.
 
         Args:
             logits: (B, K) by task.
-            index: (B,) int64, which of the training segments these are.
-            mixture: which other segments they are mixed with, if they are.
-            done: share of the training that is over.
+            index: (B,) int64, positions of the segments in the training split.
+            mixture: the segments that they are mixed with, if any.
+            progress: share of the training that is over.
         """
-        return self.each(logits, index, mixture, done).mean()
-
-    def each(self, logits: Logits, index: torch.Tensor, mixture: Mixture | None, done: float) -> torch.Tensor:
-        """Give the loss of each segment, (B,); it depends on no other, but for what it is mixed with."""
-        loss = self._of_segments(logits, index, done)
+        loss = self._of_segments(logits, index, progress)
         if mixture is not None:
-            other = self._of_segments(logits, index[mixture.partner], done)
-            loss = torch.lerp(other, loss, mixture.own)
-        return loss
+            partner_loss = self._of_segments(logits, index[mixture.partner], progress)
+            loss = torch.lerp(partner_loss, loss, mixture.own)
+        return loss.mean()
 
-    def _of_segments(self, logits: Logits, index: torch.Tensor, done: float) -> torch.Tensor:
-        """Give the loss of each row against the labels, and the teacher's word, of these segments: (B,)."""
+    def _of_segments(self, logits: Logits, index: torch.Tensor, progress: float) -> torch.Tensor:
+        """Return the loss of each row against the labels, and the teacher's predictions, of these segments: (B,)."""
         objective = self._objective
         verb_class, noun_class = self.verb_class[index], self.noun_class[index]
-        hard = logits["verb"].new_zeros(len(index))
-        soft = hard
+        hard = logits["verb"].new_zeros(len(index))  # against labels
+        soft = hard  # against the teacher
         for task, labels in (("verb", verb_class), ("noun", noun_class)):
             weight = getattr(objective, f"{task}_weight")
             if weight:
-                hard = hard + weight * self.losses[task](logits[task], labels, done)
+                hard = hard + weight * self.losses[task](logits[task], labels, progress)
             if weight and self._has_teacher:
-                said = getattr(self, f"teacher_{task}")[index]
-                soft = soft + weight * distillation(logits[task], said, objective.temperature)
+                teacher_logits = getattr(self, f"teacher_{task}")[index]
+                soft = soft + weight * distillation(logits[task], teacher_logits, objective.temperature)
         if objective.action_weight:
             hard = hard + objective.action_weight * self.action(logits["verb"], logits["noun"], verb_class, noun_class)
         return hard if not self._has_teacher else torch.lerp(hard, soft, objective.teacher_weight)

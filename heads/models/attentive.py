@@ -1,66 +1,41 @@
-"""Attentive pooling: a learned query a task weighs every cell of every step. The probe of frozen backbones.
+"""Attentive pooling: a learned query per task weighs every cell of every step. The probe of frozen backbones.
 
 Pooling by attention of learned queries: Lee et al., "Set transformer", ICML 2019, and Yu et al., "CoCa", 2022; as the
 probe of a frozen video backbone, with a feed-forward part after it: Bardes et al., "V-JEPA", 2024.
 
-A token is one cell of one step: x = features + W_p p, where p tells its place: sines and cosines of its seconds, and
+A token is one cell of one step: x = features + W_p p, where p is its position: sines and cosines of its seconds, and
 which cell it is. With projections W_k and W_v, an attention head of a query q gives the values of all tokens, weighted
-with the softmax of q . W_k x. To project every token so is most of the cost of such a probe, and need not be done:
+with the softmax of q . W_k x. Projecting every token is most of the cost of such a probe, and can be avoided:
 
     q . W_k x = (W_k^T q) . x          q is the same for every token and every segment: learn u = W_k^T q itself
     u . x = u . features + (W_p^T u) . p
-    sum_n a_n W_v x_n = W_v (sum_n a_n features_n + W_p sum_n a_n p_n)     project after pooling, once a segment
+    sum_n a_n W_v x_n = W_v (sum_n a_n features_n + W_p sum_n a_n p_n)     project after pooling, once per segment
 
 So tokens are only multiplied with some 16 vectors u and averaged with as many sets of weights; neither x, keys nor
-values are ever made. The result is that of plain attention. Forward and backward of 64 segments of 16 steps, D = 768,
-on one thread: 15 ms; with nn.MultiheadAttention of width D 77 ms, and 2 ms for the plain average of mean_pool.
+values are ever computed. The result is that of plain attention. Forward and backward of 64 segments of 16 steps,
+D = 768, on one thread: 15 ms; with nn.MultiheadAttention of width D 77 ms, and 2 ms for the plain average of mean_pool.
 Departures from V-JEPA's probe: no layer norm of the tokens, as features come standardised.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
 from heads.data.steps import Steps
-from heads.models import register
+from heads.models.catalogue import AttentiveConfig
 from heads.models.pooling import Classifiers, FeedForward, zeroed
 from heads.models.shape import HeadShape, Logits
 from heads.models.times import sinusoids
-from heads.registry import need_positive, need_probability
 
 _NUM_WAVELENGTHS = 8
 
 
-@dataclass(frozen=True)
-class AttentiveConfig:
-    """width: values pooled for a task; attention_heads: they come from; layers: feed-forward ones after pooling, 0 for
-    a probe that is linear but for its attention; hidden: units of each; dropout: in each, and before the classifiers.
-    """
-
-    width: int = 512
-    attention_heads: int = 8
-    layers: int = 0
-    hidden: int = 1024
-    dropout: float = 0.3
-
-    def __post_init__(self) -> None:
-        need_positive(self, "width", "attention_heads", "hidden")
-        need_probability(self, "dropout")
-        if self.layers < 0:
-            raise ValueError(f"layers is {self.layers}, not 0 or more.")
-        if self.width % self.attention_heads:
-            raise ValueError(f"width is {self.width}, not a multiple of {self.attention_heads} attention heads.")
-
-
-@register("attentive", AttentiveConfig)
 class Attentive(nn.Module):
-    """Steps -> logits by task. Steps of the context are weighed as well, with a learned bias a task and attention head.
+    """Steps -> logits by task. The context's steps are weighed too, with a learned bias per task and attention head.
 
-    Below, Q counts the attention heads of all tasks, N the tokens (T steps x cells); d is the width of a cell, P of a
-    place.
+    Below, Q counts the attention heads of all tasks, N the tokens (T steps x cells); d is the width of a cell, P that
+    of a position.
     """
 
     def __init__(self, shape: HeadShape, config: AttentiveConfig) -> None:
@@ -68,7 +43,7 @@ class Attentive(nn.Module):
         self.cells = shape.cells
         self.num_tasks = len(shape.tasks)
         d, num_queries = shape.dim // shape.cells, self.num_tasks * config.attention_heads
-        # Of unit variance for standardised features, as scores of attention are; values as nn.Linear begins them.
+        # Scores have unit variance for standardised features, as in attention; values begin as those of nn.Linear.
         self.queries = nn.Parameter(torch.randn(num_queries, d) * d**-0.5)
         self.place = nn.Parameter(torch.randn(2 * _NUM_WAVELENGTHS + shape.cells, d) * 0.02)
         self.context = nn.Parameter(torch.zeros(num_queries)) if shape.context else None
@@ -83,24 +58,24 @@ class Attentive(nn.Module):
 
     def forward(self, steps: Steps) -> Logits:
         features = zeroed(steps.features, steps.mask).unflatten(-1, (self.cells, -1)).flatten(1, 2)  # (B, N, d)
-        place = self._place(steps)  # (B, N, P)
-        scores = features @ self.queries.T + place @ (self.place @ self.queries.T)  # (B, N, Q)
+        position = self._positions(steps)  # (B, N, P)
+        scores = features @ self.queries.T + position @ (self.place @ self.queries.T)  # (B, N, Q)
         weights = self._masked(scores, steps).softmax(dim=1).transpose(1, 2)  # (B, Q, N)
-        pooled = weights @ features + weights @ place @ self.place  # (B, Q, d)
+        pooled = weights @ features + weights @ position @ self.place  # (B, Q, d)
         values = (pooled.transpose(0, 1) @ self.values).transpose(0, 1)  # (B, Q, width / attention heads)
         x = values.flatten(1).unflatten(-1, (self.num_tasks, -1)) + self.bias  # (B, tasks, width)
-        return self.classifier.each(self.dropout(self.layers(x)))
+        return self.classifier.of_vectors(self.dropout(self.layers(x)))
 
-    def _place(self, steps: Steps) -> torch.Tensor:
-        """Give the seconds and the cell of each token: (B, N, P)."""
+    def _positions(self, steps: Steps) -> torch.Tensor:
+        """Return the seconds and the cell of each token: (B, N, P)."""
         B, T = steps.mask.shape
         time = sinusoids(steps.seconds.masked_fill(~steps.mask, 0), _NUM_WAVELENGTHS)
         cell = torch.eye(self.cells, device=time.device)
-        place = [time.unsqueeze(2).expand(B, T, self.cells, -1), cell.expand(B, T, self.cells, self.cells)]
-        return torch.cat(place, dim=-1).flatten(1, 2)
+        position = [time.unsqueeze(2).expand(B, T, self.cells, -1), cell.expand(B, T, self.cells, self.cells)]
+        return torch.cat(position, dim=-1).flatten(1, 2)
 
     def _masked(self, scores: torch.Tensor, steps: Steps) -> torch.Tensor:
-        """Give the scores (B, N, Q) of valid tokens, with the bias of the context; -inf for those of the padding."""
+        """Return the scores (B, N, Q) with the bias of the context, and -inf for tokens of the padding."""
         if self.context is not None:
             scores = scores + self.context * self._of_tokens(~steps.within)
         return scores.masked_fill(~self._of_tokens(steps.mask), float("-inf"))

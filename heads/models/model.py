@@ -1,4 +1,4 @@
-"""A whole model: feature sets, each standardised, come together and go through a head. Knows no file."""
+"""A whole model: the features of each set are standardised, combined, and go through a head."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from torch import nn
 from features.annotations import NUM_CLASSES
 from heads.config import InputSettings
 from heads.data.steps import Steps
-from heads.models import build_head
+from heads.models.catalogue import build_head
 from heads.models.shape import HeadShape, Logits
 
 
 @dataclass(frozen=True)
 class StreamSpec:
-    """A feature set as a model takes it.
+    """A feature set as a model reads it.
 
     Attributes:
         digest: of the feature set.
-        dim: D of its steps; cells: of a step's map, which D counts.
+        dim: D of its steps.
+        cells: number of cells in a step; D counts them all.
     """
 
     digest: str
@@ -32,7 +33,7 @@ class StreamSpec:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What a model is made of and fed with, beside its weights."""
+    """What is needed to build a model, except its weights."""
 
     head: str
     options: Mapping[str, Any]
@@ -44,8 +45,9 @@ class ModelConfig:
 class Model(nn.Module):
     """Steps of each feature set -> logits by task.
 
-    Early fusion lays the steps of all sets side by side before one head; late fusion has a head for each set and
-    averages their logits. Steps of the segment and of its context are marked by a learned embedding each.
+    Early fusion puts the steps of all sets side by side before one head. Late fusion has one head per set and averages
+    their logits. With context, one of two learned embeddings is added to each step: one for the steps of the segment,
+    one for those of its context.
 
     Attributes:
         adjust_verb, adjust_noun: (K,), subtracted from the logits in evaluation; 0 unless a run asks for more.
@@ -55,7 +57,7 @@ class Model(nn.Module):
         super().__init__()
         inputs = model_config.inputs
         self.settings = inputs
-        self.inputs = nn.ModuleList(Input(spec.dim, inputs.project) for spec in model_config.streams)
+        self.inputs = nn.ModuleList(StreamInput(spec.dim, inputs.project) for spec in model_config.streams)
         widths = [inputs.project or spec.dim for spec in model_config.streams]
         cells = [1 if inputs.project else spec.cells for spec in model_config.streams]
         if inputs.fusion == "early" and len(widths) > 1:
@@ -70,31 +72,35 @@ class Model(nn.Module):
         for task, num_classes in NUM_CLASSES.items():
             self.register_buffer(f"adjust_{task}", torch.zeros(num_classes))
 
+    def stream_inputs(self) -> list[StreamInput]:
+        """Return the first module of each feature set."""
+        return [module for module in self.inputs if isinstance(module, StreamInput)]
+
     def forward(self, streams: Sequence[Steps]) -> Logits:
-        x = [prepare(steps.features) for prepare, steps in zip(self.inputs, streams, strict=True)]
+        x = [module(steps.features) for module, steps in zip(self.inputs, streams, strict=True)]
         kept = self.stream_dropout(x)
         if self.settings.fusion == "early":
             if kept is not None:
                 x = [features * keep[:, None, None] for features, keep in zip(x, kept, strict=True)]
-            logits = self._through(0, streams[0], x[0] if len(x) == 1 else torch.cat(x, dim=-1))
+            logits = self._head_logits(0, streams[0], x[0] if len(x) == 1 else torch.cat(x, dim=-1))
         else:
-            each = [self._through(place, *both) for place, both in enumerate(zip(streams, x, strict=True))]
-            logits = {task: _weighted_mean([one[task] for one in each], kept) for task in each[0]}
+            by_stream = [self._head_logits(number, steps, x[number]) for number, steps in enumerate(streams)]
+            logits = {task: _weighted_mean([logits[task] for logits in by_stream], kept) for task in by_stream[0]}
         if self.training:
             return logits
-        return {task: one - getattr(self, f"adjust_{task}") for task, one in logits.items()}
+        return {task: values - getattr(self, f"adjust_{task}") for task, values in logits.items()}
 
-    def _through(self, place: int, steps: Steps, x: torch.Tensor) -> Logits:
+    def _head_logits(self, number: int, steps: Steps, x: torch.Tensor) -> Logits:
         if self.settings.has_context:
-            segment, context = self.marks[place]
+            segment, context = self.marks[number]
             x = x + torch.where(steps.within.unsqueeze(-1), segment, context)
-        return self.heads[place](steps._replace(features=x))
+        return self.heads[number](steps._replace(features=x))
 
 
 class StreamDropout(nn.Module):
-    """Features (B, T, D) of each stream -> which streams each segment keeps, (B,) of 0 and 1 a stream; None: all.
+    """Features (B, T, D) of each stream -> which streams each segment keeps, (B,) of 0 and 1 per stream; None for all.
 
-    One of them always stays.
+    At least one stream is always kept.
     """
 
     def __init__(self, share: float) -> None:
@@ -104,21 +110,20 @@ class StreamDropout(nn.Module):
     def forward(self, x: list[torch.Tensor]) -> list[torch.Tensor] | None:
         if not self.training or not self.share or len(x) == 1:
             return None
-        chance = self.chance(x)
-        kept = (chance >= self.share) | (chance == chance.amax(dim=0))
+        drawn = torch.rand(len(x), len(x[0]), device=x[0].device)  # (streams, B)
+        kept = (drawn >= self.share) | (drawn == drawn.amax(dim=0))
         return list(kept.float())
 
-    def chance(self, x: list[torch.Tensor]) -> torch.Tensor:
-        """Draw from [0, 1) for each stream and segment: (streams, B)."""
-        return torch.rand(len(x), len(x[0]), device=x[0].device)
 
+class StreamInput(nn.Module):
+    """Features of one set, float16 or float32, standardised and optionally projected: (B, T, D) -> (B, T, D').
 
-class Input(nn.Module):
-    """Features of one set, float16 or float32, standardised and, if asked for, projected: (B, T, D) -> (B, T, D').
-
-    The statistics are buffers, not parameters: the head keeps its own count of these, and a checkpoint carries what
-    its weights were trained on.
+    The statistics are buffers, not parameters, so the optimiser leaves them alone and a checkpoint carries those that
+    its weights were trained with.
     """
+
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(self, dim: int, project: int) -> None:
         super().__init__()
@@ -130,9 +135,9 @@ class Input(nn.Module):
         return self.project((features.float() - self.mean).div_(self.std))
 
 
-def _weighted_mean(each: list[torch.Tensor], kept: list[torch.Tensor] | None) -> torch.Tensor:
-    """Average logits (B, K) over the streams that each segment keeps."""
+def _weighted_mean(by_stream: list[torch.Tensor], kept: list[torch.Tensor] | None) -> torch.Tensor:
+    """Return the average of logits (B, K) over the streams that each segment keeps."""
     if kept is None:
-        return torch.stack(each).mean(dim=0)
+        return torch.stack(by_stream).mean(dim=0)
     weight = torch.stack(kept).unsqueeze(-1)  # (streams, B, 1)
-    return (torch.stack(each) * weight).sum(dim=0) / weight.sum(dim=0)
+    return (torch.stack(by_stream) * weight).sum(dim=0) / weight.sum(dim=0)

@@ -1,46 +1,31 @@
-"""Three bidirectional LSTMs that read every step, every 2nd and every 4th; their averages over time are fused.
+"""Three bidirectional LSTMs, over every step, every 2nd and every 4th; their averages over time are fused.
 
-A coarse branch spans the segment in few recurrences and sees slow changes, the fine one sees fast ones (the idea of
-clockwork and temporal-pyramid networks: Koutnik et al., "A Clockwork RNN", ICML 2014).
+A coarse branch spans the segment in few recurrences and sees slow changes; the fine branch sees fast changes (the idea
+of clockwork and temporal-pyramid networks: Koutnik et al., "A Clockwork RNN", ICML 2014).
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import torch
 from torch import nn
 
 from heads.data.steps import Steps
-from heads.models import register
-from heads.models.pooling import BidirectionalLstm, Classifiers, masked_mean
+from heads.models.catalogue import MultiscaleLstmConfig
+from heads.models.pooling import Classifiers, bidirectional_lstm, lstm_outputs, masked_mean
 from heads.models.shape import HeadShape, Logits
-from heads.registry import need_positive, need_probability
 
 STRIDES = (1, 2, 4)
 
 
-@dataclass(frozen=True)
-class MultiscaleLstmConfig:
-    """hidden: units a direction of a branch; layers: stacked in it; dropout: between layers, around the fusion."""
-
-    hidden: int = 512
-    layers: int = 2
-    dropout: float = 0.3
-
-    def __post_init__(self) -> None:
-        need_positive(self, "hidden", "layers")
-        need_probability(self, "dropout")
-
-
-@register("multiscale_lstm", MultiscaleLstmConfig)
 class MultiscaleLstm(nn.Module):
-    """Steps -> logits by task. The LSTMs read the context as well; averaged are their outputs over the segment."""
+    """Steps -> logits by task. The LSTMs read the context too; their outputs are averaged over the segment only."""
 
     def __init__(self, shape: HeadShape, config: MultiscaleLstmConfig) -> None:
         super().__init__()
         width = 2 * config.hidden
-        self.branches = nn.ModuleList(BidirectionalLstm(shape.dim, **asdict(config)) for _ in STRIDES)
+        self.branches = nn.ModuleList(bidirectional_lstm(shape.dim, **asdict(config)) for _ in STRIDES)
         self.fuse = nn.Sequential(
             nn.Dropout(config.dropout),
             nn.Linear(len(STRIDES) * width, width),
@@ -53,15 +38,15 @@ class MultiscaleLstm(nn.Module):
         x = [self._pooled(steps, stride, lstm) for stride, lstm in zip(STRIDES, self.branches, strict=True)]
         return self.classifier(self.fuse(torch.cat(x, dim=-1)))
 
-    def _pooled(self, steps: Steps, stride: int, lstm: BidirectionalLstm) -> torch.Tensor:
-        x, mask, within = every(steps, stride)
-        return masked_mean(lstm(x, mask), within)
+    def _pooled(self, steps: Steps, stride: int, lstm: nn.Module) -> torch.Tensor:
+        x, mask, within = strided(steps, stride)
+        return masked_mean(lstm_outputs(lstm, x, mask), within)
 
 
-def every(steps: Steps, stride: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Give every stride-th step, counted so that the segment's first is among them: features, mask, within.
+def strided(steps: Steps, stride: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return features, mask and within of every stride-th step, counted so that the segment's first step is included.
 
-    c c c S S S     stride 2: starts at the second step, so that the first S is met
+    c c c S S S     stride 2: starts at the second step, so that the first S is included
       ^   ^   ^
     """
     phase = steps.within.int().argmax(dim=1, keepdim=True) % stride  # (B, 1)

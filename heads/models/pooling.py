@@ -1,4 +1,4 @@
-"""What several heads share: averages and recurrence over the valid steps only, feed-forward layers, classifiers."""
+"""Parts that several heads share: averages and LSTMs over the valid steps only, feed-forward layers, classifiers."""
 
 from __future__ import annotations
 
@@ -12,49 +12,50 @@ from heads.models.shape import HeadShape, Logits
 
 
 def zeroed(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Give x (B, T, D) with zeros where mask (B, T) is false, whatever was there: 0 times NaN is NaN."""
+    """Return x (B, T, D) with zeros where mask (B, T) is false. A product with 0 would keep NaN."""
     return x.masked_fill(~mask.unsqueeze(-1), 0)
 
 
 def masked_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Average x (B, T, D) over the steps where mask (B, T) is true: (B, D); 0 where it never is."""
+    """Return the average of x (B, T, D) over the steps where mask (B, T) is true, (B, D); 0 for a row without any."""
     return zeroed(x, mask).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def pooled_dim(shape: HeadShape) -> int:
-    """Give the width of `pooled`."""
+    """Return the width of what `pooled` returns."""
     return shape.dim * (2 if shape.context else 1)
 
 
 def pooled(steps: Steps, shape: HeadShape) -> torch.Tensor:
-    """Average features over the segment and, where there is context, over that as well: (B, D) or (B, 2 D)."""
+    """Return the average of the features over the segment, (B, D); with context, that of the context too, (B, 2 D)."""
     segment = masked_mean(steps.features, steps.within)
     if not shape.context:
         return segment
     return torch.cat([segment, masked_mean(steps.features, steps.mask & ~steps.within)], dim=-1)
 
 
-class BidirectionalLstm(nn.LSTM):
-    """x (B, T, D), mask (B, T) -> (B, T, 2 H), zero in the padding; with dropout between its layers."""
+def bidirectional_lstm(dim: int, *, hidden: int, layers: int, dropout: float) -> nn.LSTM:
+    """Return an LSTM of both directions with dropout between its layers."""
+    between = dropout if layers > 1 else 0.0
+    return nn.LSTM(dim, hidden, layers, batch_first=True, bidirectional=True, dropout=between)
 
-    def __init__(self, dim: int, *, hidden: int, layers: int, dropout: float) -> None:
-        between = dropout if layers > 1 else 0.0
-        super().__init__(dim, hidden, layers, batch_first=True, bidirectional=True, dropout=between)
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Run over the valid steps only. Where nothing is padded, packing is skipped: it costs a copy and keeps cuDNN
-        from its fastest path.
-        """
-        if bool(mask.all()):
-            return super().forward(x)[0]
-        packed = pack_padded_sequence(x, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(super().forward(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+def lstm_outputs(lstm: nn.Module, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Run an LSTM of H units per direction over the valid steps: x (B, T, D), mask (B, T) -> (B, T, 2 H).
+
+    Outputs are zero in the padding. Where nothing is padded, packing is skipped: it costs a copy and keeps cuDNN from
+    its fastest path.
+    """
+    if bool(mask.all()):
+        return lstm(x)[0]
+    packed = pack_padded_sequence(x, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(lstm(packed)[0], batch_first=True, total_length=x.shape[1])[0]
 
 
 def has_bfloat16_lstms() -> bool:
-    """Tell whether this CPU runs LSTMs under autocast to bfloat16.
+    """Return whether this CPU runs LSTMs under autocast to bfloat16.
 
-    Without AVX-512 torch emulates such arithmetic, but for LSTMs (pytorch/pytorch#88136).
+    Without AVX-512, torch emulates such arithmetic for everything but LSTMs (pytorch/pytorch#88136).
     """
     with torch.random.fork_rng(devices=[]):
         smallest = nn.LSTM(1, 1)
@@ -67,7 +68,7 @@ def has_bfloat16_lstms() -> bool:
 
 
 class FeedForward(nn.Module):
-    """x (.., W) -> x plus what two linear layers make of it, normalised before them as in most transformers."""
+    """x (.., W) -> x plus the output of two linear layers, with layer norm before them as in most transformers."""
 
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -85,7 +86,7 @@ class FeedForward(nn.Module):
 
 
 class Classifiers(nn.ModuleDict):
-    """A linear classifier a task on one pooled vector: (B, D) -> logits by task."""
+    """A linear classifier per task on one pooled vector: (B, D) -> logits by task."""
 
     def __init__(self, dim: int, tasks: tuple[str, ...]) -> None:
         super().__init__({task: nn.Linear(dim, NUM_CLASSES[task]) for task in tasks})
@@ -93,6 +94,6 @@ class Classifiers(nn.ModuleDict):
     def forward(self, x: torch.Tensor) -> Logits:
         return {task: classifier(x) for task, classifier in self.items()}
 
-    def each(self, x: torch.Tensor) -> Logits:
-        """Classify a vector a task, in their order: (B, tasks, D) -> logits by task."""
-        return {task: classifier(part) for (task, classifier), part in zip(self.items(), x.unbind(1), strict=True)}
+    def of_vectors(self, x: torch.Tensor) -> Logits:
+        """Classify one vector per task, in the order of the tasks: (B, tasks, D) -> logits by task."""
+        return {task: classifier(vector) for (task, classifier), vector in zip(self.items(), x.unbind(1), strict=True)}

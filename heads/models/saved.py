@@ -1,4 +1,4 @@
-"""What a run keeps on disk to go on from, and to predict with. Knows no loop."""
+"""Trained models on disk."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ import torch
 from features.errors import DataError, OptionError
 from features.tensors import load_safely, save_tensors
 from heads.config import InputSettings, TrainConfig
-from heads.data.chunks import Source
+from heads.data.layout import Source
 from heads.models.model import Model, ModelConfig, StreamSpec
 
 BEST = "best_model.pth"
 
 
 def stream_specs(sources: Sequence[Source]) -> tuple[StreamSpec, ...]:
-    """Give feature sets as a model takes them."""
-    return tuple(StreamSpec(one.featureset.digest, one.featureset.dim, one.cells) for one in sources)
+    """Return the records of feature sets that a model is built from."""
+    return tuple(StreamSpec(source.featureset.digest, source.featureset.dim, source.cells) for source in sources)
 
 
 def model_config_of(config: TrainConfig, sources: Sequence[Source]) -> ModelConfig:
-    """Give what a run's model is made of."""
+    """Return the configuration of a run's model."""
     return ModelConfig(config.head, config.head_options, config.separate, stream_specs(sources), config.inputs)
 
 
 def save_model(path: Path, model_config: ModelConfig, model: torch.nn.Module) -> None:
-    """Write a trained model whole."""
+    """Write a trained model; the file is there whole or not at all."""
     config = {**asdict(model_config), "options": dict(model_config.options)}
     save_tensors(path, {"config": config, "model": model.state_dict()})
 
 
 def load_model(path: Path, *, device: torch.device) -> tuple[Model, ModelConfig]:
-    """Load a trained model onto a device, whichever it was trained on, in evaluation mode.
+    """Return a trained model in evaluation mode, on any device, and its configuration.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -51,7 +51,7 @@ def load_model(path: Path, *, device: torch.device) -> tuple[Model, ModelConfig]
 
 
 def _model_config(content: dict[str, Any]) -> ModelConfig:
-    # Before version 0.2 the record was called "recipe", and the input settings in it "look".
+    # In checkpoints from before version 0.2 the record is called "recipe", and the input settings in it "look".
     record = dict(content["config"] if "config" in content else content["recipe"])
     inputs = dict(record.pop("inputs" if "inputs" in record else "look"))
     streams = tuple(StreamSpec(**spec) for spec in record.pop("streams"))
@@ -59,17 +59,17 @@ def _model_config(content: dict[str, Any]) -> ModelConfig:
 
 
 def need_same_streams(path: Path, model_config: ModelConfig, sources: Sequence[Source]) -> None:
-    """Check that feature sets are those that a model was trained on, in their order.
+    """Check that feature sets are those that a model was trained on, in the same order.
 
     Raises:
-        DataError: one is another.
+        DataError: the number of feature sets differs, or the digest of one.
     """
-    found = stream_specs(sources)
-    if len(found) != len(model_config.streams):
-        raise DataError(f"{path}: trained on {len(model_config.streams)} feature sets; {len(found)} are given.")
-    for source, ours, theirs in zip(sources, model_config.streams, found, strict=True):
-        if ours.digest != theirs.digest:
+    if len(sources) != len(model_config.streams):
+        raise DataError(f"{path}: trained on {len(model_config.streams)} feature sets; {len(sources)} are given.")
+    for source, trained in zip(sources, model_config.streams, strict=True):
+        digest = source.featureset.digest
+        if digest != trained.digest:
             raise DataError(
-                f"{path}: trained on other features than {source.root} (digest {ours.digest[:8]} against "
-                f"{theirs.digest[:8]})."
+                f"{path}: trained on other features than {source.root} (digest {trained.digest[:8]} against "
+                f"{digest[:8]})."
             )

@@ -1,4 +1,4 @@
-"""Two heads of one kind, a task each, so that verb and noun share nothing."""
+"""Two heads of one kind, one per task, so that verb and noun share nothing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from heads.models.shape import HeadShape, Logits
 
 
 class Separate(nn.Module):
-    """Steps -> logits by task, of a head a task.
+    """Steps -> logits by task, from one head per task.
 
     Args:
-        build: makes a head for a shape.
+        build: builds a head for a shape.
     """
 
     def __init__(self, shape: HeadShape, build: Callable[[HeadShape], nn.Module]) -> None:

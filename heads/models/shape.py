@@ -1,4 +1,4 @@
-"""What a head is built for and what it gives: its shape, and logits by task. Knows no head."""
+"""What a head is built for and what it returns: its shape, and logits by task."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class HeadShape:
 
     Attributes:
         dim: D of its steps.
-        cells: of a step's map; D counts them all, cell after cell. 1 where a step is the average of its map.
+        cells: number of cells in a step; D counts them all, cell after cell. 1 where a step is the average of its map.
         context: whether there are steps beyond the segment.
-        tasks: which of NUM_CLASSES it gives logits for.
+        tasks: the tasks of NUM_CLASSES that it returns logits for.
     """
 
     dim: int

@@ -1,4 +1,4 @@
-"""Dilated temporal convolutions with residuals: layer after layer, each looks twice as far to both sides.
+"""Dilated temporal convolutions with residuals: each layer sees twice as far to both sides as the one before.
 
 Temporal convolutional network: Bai et al., "An empirical evaluation of generic convolutional and recurrent networks for
 sequence modeling", 2018; not causal, and with a 1 x 1 convolution in each layer: Farha and Gall, "MS-TCN", CVPR 2019.
@@ -7,38 +7,18 @@ Departures: normalisation (layer norm of each step, before the convolution) and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from heads.data.steps import Steps
-from heads.models import register
+from heads.models.catalogue import TcnConfig
 from heads.models.pooling import Classifiers, masked_mean, zeroed
 from heads.models.shape import HeadShape, Logits
-from heads.registry import need_positive, need_probability
 
 
-@dataclass(frozen=True)
-class TcnConfig:
-    """width: values of a step inside; layers: of dilation 1, 2, 4, ...; dropout: in each, and before the classifiers.
-
-    4 layers reach 15 steps to either side: all of 16.
-    """
-
-    width: int = 512
-    layers: int = 4
-    dropout: float = 0.3
-
-    def __post_init__(self) -> None:
-        need_positive(self, "width", "layers")
-        need_probability(self, "dropout")
-
-
-@register("tcn", TcnConfig)
 class Tcn(nn.Module):
-    """Steps -> logits by task. The context is convolved with the segment; averaged are the outputs over the segment."""
+    """Steps -> logits by task. Context and segment are convolved; the outputs are averaged over the segment only."""
 
     def __init__(self, shape: HeadShape, config: TcnConfig) -> None:
         super().__init__()
@@ -58,20 +38,19 @@ class Tcn(nn.Module):
 
 
 class DilatedLayer(nn.Module):
-    """x (B, T, W), mask (B, T) -> x plus what three steps say: the one `dilation` before, the step, the one after."""
+    """x (B, T, W), mask (B, T) -> x plus a function of the step and those `dilation` before and after."""
 
     def __init__(self, width: int, dilation: int, dropout: float) -> None:
         super().__init__()
         self.dilation = dilation
         self.norm = nn.LayerNorm(width)
-        # A convolution of three taps as one matrix product: nn.Conv1d would need (B, W, T), a copy there and back, and
-        # becomes a grouped convolution, many times slower, where several heads are trained at once under vmap.
+        # A convolution of three taps as one matrix product: nn.Conv1d would need (B, W, T), a copy there and back.
         self.taps = nn.Linear(3 * width, width)
         self.mix = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        steps = zeroed(self.norm(x), mask)  # beyond a row's last step is as beyond the batch
+        steps = zeroed(self.norm(x), mask)  # the padding of a row counts as zero, as beyond the batch
         padded = F.pad(steps, (0, 0, self.dilation, self.dilation))
         before, after = padded[:, : x.shape[1]], padded[:, 2 * self.dilation :]
         taps = self.taps(torch.cat([before, steps, after], dim=-1))

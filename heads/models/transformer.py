@@ -1,4 +1,4 @@
-"""A transformer over the steps, read out by a learned query a task. Time enters as seconds between steps.
+"""A transformer over the steps, read out by a learned query per task. Time enters as seconds between steps.
 
 Transformer: Vaswani et al., "Attention is all you need", 2017; normalisation before each part: Xiong et al., "On layer
 normalization in the transformer architecture", ICML 2020; learned queries that attend to what was encoded: Carion et
@@ -7,44 +7,21 @@ al., "DETR", ECCV 2020; one for verb and one for noun, as in the action probe of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
 from heads.data.steps import Steps
-from heads.models import register
+from heads.models.catalogue import TransformerConfig
 from heads.models.pooling import Classifiers, FeedForward, masked_mean, zeroed
 from heads.models.shape import HeadShape, Logits
 from heads.models.times import Rotation, rotate, rotation
-from heads.registry import need_positive, need_probability
 
 
-@dataclass(frozen=True)
-class TransformerConfig:
-    """width: values of a step inside; layers: of self-attention, before the queries' own; attention_heads: of each;
-    hidden: units of each feed-forward part; dropout: after each part, and before the classifiers.
-    """
-
-    width: int = 512
-    layers: int = 2
-    attention_heads: int = 8
-    hidden: int = 1024
-    dropout: float = 0.3
-
-    def __post_init__(self) -> None:
-        need_positive(self, "width", "layers", "attention_heads", "hidden")
-        need_probability(self, "dropout")
-        if self.width % (2 * self.attention_heads):
-            raise ValueError(f"width is {self.width}, not a multiple of twice {self.attention_heads} attention heads.")
-
-
-@register("transformer", TransformerConfig)
 class Transformer(nn.Module):
     """Steps -> logits by task.
 
-    All steps, those of the context as well, attend to each other. The queries stand in the middle of the segment. They
-    know its steps from the context's by a learned bias, one a task and attention head, on what they give the context.
+    All steps, those of the context too, attend to each other. The queries stand in the middle of the segment. A learned
+    bias per task and attention head, on the scores of the context's steps, tells these from the segment's.
     """
 
     def __init__(self, shape: HeadShape, config: TransformerConfig) -> None:
@@ -62,7 +39,7 @@ class Transformer(nn.Module):
         x = self.dropout(self.input(zeroed(steps.features, steps.mask)))
         for layer in self.layers:
             x = layer(x, steps.mask, times)
-        return self.classifier.each(self.dropout(self.readout(x, steps, times)))
+        return self.classifier.of_vectors(self.dropout(self.readout(x, steps, times)))
 
 
 class SelfAttention(nn.Module):
@@ -78,16 +55,18 @@ class SelfAttention(nn.Module):
         self.feed_forward = FeedForward(config.width, config.hidden, config.dropout)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor, times: Rotation) -> torch.Tensor:
-        q, k, v = (by_head(part, self.attention_heads) for part in self.queries_keys_values(self.norm(x)).chunk(3, -1))
-        attended = attend(rotate(q, times), rotate(k, times), v, outside(mask)[:, None, None])
-        return self.feed_forward(x + self.dropout(self.output(together(attended))))
+        q, k, v = (
+            split_heads(part, self.attention_heads) for part in self.queries_keys_values(self.norm(x)).chunk(3, -1)
+        )
+        attended = attend(rotate(q, times), rotate(k, times), v, mask_bias(mask)[:, None, None])
+        return self.feed_forward(x + self.dropout(self.output(joined_heads(attended))))
 
 
 class Readout(nn.Module):
-    """x (B, T, W), the steps, their times -> (B, tasks, W): a learned query a task attends to the steps.
+    """x (B, T, W), the steps, their times -> (B, tasks, W): a learned query per task attends to the steps.
 
-    A query is learned as its attention heads use it, after what would be its projection. It stands in the middle of the
-    segment, from where times count, so that it needs no turning.
+    A query is learned as its attention heads use it, without a projection. It stands in the middle of the segment,
+    where times are 0, so it needs no rotation.
     """
 
     def __init__(self, shape: HeadShape, config: TransformerConfig) -> None:
@@ -102,35 +81,35 @@ class Readout(nn.Module):
         self.last_norm = nn.LayerNorm(config.width)
 
     def forward(self, x: torch.Tensor, steps: Steps, times: Rotation) -> torch.Tensor:
-        k, v = (by_head(part, self.attention_heads) for part in self.keys_values(self.norm(x)).chunk(2, -1))
-        bias = outside(steps.mask)[:, None, None]  # (B, 1, 1, T)
+        k, v = (split_heads(part, self.attention_heads) for part in self.keys_values(self.norm(x)).chunk(2, -1))
+        bias = mask_bias(steps.mask)[:, None, None]  # (B, 1, 1, T)
         if self.context is not None:
             bias = bias + self.context * (~steps.within)[:, None, None]
-        q = by_head(self.queries.unsqueeze(0), self.attention_heads)
-        attended = together(attend(q, rotate(k, times), v, bias))
+        q = split_heads(self.queries.unsqueeze(0), self.attention_heads)
+        attended = joined_heads(attend(q, rotate(k, times), v, bias))
         return self.last_norm(self.feed_forward(self.queries + self.output(attended)))
 
 
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Give what queries (.., Q, dim) find in values (.., T, dim) under keys (.., T, dim): (.., Q, dim).
+    """Return the values (.., T, dim) weighted by attention of queries (.., Q, dim) to keys (.., T, dim): (.., Q, dim).
 
-    Written out, as scaled_dot_product_attention (up to torch 2.14) has no rule for vmap, under which several heads are
-    trained at once, and on a CPU gives no gradient to a bias. At the lengths of segments it is as fast.
+    Written out because scaled_dot_product_attention (up to torch 2.14) gives no gradient to a bias on a CPU. At the
+    lengths of segments it is as fast.
     """
     weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias).softmax(dim=-1)
     return weights @ v
 
 
-def outside(mask: torch.Tensor) -> torch.Tensor:
-    """Give the bias that keeps attention under a mask: 0 where it is true, else -inf."""
+def mask_bias(mask: torch.Tensor) -> torch.Tensor:
+    """Return the bias that keeps attention inside a mask: 0 where the mask is true, else -inf."""
     return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, float("-inf"))
 
 
-def by_head(x: torch.Tensor, attention_heads: int) -> torch.Tensor:
+def split_heads(x: torch.Tensor, attention_heads: int) -> torch.Tensor:
     """(B, T, W) -> (B, attention heads, T, W / attention heads)."""
     return x.unflatten(-1, (attention_heads, -1)).transpose(1, 2)
 
 
-def together(x: torch.Tensor) -> torch.Tensor:
-    """(B, attention heads, T, dim) -> (B, T, W): what `by_head` took apart."""
+def joined_heads(x: torch.Tensor) -> torch.Tensor:
+    """(B, attention heads, T, dim) -> (B, T, W): the inverse of `split_heads`."""
     return x.transpose(1, 2).flatten(2)

@@ -1,1 +1,1 @@
-"""A trained model to predictions, with or without test-time augmentation."""
+"""Predictions of a trained model, with or without test-time augmentation."""

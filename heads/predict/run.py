@@ -1,4 +1,4 @@
-"""A trained run's predictions for splits of its own, or for any list of segments."""
+"""A trained run's predictions for its own splits, or for any list of segments."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from pathlib import Path
 
 import torch
 
-from features.annotations import (
-    Segments,
-    read_segments,
-)
+from features.annotations import Segments, read_segments
 from features.errors import DataError
 from features.predictions import write_predictions
 from heads.data.chunks import Split
@@ -35,42 +32,45 @@ def predict_run(
     allow_missing: bool = False,
     device: torch.device,
 ) -> list[Path]:
-    """Write what a run's best model predicts for splits of its own, or for any list; give the files.
+    """Write the predictions of a run's best model for its own splits, or for any list; return the files.
 
     Args:
-        splits: of train, validation and test; each goes into the run's folder, and is kept where it is there already.
-            By default all that it has.
-        roots: the feature sets it was trained on, where they have moved since.
-        csv, out: another list of segments, and the file for its predictions.
-        tta: average over all views of the feature sets, and over windows that are moved (heads/predict/tta.py), into
-            files of its own; by default not for training.
+        splits: of train, validation and test; by default all that the run has. Predictions go into the run's folder,
+            and existing ones are kept.
+        roots: the feature sets the run was trained on, if they have moved since.
+        csv, out: another list of segments, and the file for its predictions; both or neither.
+        tta: average over all views of the feature sets and over moved windows (heads/predict/tta.py), into separate
+            files; by default not for training.
 
     Raises:
-        DataError: the run has no trained head or not this split, or its features are missing or other ones.
+        DataError: the run has no trained head or not this split, or its features are missing or have changed.
     """
     model, model_config = load_model(run / BEST, device=device)
     sources = open_sources(
         list(roots) or [Path(path) for path in read_config(run).get("features", ())], model_config.inputs
     )
     need_same_streams(run / BEST, model_config, sources)
-    how, names = predict, PREDICTIONS
+    predictor, names = predict, PREDICTIONS
     if tta:
-        sources, how, names = with_all_views(sources), predict_tta, TTA_PREDICTIONS
+        sources, predictor, names = with_all_views(sources), predict_tta, TTA_PREDICTIONS
 
     def load(segments: Segments) -> Split:
         return load_split(sources, segments, model_config.inputs, allow_missing=allow_missing, device=device)
 
-    if csv is not None:
-        write_predictions(out, how(model, load(read_segments(csv)), source=str(run), device=device))
+    if csv is not None and out is not None:
+        write_predictions(out, predictor(model, load(read_segments(csv)), source=str(run), device=device))
         return [out]
-    files, way = files_of(run)
-    chosen = choose_split(way, files)
-    lists = {"train": chosen.train, "validation": chosen.validation, "test": files.test and read_segments(files.test)}
-    absent = [split for split in splits if lists[split] is None]
+    files, split_name = files_of(run)
+    chosen = choose_split(split_name, files)
+    test = None if files.test is None else read_segments(files.test)
+    lists = {"train": chosen.train, "validation": chosen.validation, "test": test}
+    known = {split: segments for split, segments in lists.items() if segments is not None}
+    absent = [split for split in splits if split not in known]
     if absent:
         raise DataError(
             f"{run}: was trained without a {absent[0]} list; name one by --annotations, and a file by --out."
         )
-    splits = splits or [split for split in lists if lists[split] is not None and not (tta and split == "train")]
-    predict_best(run, {split: load(lists[split]) for split in splits}, device=device, how=how, names=names)
+    splits = splits or [split for split in known if not (tta and split == "train")]
+    loaded = {split: load(known[split]) for split in splits}
+    predict_best(run, loaded, device=device, predictor=predictor, names=names)
     return [run / names[split] for split in splits]

@@ -10,8 +10,8 @@ from typing import Any
 
 from features.annotations import find_splits
 from features.errors import DataError, OptionError
-from heads.config import GROUPS, TrainConfig, make_config
-from heads.models import get, head_config
+from heads.config import GROUPS, TrainConfig, config_from_json
+from heads.models.catalogue import get, head_config
 from heads.registry import options_of
 from heads.runs import group_of, read_config
 
@@ -27,7 +27,8 @@ def config_of(run: Path) -> TrainConfig:
         raise DataError(f"{run}: its config.json names no head." if record else f"{run}: there is no config.json.")
     try:
         given = {key: str(value) for key, value in record.get("head_options", {}).items()}
-        return make_config(record["head"], options_of(head_config(record["head"], given)), record)
+        options = options_of(head_config(record["head"], given))
+        return config_from_json({**record, "head_options": options})
     except (OptionError, TypeError, AttributeError) as error:
         raise DataError(f"{run}: its config.json is not of this version ({error})") from error
 

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from features.annotations import NUM_NOUNS, NUM_VERBS, Segments
+from features.annotations import Segments
 from features.errors import DataError, OptionError, first_few
 from features.files import write_text, written_whole
 from features.predictions import Predictions, write_predictions
+from heads.losses.class_counts import class_counts, log_prior
 from heads.scoring.metrics import log_softmax
 
 CHALLENGE_VERSION = "0.2"
@@ -120,7 +121,7 @@ def _for_list(
     what = f"{len(lacking)} of {len(segments)} segments of {segments.source} have no prediction"
     if missing == "omit":
         return final, f"{what} and are left out: {', '.join(lacking)}."
-    verb, noun = (_frequencies(train, task, num) for task, num in (("verb", NUM_VERBS), ("noun", NUM_NOUNS)))
+    verb, noun = (log_prior(class_counts(train, task)) for task in ("verb", "noun"))
     filled = Predictions(
         (*names, *lacking),
         np.concatenate([final.verb, np.tile(verb, (len(lacking), 1))]),
@@ -129,12 +130,6 @@ def _for_list(
     )
     note = f"{what} and are answered by the frequencies of {train.source}: {', '.join(lacking)}."
     return filled.aligned(segments.narration_id), note
-
-
-def _frequencies(train: Segments, task: str, num_classes: int) -> np.ndarray:
-    """Give the log-shares of the classes in training, (K,) float32; a class that is never seen counts as seen once."""
-    counts = np.bincount(getattr(train, f"{task}_class"), minlength=num_classes).clip(min=1)
-    return np.log(counts / counts.sum()).astype(np.float32)
 
 
 def need_sound(predictions: Predictions, *, expect: int | None) -> None:

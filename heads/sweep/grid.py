@@ -11,8 +11,8 @@ from typing import Any
 from features.dealing import parse_shard
 from features.errors import OptionError, unknown_name
 from features.files import sha256_of_json
-from heads.config import GROUPS, TrainConfig, make_config
-from heads.models import parse_head
+from heads.config import GROUPS, RENAMED, TrainConfig, make_config, setting_names, with_current_names
+from heads.models.catalogue import parse_head
 
 # What a grid may vary beside the settings of heads/config.py.
 _OWN = {"head": str, "separate": bool, "split": str}
@@ -47,7 +47,7 @@ def parse_grid(words: Sequence[str]) -> dict[str, list[str]]:
             raise OptionError("--grid", f"{word!r} is not NAME=VALUE,..., such as loss=ce,focal.")
         if name not in _types():
             raise unknown_name("--grid", "setting", name, _types())
-        if name in grid or len(set(values)) < len(values):
+        if RENAMED.get(name, name) in with_current_names(grid) or len(set(values)) < len(values):
             raise OptionError("--grid", f"{word!r} names a setting or a value twice.")
         for value in values:
             _typed({name: value})
@@ -58,7 +58,7 @@ def parse_grid(words: Sequence[str]) -> dict[str, list[str]]:
 def _types() -> dict[str, type]:
     settings = [setting for record in GROUPS.values() for setting in fields(record)]
     known = {setting.name: type(setting.default) if setting.default is not None else str for setting in settings}
-    return {**_OWN, **known}
+    return {**_OWN, **known, **{old: known[new] for old, new in RENAMED.items()}}
 
 
 def make_variants(
@@ -134,7 +134,8 @@ def _typed(values: Mapping[str, str]) -> dict[str, Any]:
 
 def _config(settings: Mapping[str, Any], varied: Mapping[str, str]) -> TrainConfig:
     spec = parse_head(settings["head"], "--grid" if "head" in varied else "--head")
-    config = make_config(spec.name, spec.options, settings)
+    known = {name: value for name, value in with_current_names(settings).items() if name in setting_names()}
+    config = make_config(spec.name, spec.options, known)
     if config.optimisation.epochs < 1:
         raise OptionError("--epochs", "a sweep trains, for 1 epoch or more; heads evaluate scores runs that are there.")
     return config

@@ -26,9 +26,9 @@ from heads.runs import METRICS, read_metrics, run_folder
 from heads.sweep.grid import Variant
 from heads.sweep.halving import Decision, decide, rungs_of, score_at
 from heads.sweep.records import write_decisions, write_failures
-from heads.sweep.together import fit_together, shape_of
+from heads.sweep.together import can_train_together, fit_together, shape_of
 from heads.training.fit import fit
-from heads.training.trainee import Outcome
+from heads.training.state import Outcome
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,8 @@ def _passes(those: Sequence[Variant], together: int, *, first: object) -> Iterat
     for variant in sorted(those, key=lambda one: (_seen(one.config) != first, str(_seen(one.config)))):
         shapes.setdefault((_seen(variant.config), shape_of(variant.config)), []).append(variant)
     for alike in shapes.values():
-        yield from (alike[place : place + together] for place in range(0, len(alike), together))
+        size = together if can_train_together(alike[0].config) else 1
+        yield from (alike[place : place + size] for place in range(0, len(alike), size))
 
 
 def _train(

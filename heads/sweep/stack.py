@@ -1,111 +1,106 @@
-"""Several models of one recipe as one: forward and backward are batched over them, by torch.func.vmap. Knows no loop.
+"""Several models of one configuration as one: forward and backward are batched over them by torch.func.vmap.
 
-Each stays a model of its own as well: its parameters are views into the stacked ones, so that its own optimiser,
-average and checkpoint work as ever.
+Each stays a model of its own too: its parameters are views of the stacked ones, so its optimiser, average and
+checkpoints work as always.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
-from torch.func import functional_call, vmap
-from torch.nn import functional as F
+from torch.func import functional_call, stack_module_state, vmap
 
-from features.annotations import NUM_CLASSES
 from heads.data.steps import Steps
-from heads.models.model import Model, ModelConfig, StreamDropout
-from heads.models.pooling import BidirectionalLstm
+from heads.models.model import Model, ModelConfig
 from heads.models.shape import Logits
-from heads.sweep.stacked_modules import Draws, StackedDropout, StackedLstm, StackedStreamDropout
 
 
 class Stack:
-    """M models as one.
-
-    Attributes:
-        parameters: name -> (M, ...), those of all models.
+    """M models in training, as one.
 
     Args:
-        models: of this recipe.
-        draws: where each model takes its random numbers from, in training; None in evaluation.
+        generators: of each model, on its device, for its dropout.
     """
 
-    def __init__(self, model_config: ModelConfig, models: Sequence[Model], draws: Draws | None = None) -> None:
-        self.models, self._draws = models, draws
-        self._skeleton = _skeleton(model_config, draws).train(draws is not None)
+    def __init__(
+        self, model_config: ModelConfig, models: Sequence[Model], generators: Sequence[torch.Generator]
+    ) -> None:
+        self._parameters, self._buffers = stack_module_state(list(models))
         own = [dict(model.named_parameters()) for model in models]
-        self.parameters = {name: torch.stack([each[name].detach() for each in own]) for name in own[0]}
-        buffers = [dict(model.named_buffers()) for model in models]
-        common = {name for name in buffers[0] if all(torch.equal(buffers[0][name], each[name]) for each in buffers)}
-        self._common = {name: buffers[0][name] for name in common}
-        self._buffers = {name: torch.stack([each[name] for each in buffers]) for name in buffers[0].keys() - common}
+        self._own = {name: [parameters[name] for parameters in own] for name in self._parameters}
+        for name, stacked in self._parameters.items():
+            for parameter, view in zip(self._own[name], stacked.detach().unbind(), strict=True):
+                parameter.data = view
+        with torch.device("meta"):
+            self._template = Model(model_config)
+        for name, module in list(self._template.named_modules()):
+            if isinstance(module, nn.Dropout) and module.p:
+                parent, _, child = name.rpartition(".")
+                setattr(self._template.get_submodule(parent), child, _Dropout(module.p, generators))
 
-    def share(self) -> None:
-        """Make the models' parameters views of the stacked ones, which are to be trained."""
-        self._own = {name: [dict(model.named_parameters())[name] for model in self.models] for name in self.parameters}
-        for name, whole in self.parameters.items():
-            for one, part in zip(self._own[name], whole.unbind(), strict=True):
-                one.data = part
-            whole.requires_grad_()
+    def __call__(self, streams: tuple[Steps, ...]) -> Logits:
+        """Return logits by task, (M, B, K), of stacked batches."""
 
-    def __call__(self, streams: Sequence[Steps], *, is_common: bool = False) -> Logits:
-        """Give logits by task, (M, B, K).
+        def forward(
+            parameters: dict[str, torch.Tensor], buffers: dict[str, torch.Tensor], streams: tuple[Steps, ...]
+        ) -> Logits:
+            return functional_call(self._template, (parameters, buffers), (streams,))
 
-        Args:
-            streams: (M, B, T, ...) each, or with `is_common` (B, T, ...): the same for all.
-        """
-
-        def alone(parameters: dict, buffers: dict, streams: Sequence[Steps]) -> Logits:
-            return functional_call(self._skeleton, (parameters, buffers | self._common), (streams,))
-
-        in_dims = (0, 0, None if is_common else 0)
-        return vmap(alone, in_dims=in_dims)(self.parameters, self._buffers, tuple(streams))
-
-    def lay_together(self, batches: Sequence[Sequence[Steps]]) -> tuple[Steps, ...]:
-        """Give the streams of the models' batches as `__call__` takes them, padded to the widest."""
-        streams = list(zip(*batches, strict=True))
-        widths = [[steps.mask.shape[1] for steps in stream] for stream in streams]
-        if self._draws is not None:
-            self._draws.widths = widths
-        return tuple(_padded(stream, width) for stream, width in zip(streams, widths, strict=True))
+        return vmap(forward)(self._parameters, self._buffers, streams)
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Give each model's parameters their gradients of a loss; those that it does not depend on get none."""
-        gradients = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
-        for own, gradient in zip(self._own.values(), gradients, strict=True):
-            if gradient is not None:
-                for one, part in zip(own, gradient.unbind(), strict=True):
-                    one.grad = part
+        """Set the gradients of each model's parameters; those that the loss does not depend on get none."""
+        gradients = torch.autograd.grad(loss, list(self._parameters.values()), allow_unused=True)
+        for parameters, stacked in zip(self._own.values(), gradients, strict=True):
+            if stacked is not None:
+                for parameter, gradient in zip(parameters, stacked.unbind(), strict=True):
+                    parameter.grad = gradient
 
 
-def _skeleton(model_config: ModelConfig, draws: Draws | None) -> Model:
-    """Build a model without weights whose modules that draw, or have no rule for vmap, are others."""
-    with torch.device("meta"):
-        model = Model(model_config)
-    for name, module in list(model.named_modules()):
-        parent, _, child = name.rpartition(".")
-        stream = int(name.split(".")[1]) if name.startswith("heads.") else 0
-        if isinstance(module, BidirectionalLstm):
-            model.get_submodule(parent)._modules[child] = StackedLstm(module, draws)
-        elif isinstance(module, nn.Dropout):
-            model.get_submodule(parent)._modules[child] = StackedDropout(module.p, draws, stream)
-        elif isinstance(module, StreamDropout):
-            model.get_submodule(parent)._modules[child] = StackedStreamDropout(module.share, draws)
-    return model
+def stacked(batches: Sequence[tuple[Steps, ...]]) -> tuple[Steps, ...]:
+    """Return one batch per model, all of the same shape, as one: (M, B, T, ...) in each stream."""
+    return tuple(
+        Steps(*(torch.stack(tensors) for tensors in zip(*steps, strict=True))) for steps in zip(*batches, strict=True)
+    )
 
 
-def _padded(stream: Sequence[Steps], widths: Sequence[int]) -> Steps:
-    """Stack the steps of M batches, (M, B, T, ...)."""
-    width = max(widths)
-    if min(widths) < width:
-        width = max(width, len(NUM_CLASSES) + 1)  # so that a dropout can tell a row of steps from one of tasks
-        stream = [
-            Steps(
-                F.pad(steps.features, (0, 0, 0, width - own)),
-                *(F.pad(part, (0, width - own)) for part in (steps.mask, steps.seconds, steps.within)),
-            )
-            for steps, own in zip(stream, widths, strict=True)
-        ]
-    return Steps(*(torch.stack(parts) for parts in zip(*stream, strict=True)))
+class _Dropout(nn.Module):
+    """nn.Dropout under vmap, each model with its own generator: on a CPU it drops what the model would drop alone."""
+
+    def __init__(self, p: float, generators: Sequence[torch.Generator]) -> None:
+        super().__init__()
+        self._p, self._generators = p, generators
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return _OnStacked.apply(self._dropped, x)
+
+    def _dropped(self, x: torch.Tensor) -> torch.Tensor:
+        """x (M, ...) -> (M, ...)."""
+        noise = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for own, generator in zip(noise, self._generators, strict=True):
+            own.bernoulli_(1 - self._p, generator=generator).div_(1 - self._p)
+        return x * noise
+
+
+class _OnStacked(torch.autograd.Function):
+    """Call a function from inside vmap on the tensors of all models at once, (M, ...).
+
+    Autograd records what the function does, so there is no backward here.
+    """
+
+    @staticmethod
+    def forward(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError("only under vmap")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        pass
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor
+    ) -> tuple[torch.Tensor, int]:
+        return function(x.movedim(in_dims[1], 0)), 0

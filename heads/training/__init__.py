@@ -1,1 +1,1 @@
-"""A configuration and its data to a run folder: the loop, the optimiser, resuming."""
+"""From a configuration and its data to a run folder: the training loop, the optimiser, resuming."""

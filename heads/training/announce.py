@@ -1,4 +1,4 @@
-"""What a run or a sweep is going to do, in words, before it does it."""
+"""What a run is going to do, in words, before it begins."""
 
 from __future__ import annotations
 
@@ -14,62 +14,65 @@ from heads.config import TrainConfig
 from heads.data.chunks import Split
 from heads.data.layout import Source
 from heads.data.load import TrainData
+from heads.losses.class_counts import class_counts
 from heads.models.model import Model
 from heads.models.saved import model_config_of
 
 
 def describe(config: TrainConfig, data: TrainData, device: torch.device) -> Iterator[tuple[str, str]]:
-    """Give the plan of a run, as names and what is to be said of them."""
+    """Return the plan of a run, as pairs of a name and a text."""
     with torch.device("meta"):
         model = Model(model_config_of(config, data.sources))
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     separate = ", one for verbs and one for nouns" if config.separate else ""
     yield "head", f"{config.head}{separate}, {num_parameters:,} parameters"
     for source in data.sources:
-        yield "features", _of_source(source)
-    yield "training", _of_split(data.train)
-    yield "", _of_classes(data.train)
+        yield "features", _describe_source(source)
+    yield "training", _describe_split(data.train)
+    yield "", _describe_classes(data.train)
     if data.validation is not None:
-        yield "validation", _of_split(data.validation)
-        strangers = _unseen_classes(data)
-        if strangers:
-            yield "", strangers
+        yield "validation", _describe_split(data.validation)
+        unseen = _unseen_classes(data.train, data.validation)
+        if unseen:
+            yield "", unseen
     if data.test is not None:
-        yield "test", _of_split(data.test)
-    place = "in memory" if data.train.is_resident else "read a chunk of videos at a time: they do not fit into memory"
-    yield "device", f"{device.type}, features {place}"
+        yield "test", _describe_split(data.test)
+    streamed = "read a chunk of videos at a time, as they do not fit into memory"
+    yield "device", f"{device.type}, features {'in memory' if data.train.is_resident else streamed}"
 
 
-def _of_source(source: Source) -> str:
-    kind = source.featureset.sampling
-    sampled = f"every {kind.every_s:g} s" if source.is_dense else f"{kind.num_frames} frames a segment"
+def _describe_source(source: Source) -> str:
+    sampling = source.featureset.sampling
+    sampled = f"every {sampling.every_s:g} s" if source.is_dense else f"{sampling.num_frames} frames per segment"
     views = "" if source.views == (0,) else f", {len(source.views)} views"
     return f"{source.root}: {source.featureset.backbone}, {sampled}, D {source.featureset.dim}{views}"
 
 
-def _of_split(split: Split) -> str:
-    known = len(split) + split.num_missing
-    missing = f" of {known:,} ({split.num_missing:,} have no features and are left out)" if split.num_missing else ""
+def _describe_split(split: Split) -> str:
+    num_segments = len(split) + split.num_missing
+    missing = (
+        f" of {num_segments:,} ({split.num_missing:,} have no features and are left out)" if split.num_missing else ""
+    )
     return f"{len(split):,} segments{missing} of {split.segments.source}, {human_size(split.size_bytes)}"
 
 
-def _of_classes(split: Split) -> str:
-    """Say how many classes there are, and how uneven they are."""
+def _describe_classes(split: Split) -> str:
+    """Return how many classes there are, and how uneven they are."""
     parts = []
     for task, num_classes in NUM_CLASSES.items():
-        counts = np.bincount(getattr(split.segments, f"{task}_class"), minlength=num_classes)
+        counts = class_counts(split.segments, task)
         seen = counts[counts > 0]
         parts.append(f"{len(seen)} of {num_classes} {task}s, {seen.min():,} to {seen.max():,} segments each")
     return "; ".join(parts)
 
 
-def _unseen_classes(data: TrainData) -> str:
-    """Say which classes of validation training never shows; nothing where it shows all of them."""
+def _unseen_classes(train: Split, validation: Split) -> str:
+    """Return which classes of validation do not occur in training; nothing if all of them do."""
     parts = []
     for task in NUM_CLASSES:
-        trained, asked = (getattr(split.segments, f"{task}_class") for split in (data.train, data.validation))
-        strangers = np.setdiff1d(asked, trained)
-        if len(strangers):
-            num_segments = int(np.isin(asked, strangers).sum())
-            parts.append(f"{len(strangers)} {task}s ({first_few(map(str, strangers))}; {num_segments} segments)")
+        trained, validated = (getattr(split.segments, f"{task}_class") for split in (train, validation))
+        unseen = np.setdiff1d(validated, trained)
+        if len(unseen):
+            num_segments = int(np.isin(validated, unseen).sum())
+            parts.append(f"{len(unseen)} {task}s ({first_few(map(str, unseen))}; {num_segments} segments)")
     return f"never seen in training: {', '.join(parts)}" if parts else ""

@@ -7,19 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from features.errors import DataError
 from features.predictions import Predictions
 from features.progress import progress
 from features.tensors import load_safely
 from heads.config import TrainConfig
-from heads.data.augment import Mixture
-from heads.data.batches import Batch
 from heads.data.load import TrainData
 from heads.models.saved import BEST, load_model, need_same_streams
 from heads.predict.predicting import predict_best, predict_logits, score
 from heads.training.resume import LAST
-from heads.training.trainee import Outcome, Trainee, best_of
+from heads.training.state import Outcome, Step, TrainingBatch, TrainingRun, best_of, lr_at, start_run
 
 
 def fit(
@@ -32,53 +31,66 @@ def fit(
     until: int | None = None,
     show: Callable[[dict[str, float]], object] = lambda row: None,
 ) -> Outcome:
-    """Train a head and write its run folder; a run that was cut off goes on after its last whole epoch.
+    """Train a head and write its run folder; a run that was cut off resumes after its last whole epoch.
 
-    On a CPU, a run that was cut off and went on ends bit-identical to one that was not.
+    On a CPU, a run that was cut off and resumed ends bit-identical to an unbroken one.
 
     Args:
-        teacher: predictions for the training segments, where the objective has one.
+        teacher: predictions for the training segments, where the objective has a teacher.
         until: stop once the run has this many of its epochs, 1 or more, as if it had been cut off there.
-        show: called with each epoch's row of metrics.csv, and the seconds it took.
+        show: called after each epoch with its row of metrics.csv and the seconds it took.
 
     Raises:
         OptionError: the configuration does not fit the data.
         DataError: the folder holds another run, or the loss is no longer finite.
     """
-    trainee = Trainee(config, data, folder, device=device, teacher=teacher)
-    history = trainee.history
-    label = f"{config.head} seed {config.seed}"
-    with progress(total=config.optimisation.epochs, unit="epochs", label=label, done_before=len(history)) as bar:
-        while not trainee.is_over and (until is None or len(history) < until):
+    run = start_run(config, data, folder, device=device, teacher=teacher)
+    num_epochs, num_done = config.optimisation.epochs, len(run.history)
+    with progress(
+        total=num_epochs, unit="epochs", label=f"{config.head} seed {config.seed}", done_before=num_done
+    ) as bar:
+        while not run.is_over and (until is None or len(run.history) < until):
             began = time.monotonic()
-            train_epoch(trainee)
-            validation = data.validation
-            scored = None if validation is None else predict_logits(trainee.judged, validation, device=device)
-            row = trainee.end_epoch(scored)
+            run.model.train()
+            steps = [train_step(run, batch) for batch in run.batches()]
+            logits = None
+            if data.validation is not None:
+                logits = predict_logits(run.scored_model, data.validation, device=device)
+            row = run.end_epoch(steps, logits)
             show(row | {"seconds": time.monotonic() - began})
             bar.set_postfix_str(_postfix(row), refresh=False)
             bar.update()
-    return trainee.outcome()
+    return run.outcome()
 
 
-def train_epoch(trainee: Trainee) -> None:
-    """Train a run for an epoch."""
-    trainee.model.train()
-    for batch, mixture, done in trainee.batches():
-        train_step(trainee, batch, mixture, done)
-
-
-def train_step(trainee: Trainee, batch: Batch, mixture: Mixture | None, done: float) -> None:
-    """Train a run on a batch, as it comes from its `batches`."""
-    with autocast(trainee.device, trainee.config.optimisation.precision):
-        logits = trainee.model(batch.streams)
-    loss = trainee.target({task: one.float() for task, one in logits.items()}, batch.index, mixture, done)
+def train_step(run: TrainingRun, batch: TrainingBatch) -> Step:
+    """Train a run on one batch."""
+    with autocast(run.device, run.config.optimisation.precision):
+        logits = run.model(batch.streams)
+    logits = {task: values.float() for task, values in logits.items()}
+    loss = run.loss(logits, batch.index, batch.mixture, batch.progress)
     loss.backward()
-    trainee.step(loss, batch.index, done)
+    return update_weights(run, batch, loss)
+
+
+def update_weights(run: TrainingRun, batch: TrainingBatch, loss: torch.Tensor) -> Step:
+    """Clip the gradients that the loss of a batch left, set the learning rate, step, and average the weights."""
+    settings = run.config.optimisation
+    if settings.clip_grad:
+        nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip_grad)
+    epochs = batch.progress * settings.epochs
+    lr = lr_at(epochs, peak=settings.lr, warmup=settings.warmup_epochs, total=settings.epochs)
+    for group in run.optimizer.param_groups:
+        group["lr"] = lr * group["factor"]
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    if run.average is not None:
+        run.average.update_parameters(run.model)
+    return Step(loss.detach(), batch.index, lr)
 
 
 def score_again(data: TrainData, folder: Path, *, device: torch.device) -> Outcome:
-    """Score the best model of a run that is there on validation, without training; renew its predictions.
+    """Score the best model of an existing run on validation, without training, and renew its predictions.
 
     Raises:
         DataError: there is no trained head, it was trained on other features, or there is nothing to score it on.
@@ -95,9 +107,10 @@ def score_again(data: TrainData, folder: Path, *, device: torch.device) -> Outco
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Half precision where every head is faster by it: on CUDA.
+    """Return the context of the forward pass: half precision where every head is faster with it, which is on CUDA.
 
-    On a CPU with such arithmetic some heads are (`make bench`), and a run would no longer be the same on another one.
+    On a CPU with such arithmetic some heads are faster too (`make bench`), but a run would no longer be the same on
+    another CPU.
     """
     half = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
     return torch.autocast(device.type if half else "cpu", torch.bfloat16, enabled=half)

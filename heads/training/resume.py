@@ -16,9 +16,13 @@ LAST = "last.pth"
 
 
 def save_last(
-    path: Path, model: nn.Module, average: AveragedModel | None, optimizer: torch.optim.Optimizer, history: list
+    path: Path,
+    model: nn.Module,
+    average: AveragedModel | None,
+    optimizer: torch.optim.Optimizer,
+    history: list[dict[str, float]],
 ) -> None:
-    """Write all that a run goes on from."""
+    """Write everything that a run resumes from."""
     save_tensors(
         path,
         {
@@ -39,10 +43,10 @@ def resume(
     optimizer: torch.optim.Optimizer,
     device: torch.device,
 ) -> list[dict[str, float]]:
-    """Take up a run where `save_last` left it, random states included; give the rows of its epochs.
+    """Restore a run as `save_last` wrote it, random states included; return the rows of its epochs.
 
     Raises:
-        DataError: the file is damaged, or of another model.
+        DataError: the file is damaged, or was written for another model.
     """
     try:
         content = load_safely(path)
@@ -55,4 +59,4 @@ def resume(
             torch.cuda.set_rng_state_all(content["rng_cuda"])
         return content["history"]
     except (DataError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path}: cannot be gone on from ({error}); delete the folder to train again.") from error
+        raise DataError(f"{path}: cannot be resumed from ({error}); delete the folder to train again.") from error

@@ -14,9 +14,9 @@ from miniature import write_miniature
 from shell import ROOT, output_here, output_of
 from small_heads import small_options
 
-from heads import models
 from heads.cli import main
-from heads.losses import tasks as losses
+from heads.losses import catalogue as losses
+from heads.models import catalogue as models
 from heads.runs import METRICS, read_metrics
 
 LABELLED = ROOT.parent / "shared" / "labelled" / "fpha"

@@ -10,7 +10,7 @@ from synthetic import Synthetic, drawn_predictions
 from features.files import write_json
 from features.predictions import Predictions, write_predictions
 from heads.config import make_config
-from heads.models import parse_head
+from heads.models.catalogue import parse_head
 from heads.runs import run_folder, write_metrics
 
 NUM_EPOCHS = 6

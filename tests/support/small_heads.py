@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from heads.models import get
+from heads.models.catalogue import get
 from heads.registry import options_of
 
 _SMALL = {"hidden": 8, "width": 8, "attention_heads": 2}

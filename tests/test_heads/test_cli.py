@@ -16,8 +16,8 @@ from synthetic import Synthetic, drawn_predictions
 
 from features.files import read_json, write_json
 from features.predictions import read_predictions, write_predictions
-from heads.losses import tasks as losses
-from heads.models import names
+from heads.losses import catalogue as losses
+from heads.models.catalogue import names
 
 COMMANDS = ("train", "sweep", "predict", "list", "evaluate", "ensemble", "submit")
 QUICK = ("--epochs", 2, "--device", "cpu")

@@ -19,6 +19,7 @@ from heads.config import (
     Objective,
     Optimisation,
     TrainConfig,
+    config_from_json,
     make_config,
     parse_seeds,
 )
@@ -133,8 +134,23 @@ def test_every_setting_stands_in_json_under_its_own_name():
 @pytest.mark.parametrize("settings", [{}, OTHERS], ids=["defaults", "others"])
 def test_a_config_comes_back_from_json(settings):
     config = make_config("bilstm", {"hidden": 8}, settings)
-    record = json.loads(json.dumps(config.as_json()))
-    assert make_config(record["head"], record["head_options"], record) == config
+    record = json.loads(json.dumps({**config.as_json(), "labels_digest": "0" * 12}))
+    assert config_from_json(record) == config
+
+
+def test_a_setting_that_is_unknown_is_refused_with_the_nearest_name():
+    with pytest.raises(OptionError, match=r"^--bach-size: no setting 'bach_size'; did you mean 'batch_size'\?"):
+        make_config("mean_pool", {}, {"bach_size": 8})
+
+
+def test_a_config_json_with_an_old_name_is_read():
+    record = TrainConfig("mean_pool").as_json()
+    del record["clip_grad"]
+    assert config_from_json({**record, "clip": 2.0}).optimisation == Optimisation(clip_grad=2.0)
+
+
+def test_each_group_has_a_title():
+    assert [record.title for record in GROUPS.values()] == ["Input", "Augmentation", "Loss", "Optimisation"]
 
 
 # ---- seeds

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from feature_files import finished, python
 from hypothesis import given
 from hypothesis import strategies as st
 
 from features.errors import OptionError
+from heads.losses.catalogue import describe_losses
+from heads.models.catalogue import describe_heads
 from heads.registry import Registry, Spec, need_between, need_positive
 
 REGISTRY = Registry("shape", option="--shape", set_option="--set")
@@ -90,3 +93,24 @@ def test_what_cannot_be_meant_is_refused_under_the_option_it_was_given_by(text, 
     for option, named in ((None, "--shape"), ("--grid", "--grid")):
         with pytest.raises(OptionError, match=f"^{named}: {expected}"):
             REGISTRY.parse_spec(text, option)
+
+
+# ---- the registries of heads and losses
+
+LIST = """
+import sys
+import heads.config, heads.sweep.grid
+from heads.losses.catalogue import describe_losses, parse_loss
+from heads.models.catalogue import describe_heads, parse_head
+members = [*describe_heads(), *describe_losses(), parse_loss("focal:gamma=2"), parse_head("bilstm:hidden=8")]
+print(len(members), *[name for name in ("torch", "pandas", "h5py") if name in sys.modules])
+"""
+
+
+def test_lists_and_options_of_members_load_no_torch():
+    assert finished(python(LIST)) == (0, "17\n", "")
+
+
+@pytest.mark.parametrize("described", [describe_heads(), describe_losses()], ids=["heads", "losses"])
+def test_every_member_is_described_by_a_sentence(described):
+    assert all(member.what.endswith(".") for member in described)

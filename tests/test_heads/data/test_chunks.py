@@ -17,7 +17,7 @@ from features.annotations import Segments, read_segments
 from features.errors import DataError
 from features.store import read_features
 from heads.config import InputSettings
-from heads.data.chunks import Chunk, Split, free_bytes
+from heads.data.chunks import BufferPool, Chunk, Split, free_bytes
 from heads.data.layout import lay_out, open_sources
 
 CPU = torch.device("cpu")
@@ -60,12 +60,12 @@ def split_of(
     *,
     memory_bytes: float = EVERYTHING,
     allow_missing: bool = False,
-    rooms: list[np.ndarray] | None = None,
+    buffers: BufferPool | None = None,
     **inputs,
 ) -> Split:
     inputs = InputSettings(**inputs)
     layout = lay_out(open_sources(roots, inputs), segments, inputs, allow_missing=allow_missing)
-    return Split(layout, CPU, memory_bytes=memory_bytes, rooms=rooms)
+    return Split(layout, CPU, memory_bytes=memory_bytes, buffers=buffers)
 
 
 def seen_of(split: Split, generator: torch.Generator | None = None) -> dict[str, list[tuple[np.ndarray, ...]]]:
@@ -256,12 +256,12 @@ def test_passes_take_turns_in_the_same_memory(roots, annotated):
 
 def test_splits_of_any_size_share_the_memory_that_chunks_are_read_into(roots, annotated):
     alone = [split_of([roots[name]], annotated) for name in roots]
-    rooms: list[np.ndarray] = []
-    shared = [split_of([roots[name]], annotated, memory_bytes=1, rooms=rooms) for name in roots]
+    buffers = BufferPool()
+    shared = [split_of([roots[name]], annotated, memory_bytes=1, buffers=buffers) for name in roots]
     for _ in range(2):
         for one, other in zip(shared, alone, strict=True):
             assert_same(seen_of(one), seen_of(other))
-            assert len(rooms) == 2
+            assert len(buffers.free) == 2
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted as Linux lists them")
@@ -400,7 +400,7 @@ def test_a_file_is_checked_once_until_it_changes(own_sets, annotated, monkeypatc
         checked.append(video_id)
         return read_features(root, video_id, **how)
 
-    monkeypatch.setattr("heads.data.chunks.read_features", read)
+    monkeypatch.setattr("heads.data.reading.read_features", read)
     split = split_of([own_sets["segment"]], annotated, memory_bytes=1)
     seen_of(split)
     assert sorted(checked) == sorted(VIDEOS)

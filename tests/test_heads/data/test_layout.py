@@ -44,9 +44,9 @@ def laid_out(roots: list[Path], segments: Segments, *, allow_missing: bool = Fal
 def rows_by_name(layout: Layout, place: int = 0) -> dict[str, tuple[list[int], list[int]]]:
     """narration_id -> the rows of its window and of its own part, in the file of its video."""
     found = {}
-    for part in layout.parts:
-        windows = part.windows[place]
-        for segment, index in enumerate(part.index):
+    for video in layout.videos:
+        windows = video.windows[place]
+        for segment, index in enumerate(video.index):
             outer = windows.rows[windows.first[segment] : windows.stop[segment]].tolist()
             inner = windows.rows[windows.inner_first[segment] : windows.inner_stop[segment]].tolist()
             found[layout.segments.narration_id[index]] = (outer, inner)
@@ -190,24 +190,24 @@ def test_segments_have_the_rows_that_the_files_say(kinds, annotated):
 def test_every_segment_is_laid_out_once_and_in_the_order_of_the_annotations(kinds, annotated):
     layout = laid_out([kinds["segment"]], annotated)
     assert layout.segments.narration_id.tolist() == annotated.narration_id.tolist()
-    assert sorted(np.concatenate([part.index for part in layout.parts]).tolist()) == list(range(12))
+    assert sorted(np.concatenate([video.index for video in layout.videos]).tolist()) == list(range(12))
     assert layout.num_missing == 0
 
 
 def test_each_video_is_a_part_with_its_own_segments(kinds, annotated):
     layout = laid_out([kinds["segment"]], annotated)
-    assert [part.video_id for part in layout.parts] == list(VIDEOS)
-    for part in layout.parts:
-        assert set(layout.segments.table.video_id.iloc[part.index]) == {part.video_id}
+    assert [video.video_id for video in layout.videos] == list(VIDEOS)
+    for video in layout.videos:
+        assert set(layout.segments.table.video_id.iloc[video.index]) == {video.video_id}
 
 
 def test_times_are_those_of_the_kept_rows(kinds, annotated):
     layout = laid_out([kinds["segment"], kinds["dense"]], annotated)
-    for part in layout.parts:
+    for video in layout.videos:
         for place, name in enumerate(("segment", "dense")):
-            with h5py.File(kinds[name] / f"{part.video_id}.h5") as file:
-                expected = file["seconds"][:][part.windows[place].rows]
-            np.testing.assert_array_equal(part.seconds[place], expected)
+            with h5py.File(kinds[name] / f"{video.video_id}.h5") as file:
+                expected = file["seconds"][:][video.windows[place].rows]
+            np.testing.assert_array_equal(video.seconds[place], expected)
 
 
 def test_sets_with_other_numbers_of_steps_are_laid_out_side_by_side(annotated, tmp_path):

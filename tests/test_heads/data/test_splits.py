@@ -118,7 +118,7 @@ def test_another_way_to_split_is_refused(files, name):
 
 @pytest.mark.parametrize("name", ["fold:3/3", "fold:0/1", "fold:0/0", "fold:0/7"])
 def test_a_fold_that_there_cannot_be_is_refused(files, name):
-    with pytest.raises(OptionError, match=f"{name}: there are 6 participants for 2 to so many folds, counted from 0"):
+    with pytest.raises(OptionError, match=f"{name}: 6 participants allow 2 to 6 folds, numbered from 0"):
         choose_split(name, files)
 
 

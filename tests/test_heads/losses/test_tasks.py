@@ -22,9 +22,9 @@ from torchvision.ops import sigmoid_focal_loss
 
 from features.errors import OptionError
 from heads.losses.action import ActionLoss
+from heads.losses.catalogue import build_loss, loss_text, names, parse_loss
 from heads.losses.class_counts import effective_number_weights, inverse_sqrt_weights, log_prior
 from heads.losses.distillation import distillation
-from heads.losses.tasks import build_loss, loss_text, names, parse_loss
 
 SPECS = [
     *names(),
@@ -290,15 +290,15 @@ def test_label_smoothing_under_equal_weights_is_that_of_torch(text):
 )
 def test_a_weighted_loss_is_weighted_cross_entropy_of_torch(text, weights):
     logits, labels = _batch()
-    expected = F.cross_entropy(logits, labels, weight=weights(torch.tensor(COUNTS)), reduction="none")
+    expected = F.cross_entropy(logits, labels, weight=torch.from_numpy(weights(np.array(COUNTS))), reduction="none")
     torch.testing.assert_close(_loss(text)(logits, labels, 0.0), expected)
 
 
 def test_ldam_begins_to_weigh_at_its_share_of_training():
     logits, labels = _batch()
-    loss, weights = _loss("ldam:defer=0.6:beta=0.99"), effective_number_weights(torch.tensor(COUNTS), 0.99)
+    loss, weights = _loss("ldam:defer=0.6:beta=0.99"), effective_number_weights(np.array(COUNTS), 0.99)
     before = loss(logits, labels, 0.59)
-    torch.testing.assert_close(loss(logits, labels, 0.6), before * weights[labels])
+    torch.testing.assert_close(loss(logits, labels, 0.6), before * torch.from_numpy(weights)[labels])
     torch.testing.assert_close(loss(logits, labels, 0.0), before)
 
 
@@ -313,41 +313,41 @@ _counts = st.lists(st.integers(0, 5000), min_size=2, max_size=300).filter(any)
 @given(counts=_counts)
 @settings(deadline=None)
 def test_weights_have_a_mean_of_one_over_the_training_segments(weights, counts):
-    of_segments = np.repeat(weights(torch.tensor(counts)).double().numpy(), counts)
+    of_segments = np.repeat(weights(np.array(counts)).astype(np.float64), counts)
     assert of_segments.mean() == pytest.approx(1, rel=1e-6)
 
 
 @given(counts=_counts)
 @settings(deadline=None)
 def test_priors_are_shares_and_a_class_of_count_zero_is_as_rare_as_one_of_count_one(counts):
-    prior = log_prior(torch.tensor(counts)).double().exp().numpy()
+    prior = np.exp(log_prior(np.array(counts)).astype(np.float64))
     expected = [max(count, 1) / sum(max(count, 1) for count in counts) for count in counts]
     np.testing.assert_allclose(prior, expected, rtol=2e-6)
 
 
 def test_rare_classes_weigh_by_the_root_of_their_counts():
-    weights = inverse_sqrt_weights(torch.tensor([1, 4, 100]))
-    torch.testing.assert_close(weights / weights[0], torch.tensor([1, 1 / 2, 1 / 10]))
+    weights = inverse_sqrt_weights(np.array([1, 4, 100]))
+    np.testing.assert_allclose(weights / weights[0], [1, 1 / 2, 1 / 10], rtol=1e-6)
 
 
 def test_the_weights_of_effective_numbers_go_from_equal_to_inverse_counts():
-    counts = torch.tensor([1, 4, 100])
+    counts = np.array([1, 4, 100])
     for beta, expected in ((0.0, [1, 1, 1]), (1 - 1e-9, [1, 1 / 4, 1 / 100])):
         weights = effective_number_weights(counts, beta)
-        torch.testing.assert_close(weights / weights[0], torch.tensor(expected).float())
+        np.testing.assert_allclose(weights / weights[0], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("tau", [0.5, 1.0, 2.0])
 def test_the_loss_of_logits_adjusted_afterwards_is_cross_entropy_of_those_before(tau):
     logits, labels = _batch()
-    afterwards = logits - tau * log_prior(torch.tensor(COUNTS))
+    afterwards = logits - tau * torch.from_numpy(log_prior(np.array(COUNTS)))
     expected = F.cross_entropy(logits, labels, reduction="none")
     torch.testing.assert_close(_loss(f"logit_adjusted:tau={tau}")(afterwards, labels, 0.0), expected)
 
 
 def test_adjusting_afterwards_finds_the_class_that_is_likeliest_under_equal_priors():
-    prior, likelihood = torch.tensor([90, 9, 1]), torch.tensor([0.2, 0.3, 0.5])
-    logits = (prior * likelihood).log()
+    prior, likelihood = np.array([90, 9, 1]), np.array([0.2, 0.3, 0.5])
+    logits = np.log(prior * likelihood)
     assert (logits.argmax(), (logits - log_prior(prior)).argmax()) == (0, 2)
 
 
@@ -411,34 +411,13 @@ def test_a_loss_moves_with_its_device_and_computes_in_float32(text, device):
         assert _gradient(lambda x: loss(x, labels, done), logits).dtype == torch.float32  # noqa: B023
 
 
-@every_loss
-@early_and_late
-@pytest.mark.parametrize("labels_by_head", [False, True])
-def test_a_loss_can_be_carried_over_several_heads(text, done, labels_by_head):
-    loss = _loss(text)
-    logits, labels = (torch.stack(tensors) for tensors in zip(*(_batch(seed=seed) for seed in range(3)), strict=True))
-    if not labels_by_head:
-        labels = labels[:1].expand_as(labels)
-
-    def mean(logits, labels):
-        return loss(logits, labels, done).mean()
-
-    in_dims = (0, 0) if labels_by_head else (0, None)
-    slopes, means = torch.func.vmap(torch.func.grad_and_value(mean), in_dims=in_dims)(
-        logits, labels if labels_by_head else labels[0]
-    )
-    for head in range(3):
-        torch.testing.assert_close(means[head], mean(logits[head], labels[head]))
-        torch.testing.assert_close(slopes[head], _gradient(lambda x: mean(x, labels[head]), logits[head]))  # noqa: B023
-
-
 @pytest.mark.parametrize("text", ["ce", "ce:smoothing=0.1", "logit_adjusted"])
 def test_two_label_sets_mixed_are_one_mixed_target(text):
     (logits, labels), (_, others) = _batch(), _batch(seed=1)
     loss, share = _loss(text), torch.rand(len(labels))
     mixed = share * loss(logits, labels, 0.0) + (1 - share) * loss(logits, others, 0.0)
     target = share[:, None] * F.one_hot(labels, 8) + (1 - share[:, None]) * F.one_hot(others, 8)
-    adjusted = logits + (log_prior(torch.tensor(COUNTS)) if text == "logit_adjusted" else 0)
+    adjusted = logits + (torch.from_numpy(log_prior(np.array(COUNTS))) if text == "logit_adjusted" else 0)
     smoothing = 0.1 if "smoothing" in text else 0.0
     torch.testing.assert_close(mixed, F.cross_entropy(adjusted, target, label_smoothing=smoothing, reduction="none"))
 
@@ -565,13 +544,6 @@ def test_the_action_loss_has_a_row_a_segment_in_float32_and_moves_with_its_devic
         assert loss.to(device)(*(tensor.to(device) for tensor in batch)).device.type == device
 
 
-def test_the_action_loss_can_be_carried_over_several_heads():
-    loss = ActionLoss(torch.randint(97, (50,)), torch.randint(300, (50,)))
-    batches = [_action_batch(5) for _ in range(3)]
-    found = torch.func.vmap(loss)(*(torch.stack(tensors) for tensors in zip(*batches, strict=True)))
-    torch.testing.assert_close(found, torch.stack([loss(*batch) for batch in batches]))
-
-
 # ---- distillation
 
 
@@ -630,9 +602,3 @@ def test_distillation_is_finite_for_extreme_logits(temperature):
     teacher = logits.flip(0)
     assert distillation(logits, teacher, temperature).isfinite().all()
     assert _gradient(lambda x: distillation(x, teacher, temperature), logits).isfinite().all()
-
-
-def test_distillation_can_be_carried_over_several_heads():
-    logits, teacher = torch.randn(3, 5, 8), torch.randn(5, 8)
-    found = torch.func.vmap(distillation, in_dims=(0, None, None))(logits, teacher, 2.0)
-    torch.testing.assert_close(found, torch.stack([distillation(head, teacher, 2.0) for head in logits]))

@@ -12,7 +12,7 @@ from features.annotations import NUM_CLASSES
 from heads.config import InputSettings
 from heads.data.steps import Steps
 from heads.models import model as model_module
-from heads.models.model import Input, Model, ModelConfig, StreamSpec
+from heads.models.model import Model, ModelConfig, StreamInput, StreamSpec
 from heads.models.shape import HeadShape, Logits
 
 every_fusion = pytest.mark.parametrize("fusion", ["early", "late"])
@@ -53,7 +53,7 @@ def steps_of(dim: int, *lengths: int, context: int = 0, seed: int = 0, dtype: to
     return Steps(features, mask, step * mask.float(), within)
 
 
-def set_statistics(inputs: Input, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def set_statistics(inputs: StreamInput, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     inputs.mean = torch.randn(inputs.mean.shape, generator=generator) * 5
     inputs.std = torch.rand(inputs.std.shape, generator=generator) + 0.5

@@ -10,19 +10,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 
 from features.errors import OptionError
 from heads.data.steps import Steps
-from heads.models import build_head, get, head_config, names, register
-from heads.models.bilstm import BiLstmConfig
-from heads.models.multiscale_lstm import every
+from heads.models.catalogue import BiLstmConfig, TransformerConfig, build_head, get, head_config, names, register
+from heads.models.multiscale_lstm import strided
 from heads.models.separate import Separate
 from heads.models.shape import HeadShape, Logits
 from heads.models.tcn import DilatedLayer
 from heads.models.times import rotate, rotation
-from heads.models.transformer import SelfAttention, TransformerConfig
+from heads.models.transformer import SelfAttention
 
 DIM, CELLS = 12, 4
 PLAIN = HeadShape(DIM)
@@ -33,8 +31,6 @@ every_head = pytest.mark.parametrize("name", names())
 every_shape = pytest.mark.parametrize("shape", [PLAIN, CONTEXT], ids=["segment", "context"])
 blind_to_order = {"mean_pool", "mlp"}
 order_reading_heads = pytest.mark.parametrize("name", sorted(set(names()) - blind_to_order))
-# nn.LSTM has no rule for vmap.
-stackable_heads = pytest.mark.parametrize("name", sorted(set(names()) - {"bilstm", "multiscale_lstm"}))
 
 
 def _head(name: str, shape: HeadShape = PLAIN, *, seed: int = 0, separate: bool = False, **options: float) -> nn.Module:
@@ -215,29 +211,6 @@ def test_the_default_configuration_is_built_and_says_what_it_takes(name):
     assert head.state_dict()
 
 
-@stackable_heads
-@every_shape
-def test_several_heads_at_once_are_each_of_them_alone(name, shape):
-    heads, steps = [_head(name, shape, seed=seed) for seed in range(3)], _steps(*ROWS[shape])
-    expected = [_gradients(head, steps) for head in heads]
-    parameters, buffers = stack_module_state(heads)
-    together = vmap(lambda *state: functional_call(heads[0], state, (steps,)))(parameters, buffers)
-    for index, head in enumerate(heads):
-        torch.testing.assert_close({task: value[index] for task, value in together.items()}, head(steps))
-    sum(logits.square().sum() for logits in together.values()).backward()
-    for index, gradients in enumerate(expected):
-        found = {key: value.grad[index] for key, value in parameters.items()}
-        torch.testing.assert_close(found, gradients, rtol=1e-4, atol=1e-5)
-
-
-@stackable_heads
-def test_several_heads_at_once_drop_out_each_its_own(name):
-    head, steps = _head(name, dropout=0.5).train(), _steps(3, 5)
-    parameters, buffers = stack_module_state([head, head])
-    together = vmap(lambda *state: functional_call(head, state, (steps,)), randomness="different")(parameters, buffers)
-    assert not torch.equal(*together["noun"])
-
-
 @pytest.mark.skipif(not torch.cuda.is_available() and not torch.backends.mps.is_available(), reason="no accelerator")
 @every_head
 @every_shape
@@ -341,7 +314,7 @@ def test_multiscale_lstm_reads_every_step_every_second_and_every_fourth(shape):
 )
 def test_every_takes_each_stride_th_step_and_the_first_of_the_segment(rows, stride):
     steps = _steps(*rows)
-    x, mask, within = every(steps, stride)
+    x, mask, within = strided(steps, stride)
     for row, (before, inside, after) in enumerate(rows):
         expected = [index for index in range(before + inside + after) if (index - before) % stride == 0]
         length = int(mask[row].sum())

@@ -12,13 +12,13 @@ from small_heads import small_options
 from features.errors import DataError
 from heads.config import InputSettings
 from heads.data.steps import Steps
-from heads.models import names
+from heads.models.catalogue import names
 from heads.models.model import Model, ModelConfig, StreamSpec
 from heads.models.saved import load_model, need_same_streams, save_model, stream_specs
 
 CPU = torch.device("cpu")
 DIM = 6
-RECIPES = {
+CONFIGS = {
     "one set": ModelConfig("mean_pool", {}, False, (StreamSpec("a" * 64, DIM),), InputSettings()),
     "two heads": ModelConfig("mean_pool", {}, True, (StreamSpec("a" * 64, DIM),), InputSettings()),
     "context": ModelConfig(
@@ -43,8 +43,9 @@ def _steps(dim: int) -> Steps:
 def _saved(model_config: ModelConfig, path: Path) -> Model:
     torch.manual_seed(0)
     model = Model(model_config).eval()
-    for each in model.inputs:
-        each.mean, each.std = torch.randn_like(each.mean), torch.rand_like(each.std) + 0.5
+    for stream_input in model.stream_inputs():
+        stream_input.mean = torch.randn_like(stream_input.mean)
+        stream_input.std = torch.rand_like(stream_input.std) + 0.5
     model.adjust_noun = torch.randn(300)
     save_model(path, model_config, model)
     return model
@@ -52,7 +53,7 @@ def _saved(model_config: ModelConfig, path: Path) -> Model:
 
 @pytest.mark.parametrize("name", names())
 def test_a_saved_head_gives_the_same_logits_when_loaded(name, tmp_path):
-    model_config = replace(RECIPES["one set"], head=name, options=small_options(name))
+    model_config = replace(CONFIGS["one set"], head=name, options=small_options(name))
     saved = _saved(model_config, tmp_path / "best_model.pth")
     loaded, known = load_model(tmp_path / "best_model.pth", device=CPU)
     streams = (_steps(DIM),)
@@ -60,9 +61,9 @@ def test_a_saved_head_gives_the_same_logits_when_loaded(name, tmp_path):
     assert known == model_config
 
 
-@pytest.mark.parametrize("kind", RECIPES)
-def test_a_model_of_any_kind_comes_back_with_its_recipe(kind, tmp_path):
-    model_config = RECIPES[kind]
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_model_of_any_kind_comes_back_with_its_configuration(kind, tmp_path):
+    model_config = CONFIGS[kind]
     saved = _saved(model_config, tmp_path / "best_model.pth")
     loaded, known = load_model(tmp_path / "best_model.pth", device=CPU)
     streams = tuple(_steps(spec.dim) for spec in model_config.streams)
@@ -71,7 +72,7 @@ def test_a_model_of_any_kind_comes_back_with_its_recipe(kind, tmp_path):
 
 
 def test_a_loaded_model_is_in_evaluation_mode(tmp_path):
-    _saved(RECIPES["one set"], tmp_path / "best_model.pth")
+    _saved(CONFIGS["one set"], tmp_path / "best_model.pth")
     assert not load_model(tmp_path / "best_model.pth", device=CPU)[0].training
 
 
@@ -81,7 +82,7 @@ def test_a_head_gives_the_same_logits_on_every_device(device, tmp_path):
     if not there[device]:
         pytest.skip(f"there is no {device} here")
     for name in names():
-        model_config = replace(RECIPES["one set"], head=name, options=small_options(name))
+        model_config = replace(CONFIGS["one set"], head=name, options=small_options(name))
         _saved(model_config, tmp_path / f"{name}.pth")
         here, _ = load_model(tmp_path / f"{name}.pth", device=CPU)
         moved, _ = load_model(tmp_path / f"{name}.pth", device=torch.device(device))
@@ -95,23 +96,23 @@ def test_a_head_gives_the_same_logits_on_every_device(device, tmp_path):
 def test_a_head_of_another_feature_set_is_refused(tmp_path, train_data):
     path = tmp_path / "best_model.pth"
     with pytest.raises(DataError, match=r"trained on other features than .*digest aaaaaaaa against"):
-        need_same_streams(path, RECIPES["one set"], train_data.sources)
+        need_same_streams(path, CONFIGS["one set"], train_data.sources)
 
 
 def test_a_head_of_more_feature_sets_is_refused(tmp_path, train_data):
     with pytest.raises(DataError, match="trained on 2 feature sets; 1 are given"):
-        need_same_streams(tmp_path / "best_model.pth", RECIPES["late"], train_data.sources)
+        need_same_streams(tmp_path / "best_model.pth", CONFIGS["late"], train_data.sources)
 
 
 def test_the_feature_set_of_training_is_taken(tmp_path, train_data):
-    model_config = replace(RECIPES["one set"], streams=stream_specs(train_data.sources))
+    model_config = replace(CONFIGS["one set"], streams=stream_specs(train_data.sources))
     need_same_streams(tmp_path / "best_model.pth", model_config, train_data.sources)
 
 
 @pytest.mark.parametrize("size", [0, 1000])
 def test_a_checkpoint_that_was_cut_short_is_refused(tmp_path, size):
     path = tmp_path / "best_model.pth"
-    _saved(RECIPES["one set"], path)
+    _saved(CONFIGS["one set"], path)
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(DataError, match=r"best_model\.pth: not a trained head .*delete its folder"):
         load_model(path, device=CPU)
@@ -124,9 +125,22 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
 
 
 def test_a_checkpoint_whose_weights_do_not_fit_is_refused(tmp_path):
-    _saved(RECIPES["one set"], tmp_path / "best_model.pth")
+    _saved(CONFIGS["one set"], tmp_path / "best_model.pth")
     content = torch.load(tmp_path / "best_model.pth", weights_only=True)
     content["config"]["head"] = "mlp"
     torch.save(content, tmp_path / "best_model.pth")
     with pytest.raises(DataError, match=r"best_model\.pth: not a trained head"):
         load_model(tmp_path / "best_model.pth", device=CPU)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_read(tmp_path):
+    path = tmp_path / "best_model.pth"
+    saved = _saved(CONFIGS["late"], path)
+    content = torch.load(path, weights_only=True)
+    config = content["config"]
+    recipe = {("look" if name == "inputs" else name): value for name, value in config.items()}
+    torch.save({"recipe": recipe, "model": content["model"]}, path)
+    loaded, known = load_model(path, device=CPU)
+    streams = tuple(_steps(spec.dim) for spec in known.streams)
+    assert known == CONFIGS["late"]
+    torch.testing.assert_close(loaded(streams), saved(streams), rtol=0, atol=0)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from features.errors import DataError, OptionError
 from features.files import read_json, write_json
-from heads import models
 from heads.commands.train import _pairs, train
 from heads.config import GROUPS, TrainConfig, make_config
+from heads.models import catalogue as models
 from heads.registry import options_of
 from heads.report.repeat import config_of, ensemble_command, train_command
 

@@ -230,5 +230,27 @@ def test_the_example_of_the_guide_is_one(heads, synthetic, tmp_path):
     guide = (Path(__file__).resolve().parents[3] / "docs" / "heads.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"^    # sweep\.yaml\n(?:    .*\n)+", guide, flags=re.MULTILINE)
     (tmp_path / "sweep.yaml").write_text(example.replace("\n    ", "\n").lstrip())
-    ran = heads("sweep", "sweep.yaml", "lr=1e-3", "clip=0,1", "--annotations", synthetic.annotations, "--dry-run")
+    ran = heads("sweep", "sweep.yaml", "lr=1e-3", "clip_grad=0,1", "--annotations", synthetic.annotations, "--dry-run")
     assert len(_runs(ran)) == 2 * 1 * 2 * 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "typed", "expected"),
+    [
+        ("clip: 2\ngrid:\n  lr: [1]\n", (), 2.0),
+        ("clip: 2\ngrid:\n  lr: [1]\n", ("--clip-grad", 3), 3.0),
+        ("clip_grad: 2\ngrid:\n  lr: [1]\n", ("--clip", 3), 3.0),
+        ("clip_grad: 2\ngrid:\n  clip: [3]\n", (), 3.0),
+    ],
+)
+def test_the_old_name_of_a_setting_works_with_a_note(text, typed, expected, sweep, monkeypatch):
+    made = []
+    monkeypatch.setattr("heads.sweep.table.describe_sweep", lambda variants, *_, **__: made.extend(variants) or [])
+    ran = sweep(text, "--dry-run", *typed)
+    assert (ran.exit_code, [one.config.optimisation.clip_grad for one in made]) == (0, [expected])
+    assert "--clip is called --clip-grad now" in ran.stderr
+
+
+def test_a_grid_with_the_old_and_the_new_name_of_a_setting_is_refused(sweep):
+    ran = sweep("grid:\n  clip: [1]\n", "--grid", "clip=1", "--grid", "clip_grad=2", "--dry-run")
+    assert "'clip_grad=2' names a setting or a value twice" in ran.stderr

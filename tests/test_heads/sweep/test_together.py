@@ -16,19 +16,18 @@ from features.annotations import find_splits
 from features.errors import DataError, OptionError
 from heads.config import TrainConfig, make_config
 from heads.data.load import TrainData, load_train_data
-from heads.models import names
-from heads.models.pooling import has_bfloat16_lstms
-from heads.sweep.together import fit_together, shape_of
+from heads.models.catalogue import names
+from heads.sweep.together import STACKABLE, can_train_together, fit_together, shape_of
 from heads.training.fit import fit
 
 CPU = torch.device("cpu")
-every_head = pytest.mark.parametrize("head", names())
+every_head = pytest.mark.parametrize("head", STACKABLE)
 # What runs may differ in, all of it at once.
 VARIANTS = (
     {"seed": 0},
     {"seed": 1, "loss": "focal:gamma=1", "lr": 3e-3},
     {"seed": 2, "loss": "cb", "weight_decay": 0.1, "ema": 0.9},
-    {"seed": 0, "loss": "ce:smoothing=0.1", "mixup": 0.4, "clip": 1.0, "warmup_epochs": 2},
+    {"seed": 0, "loss": "ce:smoothing=0.1", "mixup": 0.4, "clip_grad": 1.0, "warmup_epochs": 2},
     {"seed": 3, "loss": "ce:smoothing=0.1", "mixup": 0.4, "cutmix": 0.5, "noise": 0.1, "step_dropout": 0.3},
     {"seed": 4, "lr_scale": ("classifier=0.3",), "adjust": 0.5, "patience": 1},
 )
@@ -86,7 +85,7 @@ def two_sets(tmp_path_factory) -> TrainData:
 
 @every_head
 def test_of_several_sets_with_context_as_well(head, two_sets, tmp_path):
-    inputs = {"context": 0.6, "fusion": "late", "stream_dropout": 0.4, "separate": True, "project": 6}
+    inputs = {"context": 0.6, "fusion": "late", "separate": True, "project": 6}
     moved = {"jitter": 0.3, "speed": 0.3}
     variants = [{"seed": 0, **moved}, {"seed": 1, **moved}, {"seed": 2, "step_dropout": 0.6}]
     runs = configs(head, variants, batch_size=5, **inputs)
@@ -118,7 +117,7 @@ def test_without_validation_the_last_epoch_counts(train_data, tmp_path):
 # ---- runs that are cut off, over, or fail
 
 
-@pytest.mark.parametrize("head", ["mlp", "bilstm"])
+@pytest.mark.parametrize("head", ["mlp", "tcn"])
 def test_runs_go_on_from_wherever_each_was(head, train_data, tmp_path):
     runs = [(config, tmp_path / str(place)) for place, config in enumerate(configs(head))]
     for place, (config, folder) in enumerate(runs[1:4], start=1):
@@ -179,11 +178,14 @@ def test_what_runs_may_differ_in():
     assert shape_of(configs("mlp")[0]) != shape_of(configs("mlp", dropout=0.1)[0])
 
 
-@pytest.mark.parametrize("head", ["bilstm", "transformer"])
-def test_in_half_precision_losses_are_alike(head, train_data, tmp_path):
-    if head == "bilstm" and not has_bfloat16_lstms():
-        pytest.skip("this CPU has no LSTMs in bfloat16, and --precision is refused")
-    runs = configs(head, [{"seed": 0}, {"seed": 1}], precision="bfloat16")
+def test_in_half_precision_losses_are_alike(train_data, tmp_path):
+    runs = configs("transformer", [{"seed": 0}, {"seed": 1}], precision="bfloat16")
     for alone, together in train_both(runs, train_data, tmp_path):
         found, expected = ([row["train_loss"] for row in history(run)] for run in (together, alone))
         assert found == pytest.approx(expected, rel=0.02)
+
+
+def test_runs_of_lstms_or_with_stream_dropout_are_not_stacked():
+    alone = {head for head in names() if not can_train_together(configs(head)[0])}
+    assert alone == {"bilstm", "multiscale_lstm"}
+    assert not can_train_together(configs("mlp", stream_dropout=0.1)[0])

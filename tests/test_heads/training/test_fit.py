@@ -20,12 +20,12 @@ from features.annotations import Segments, SplitFiles, read_segments
 from features.errors import DataError, OptionError
 from features.files import read_json
 from features.predictions import read_predictions
-from heads.config import TrainConfig, make_config, parse_seeds
+from heads.config import TrainConfig, config_from_json, make_config, parse_seeds
 from heads.data.load import TrainData, find_featuresets, load_split, load_train_data
-from heads.models import names
+from heads.models.catalogue import names
 from heads.scoring.metrics import compare, figures
 from heads.training.fit import fit
-from heads.training.trainee import Outcome, best_of, lr_at
+from heads.training.state import Outcome, best_of, lr_at
 
 CPU = torch.device("cpu")
 CONFIG = make_config("bilstm", {"hidden": 8}, {"epochs": 6, "batch_size": 8, "lr": 1e-2, "warmup_epochs": 1})
@@ -155,7 +155,7 @@ def test_a_row_has_losses_and_accuracies(run):
 
 def test_the_config_repeats_the_run(run, train_data, tmp_path):
     known = read_json(run.folder / "config.json")
-    config = make_config(known["head"], known["head_options"], known)
+    config = config_from_json(known)
     again = fit(config, train_data, tmp_path / "again", device=CPU)
     assert _metrics(again.folder) == _metrics(run.folder)
 

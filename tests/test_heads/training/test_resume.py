@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from small_heads import small_options
 from synthetic import Synthetic, write_synthetic
 
 from heads.cli import main
-from heads.models import names
+from heads.models.catalogue import names
 
 # The shorter an epoch, the more of them, so that there is time to cut into the run.
 EPOCHS = {"mean_pool": 80, "mlp": 40, "bilstm": 16}
@@ -175,3 +176,13 @@ def test_a_damaged_checkpoint_is_an_error_that_names_it(dataset, heads, cut_off,
     ran = heads(*_arguments("mean_pool", dataset, tmp_path / "runs"))
     assert ran.exit_code == 1
     assert "last.pth: cannot be loaded safely" in ran.stderr
+
+
+def test_a_run_whose_config_has_an_old_name_of_a_setting_goes_on(dataset, unbroken, heads, cut_off, tmp_path):
+    config = json.loads((cut_off / "config.json").read_text())
+    config["clip"] = config.pop("clip_grad")
+    (cut_off / "config.json").write_text(json.dumps(config))
+    ran = heads(*_arguments("mean_pool", dataset, tmp_path / "runs"))
+    assert ran.exit_code == 0, ran.output
+    assert "clip" not in ran.output
+    assert _differing(cut_off, unbroken("mean_pool")) == []

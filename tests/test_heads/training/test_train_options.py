@@ -50,7 +50,7 @@ OPTIONS = [
     ("--project", 4),
     ("--max-steps", 2),
     ("--neighbours", 1),
-    ("--clip", 0.01),
+    ("--clip-grad", 0.01),
     ("--lr-scale", "classifier=0"),
     ("--weight-decay", 0.5),
     ("--warmup-epochs", 0),
@@ -103,6 +103,14 @@ def test_all_options_work_together(heads, with_dense):
 def test_regularisations_combine(pair, heads, synthetic):
     ran = _train(heads, synthetic, *[word for name in pair for word in (f"--{name}", 0.5)], head="attentive")
     assert ran.exit_code == 0, ran.output
+
+
+def test_clip_still_works_with_a_note(heads, synthetic, tmp_path):
+    plan = ("train", "--head", "mean_pool", *QUICK, "--annotations", synthetic.annotations)
+    old = heads(*plan, "--features", synthetic.featureset, "--clip", 0.01)
+    assert (old.exit_code, old.stderr.count("--clip is called --clip-grad now")) == (0, 1)
+    assert read_json(tmp_path / "runs" / "mean_pool-seed0" / "config.json")["clip_grad"] == 0.01
+    assert "--clip " not in heads("train", "--help").stdout
 
 
 def test_a_run_that_gets_no_better_ends_early(heads, synthetic, tmp_path):
@@ -287,7 +295,7 @@ def test_arithmetic_that_a_cpu_has_not_is_refused(command, synthetic, monkeypatc
     places = ("--annotations", synthetic.annotations, "--features", synthetic.featureset, "--device", "cpu")
     ran = command("heads", "train", "--head", "bilstm", *places, "--precision", "bfloat16")
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert "--precision: this CPU has no LSTMs in bfloat16, as bilstm wants; leave it out." in ran.stderr
+    assert "--precision: this CPU cannot run LSTMs in bfloat16, which bilstm needs; leave the option out." in ran.stderr
     assert not (tmp_path / "runs").exists()
 
 

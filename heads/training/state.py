@@ -1,0 +1,318 @@
+"""The state of one run in training: its model, loss, optimiser, epochs so far, and folder.
+
+The loop that trains it is in heads/training/fit.py; heads/sweep/together.py trains several at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from features.annotations import NUM_CLASSES
+from features.errors import DataError, OptionError, first_few
+from features.files import sha256_of_json
+from features.predictions import Predictions
+from heads.config import TrainConfig
+from heads.data.augment import Mixture, augmented
+from heads.data.batches import batches
+from heads.data.load import TrainData
+from heads.data.steps import Steps
+from heads.losses.class_counts import class_counts, log_prior
+from heads.losses.objective import TrainingLoss
+from heads.models.model import Model, ModelConfig
+from heads.models.pooling import has_bfloat16_lstms
+from heads.models.saved import BEST, model_config_of, save_model
+from heads.predict.predicting import predict_best, score
+from heads.runs import METRICS, claim, write_metrics
+from heads.training.resume import LAST, resume, save_last
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a run.
+
+    Attributes:
+        best_epoch: from 1.
+        metrics: the row of metrics.csv of that epoch.
+        was_there: whether the run was finished before, so that nothing was trained.
+    """
+
+    folder: Path
+    best_epoch: int
+    metrics: dict[str, float]
+    was_there: bool
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingBatch:
+    """B segments to train on.
+
+    Attributes:
+        streams: the steps of each feature set.
+        index: (B,) int64, positions of these segments in the training split.
+        mixture: the segments that they are mixed with; None without mixup and CutMix.
+        progress: share of the training that is over in the middle of this batch.
+    """
+
+    streams: tuple[Steps, ...]
+    index: torch.Tensor
+    mixture: Mixture | None
+    progress: float
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What is kept of a training step until the end of its epoch: a scalar loss, the batch's segments, the rate."""
+
+    loss: torch.Tensor
+    index: torch.Tensor
+    lr: float
+
+
+@dataclass(eq=False)
+class TrainingRun:
+    """A run in training.
+
+    Attributes:
+        average: a moving average of the weights, where the configuration asks for it.
+        history: the rows of metrics.csv.
+        was_over: whether the run had all of its epochs when it was started.
+    """
+
+    config: TrainConfig
+    data: TrainData
+    folder: Path
+    device: torch.device
+    model_config: ModelConfig
+    model: Model
+    loss: TrainingLoss
+    optimizer: torch.optim.Optimizer
+    average: AveragedModel | None
+    history: list[dict[str, float]]
+    was_over: bool = False
+
+    @property
+    def scored_model(self) -> Model:
+        """The model that is scored and kept: the average of the weights, where there is one."""
+        if self.average is None:
+            return self.model
+        averaged = self.average.module
+        assert isinstance(averaged, Model)
+        return averaged
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has all of its epochs, or too many epochs in a row were no better than one before."""
+        settings, history = self.config.optimisation, self.history
+        return len(history) >= settings.epochs or bool(
+            history and settings.patience and len(history) - best_of(history) >= settings.patience
+        )
+
+    def batches(self) -> Iterator[TrainingBatch]:
+        """Return the batches of the next epoch, augmented; random numbers come from torch's global generator."""
+        config, epoch, split = self.config, len(self.history), self.data.train
+        deviations = [stream_input.std for stream_input in self.model.stream_inputs()]
+        num_seen = 0
+        for chunk, order in split.chunks(_generator(config.seed, epoch)):
+            for batch in batches(
+                chunk,
+                order,
+                config.optimisation.batch_size,
+                inputs=config.inputs,
+                device=self.device,
+                augmentation=config.augmentation,
+            ):
+                progress = (epoch + (num_seen + len(batch.index) / 2) / len(split)) / config.optimisation.epochs
+                num_seen += len(batch.index)
+                mixed, mixture = augmented(batch, config.augmentation, deviations)
+                yield TrainingBatch(mixed.streams, mixed.index, mixture, progress)
+
+    def end_epoch(self, steps: Sequence[Step], logits: Mapping[str, np.ndarray] | None) -> dict[str, float]:
+        """Record an epoch, and write its checkpoints and its row of metrics.csv; return the row.
+
+        Args:
+            steps: all steps of the epoch.
+            logits: of `scored_model` on validation, by task; None without validation.
+
+        Raises:
+            DataError: a loss of the epoch, or a logit, is not finite.
+        """
+        epoch = len(self.history) + 1
+        row = {"epoch": epoch, "lr": steps[-1].lr, "train_loss": self._mean_loss(steps, epoch)}
+        if logits is not None and self.data.validation is not None:
+            row |= score(logits, self.data.validation.segments, where=f"{self.folder}, epoch {epoch}")
+        self.history.append(row)
+        if best_of(self.history) == epoch:
+            save_model(self.folder / BEST, self.model_config, self.scored_model)
+        write_metrics(self.folder / METRICS, self.history)
+        save_last(self.folder / LAST, self.model, self.average, self.optimizer, self.history)
+        return row
+
+    def _mean_loss(self, steps: Sequence[Step], epoch: int) -> float:
+        """Return the mean of an epoch's losses. They are read once per epoch, because reading waits for the device."""
+        losses = torch.stack([step.loss for step in steps])
+        bad = torch.nonzero(~torch.isfinite(losses))
+        if len(bad):
+            number = int(bad[0])
+            names = first_few(self.data.train.segments.narration_id[steps[number].index.cpu().numpy()], limit=3)
+            raise DataError(
+                f"{self.folder}: the loss is {float(losses[number])} in epoch {epoch}, step {number + 1} (segments "
+                f"{names}); try a lower --lr, or --clip-grad 1. Files of the epochs before are kept."
+            )
+        return float(losses.mean())
+
+    def outcome(self) -> Outcome:
+        """Return how the run stands; if it is over, write the predictions of its best model first."""
+        if self.is_over:
+            predict_best(self.folder, self.data.predicted, device=self.device)
+        epoch = best_of(self.history)
+        return Outcome(self.folder, epoch, self.history[epoch - 1], self.was_over)
+
+
+def start_run(
+    config: TrainConfig,
+    data: TrainData,
+    folder: Path,
+    *,
+    device: torch.device,
+    teacher: Predictions | None = None,
+) -> TrainingRun:
+    """Return a run with random weights, or as it was after its last whole epoch, and write its config.json.
+
+    Args:
+        teacher: predictions for the training segments, where the objective has a teacher.
+
+    Raises:
+        OptionError: the configuration does not fit the data.
+        DataError: the folder holds another run.
+    """
+    settings, model_config = config.optimisation, model_config_of(config, data.sources)
+    torch.manual_seed(config.seed)
+    model = _new_model(model_config, config, data).to(device)
+    _need_arithmetic(model, config, device)
+    loss = TrainingLoss(config.objective, data.train.segments, teacher).to(device)
+    groups = _parameter_groups(model, config)
+    optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
+    average = AveragedModel(model, avg_fn=_warmed_up_average(settings.ema)) if settings.ema else None
+    # Only now, when the model is known to fit into memory, so that a smaller model may have the folder's name.
+    claim(folder, _record(config, data), data.origin)
+    history: list[dict[str, float]] = []
+    if (folder / LAST).is_file():
+        history = resume(folder / LAST, model, average, optimizer, device)
+    run = TrainingRun(config, data, folder, device, model_config, model, loss, optimizer, average, history)
+    run.was_over = run.is_over
+    return run
+
+
+def _new_model(model_config: ModelConfig, config: TrainConfig, data: TrainData) -> Model:
+    """Return a model with random weights and the statistics of the training segments."""
+    model = Model(model_config)
+    for stream_input, (mean, std) in zip(model.stream_inputs(), data.statistics, strict=True):
+        stream_input.mean, stream_input.std = mean.clone(), std.clone()
+    if config.objective.adjust:  # Menon et al., ICLR 2021, eq. 9
+        for task in NUM_CLASSES:
+            prior = torch.from_numpy(log_prior(class_counts(data.train.segments, task)))
+            getattr(model, f"adjust_{task}").copy_(config.objective.adjust * prior)
+    return model
+
+
+def _need_arithmetic(model: Model, config: TrainConfig, device: torch.device) -> None:
+    """Check that the device can compute in the precision of the configuration.
+
+    Raises:
+        OptionError: it cannot.
+    """
+    if config.optimisation.precision != "bfloat16" or device.type != "cpu" or has_bfloat16_lstms():
+        return
+    if any(isinstance(module, nn.LSTM) for module in model.modules()):
+        raise OptionError(
+            "--precision", f"this CPU cannot run LSTMs in bfloat16, which {config.head} needs; leave the option out."
+        )
+
+
+def lr_at(epochs: float, *, peak: float, warmup: float, total: float) -> float:
+    """Return the learning rate after so many epochs: linear to `peak` over `warmup`, then a cosine to 0 at `total`.
+
+    >>> [round(lr_at(epochs, peak=1.0, warmup=2, total=6), 2) for epochs in (0.5, 1.5, 2, 3, 4, 6)]
+    [0.25, 0.75, 1.0, 0.85, 0.5, 0.0]
+    """
+    if epochs < warmup:
+        return peak * epochs / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (epochs - warmup) / max(total - warmup, 1e-9)))
+
+
+def best_of(history: Sequence[Mapping[str, float]]) -> int:
+    """Return the epoch (from 1) of the highest action accuracy, the first of equals; the last epoch without any."""
+    if "val_action_top1" not in history[-1]:
+        return len(history)
+    return 1 + int(np.argmax([row["val_action_top1"] for row in history]))
+
+
+def _parameter_groups(model: Model, config: TrainConfig) -> list[dict[str, Any]]:
+    """Return the parameters grouped by the factor on their learning rate; the longest matching name decides.
+
+    Raises:
+        OptionError: a name in --lr-scale is part of no parameter's name.
+    """
+    factors = config.optimisation.lr_factors
+    groups: dict[float, list[nn.Parameter]] = {}
+    unused = set(factors)
+    for name, parameter in model.named_parameters():
+        matching = [part for part in factors if f".{part}" in f".{name}"]
+        unused -= set(matching)
+        factor = factors[max(matching, key=len)] if matching else 1.0
+        groups.setdefault(factor, []).append(parameter)
+    if unused:
+        known = sorted({name.rsplit(".", 1)[0] for name, _ in model.named_parameters()})
+        raise OptionError(
+            "--lr-scale", f"no parameter's name has {first_few(sorted(unused))} in it: {first_few(known)}."
+        )
+    return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
+
+
+def _warmed_up_average(decay: float) -> Callable[..., torch.Tensor]:
+    """Return a moving average that is short at first, so that the random weights of the start are soon forgotten.
+
+    The warm-up is that of TensorFlow's ExponentialMovingAverage, which timm and others took over.
+    """
+
+    def average(averaged: torch.Tensor, current: torch.Tensor, num_averaged: torch.Tensor) -> torch.Tensor:
+        kept = ((1 + num_averaged) / (10 + num_averaged)).clamp(max=decay)
+        return torch.lerp(averaged, current, (1 - kept).to(averaged.dtype))
+
+    return average
+
+
+def _record(config: TrainConfig, data: TrainData) -> dict[str, object]:
+    """Return what identifies a run, for its config.json."""
+    return {
+        **config.as_json(),
+        "featureset_digests": [source.featureset.digest for source in data.sources],
+        "labels_digest": _labels_digest(data),
+        "train_segments": len(data.train),
+        "train_missing": data.train.num_missing,
+        "validation_segments": len(data.validation) if data.validation else 0,
+        "validation_missing": data.validation.num_missing if data.validation else 0,
+    }
+
+
+def _labels_digest(data: TrainData) -> str:
+    """Return a digest of the labels. A list without labels is refused here, before anything is written."""
+    splits = [split.segments for split in (data.train, data.validation) if split is not None]
+    content = [
+        [list(segments.narration_id), segments.verb_class.tolist(), segments.noun_class.tolist()] for segments in splits
+    ]
+    return sha256_of_json(content)[:12]
+
+
+def _generator(seed: int, epoch: int) -> torch.Generator:
+    """Return the generator of an epoch's order. It depends on seed and epoch only, so a resumed run draws the same."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
