@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
@@ -36,6 +36,40 @@ class Commands(click.Group):
                 err=True,
             )
             sys.exit(130)
+
+
+class HeadedOption(click.Option):
+    """An option that the help shows under a heading, such as "Loss"."""
+
+    def __init__(self, *args: Any, heading: str, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.heading = heading
+
+
+class HeadedCommand(click.Command):
+    """A command whose help shows its options under their headings, and options without a heading at the end.
+
+    Args:
+        headings: the order of the headings; others follow in the order of their first option.
+    """
+
+    def __init__(self, *args: Any, headings: Sequence[str] = (), **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.headings = headings
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in self.headings}
+        others = []
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, HeadedOption):
+                sections.setdefault(parameter.heading, []).append(record)
+            elif record is not None and isinstance(parameter, click.Option):
+                others.append(record)
+        for heading, records in [*sections.items(), ("Other options", others)]:
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]], *, left: Iterable[str] = ()) -> str:

@@ -48,7 +48,7 @@ def _torch_class() -> type[BaseException]:
     return MemoryError if torch is None else getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 
 
-def unknown_name(option: str, kind: str, name: str, known: Iterable[str]) -> OptionError:
+def unknown_name(option: str | None, kind: str, name: str, known: Iterable[str]) -> OptionError:
     """Return the error for an unknown name; its message suggests the nearest known name.
 
     >>> print(unknown_name("--head", "head", "bilstn", ["bilstm", "mean_pool"]))

@@ -158,7 +158,12 @@ class Optimisation:
 
 
 # Field of TrainConfig -> its record, whose `title` is the heading of its options in --help.
-GROUPS = {"inputs": InputSettings, "augmentation": Augmentation, "objective": Objective, "optimisation": Optimisation}
+GROUPS: dict[str, type[InputSettings] | type[Augmentation] | type[Objective] | type[Optimisation]] = {
+    "inputs": InputSettings,
+    "augmentation": Augmentation,
+    "objective": Objective,
+    "optimisation": Optimisation,
+}
 
 # Old name of a setting -> its name since version 0.2. Commands, options files and grids take both for one release.
 RENAMED = {"clip": "clip_grad"}

@@ -1,4 +1,4 @@
-"""Run folders: where they are, what belongs together, what they predict. Knows no model."""
+"""Run folders: where they are, which of them are seeds of one run, their records and predictions. Knows no model."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from features.annotations import SplitFiles
 from features.errors import DataError, first_few
 from features.files import read_json, write_json, write_text
 from features.predictions import Predictions, read_predictions
@@ -16,7 +18,7 @@ from heads.config import with_current_names
 
 CONFIG, METRICS = "config.json", "metrics.csv"
 PREDICTIONS = {"validation": "val_predictions.pt", "test": "test_predictions.pt", "train": "train_predictions.pt"}
-# What heads predict --tta writes beside these: means over views and over windows that are moved.
+# Written by `heads predict --tta`: means over views, and over windows that are moved in time.
 TTA_PREDICTIONS = {
     "validation": "val_tta_predictions.pt",
     "test": "test_tta_predictions.pt",
@@ -24,14 +26,84 @@ TTA_PREDICTIONS = {
 }
 _SEED = re.compile(r"-seed\d+$")
 
+_NO_FILES = SplitFiles(None, None, None)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The config.json of a run or an ensemble.
+
+    Attributes:
+        values: the whole file, with the settings by their current names; empty where there is no file.
+        head: name of the head; None for an ensemble.
+        files: the annotation files that the run was trained with.
+        split: how they were split into training and validation, such as "official" or "fold:0/5".
+        features, digests: the feature sets, and the digest of each.
+        labels_digest: digest of the labels that it was trained and validated on.
+        epochs, patience: as planned; None where they are not recorded.
+        members, ensemble: of an ensemble, its members and the settings that it was made with.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    head: str | None = None
+    files: SplitFiles = _NO_FILES
+    split: str = "official"
+    features: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+    labels_digest: str | None = None
+    epochs: int | None = None
+    patience: int | None = None
+    members: tuple[str, ...] | None = None
+    ensemble: Mapping[str, Any] | None = None
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether `heads ensemble` wrote it."""
+        return self.members is not None
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Read the config.json of a run folder; an empty record where there is none, as beside a predictions file.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    path = Path(folder) / CONFIG
+    values = read_json(path) if path.is_file() else {}
+    remedy = "; delete its folder."
+    if not isinstance(values, dict):
+        raise DataError(f"{path}: not the configuration of a run{remedy}")
+    values = with_current_names(values)
+
+    def texts(key: str) -> tuple[str, ...]:
+        listed = values.get(key) or []
+        if not isinstance(listed, list):
+            raise DataError(f"{path}: {key} is {listed!r}, not a list{remedy}")
+        return tuple(str(text) for text in listed)
+
+    csv_files = {split: values.get(f"{split}_csv") for split in ("train", "validation", "test")}
+    return RunRecord(
+        values=values,
+        head=values.get("head"),
+        files=SplitFiles(**{split: Path(file) if file else None for split, file in csv_files.items()}),
+        split=values.get("split", "official"),
+        features=texts("features"),
+        digests=texts("featureset_digests"),
+        labels_digest=values.get("labels_digest"),
+        epochs=values.get("epochs"),
+        patience=values.get("patience"),
+        members=texts("members") if "members" in values else None,
+        ensemble=values.get("recipe"),  # the key was chosen when the settings were called so
+    )
+
 
 def run_folder(runs: Path, name: str, seed: int) -> Path:
-    """Give the folder of one seed of a run."""
+    """Return the folder of one seed of a run."""
     return Path(runs) / f"{name}-seed{seed}"
 
 
 def group_of(folder: Path) -> str:
-    """Give what the seeds of a run share: its name without the seed.
+    """Return the name that the seeds of a run share.
 
     >>> group_of(Path("runs/bilstm-seed3"))
     'bilstm'
@@ -41,62 +113,44 @@ def group_of(folder: Path) -> str:
 
 def is_ensemble(folder: Path) -> bool:
     """Whether a folder was written by `heads ensemble`."""
-    path = Path(folder) / CONFIG
-    return path.is_file() and "members" in read_config(folder)
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read a run's config.json; an empty record where there is none.
-
-    Raises:
-        DataError: it is damaged.
-    """
-    path = Path(folder) / CONFIG
-    config = read_json(path) if path.is_file() else {}
-    if not isinstance(config, dict):
-        raise DataError(f"{path}: not the configuration of a run; delete its folder.")
-    return with_current_names(config)
+    return read_record(folder).is_ensemble
 
 
 def find_runs(runs: Path) -> list[Path]:
-    """Give the finished runs below a folder that are no ensembles, sorted.
+    """Return the finished runs in a folder, sorted, without ensembles.
 
     Raises:
         DataError: there is none.
     """
-    return [folder for folder in _finished(runs, PREDICTIONS.values()) if not is_ensemble(folder)]
+    return [folder for folder in _need_some(runs, _with_any(runs, PREDICTIONS.values())) if not is_ensemble(folder)]
 
 
 def find_predicted(runs: Path) -> list[Path]:
-    """Give everything below a folder that predicts validation: runs, then ensembles.
+    """Return the folders in a folder that hold predictions for validation: runs, then ensembles.
 
     Raises:
-        DataError: there is nothing.
+        DataError: there is none.
     """
-    return sorted(_finished(runs, [PREDICTIONS["validation"]]), key=is_ensemble)
+    return sorted(_need_some(runs, _with_any(runs, [PREDICTIONS["validation"]])), key=is_ensemble)
 
 
 def find_reported(runs: Path) -> list[Path]:
-    """Give everything below a folder, and below folders of runs in it (a sweep's), that has been trained or predicts.
+    """Return all runs and ensembles in a folder, and in folders of runs in it, such as a sweep's.
 
     That is what `find_predicted` finds, and runs that are not finished but have rows in metrics.csv.
 
     Raises:
-        DataError: there is nothing.
+        DataError: there is none.
     """
-    folders = [runs, *sorted(path for path in Path(runs).glob("*") if _is_folder_of_runs(path))]
+    folders = [Path(runs), *sorted(path for path in Path(runs).glob("*") if _is_folder_of_runs(path))]
     names = (PREDICTIONS["validation"], METRICS)
-    return _need(runs, [one for folder in folders for one in sorted(_with_any(folder, names), key=is_ensemble)])
+    return _need_some(runs, [run for folder in folders for run in sorted(_with_any(folder, names), key=is_ensemble)])
 
 
-def _finished(runs: Path, names: Iterable[str]) -> list[Path]:
-    return _need(runs, _with_any(runs, names))
-
-
-def _need(runs: Path, found: list[Path]) -> list[Path]:
-    if not found:
+def _need_some(runs: Path, folders: list[Path]) -> list[Path]:
+    if not folders:
         raise DataError(f"{runs}: no finished runs in it; train some first (heads train --head ...).")
-    return found
+    return folders
 
 
 def _with_any(runs: Path, names: Iterable[str]) -> list[Path]:
@@ -104,15 +158,20 @@ def _with_any(runs: Path, names: Iterable[str]) -> list[Path]:
 
 
 def runs_of(sources: Sequence[Path], find: Callable[[Path], list[Path]]) -> list[Path]:
-    """Give sources, with a folder of runs among them replaced by what `find` finds in it.
+    """Return the sources, with each folder of runs replaced by the runs that `find` returns for it.
 
     Raises:
-        DataError: one is not there, or is a folder without finished runs.
+        DataError: a source is missing, or is a folder without finished runs.
     """
+    need_existing(sources)
+    return [run for source in sources for run in (find(source) if _is_folder_of_runs(source) else [source])]
+
+
+def need_existing(sources: Sequence[Path]) -> None:
+    """Raise DataError, with the names, if runs or files are missing."""
     absent = [str(source) for source in sources if not source.exists()]
     if absent:
         raise DataError(f"{first_few(absent)}: no such run or file.")
-    return [one for source in sources for one in (find(source) if _is_folder_of_runs(source) else [source])]
 
 
 def _is_folder_of_runs(source: Path) -> bool:
@@ -120,7 +179,7 @@ def _is_folder_of_runs(source: Path) -> bool:
 
 
 def find_last_ensemble(runs: Path) -> Path:
-    """Give the ensemble that was written last below a folder.
+    """Return the ensemble in a folder that was written last.
 
     Raises:
         DataError: there is none.
@@ -131,14 +190,20 @@ def find_last_ensemble(runs: Path) -> Path:
     return max(configs, key=lambda path: (path.stat().st_mtime, path.parent.name)).parent
 
 
+def has_predictions(source: Path, split: str, *, tta: bool = False) -> bool:
+    """Whether `predictions_of` finds predictions; a predictions file is taken for one of validation."""
+    names = TTA_PREDICTIONS if tta else PREDICTIONS
+    return (source / names[split]).is_file() if source.is_dir() else split == "validation"
+
+
 def predictions_of(source: Path, split: str, *, tta: bool = False) -> Predictions:
-    """Read the predictions of a run folder for a split ("validation" or "test"), or of a predictions file.
+    """Read the predictions of a run folder for a split ("validation" or "test"), or those of a predictions file.
 
     Args:
-        tta: of a run, those that are averaged over views.
+        tta: of a run, its predictions with test-time augmentation.
 
     Raises:
-        DataError: the run has none for this split, or the file is not one of predictions.
+        DataError: the run has none for this split, or the file does not hold predictions.
     """
     source = Path(source)
     if not source.is_dir():
@@ -156,11 +221,11 @@ def predictions_of(source: Path, split: str, *, tta: bool = False) -> Prediction
 
 
 def claim(folder: Path, record: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
-    """Write config.json into a new run folder, or check that the one there says the same.
+    """Write config.json into a new run folder, or check that the one in it describes the same run.
 
     Args:
-        record: what makes the run this one.
-        origin: where its data lies; that may change.
+        record: what identifies the run.
+        origin: where its data are stored; that may change.
 
     Raises:
         DataError: the folder holds another run.
@@ -169,17 +234,17 @@ def claim(folder: Path, record: Mapping[str, Any], origin: Mapping[str, Any]) ->
     if not path.is_file():
         write_json(path, {**record, **origin})
         return
-    there = read_config(folder)
-    differing = [name for name in record if there.get(name) != record[name]]
+    stored = read_record(folder).values
+    differing = [name for name in record if stored.get(name) != record[name]]
     if differing:
-        changes = "; ".join(f"{name} {there.get(name)!r} there, {record[name]!r} now" for name in differing)
+        changes = "; ".join(f"{name} {stored.get(name)!r} there, {record[name]!r} now" for name in differing)
         raise DataError(f"{folder}: holds another run ({changes}); give this one a --name, or delete the folder.")
-    if {**there, **origin} != there:  # the same annotations and features, elsewhere, or a new test list
-        write_json(path, {**there, **origin})
+    if {**stored, **origin} != stored:  # the same annotations and features in another folder, or a new test list
+        write_json(path, {**stored, **origin})
 
 
 def write_metrics(path: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Write metrics.csv, a row an epoch."""
+    """Write metrics.csv, a row per epoch."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
     writer.writeheader()
@@ -188,11 +253,13 @@ def write_metrics(path: Path, history: Sequence[Mapping[str, float]]) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Read metrics.csv, a row an epoch; the figures are those that were written, to the last bit.
+    """Read metrics.csv, a row per epoch; the numbers are those that were written, to the last bit.
 
     Raises:
         DataError: it cannot be read, or is not a table of numbers with an epoch and a loss.
     """
+    # Not by pandas: its newest version is about to drop float_precision="round_trip", and all of them cut a long first
+    # row short with no more than a warning.
     remedy = "; delete its folder to train the run again."
     try:
         header, *rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines())) or [[]]

@@ -6,27 +6,42 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from features.errors import OptionError
+from features.console import HeadedOption
+from heads.config import GROUPS, RENAMED
 
 PATH = click.Path(path_type=Path)
+# The order of the headings in the help of `train` and `sweep`; those of the settings are in heads/config.py.
+HEADINGS = ("Sweep", "Model", "Data", *(record.title for record in GROUPS.values()), "Output")
+# What a decorator of click takes and returns: a function, or the command that was made of it.
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+Decorator = Callable[[Decorated], Decorated]
 
 
-def folder_option(name: str, variable: str, default: str, text: str):
-    """Give an option for a folder that a variable of the environment may name as well."""
-    return click.option(
+def under(heading: str) -> Callable[..., Decorator]:
+    """Return `click.option` for options that the help shows under a heading."""
+    return partial(click.option, cls=HeadedOption, heading=heading)
+
+
+data_option, output_option, model_option = under("Data"), under("Output"), under("Model")
+
+
+def folder_option(name: str, variable: str, default: str, text: str, option: Callable[..., Decorator] = click.option):
+    """Return an option for a folder that an environment variable may name as well."""
+    return option(
         name, type=PATH, envvar=variable, default=Path(default), show_default=True, show_envvar=True, help=text
     )
 
 
-runs_option = folder_option("--runs", "EPIC_RUNS", "runs", "Folder of the run folders.")
+_RUNS_HELP = "Folder that holds the run folders."
+runs_option = folder_option("--runs", "EPIC_RUNS", "runs", _RUNS_HELP)
 scored_against_option = click.option(
     "--annotations",
     type=PATH,
-    help="Validation CSV, or a folder of annotation files; those that the runs were trained with by default.",
+    help="Validation CSV, or folder of annotation files, to score against.  [default: what the runs were trained with]",
 )
 
 
@@ -47,95 +62,83 @@ class RenamedOption(click.Option):
 
 def note_new_name(old: str) -> None:
     """Say on stderr what a setting is called now."""
-    from heads.config import RENAMED
-
-    old, new = (f"--{name.replace('_', '-')}" for name in (old, RENAMED[old]))
-    click.echo(f"Note: {old} is called {new} now; the old name works until the next release.", err=True)
+    old_option, new_option = (f"--{name.replace('_', '-')}" for name in (old, RENAMED[old]))
+    click.echo(f"Note: {old_option} is called {new_option} now; the old name works until the next release.", err=True)
 
 
-def setting_options(command: Callable) -> Callable:
-    """Make an option of each setting of a run (heads/config.py)."""
-    from heads.config import GROUPS, RENAMED
-
+def setting_options(command: Decorated) -> Decorated:
+    """Make an option of each setting of a run (heads/config.py), under the heading of its group."""
+    settings = [(record.title, setting) for record in GROUPS.values() for setting in dataclasses.fields(record)]
+    types = {setting.name: type(setting.default) for _, setting in settings}
     for old, new in RENAMED.items():
-        kind = next(
-            setting for record in GROUPS.values() for setting in dataclasses.fields(record) if setting.name == new
-        )
-        command = click.option(f"--{old}", cls=RenamedOption, new_name=new, type=type(kind.default))(command)
-    for setting in reversed([setting for record in GROUPS.values() for setting in dataclasses.fields(record)]):
-        several = isinstance(setting.default, tuple)
-        command = click.option(
+        command = click.option(f"--{old}", cls=RenamedOption, new_name=new, type=types[new])(command)
+    for heading, setting in reversed(settings):
+        is_repeated = isinstance(setting.default, tuple)
+        command = under(heading)(
             f"--{setting.name.replace('_', '-')}",
-            type=str if several or setting.default is None else type(setting.default),
-            default=None if several else setting.default,
-            multiple=several,
-            show_default=setting.default is not None and not several,
+            type=str if is_repeated or setting.default is None else type(setting.default),
+            default=None if is_repeated else setting.default,
+            multiple=is_repeated,
+            show_default=setting.default is not None and not is_repeated,
             metavar=setting.metadata["metavar"],
-            help=setting.metadata["help"] + (" May be repeated." if several else ""),
+            help=setting.metadata["help"] + (" May be repeated." if is_repeated else ""),
         )(command)
     return command
 
 
-features_option = click.option(
-    "--features",
-    multiple=True,
-    type=PATH,
-    envvar="EPIC_FEATURES",
-    default=("data/features",),
-    show_default=True,
-    show_envvar=True,
-    help="A feature set, or the folder of the only one. May be repeated: heads see all of them.",
-)
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-allow_missing_option = click.option("--allow-missing", is_flag=True, help="Go on where segments have no features.")
+_DEVICE_HELP = "Device to compute on: auto, cpu, cuda or mps."
+_ALLOW_MISSING_HELP = "Leave out segments that have no features, instead of stopping."
+device_option = click.option("--device", default="auto", show_default=True, help=_DEVICE_HELP)
+allow_missing_option = click.option("--allow-missing", is_flag=True, help=_ALLOW_MISSING_HELP)
 
 
-def data_options(command: Callable) -> Callable:
-    """Add the options that say what is trained on, which `train` and `sweep` share."""
-    for option in reversed(
-        [
-            features_option,
-            folder_option(
-                "--annotations", "EPIC_ANNOTATIONS", "data/annotations", "Folder of the published annotation files."
-            ),
-            click.option("--train", type=PATH, help="Training CSV, instead of the one in --annotations."),
-            click.option("--validation", type=PATH, help="Validation CSV, likewise."),
-            click.option("--test", type=PATH, help="CSV of segments to predict, likewise."),
-            click.option(
-                "--split-train-val",
-                "split",
-                default="official",
-                show_default=True,
-                help="official; all (both lists, for a final submission); fold:I/K (of training, by participant).",
-            ),
-            allow_missing_option,
-            click.option(
-                "--memory",
-                type=float,
-                metavar="GB",
-                help="Memory for the features of a list; more are read as they are needed.  [default: half of it]",
-            ),
-            click.option("--separate", is_flag=True, help="A head for verbs and one for nouns, which share nothing."),
-            runs_option,
-            device_option,
-        ]
-    ):
+def data_options(command: Decorated) -> Decorated:
+    """Add the options that `train` and `sweep` share and that are no settings: the data, the device, the folders."""
+    options = [
+        model_option(
+            "--separate", is_flag=True, help="Train one head for verbs and one for nouns; they share nothing."
+        ),
+        data_option(
+            "--features",
+            multiple=True,
+            type=PATH,
+            envvar="EPIC_FEATURES",
+            default=("data/features",),
+            show_default=True,
+            show_envvar=True,
+            help="Feature set, or a folder that holds just one. May be repeated; the head then sees all of them.",
+        ),
+        folder_option(
+            "--annotations",
+            "EPIC_ANNOTATIONS",
+            "data/annotations",
+            "Folder of the published annotation files.",
+            data_option,
+        ),
+        data_option("--train", type=PATH, help="Training CSV, instead of the one in the --annotations folder."),
+        data_option("--validation", type=PATH, help="Validation CSV, instead of the one in the --annotations folder."),
+        data_option(
+            "--test", type=PATH, help="CSV of the segments to predict, instead of the one in the --annotations folder."
+        ),
+        data_option(
+            "--split-train-val",
+            "split",
+            default="official",
+            show_default=True,
+            help="official: the published lists. all: train on both lists, for a final submission. fold:I/K: cut the "
+            "training list into K folds by participant and validate on fold I, counted from 0.",
+        ),
+        data_option("--allow-missing", is_flag=True, help=_ALLOW_MISSING_HELP),
+        data_option(
+            "--memory",
+            type=float,
+            metavar="GB",
+            help="Memory for the features of each split. Features that do not fit are read from disk as they are "
+            "needed.  [default: half of the machine's memory]",
+        ),
+        under("Optimisation")("--device", default="auto", show_default=True, help=_DEVICE_HELP),
+        folder_option("--runs", "EPIC_RUNS", "runs", _RUNS_HELP, output_option),
+    ]
+    for option in reversed(options):
         command = option(command)
     return command
-
-
-def loader(features, files, allow_missing, memory, device) -> Callable:
-    """Give what loads the data of a configuration."""
-    from features.device import choose_device
-    from heads.data.load import find_featuresets, load_train_data
-
-    if memory is not None and not memory >= 0:
-        raise OptionError("--memory", f"{memory} is no number of gigabytes.")
-    return partial(
-        load_train_data,
-        find_featuresets(features),
-        files,
-        allow_missing=allow_missing,
-        device=choose_device(device),
-        memory_bytes=None if memory is None else memory * 1e9,
-    )

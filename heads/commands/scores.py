@@ -3,54 +3,62 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import click
 
-from features.console import human_size
+from features.console import HeadedCommand, human_size
 from features.errors import first_few
-from heads.commands.options import PATH, runs_option, scored_against_option
+from heads.commands.options import PATH, runs_option, scored_against_option, under
 
 _LEVEL = click.IntRange(0, 5)
 
 
-@click.command()
+@click.command(short_help="Score runs, ensembles or predictions files on validation.")
 @click.argument("sources", metavar="[RUN|PREDICTIONS.pt]...", nargs=-1, type=PATH)
 @scored_against_option
 @runs_option
-@click.option("--each", is_flag=True, help="A row for every seed, instead of their mean.")
-@click.option("--compare", "pair", nargs=2, type=PATH, metavar="A B", help="How much B is above A, with intervals.")
-@click.option("--json", "form", flag_value="json", help="For programs: all figures with their intervals.")
-@click.option("--csv", "form", flag_value="csv", help="The same as a table for a spreadsheet.")
-def evaluate(sources, annotations, runs, each, pair, form) -> None:
-    """Score runs, ensembles or predictions files on validation; everything under --runs by default.
+@click.option("--each", is_flag=True, help="Show a row per seed, instead of their mean.")
+@click.option(
+    "--compare", "pair", nargs=2, type=PATH, metavar="A B", help="Show by how much B is above A, with intervals."
+)
+@click.option("--json", "form", flag_value="json", help="Print all scores with their intervals as JSON, for programs.")
+@click.option("--csv", "form", flag_value="csv", help="Print all scores with their intervals as CSV.")
+def evaluate(
+    sources: tuple[Path, ...],
+    annotations: Path | None,
+    runs: Path,
+    each: bool,
+    pair: tuple[Path, Path] | None,
+    form: str | None,
+) -> None:
+    """Score runs, ensembles or predictions files on validation; by default, everything in --runs.
 
-    A folder of runs stands for everything in it; what `heads predict --tta` wrote has a row of its own. Accuracies are
-    those of the challenge. Intervals hold 95 % of a bootstrap over videos. The lists of unseen participants and tail
-    classes are taken from the folder of the validation CSV.
+    A folder of runs stands for everything in it. Predictions that `heads predict --tta` wrote have a row of their own.
+    Accuracies are computed as the challenge computes them. Intervals hold 95 % of 1,000 bootstrap draws over videos.
+    The lists of unseen participants and tail classes are read from the folder of the validation CSV.
 
     \b
     Examples:
       heads evaluate runs/bilstm-seed0 runs/ensemble
       heads evaluate --compare runs/bilstm-seed0 runs/ensemble
     """
-    from heads.runs import find_predicted, runs_of
+    from heads import api
     from heads.scoring import tables
-    from heads.scoring.against import annotations_for
-    from heads.scoring.evaluation import compare_sources, evaluate_sources
 
-    if pair:
-        if sources:
-            raise click.UsageError("--compare takes two runs, and no others are scored beside them.")
-        differences = compare_sources(*pair, annotations_for(pair, annotations))
-        click.echo(tables.differences(differences, form))
+    if pair is None:
+        click.echo(tables.rows(api.evaluate(sources, annotations=annotations, runs=runs, each=each), form))
         return
-    sources = runs_of(sources, find_predicted) if sources else find_predicted(runs)
-    click.echo(tables.rows(evaluate_sources(sources, annotations_for(sources, annotations), each=each), form))
+    if sources:
+        raise click.UsageError("--compare takes two runs; no others can be scored beside them.")
+    click.echo(tables.differences(api.compare(*pair, annotations=annotations), form))
 
 
-@click.command()
+@click.command(short_help="Write a page about runs: ranking, curves, settings, mistakes.")
 @click.argument("sources", metavar="[RUN|FOLDER]...", nargs=-1, type=PATH)
-@click.option("--out", "-o", type=PATH, help="File to write.  [default: report.html; of Markdown, stdout]")
+@click.option(
+    "--out", "-o", type=PATH, help="File to write.  [default: report.html; with --format md, standard output]"
+)
 @click.option(
     "--format",
     "form",
@@ -61,11 +69,13 @@ def evaluate(sources, annotations, runs, each, pair, form) -> None:
 )
 @scored_against_option
 @runs_option
-def report(sources, out, form, annotations, runs) -> None:
-    """Write what runs came to, on one page: ranking, learning curves, which setting mattered, what goes wrong where.
+def report(
+    sources: tuple[Path, ...], out: Path | None, form: Literal["html", "md"], annotations: Path | None, runs: Path
+) -> None:
+    """Write a page about runs: a ranking, learning curves, the settings that mattered, and the mistakes.
 
-    Everything under --runs by default, and in folders of runs there, such as a sweep's; a folder of runs stands for
-    everything in it. Runs that are not finished have a learning curve. The page opens without a network.
+    By default, the page is about everything in --runs, and in folders of runs there, such as a sweep's. A folder of
+    runs stands for everything in it. Runs that are not finished have a learning curve. The page needs no network.
 
     \b
     Examples:
@@ -74,20 +84,11 @@ def report(sources, out, form, annotations, runs) -> None:
       heads report --format md runs/sweep | less -S
     """
     from features.files import write_text
-    from heads.report.content import make_content
-    from heads.report.markdown import as_markdown
-    from heads.runs import find_reported, runs_of
-    from heads.scoring.against import annotations_for
+    from heads.api import make_report
 
-    sources = runs_of(sources, find_reported) if sources else find_reported(runs)
-    content = make_content(sources, annotations_for(sources, annotations))
-    if form == "md":
-        text = as_markdown(content)
-    else:
-        from heads.report.page import as_page
-        from heads.report.plots import draw
-
-        text, out = as_page(content, draw(content)), out or Path("report.html")
+    text = make_report(sources, form=form, annotations=annotations, runs=runs)
+    if form == "html":
+        out = out or Path("report.html")
     if out is None:
         click.echo(text, nl=False)
         return
@@ -95,15 +96,14 @@ def report(sources, out, form, annotations, runs) -> None:
     click.echo(f"{out} ({human_size(out.stat().st_size)})")
 
 
-@click.command()
+@click.command(short_help="Average the predictions of runs into an ensemble.")
 @click.argument("members", metavar="[RUN|PREDICTIONS.pt]...", nargs=-1, type=PATH)
 @runs_option
-@click.option("--name", default="ensemble", show_default=True, help="Name of the ensemble's folder under --runs.")
+@click.option("--name", default="ensemble", show_default=True, help="Name of the ensemble's folder in --runs.")
 @click.option("--force", is_flag=True, help="Replace an ensemble of other members.")
 @scored_against_option
 @click.option(
     "--mean",
-    "kind",
     type=click.Choice(["probabilities", "logits"]),
     default="probabilities",
     show_default=True,
@@ -113,121 +113,132 @@ def report(sources, out, form, annotations, runs) -> None:
     "--weights",
     default="uniform",
     show_default=True,
-    help="uniform; fitted (to validation, cross-fitted over videos); or numbers, as 2,1,1.",
+    help="uniform; fitted (to validation, cross-validated over videos); or one number per member, as 2,1,1.",
 )
-@click.option("--greedy", is_flag=True, help="Choose members one by one, as often as each helps: for large sweeps.")
-@click.option("--per-task", is_flag=True, help="Fitted weights of verbs and of nouns apart.")
-@click.option("--temperature", is_flag=True, help="Then fit a temperature for each task.")
-@click.option("--adjust", is_flag=True, help="Then fit how much of the log prior is subtracted (logit adjustment).")
-@click.option("--pairs", is_flag=True, help="Then fit how much counts which verbs meet which nouns in training.")
-@click.option("--tta", is_flag=True, help="Of each run, what `heads predict --tta` wrote.")
-def ensemble(members, runs, name, force, annotations, weights, greedy, **how) -> None:
-    """Average runs; all finished runs under --runs by default. What is fitted, is fitted to validation, cross-fitted.
+@click.option(
+    "--greedy",
+    is_flag=True,
+    help="Choose members one by one, each as often as it helps. For ensembles of large sweeps.",
+)
+@click.option("--per-task", is_flag=True, help="Fit separate weights for verbs and for nouns.")
+@click.option("--temperature", is_flag=True, help="After the weights, fit a temperature per task.")
+@click.option(
+    "--adjust",
+    is_flag=True,
+    help="After the weights, fit the factor of the log prior that is subtracted (logit adjustment).",
+)
+@click.option(
+    "--pairs",
+    is_flag=True,
+    help="After the weights, fit a weight for how often verbs and nouns occur together in training.",
+)
+@click.option("--tta", is_flag=True, help="Average the predictions that `heads predict --tta` wrote.")
+def ensemble(members: tuple[Path, ...], weights: str, greedy: bool, annotations: Path | None, **options: Any) -> None:
+    """Average the predictions of runs into an ensemble; by default, of all finished runs in --runs.
 
-    A folder of runs stands for all finished runs in it.
+    A folder of runs stands for all finished runs in it. Fitted weights and corrections are estimated on validation,
+    with cross-validation over videos, and their gain is shown with an interval.
 
     \b
     Examples:
       heads ensemble runs/multiscale_lstm-seed*
       heads ensemble --greedy --per-task --name best runs/sweep
     """
-    from heads.ensembles.run import EnsembleConfig, write_ensemble
+    from heads.api import ensemble as make_ensemble
     from heads.ensembles.table import ensemble_table
-    from heads.runs import find_runs, runs_of
     from heads.scoring import tables
-    from heads.scoring.against import known_annotations
-    from heads.scoring.evaluation import score_as_one
 
     if greedy and weights != "uniform":
         raise click.UsageError("--greedy and --weights exclude each other.")
-    settings = EnsembleConfig(weights="greedy" if greedy else _numbers(weights), **how)
-    chosen = runs_of(members, find_runs) if members else find_runs(runs)
-    known = known_annotations(chosen, annotations)
-    written = write_ensemble(chosen, runs / name, settings=settings, annotations=known, force=force)
-    if written.gains:
-        rows = [score_as_one(one.name if one.is_dir() else str(one), [one], known, tta=settings.tta) for one in chosen]
-        click.echo(tables.rows([*rows, score_as_one(name, [written.folder], known)], None))
+    written = make_ensemble(
+        members, weights="greedy" if greedy else _numbers(weights), annotations=annotations, **options
+    )
+    if written.scores:
+        click.echo(tables.rows(written.scores, None))
         click.echo("\n" + ensemble_table(written))
     splits = " and ".join(written.splits)
-    click.echo(f"{written.folder}: predictions for {splits} of {len(chosen)} members: {first_few(map(str, chosen))}")
+    names = first_few(map(str, written.members))
+    click.echo(f"{written.folder}: predictions for {splits} of {len(written.members)} members: {names}")
 
 
 def _numbers(text: str) -> str | tuple[float, ...]:
-    """Give numbers between commas; a single word as it is."""
+    """Return numbers that commas separate; a single word as it is."""
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         return text
 
 
-@click.command()
+_level_option = under("Levels of supervision, 0 to 5 (epic-kitchens/SLS)")
+_submit_option = under("Options")
+
+
+@click.command(cls=HeadedCommand, short_help="Write and check the files for the challenge's servers.")
 @click.argument("run", metavar="[RUN|PREDICTIONS.pt]", required=False, type=PATH)
-@click.option(
+@_submit_option(
     "--annotations",
     type=PATH,
-    help="CSV of the segments that the server scores; the test list that the run was trained with by default.",
+    help="CSV of the segments that the server scores.  [default: the test list that the run was trained with]",
 )
-@runs_option
-@click.option("--out", type=PATH, help="Folder for the files; submission/ in the run by default.")
-@click.option(
-    "--sls-pt", type=_LEVEL, help="Supervision level of pretraining, 0-5.  [default: as the backbones' records say]"
+@_submit_option(
+    "--runs",
+    type=PATH,
+    envvar="EPIC_RUNS",
+    default=Path("runs"),
+    show_default=True,
+    show_envvar=True,
+    help="Folder that holds the run folders.",
 )
-@click.option(
-    "--sls-tl", type=_LEVEL, default=3, show_default=True, help="Of training labels, 0-5 (3: start and stop times)."
-)
-@click.option(
-    "--sls-td", type=_LEVEL, help="Of training data, 0-5.  [default: 3, train; 4 if trained on validation too]"
-)
-@click.option("--expect", type=int, metavar="N", help="Refuse any other number of segments.")
-@click.option(
+@_submit_option("--out", type=PATH, help="Folder for the files.  [default: submission/ in the run's folder]")
+@_submit_option("--expect", type=int, metavar="N", help="Stop unless there are exactly N segments.")
+@_submit_option(
     "--missing",
     type=click.Choice(["error", "omit", "prior"]),
     default="error",
     show_default=True,
-    help="Of segments without a prediction: refuse, leave out, or answer as training is distributed.",
+    help="For segments without a prediction: error: stop. omit: leave them out. prior: predict the class frequencies "
+    "of the training list.",
 )
-@click.option("--check", type=PATH, metavar="FILE", help="Only check a file that is there, of any of the three kinds.")
-@click.option("--force", is_flag=True, help="Replace files that are there.")
-def submit(run, annotations, runs, out, sls_pt, sls_tl, sls_td, expect, missing, check, force) -> None:
-    """Write the files for the servers, from the last ensemble under --runs by default.
+@_submit_option("--check", type=PATH, metavar="FILE", help="Write nothing; check a file of any of the three kinds.")
+@_submit_option("--force", is_flag=True, help="Replace files that are there.")
+@_level_option(
+    "--sls-pt",
+    type=_LEVEL,
+    help="Pretraining. 0 none, 1 public images, 2 public images and videos, 3 self-supervised on public data, 4 the "
+    "same and EPIC's videos, 5 private data.  [default: the level in the feature sets' records]",
+)
+@_level_option(
+    "--sls-tl",
+    type=_LEVEL,
+    default=3,
+    show_default=True,
+    help="Training labels. 0 none, 1 per video, 2 narration times, 3 start and stop times, 4 spatial ones too, 5 "
+    "outside priors too.",
+)
+@_level_option(
+    "--sls-td",
+    type=_LEVEL,
+    help="Training data. 0 zero-shot, 1 few-shot, 2 up to 25 %, 3 train, 4 train and validation, 5 more.  [default: "
+    "3; 4 if the run was trained on validation too]",
+)
+def submit(run: Path | None, annotations: Path | None, expect: int | None, check: Path | None, **options: Any) -> None:
+    """Write the files for the challenge's servers; by default, from the ensemble in --runs that was written last.
 
-    submission.pt and ensemble_submission.zip (which holds it) are lists of scores by segment; epic_submission.zip is
-    the public challenge's. All are checked against the list of segments first.
-
-    \b
-    Levels of supervision (epic-kitchens/SLS):
-      --sls-pt  0 none, 1 public images, 2 public images and video, 3 self-supervised on public data,
-                4 the same with EPIC's videos, 5 private data
-      --sls-tl  0 none, 1 video level, 2 narration times, 3 start and stop times, 4 and spatial, 5 and outside priors
-      --sls-td  0 zero-shot, 1 few-shot, 2 up to 25 %, 3 train, 4 train and validation, 5 more
+    submission.pt and ensemble_submission.zip (which holds it) list the scores per segment; epic_submission.zip is the
+    file of the public challenge. Before they are written, they are checked against the list of segments.
 
     \b
     Examples:
       heads submit runs/ensemble --annotations EPIC_100_test_timestamps.csv --out submissions
       heads submit --check submissions/epic_submission.zip --annotations EPIC_100_test_timestamps.csv
     """
-    from features.annotations import read_segments
-    from heads.runs import find_last_ensemble
-    from heads.submission.check import check_file
-    from heads.submission.choose import levels_of, predictions_to_submit, training_list
-    from heads.submission.files import write_submission
+    from heads import api
 
     if check is not None:
-        click.echo(check_file(check, None if annotations is None else read_segments(annotations), expect=expect))
+        click.echo(api.check_submission(check, annotations=annotations, expect=expect))
         return
-    run = run or find_last_ensemble(runs)
-    predictions, segments = predictions_to_submit(run, annotations)
-    written = write_submission(
-        predictions,
-        segments,
-        out or (run if run.is_dir() else run.parent) / "submission",
-        levels=levels_of(run, pretraining=sls_pt, training_labels=sls_tl, training_data=sls_td),
-        expect=expect,
-        missing=missing,
-        train=training_list(run, annotations) if missing == "prior" else None,
-        force=force,
-    )
-    click.echo(f"{run}: {written.num_segments} segments of {segments.source}")
+    written = api.submit(run, annotations=annotations, expect=expect, **options)
+    click.echo(f"{written.run}: {written.num_segments} segments of {written.segments}")
     if written.note:
         click.echo(written.note, err=True)
     for path in written.paths:

@@ -1,8 +1,8 @@
-"""Several predictions as one: weighted means, and weights that are fitted. Arithmetic only: reads no file.
+"""Weighted means of predictions, and weights that are fitted. Arithmetic only: reads no file.
 
-Averaging what networks trained from different seeds say is the surest gain there is (Lakshminarayanan et al., "Simple
+Averaging networks that were trained from different seeds is the most reliable gain (Lakshminarayanan et al., "Simple
 and Scalable Predictive Uncertainty Estimation using Deep Ensembles", NeurIPS 2017). Weights are fitted to the
-likelihood of the labels, not to an accuracy, which would be fitted to the luck of a few segments.
+likelihood of the labels; an accuracy would depend on chance in a few segments.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ KINDS = ("probabilities", "logits")
 _TASKS = ("verb", "noun")
 _GREEDY_ROUNDS = 50
 
-# Weights of M members by task: (M,) each, not negative, 1 together.
+# Weights of M members by task: (M,) each, not negative, with sum 1.
 Weights = dict[str, np.ndarray]
 
 
 def uniform(num_members: int) -> Weights:
-    """Give every member the same weight."""
+    """Return the same weight for every member."""
     return {task: np.full(num_members, 1 / num_members) for task in _TASKS}
 
 
 def blend(members: Sequence[Predictions], weights: Weights, kind: str, *, source: str) -> Predictions:
-    """Average predictions of the same segments, verb and noun apart; give log-probabilities.
+    """Return the mean of predictions for the same segments, separately for verbs and nouns, as log-probabilities.
 
     Args:
         kind: "probabilities", or "logits": log-probabilities, as logits of different heads have different offsets.
@@ -41,13 +41,13 @@ def blend(members: Sequence[Predictions], weights: Weights, kind: str, *, source
 
 
 def _mean(logits: Sequence[np.ndarray], weights: np.ndarray, kind: str) -> np.ndarray:
-    """Average log-probabilities of M logits (N, K): (N, K) float32. In logarithms no probability is too small to count.
+    """Return the log of the mean of M logits (N, K): (N, K) float32. Logarithms keep probabilities of any size.
 
-    One member after the other, so that hundreds of them need no more memory than a few.
+    Members are added one after the other, so that hundreds of them need no more memory than a few.
     """
-    pairs = ((weight, log_softmax(one)) for weight, one in zip(weights, logits, strict=True) if weight > 0)
+    pairs = ((weight, log_softmax(member)) for weight, member in zip(weights, logits, strict=True) if weight > 0)
     if kind == "logits":
-        return log_softmax(sum(weight * log_p for weight, log_p in pairs)).astype(np.float32)
+        return log_softmax(np.asarray(sum(weight * log_p for weight, log_p in pairs))).astype(np.float32)
     return functools.reduce(np.logaddexp, (log_p + np.log(weight) for weight, log_p in pairs)).astype(np.float32)
 
 
@@ -56,49 +56,52 @@ def fit(members: Sequence[Predictions], truth: dict[str, np.ndarray], kind: str,
 
     Args:
         truth: task -> (N,) int64.
-        per_task: verb and noun may trust different members; else one set of weights serves both.
+        per_task: fit weights for verbs and other ones for nouns, instead of one set for both.
 
-    The likelihood is concave in the weights of probabilities, and nearly always has one summit in those of logits.
+    The likelihood is concave in the weights of probabilities, and nearly always has one maximum in those of logits.
     """
-    groups = [(task,) for task in _TASKS] if per_task else [_TASKS]
     own = {task: torch.from_numpy(_of_labels(members, truth, task)) for task in _TASKS}
-    # Of probabilities only those of the labels count, (M, N); of logits all, (M, N, K).
+    # The mean of probabilities needs those of the labels only, (M, N); the mean of logits needs all, (M, N, K).
     whole = {
         task: torch.from_numpy(np.stack([_bounded(getattr(member, task)) for member in members]))
         for task in _TASKS
         if kind == "logits"
     }
-    found: Weights = {}
-    for tasks in groups:
+
+    def log_likelihood(share: torch.Tensor, task: str) -> torch.Tensor:
+        """Return the mean over segments, for the log-weights (M,) of the members."""
+        if kind == "probabilities":
+            return (share[:, None] + own[task]).logsumexp(dim=0).mean()
+        mixed = torch.tensordot(share.exp(), whole[task], dims=1).logsumexp(dim=1)
+        return (share.exp() @ own[task] - mixed).mean()
+
+    def fitted(tasks: Sequence[str]) -> np.ndarray:
         score = torch.zeros(len(members), dtype=torch.float64, requires_grad=True)
         optimizer = torch.optim.LBFGS([score], max_iter=100, line_search_fn="strong_wolfe")
 
-        def loss(score=score, tasks=tasks) -> torch.Tensor:
-            share = score.log_softmax(dim=0)
-            if kind == "probabilities":
-                return -sum((share[:, None] + own[task]).logsumexp(dim=0).mean() for task in tasks)
-            mixed = {task: torch.tensordot(share.exp(), whole[task], dims=1).logsumexp(dim=1) for task in tasks}
-            return -sum((share.exp() @ own[task] - mixed[task]).mean() for task in tasks)
-
-        def closure(optimizer=optimizer, loss=loss) -> torch.Tensor:
+        def closure() -> torch.Tensor:
             optimizer.zero_grad()
-            value = loss()
+            share = score.log_softmax(dim=0)
+            value = -sum((log_likelihood(share, task) for task in tasks), start=torch.zeros((), dtype=torch.float64))
             value.backward()
             return value
 
         optimizer.step(closure)
-        found |= dict.fromkeys(tasks, score.detach().softmax(dim=0).numpy())
-    return found
+        return score.detach().softmax(dim=0).numpy()
+
+    if per_task:
+        return {task: fitted([task]) for task in _TASKS}
+    return dict.fromkeys(_TASKS, fitted(_TASKS))
 
 
 def greedy(members: Sequence[Predictions], truth: dict[str, np.ndarray], *, per_task: bool) -> Weights:
-    """Choose members one after the other, each as often as it helps: weights in fiftieths, most of them 0.
+    """Choose members one after the other, each as often as it helps; return weights in fiftieths, most of them 0.
 
-    Each time the member is added with which the mean of probabilities makes the labels likeliest (Caruana et al.,
-    "Ensemble selection from libraries of models", ICML 2004).
+    Each step adds the member with which the mean of probabilities gives the labels the highest likelihood (Caruana et
+    al., "Ensemble selection from libraries of models", ICML 2004).
     """
     own = {task: np.exp(_of_labels(members, truth, task)) for task in _TASKS}
-    found: Weights = {}
+    weights: Weights = {}
     for tasks in [(task,) for task in _TASKS] if per_task else [_TASKS]:
         p = np.concatenate([own[task] for task in tasks], axis=1)  # (M, N of each task)
         counts, total = np.zeros(len(members)), np.zeros(p.shape[1])
@@ -107,22 +110,22 @@ def greedy(members: Sequence[Predictions], truth: dict[str, np.ndarray], *, per_
             best = int(np.argmax(np.log(total + p).mean(axis=1)))
             counts[best] += 1
             total += p[best]
-        found |= dict.fromkeys(tasks, counts / counts.sum())
-    return found
+        weights |= dict.fromkeys(tasks, counts / counts.sum())
+    return weights
 
 
 def _of_labels(members: Sequence[Predictions], truth: dict[str, np.ndarray], task: str) -> np.ndarray:
-    """Give the log-probabilities that members have for the labels, (M, N)."""
+    """Return the log-probabilities of the labels, (M, N)."""
     rows = np.arange(len(truth[task]))
     return np.stack([_bounded(getattr(member, task))[rows, truth[task]] for member in members])
 
 
 def _bounded(logits: np.ndarray) -> np.ndarray:
-    """Give log-probabilities that are finite to reckon with, even of one who is sure of something else."""
+    """Return log-probabilities that are finite, even of a member that gives a label the probability 0."""
     return log_softmax(logits).clip(min=-100)
 
 
-# What predicts with something fitted: members -> name -> predictions.
+# A function that predicts with fitted weights: members -> name -> predictions.
 Fitted = Callable[[Sequence[Predictions]], dict[str, Predictions]]
 
 
@@ -135,14 +138,18 @@ def cross_fitted(
     folds: int = 5,
     source: str,
 ) -> dict[str, Predictions]:
-    """Predict each part of the videos by what was fitted to the others, so that gains are honest.
+    """Predict each fold of the videos with weights that were fitted to the other folds, so that gains are honest.
 
     Args:
-        truth: task -> (N,), video: (N,) int64, of the members' segments.
-        fit_to: fits something to members and truth.
+        truth: task -> (N,) labels of the members' segments.
+        video: (N,) int64, index of the video of each segment.
+        fit_to: fits to members and truth.
+
+    Returns:
+        Name -> predictions, as the fitted function names them.
 
     Raises:
-        DataError: all segments are of one video, so that there are no others.
+        DataError: all segments are of one video, so that there is a single fold.
     """
     num_videos = int(video.max()) + 1
     if num_videos < 2:
@@ -150,16 +157,19 @@ def cross_fitted(
     fold = np.random.default_rng(0).permutation(num_videos)[video] % min(folds, num_videos)
     parts: dict[str, list[Predictions]] = {}
     for held_out in range(int(fold.max()) + 1):
-        mine = fold == held_out
-        predict = fit_to([_rows(one, ~mine) for one in members], {task: of[~mine] for task, of in truth.items()})
-        for name, predicted in predict([_rows(one, mine) for one in members]).items():
+        mask = fold == held_out
+        predict = fit_to(
+            [_rows(member, ~mask) for member in members], {task: labels[~mask] for task, labels in truth.items()}
+        )
+        for name, predicted in predict([_rows(member, mask) for member in members]).items():
             parts.setdefault(name, []).append(predicted)
-    return {name: _joined(of, source).aligned(members[0].narration_id) for name, of in parts.items()}
+    return {name: _joined(pieces, source).aligned(members[0].narration_id) for name, pieces in parts.items()}
 
 
 def _joined(parts: Sequence[Predictions], source: str) -> Predictions:
     names = tuple(name for part in parts for name in part.narration_id)
-    return Predictions(names, *(np.concatenate([getattr(part, task) for part in parts]) for task in _TASKS), source)
+    verb, noun = (np.concatenate([getattr(part, task) for part in parts]) for task in _TASKS)
+    return Predictions(names, verb, noun, source)
 
 
 def _rows(predictions: Predictions, mask: np.ndarray) -> Predictions:
@@ -168,12 +178,14 @@ def _rows(predictions: Predictions, mask: np.ndarray) -> Predictions:
 
 
 def disagreement(members: Sequence[Predictions]) -> dict[str, float]:
-    """Give in how many of the segments two members differ about the best class, in percent, over all pairs of them."""
+    """Return the percentage of segments for which two members predict different classes, a mean over all pairs."""
     best = {task: np.stack([getattr(member, task).argmax(axis=1) for member in members]) for task in _TASKS}
     shares: dict[str, list[float]] = {task: [] for task in (*_TASKS, "action")}
-    for place in range(len(members) - 1):
-        differs = {task: of[place] != of[place + 1 :] for task, of in best.items()}  # (members after it, N)
+    for member in range(len(members) - 1):
+        differs = {
+            task: classes[member] != classes[member + 1 :] for task, classes in best.items()
+        }  # (members after it, N)
         differs["action"] = differs["verb"] | differs["noun"]
-        for task, one in differs.items():
-            shares[task] += one.mean(axis=1).tolist()
-    return {task: 100 * float(np.mean(of)) for task, of in shares.items()}
+        for task, masks in differs.items():
+            shares[task] += masks.mean(axis=1).tolist()
+    return {task: 100 * float(np.mean(of_pairs)) for task, of_pairs in shares.items()}

@@ -1,7 +1,7 @@
-"""What can be done to finished predictions: temperature, logit adjustment, and which verbs go with which nouns.
+"""Corrections of finished predictions: temperature, logit adjustment, and which verbs occur with which nouns.
 
-Each is a function of log-probabilities and of what training shows, with a number or two that are fitted to labelled
-segments. Reads no file.
+Each is a function of log-probabilities and of class frequencies in training, with one or two parameters that are fitted
+to labelled segments. Reads no file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SIZES = {"verb": NUM_VERBS, "noun": NUM_NOUNS}
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """What training shows: log-shares of the classes, and how much oftener than by chance a verb meets a noun.
+    """Class frequencies in training, and how much more often than by chance a verb occurs with a noun.
 
     Attributes:
         log_share: task -> (K,) float64.
@@ -34,11 +34,11 @@ class Prior:
 
 
 def prior_of(train: Segments) -> Prior:
-    """Count what training shows.
+    """Count classes and pairs in training.
 
-    Pairs are counted with a pseudo-count spread as if verbs and nouns met by chance: one for each verb that training
-    shows once, so that a pair that is never seen is made unlikely and not impossible (4 in 100 segments of validation
-    are of such a pair).
+    Pairs are counted with a pseudo-count, distributed as if verbs and nouns were independent; in total it is as many as
+    there are verbs. So a pair that never occurs becomes unlikely and not impossible (4 in 100 segments of validation
+    have such a pair).
     """
     counts = {task: class_counts(train, task) for task in _SIZES}
     pairs = np.zeros((NUM_VERBS, NUM_NOUNS))
@@ -53,12 +53,12 @@ def prior_of(train: Segments) -> Prior:
 
 @dataclass(frozen=True)
 class Correction:
-    """What is done to predictions, in this order; the defaults do nothing.
+    """A correction of predictions, applied in this order; the defaults change nothing.
 
     Attributes:
-        temperature: task -> T, by which log-probabilities are divided (Guo et al., ICML 2017).
-        tau: task -> how much of the log prior is subtracted (Menon et al., ICLR 2021).
-        pair_power: how much the affinity of verbs and nouns counts. Probabilities of pairs, verb x noun x affinity, are
+        temperature: T of verbs and of nouns, by which log-probabilities are divided (Guo et al., ICML 2017).
+        tau: of verbs and of nouns, the factor of the log prior that is subtracted (Menon et al., ICLR 2021).
+        pair_power: exponent of the affinity of verbs and nouns. Probabilities of pairs, verb x noun x affinity, are
             summed up by verb and by noun again, so that the challenge's scorer, which multiplies the two, benefits.
     """
 
@@ -67,11 +67,11 @@ class Correction:
     pair_power: float = 0.0
 
     def apply(self, predictions: Predictions, prior: Prior, *, source: str) -> Predictions:
-        """Give corrected predictions, as log-probabilities."""
+        """Return corrected predictions, as log-probabilities."""
         logs = {}
-        for place, task in enumerate(_SIZES):
-            scaled = log_softmax(getattr(predictions, task)) / self.temperature[place]
-            logs[task] = log_softmax(scaled - self.tau[place] * prior.log_share[task])
+        for index, task in enumerate(_SIZES):
+            scaled = log_softmax(getattr(predictions, task)) / self.temperature[index]
+            logs[task] = log_softmax(scaled - self.tau[index] * prior.log_share[task])
         if self.pair_power:
             logs = _with_affinity(logs, np.exp(self.pair_power * prior.log_affinity))
         verb, noun = (logs[task].astype(np.float32) for task in _SIZES)
@@ -95,48 +95,47 @@ def fit_correction(
     adjust: bool = False,
     pairs: bool = False,
 ) -> Correction:
-    """Fit those corrections that are asked for to labelled segments.
+    """Fit corrections to labelled segments.
 
-    The temperature is fitted to the likelihood; taus and the power of pairs to the accuracy of actions, over grids from
-    0 to 1, the smallest of equal ones.
+    The temperature is fitted to the likelihood; tau and the power of pairs to the accuracy of actions, over grids from
+    0 to 1, where the smallest of equally good values is taken.
     """
-    found = Correction()
+    correction = Correction()
     if temperature:
-        found = replace(
-            found, temperature=tuple(_temperature(getattr(predictions, task), truth[task]) for task in _SIZES)
-        )
+        verb_t, noun_t = (_temperature(getattr(predictions, task), truth[task]) for task in _SIZES)
+        correction = replace(correction, temperature=(verb_t, noun_t))
     if adjust:
-        now = found.apply(predictions, prior, source="")
+        scaled = correction.apply(predictions, prior, source="")
         right = [
             np.stack(
-                [(getattr(now, task) - tau * prior.log_share[task]).argmax(axis=1) == truth[task] for tau in _TAUS]
+                [(getattr(scaled, task) - tau * prior.log_share[task]).argmax(axis=1) == truth[task] for tau in _TAUS]
             )
             for task in _SIZES
         ]
         actions = right[0].astype(float) @ right[1].astype(float).T  # (taus of verbs, taus of nouns)
         best = np.unravel_index(actions.argmax(), actions.shape)
-        found = replace(found, tau=tuple(float(_TAUS[place]) for place in best))
+        correction = replace(correction, tau=(float(_TAUS[best[0]]), float(_TAUS[best[1]])))
     if pairs:
         corrected = [
-            replace(found, pair_power=float(power)).apply(predictions, prior, source="") for power in _PAIR_POWERS
+            replace(correction, pair_power=float(power)).apply(predictions, prior, source="") for power in _PAIR_POWERS
         ]
-        right = [
-            ((one.verb.argmax(axis=1) == truth["verb"]) & (one.noun.argmax(axis=1) == truth["noun"])).sum()
-            for one in corrected
+        num_right = [
+            ((by_power.verb.argmax(axis=1) == truth["verb"]) & (by_power.noun.argmax(axis=1) == truth["noun"])).sum()
+            for by_power in corrected
         ]
-        found = replace(found, pair_power=float(_PAIR_POWERS[int(np.argmax(right))]))
-    return found
+        correction = replace(correction, pair_power=float(_PAIR_POWERS[int(np.argmax(num_right))]))
+    return correction
 
 
 def _temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Fit the temperature with which labels are likeliest, from 0.05 to 20."""
+    """Return the temperature that gives the labels the highest likelihood, from 0.05 to 20."""
     log_p, rows = log_softmax(logits), np.arange(len(labels))
 
     def loss(log_t: float) -> float:
         return -float(log_softmax(log_p / np.exp(log_t))[rows, labels].mean())
 
     low, high = np.log(0.05), np.log(20)
-    # The loss has one valley in 1 / T, hence in log T: a golden-section search narrows it down.
+    # The loss has one minimum in 1 / T, hence in log T: a golden-section search finds it.
     ratio = (5**0.5 - 1) / 2
     for _ in range(40):
         left, right = high - ratio * (high - low), low + ratio * (high - low)

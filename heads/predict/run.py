@@ -17,8 +17,7 @@ from heads.data.splits import choose_split
 from heads.models.saved import BEST, load_model, need_same_streams
 from heads.predict.predicting import predict, predict_best
 from heads.predict.tta import predict_tta, with_all_views
-from heads.runs import PREDICTIONS, TTA_PREDICTIONS, read_config
-from heads.scoring.against import files_of
+from heads.runs import PREDICTIONS, TTA_PREDICTIONS, read_record
 
 
 def predict_run(
@@ -46,9 +45,8 @@ def predict_run(
         DataError: the run has no trained head or not this split, or its features are missing or have changed.
     """
     model, model_config = load_model(run / BEST, device=device)
-    sources = open_sources(
-        list(roots) or [Path(path) for path in read_config(run).get("features", ())], model_config.inputs
-    )
+    record = read_record(run)
+    sources = open_sources(list(roots) or [Path(path) for path in record.features], model_config.inputs)
     need_same_streams(run / BEST, model_config, sources)
     predictor, names = predict, PREDICTIONS
     if tta:
@@ -60,9 +58,8 @@ def predict_run(
     if csv is not None and out is not None:
         write_predictions(out, predictor(model, load(read_segments(csv)), source=str(run), device=device))
         return [out]
-    files, split_name = files_of(run)
-    chosen = choose_split(split_name, files)
-    test = None if files.test is None else read_segments(files.test)
+    chosen = choose_split(record.split, record.files)
+    test = None if record.files.test is None else read_segments(record.files.test)
     lists = {"train": chosen.train, "validation": chosen.validation, "test": test}
     known = {split: segments for split, segments in lists.items() if segments is not None}
     absent = [split for split in splits if split not in known]

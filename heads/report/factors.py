@@ -1,4 +1,4 @@
-"""Which settings mattered: the mean score at each value of a setting, averaged over everything else."""
+"""Main effects of settings: the mean score at each value of a setting, averaged over all other settings."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from heads.config import TrainConfig
 from heads.scoring.metrics import TASKS
 
 SEED = "seed"
-# More values of a setting, as a random search has them, are a table and no plot.
+# A setting with more values, as in a random search, has a table but no plot.
 MOST_VALUES = 24
-# Figures that are averaged: top-1 of each task.
+# The scores that are averaged: top-1 of each task.
 FIGURES = tuple(f"{task}@1" for task in TASKS)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run: its settings as names and values, and its figures in percent."""
+    """One run: its settings as names and values, and its scores in percent."""
 
     settings: Mapping[str, object]
     figures: Mapping[str, float]
@@ -30,9 +30,9 @@ class Effect:
     """The runs at one value of a setting.
 
     Attributes:
-        means: figure -> mean over the runs, in percent.
-        spread: standard deviation of action@1 over them; None for a single one.
-        lowest, highest: action@1 of the worst and the best of them.
+        means: score -> mean over the runs, in percent.
+        spread: standard deviation of action@1 over the runs; None for a single run.
+        lowest, highest: action@1 of the worst and of the best run.
     """
 
     value: str
@@ -48,8 +48,8 @@ class Factor:
     """A setting that varies.
 
     Attributes:
-        effects: its values, numbers in their order, words from the best on.
-        is_balanced: whether every value has met the same other settings, seeds aside.
+        effects: of its values; numbers in ascending order, words with the best first.
+        is_balanced: whether every value was combined with the same other settings, seeds aside.
     """
 
     name: str
@@ -57,17 +57,17 @@ class Factor:
     is_balanced: bool
 
     @property
-    def reach(self) -> float:
-        """By how many points of action@1 the best value is above the worst."""
+    def range(self) -> float:
+        """Action@1 of the best value minus that of the worst, in points."""
         means = [effect.means["action@1"] for effect in self.effects]
         return max(means) - min(means)
 
 
 def settings_of(config: TrainConfig, features: str) -> dict[str, object]:
-    """Give the settings of a run by name; a head's own options are named with it, as "bilstm hidden".
+    """Return the settings of a run by name; a head's own options have its name before theirs, as "bilstm hidden".
 
     Args:
-        features: what the run was trained on, by any name.
+        features: a name for the feature sets that the run was trained on.
     """
     flat = config.as_json()
     options = {f"{config.head} {key}": value for key, value in flat.pop("head_options").items()}
@@ -75,27 +75,27 @@ def settings_of(config: TrainConfig, features: str) -> dict[str, object]:
 
 
 def main_effects(trials: Sequence[Trial]) -> tuple[Factor, ...]:
-    """Give the settings that vary among runs, that with the largest reach first; seeds, the yardstick, last.
+    """Return the settings that vary among runs, the one with the largest range first and the seed last.
 
-    An option of a head is looked at among the runs of that head.
+    An option of a head is compared among the runs of that head.
     """
     names = dict.fromkeys(name for trial in trials for name in trial.settings)
     values = {name: {str(trial.settings[name]) for trial in trials if name in trial.settings} for name in names}
     varying = [name for name in names if len(values[name]) > 1]
-    found = [_factor(name, [trial for trial in trials if name in trial.settings], varying) for name in varying]
-    return tuple(sorted(found, key=lambda one: (one.name == SEED, -one.reach)))
+    factors = [_factor(name, [trial for trial in trials if name in trial.settings], varying) for name in varying]
+    return tuple(sorted(factors, key=lambda factor: (factor.name == SEED, -factor.range)))
 
 
-def luck(trials: Sequence[Trial]) -> float | None:
-    """Give the standard deviation of action@1 over runs that differ in their seed alone, in points; None without such.
+def seed_std(trials: Sequence[Trial]) -> float | None:
+    """Return the standard deviation of action@1 between runs that differ in their seed alone, in points.
 
-    It is pooled over all settings that have several seeds.
+    It is pooled over all settings with several seeds; None where there are none.
     """
-    alike: dict[tuple[str, ...], list[float]] = {}
+    by_settings: dict[tuple[str, ...], list[float]] = {}
     for trial in trials:
         key = tuple(f"{name}={value}" for name, value in trial.settings.items() if name != SEED)
-        alike.setdefault(key, []).append(trial.figures["action@1"])
-    several = [actions for actions in alike.values() if len(actions) > 1]
+        by_settings.setdefault(key, []).append(trial.figures["action@1"])
+    several = [actions for actions in by_settings.values() if len(actions) > 1]
     if not several:
         return None
     squares = sum(np.var(actions) * len(actions) for actions in several)
@@ -103,18 +103,20 @@ def luck(trials: Sequence[Trial]) -> float | None:
 
 
 def _factor(name: str, trials: Sequence[Trial], varying: Sequence[str]) -> Factor:
-    at: dict[str, list[Trial]] = {}
+    by_value: dict[str, list[Trial]] = {}
     for trial in trials:
-        at.setdefault(_text(trial.settings[name]), []).append(trial)
-    # Seeds only repeat a setting: where one is missing, two values can still be compared.
+        by_value.setdefault(_text(trial.settings[name]), []).append(trial)
+    # Seeds only repeat a setting: values can be compared even where a seed is missing.
     others = [other for other in varying if other not in (name, SEED)]
-    met = [{tuple(str(trial.settings.get(other)) for other in others) for trial in group} for group in at.values()]
-    effects = [_effect(value, group) for value, group in at.items()]
+    combinations = [
+        {tuple(str(trial.settings.get(other)) for other in others) for trial in group} for group in by_value.values()
+    ]
+    effects = [_effect(value, group) for value, group in by_value.items()]
     if all(isinstance(trial.settings[name], (int, float)) for trial in trials):
-        effects.sort(key=lambda effect: float(at[effect.value][0].settings[name]))
+        effects.sort(key=lambda effect: float(str(by_value[effect.value][0].settings[name])))
     else:
         effects.sort(key=lambda effect: -effect.means["action@1"])
-    return Factor(name, tuple(effects), all(one == met[0] for one in met))
+    return Factor(name, tuple(effects), all(met == combinations[0] for met in combinations))
 
 
 def _effect(value: str, trials: Sequence[Trial]) -> Effect:

@@ -1,4 +1,4 @@
-"""Score runs, ensembles and predictions files beside each other, and beside what needs no learning."""
+"""The scores of runs, ensembles and predictions files, and of baselines that learn nothing."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from heads.scoring.metrics import TASKS, Results, chance, compare, draw_videos, 
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One line of a table: a run, or the mean over the seeds of one.
+    """The scores of a run, or the mean scores of the seeds of a run.
 
     Attributes:
-        num_seeds: how many runs the line is the mean of; 0 for a baseline.
+        num_seeds: the number of runs that the scores are the mean of; 0 for a baseline.
         spread: standard deviation of action@1 over them; None for fewer than two.
-        num_segments: how many segments were scored, of `num_known` that the split has.
+        num_segments: the number of segments that were scored, of the `num_known` segments of the split.
         figures: name -> percent, as `heads.scoring.metrics.figures` names them.
-        intervals: name -> (low, high), where 95 % of a bootstrap over videos lie; empty for a baseline, and where all
+        intervals: name -> (low, high), the middle 95 % of a bootstrap over videos; empty for a baseline, and where all
             segments are of one video.
     """
 
@@ -39,10 +39,10 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Members:
-    """What is scored as one: run folders or predictions files, which are seeds of each other.
+    """Run folders or predictions files that are scored as one, such as the seeds of a run.
 
     Attributes:
-        tta: of runs, what they predict with test-time augmentation.
+        tta: whether the runs' predictions with test-time augmentation are scored.
     """
 
     name: str
@@ -50,22 +50,22 @@ class Members:
     tta: bool = False
 
     def predictions(self) -> list[Predictions]:
-        """Read what each predicts for validation.
+        """Read the predictions of each member for validation.
 
         Raises:
-            DataError: one has no predictions, or they predict different segments.
+            DataError: a member has no predictions, or they predict different segments.
         """
         predicted = [predictions_of(path, "validation", tta=self.tta) for path in self.paths]
-        names = [set(one.narration_id) for one in predicted]
-        if any(one != names[0] for one in names):
-            numbers = ", ".join(str(len(one)) for one in names)
+        names = [set(predictions.narration_id) for predictions in predicted]
+        if any(other != names[0] for other in names):
+            numbers = ", ".join(str(len(of_member)) for of_member in names)
             raise DataError(f"{self.name}: its seeds predict different segments ({numbers}).")
         return predicted
 
 
 @dataclass(frozen=True)
 class Group:
-    """A scored row, what it is the mean of, and the figures of each of these: name -> percent."""
+    """A row of scores, the members that it is the mean of, and the scores of each member: name -> percent."""
 
     row: ScoreRow
     members: Members
@@ -74,9 +74,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much one figure of B is above that of A, in percentage points, over the same draws of videos.
+    """By how many percentage points one score of B is above that of A, over the same draws of videos.
 
-    Both are scored on the `num_segments` that both predict, of `num_known` that the split has.
+    Both are scored on the `num_segments` that both predict, of the `num_known` segments of the split.
     """
 
     figure: str
@@ -90,10 +90,10 @@ class Difference:
 
 
 def evaluate_sources(sources: Sequence[Path], annotations: Annotations, *, each: bool) -> list[ScoreRow]:
-    """Score run folders and predictions files on the validation split, with baselines where training is known.
+    """Score run folders and predictions files on validation, with baselines where the training list is known.
 
     Args:
-        each: a row for every run, instead of one for all seeds of it.
+        each: a row per seed, instead of one for all seeds of a run.
 
     Raises:
         DataError: there is no labelled validation split, or predictions are of segments that it does not have.
@@ -103,27 +103,27 @@ def evaluate_sources(sources: Sequence[Path], annotations: Annotations, *, each:
 
 
 def groups_of(sources: Sequence[Path], *, each: bool) -> list[Members]:
-    """Put together what is scored as one: the seeds of a run.
+    """Group the seeds of each run.
 
-    Where all seeds of a run have predictions with test-time augmentation, these are a group of their own below.
+    Where all seeds of a run have predictions with test-time augmentation, these are another group after it.
 
     Args:
-        each: every run by itself.
+        each: make a group of every run.
     """
     groups: dict[Path, list[Path]] = {}
     for source in (Path(given).resolve() for given in sources):
-        together = source.is_dir() and not each
-        groups.setdefault(source.with_name(group_of(source)) if together else source, []).append(source)
-    found = []
+        is_seed = source.is_dir() and not each
+        groups.setdefault(source.with_name(group_of(source)) if is_seed else source, []).append(source)
+    result = []
     for group, members in groups.items():
-        found.append(Members(group.name, tuple(members)))
+        result.append(Members(group.name, tuple(members)))
         if all((member / TTA_PREDICTIONS["validation"]).is_file() for member in members):
-            found.append(Members(f"{group.name} +tta", tuple(members), tta=True))
-    return found
+            result.append(Members(f"{group.name} +tta", tuple(members), tta=True))
+    return result
 
 
 def score_as_one(name: str, members: Sequence[Path], annotations: Annotations, *, tta: bool = False) -> ScoreRow:
-    """Give the mean of the scores that run folders or predictions files have on validation, which are seeds of one.
+    """Return the mean of the scores of run folders or predictions files on validation, such as the seeds of a run.
 
     Args:
         tta: score the predictions with test-time augmentation.
@@ -135,23 +135,23 @@ def score_as_one(name: str, members: Sequence[Path], annotations: Annotations, *
 
 
 def score_group(group: Members, annotations: Annotations) -> Group:
-    """Score run folders or predictions files which are seeds of one, each and together.
+    """Score the members of a group, and their mean.
 
     Raises:
         DataError: as for `score_as_one`.
     """
     predicted = group.predictions()
-    segments = _validation(annotations)
-    scored = [score(one, segments, annotations) for one in predicted]
+    segments = labelled_validation(annotations)
+    scored = [score(predictions, segments, annotations) for predictions in predicted]
     points, intervals = averaged(scored)
-    actions = [one["action@1"] for one in points]
+    actions = [member["action@1"] for member in points]
     row = ScoreRow(
         name=group.name,
         num_seeds=len(scored),
         spread=float(np.std(actions, ddof=1)) if len(scored) > 1 else None,
         num_segments=len(scored[0]),
         num_known=len(segments),
-        figures={figure: float(np.mean([one[figure] for one in points])) for figure in points[0]},
+        figures={figure: float(np.mean([member[figure] for member in points])) for figure in points[0]},
         intervals=intervals,
     )
     return Group(row, group, tuple(points))
@@ -160,24 +160,24 @@ def score_group(group: Members, annotations: Annotations) -> Group:
 def averaged(
     scored: Sequence[Results], *, only: Sequence[str] | None = None
 ) -> tuple[list[dict[str, float]], dict[str, tuple[float, float]]]:
-    """Give the figures of each of several predictions for the same segments, and the intervals of their means.
+    """Return the scores of several predictions for the same segments, and the intervals of their means.
 
     Args:
-        only: names of the figures that are wanted; all by default.
+        only: names of the scores; all by default.
 
     Returns:
-        A dictionary of figures in percent for each, and name -> (low, high), empty where all segments are of one video.
+        For each, name -> percent; and name -> (low, high), empty where all segments are of one video.
     """
-    points = [{name: float(value[0]) for name, value in figures(one, only=only).items()} for one in scored]
+    points = [{name: float(value[0]) for name, value in figures(results, only=only).items()} for results in scored]
     weights = draw_videos(scored[0])
-    if weights.shape[1] < 2:  # one video drawn again and again would promise certainty
+    if weights.shape[1] < 2:  # all draws of a single video are alike
         return points, {}
-    drawn = [figures(one, weights, only=only) for one in scored]
-    return points, {name: interval(np.mean([one[name] for one in drawn], axis=0)) for name in points[0]}
+    drawn = [figures(results, weights, only=only) for results in scored]
+    return points, {name: interval(np.mean([draws[name] for draws in drawn], axis=0)) for name in points[0]}
 
 
 def compare_sources(a: Path, b: Path, annotations: Annotations) -> list[Difference]:
-    """Compare two run folders or predictions files, figure by figure, on the segments of validation that both predict.
+    """Compare two run folders or predictions files, score by score, on the segments of validation that both predict.
 
     Raises:
         DataError: as for `evaluate_sources`, or they have no segment in common.
@@ -187,10 +187,11 @@ def compare_sources(a: Path, b: Path, annotations: Annotations) -> list[Differen
     if not shared:
         raise DataError(f"{a} and {b}: predict no segment in common.")
     names = [name for name in both[0].narration_id if name in shared]
-    segments = _validation(annotations)
+    segments = labelled_validation(annotations)
     scored = [score(predictions.aligned(names), segments, annotations) for predictions in both]
     weights = draw_videos(scored[0])
-    (point_a, point_b), (drawn_a, drawn_b) = ([figures(one, how) for one in scored] for how in (None, weights))
+    point_a, point_b = (figures(results) for results in scored)
+    drawn_a, drawn_b = (figures(results, weights) for results in scored)
     return [
         Difference(
             name,
@@ -206,7 +207,7 @@ def compare_sources(a: Path, b: Path, annotations: Annotations) -> list[Differen
 
 
 def score(predictions: Predictions, segments: Segments, annotations: Annotations) -> Results:
-    """Hold predictions against those of the labelled segments that they cover, with the challenge's parts.
+    """Compare predictions with the labelled segments that they cover, with the challenge's unseen and tail subsets.
 
     Raises:
         DataError: predictions are of segments that are not among these.
@@ -225,7 +226,7 @@ def score(predictions: Predictions, segments: Segments, annotations: Annotations
 
 
 def covered_by(predictions: Predictions, segments: Segments) -> Segments:
-    """Give the segments that predictions cover.
+    """Return the segments that predictions cover.
 
     Raises:
         DataError: predictions are of segments that are not among these.
@@ -240,16 +241,17 @@ def covered_by(predictions: Predictions, segments: Segments) -> Segments:
     return segments.where(mask)
 
 
-def _validation(annotations: Annotations) -> Segments:
+def labelled_validation(annotations: Annotations) -> Segments:
+    """Return the validation segments; DataError where there are none."""
     if annotations.validation is None:
         raise DataError("no validation annotations to score against; give --annotations.")
     return annotations.validation
 
 
 def baselines(annotations: Annotations) -> Iterator[ScoreRow]:
-    """Score what needs no learning: the most frequent classes, and chance; nothing where training is not known."""
+    """Yield the scores of the most frequent classes and of chance; none where the training list is not known."""
     if annotations.train is None:
         return
-    segments = annotations.validation
+    segments = labelled_validation(annotations)
     yield ScoreRow("most frequent", 0, None, len(segments), len(segments), most_frequent(annotations.train, segments))
     yield ScoreRow("chance", 0, None, len(segments), len(segments), chance(annotations.train))

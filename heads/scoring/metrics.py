@@ -1,8 +1,8 @@
-"""What the challenge counts, and more: accuracies, recalls and calibration of verb, noun and action. numpy only.
+"""The challenge's scores, and more: accuracy, recall and calibration of verbs, nouns and actions. numpy only.
 
 An action is a pair of verb and noun, scored by the product of their probabilities (Damen et al., IJCV 2022, and
-epic-kitchens/C1-Action-Recognition). Every figure is a ratio of sums over videos, so that a bootstrap over videos is a
-product of matrices: draw how often each video counts, and weigh its sums.
+epic-kitchens/C1-Action-Recognition). Every score is a ratio of sums over videos, so a bootstrap over videos is a
+matrix product: the number of times that each video was drawn, times its sums.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from features.predictions import Predictions
 
 TASKS = ("verb", "noun", "action")
 KS = (1, 5)
-# As in the challenge: pairs are made of so many of the best verbs and nouns.
+# As in the challenge: pairs are formed from this many of the best verbs and nouns.
 _TOP_N = 100
 NUM_BINS = 15  # of confidence, as in Guo et al., "On calibration of modern neural networks", ICML 2017
 
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What became of N labelled segments.
+    """The predictions for N labelled segments compared with their labels.
 
     Attributes:
-        video: (N,) int64, which video each lies in, counted from 0.
+        video: (N,) int64, index of the video of each segment.
         truth: task -> (N,) int64; an action is verb_class * 300 + noun_class.
-        hit: (task, k) -> (N,) bool, whether the class is among the k best.
+        hit: (task, k) -> (N,) bool, whether the true class is among the k best.
         confidence: task -> (N,) float64, the probability of the best class.
-        parts: "unseen", "tail" -> task -> (N,) bool, which segments belong to it.
+        parts: name of a subset, such as "unseen" or "tail" -> task -> (N,) bool, which segments belong to it.
     """
 
     video: np.ndarray
@@ -48,13 +48,13 @@ class Results:
 def compare(
     predictions: Predictions, segments: Segments, parts: Mapping[str, Mapping[str, np.ndarray]] | None = None
 ) -> Results:
-    """Hold predictions against labelled segments.
+    """Compare predictions with labelled segments.
 
     Args:
-        parts: of the segments to score apart, as in `Results`.
+        parts: subsets of the segments to score as well, as in `Results`.
 
     Raises:
-        DataError: the segments have no labels, or there is no prediction for some of them.
+        DataError: the segments have no labels, or some of them have no prediction.
     """
     aligned = predictions.aligned(segments.narration_id)
     truth = _classes_of(segments)
@@ -74,25 +74,25 @@ def compare(
 
 
 def ranked(scores: np.ndarray, k: int) -> np.ndarray:
-    """Give the k best classes of each row of scores (N, K), best first; ties fall as the challenge's sort has them."""
+    """Return the k best classes of each row of scores (N, K), best first; ties are ordered as in the challenge."""
     return scores.argsort(axis=-1)[:, ::-1][:, :k]
 
 
 def ranked_actions(verb: np.ndarray, noun: np.ndarray, k: int) -> np.ndarray:
-    """Give the k best pairs of each row, best first, as verb_class * 300 + noun_class: (N, k).
+    """Return the k best pairs of each row, best first, as verb_class * 300 + noun_class: (N, k).
 
-    As the challenge ranks them, but that each row has a softmax of its own: it takes one over all rows at once, in
-    float32, in which rows far below the highest of the file lose their order.
+    They are ranked as in the challenge, except that the softmax is computed per row. The challenge computes one softmax
+    over all rows in float32, in which rows far below the highest value of the file lose their order.
 
     A pair among the k best is made of one of the k best verbs and one of the k best nouns, since each better verb or
-    noun would make a better pair. So few pairs are compared; only where some of them tie, all that the challenge
-    sorts are sorted, for the ties to fall as they do there.
+    noun would make a better pair. So few pairs are compared; where some of them tie, all pairs that the challenge
+    sorts are sorted, so that ties are ordered as they are there.
 
     Args:
         verb, noun: logits (N, 97) and (N, 300).
     """
     (verbs, verb_p), (nouns, noun_p) = _best(verb), _best(noun)
-    # One more than is asked for, so that a tie with the first that is left out shows.
+    # One more than k, to detect a tie with the first pair that is left out.
     products = (verb_p[:, : k + 1, None] * noun_p[:, None, : k + 1]).reshape(len(verb), -1)
     order = products.argsort(axis=1)[:, ::-1][:, : k + 1]
     values = np.take_along_axis(products, order, axis=1)
@@ -104,7 +104,7 @@ def ranked_actions(verb: np.ndarray, noun: np.ndarray, k: int) -> np.ndarray:
 
 
 def _best(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give the classes of which the challenge makes pairs, best first, and their probabilities among themselves."""
+    """Return the classes that the challenge forms pairs of, best first, and a softmax over these classes alone."""
     classes = ranked(logits, _TOP_N)
     best = np.take_along_axis(logits, classes, axis=1).astype(np.float64)
     weights = np.exp(best - best[:, :1])
@@ -112,7 +112,7 @@ def _best(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Give log-probabilities row by row, in float64."""
+    """Return the log-probabilities of each row, in float64."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
@@ -120,19 +120,19 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 def figures(
     results: Results, weights: np.ndarray | None = None, *, only: Iterable[str] | None = None
 ) -> dict[str, np.ndarray]:
-    """Give figures, in percent: name -> (R,), for each of R ways to weigh videos.
+    """Return scores in percent: name -> (R,), for each of R ways to weight videos.
 
     - "verb@1" ... "action@5": top-k accuracy, as the challenge has it; "unseen verb@1", "tail action@5", ...: over a
-      part of the segments.
-    - "verb mean-class@1" ... "action mean-class@5": the mean over classes of the share of their segments that are found
-      among the k best (mean-class accuracy and mean-class top-5 recall), over the classes that there are.
+      subset of the segments.
+    - "verb mean-class@1" ... "action mean-class@5": the mean over classes of the share of their segments for which they
+      are among the k best (mean-class accuracy and mean-class top-5 recall), over the classes that occur.
     - "verb calibration" ...: expected calibration error of the best class, over 15 bins of confidence.
 
     Args:
         weights: (R, V), how often each video counts; once by default.
-        only: names of those that are wanted; all by default.
+        only: names of the scores to compute; all by default.
 
-    A part without segments has no figures; one without segments in a draw has NaN there.
+    A subset without segments has no scores; a subset without segments in a draw has NaN for that draw.
     """
     num_videos = int(results.video.max()) + 1
     weights = np.ones((1, num_videos)) if weights is None else weights
@@ -150,11 +150,9 @@ def figures(
     return {name: known[name]() for name in (only or known)}
 
 
-def _sums(
-    results_video: np.ndarray, values: np.ndarray, groups: np.ndarray, num_groups: int, num_videos: int
-) -> np.ndarray:
-    """Sum values (N,) by video and group: (V, G)."""
-    cells = np.bincount(results_video * num_groups + groups, weights=values, minlength=num_videos * num_groups)
+def _sums(video: np.ndarray, values: np.ndarray, groups: np.ndarray, num_groups: int, num_videos: int) -> np.ndarray:
+    """Return the sums of values (N,) by video and group: (V, G)."""
+    cells = np.bincount(video * num_groups + groups, weights=values, minlength=num_videos * num_groups)
     return cells.reshape(num_videos, num_groups)
 
 
@@ -166,12 +164,12 @@ def _share(video: np.ndarray, hit: np.ndarray, mask: np.ndarray, weights: np.nda
 
 
 def _mean_class(results: Results, task: str, k: int, weights: np.ndarray) -> np.ndarray:
-    classes, place = np.unique(results.truth[task], return_inverse=True)
+    classes, index = np.unique(results.truth[task], return_inverse=True)
     size = (len(classes), weights.shape[1])
-    hits = weights @ _sums(results.video, results.hit[task, k].astype(float), place, *size)
-    counts = weights @ _sums(results.video, np.ones(len(place)), place, *size)
-    there = counts > 0
-    return 100 * np.divide(hits, counts, out=np.zeros_like(hits), where=there).sum(axis=1) / there.sum(axis=1)
+    hits = weights @ _sums(results.video, results.hit[task, k].astype(float), index, *size)
+    counts = weights @ _sums(results.video, np.ones(len(index)), index, *size)
+    occurs = counts > 0
+    return 100 * np.divide(hits, counts, out=np.zeros_like(hits), where=occurs).sum(axis=1) / occurs.sum(axis=1)
 
 
 def _calibration(results: Results, task: str, weights: np.ndarray) -> np.ndarray:
@@ -183,29 +181,29 @@ def _calibration(results: Results, task: str, weights: np.ndarray) -> np.ndarray
 
 
 def draw_videos(results: Results, *, draws: int = 1000, seed: int = 0) -> np.ndarray:
-    """Draw as many videos as there are, with replacement: (R, V), how often each is drawn.
+    """Draw V of V videos with replacement, R times; return how often each was drawn, (R, V).
 
-    Segments of a video are alike, so a bootstrap over segments would promise too much (Efron and Tibshirani, "An
-    introduction to the bootstrap", 1993, on clustered data).
+    Segments of a video are alike, so intervals of a bootstrap over segments would be too narrow (Efron and Tibshirani,
+    "An introduction to the bootstrap", 1993, on clustered data).
     """
     num_videos = int(results.video.max()) + 1
     return np.random.default_rng(seed).multinomial(num_videos, np.full(num_videos, 1 / num_videos), draws)
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """Give the middle 95 % of the values of bootstrap draws (R,)."""
+    """Return the bounds of the middle 95 % of bootstrap draws (R,)."""
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)
 
 
 def chance(train: Segments) -> dict[str, float]:
-    """Give the accuracies, in percent, of drawing k of the classes (or pairs) that training shows at random."""
+    """Return the accuracies, in percent, of k random classes (or pairs) of those that occur in training."""
     counts = {task: len(np.unique(classes)) for task, classes in _classes_of(train).items()}
     return {f"{task}@{k}": 100 * min(1.0, k / counts[task]) for task in TASKS for k in KS}
 
 
 def most_frequent(train: Segments, segments: Segments) -> dict[str, float]:
-    """Give the accuracies, in percent, of always answering the k most frequent classes (or pairs) of training."""
+    """Return the accuracies, in percent, of always predicting the k most frequent classes (or pairs) of training."""
     truth = _classes_of(segments)
     return {
         f"{task}@{k}": 100 * float(np.isin(truth[task], _most_frequent(classes, k)).mean())

@@ -1,11 +1,11 @@
-"""Scores in words: tables for people, JSON and CSV for programs. Computes nothing."""
+"""Tables of scores for people, and as JSON and CSV for programs. Computes nothing."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from features.console import table
@@ -21,7 +21,7 @@ _MORE = {
 
 
 def rows(scored: Sequence[ScoreRow], form: str | None) -> str:
-    """Lay out scores; `form` is "json", "csv", or None for people."""
+    """Return scores as "json", as "csv", or, where `form` is None, as tables for people."""
     if form == "json":
         return json.dumps([asdict(row) for row in scored], indent=2)
     if form == "csv":
@@ -46,7 +46,7 @@ def rows(scored: Sequence[ScoreRow], form: str | None) -> str:
 
 def _overall(scored: Sequence[ScoreRow]) -> str:
     return table(
-        ["accuracy in %", "seeds", *_TOP, "+-", "95 % of action@1"],
+        ["accuracy in %", "seeds", *_TOP, "std over seeds", "95 % interval of action@1"],
         [
             [
                 row.name,
@@ -63,11 +63,11 @@ def _overall(scored: Sequence[ScoreRow]) -> str:
 def _by_part(scored: Sequence[ScoreRow], k: int) -> str:
     columns = [f"{part} {task}@{k}" for part in ("unseen", "tail") for task in TASKS]
     columns = [name for name in columns if any(name in row.figures for row in scored)]
-    return _table_of(f"top-{k} in % over", scored, columns, [name.removesuffix(f"@{k}") for name in columns])
+    return _table_of(f"top-{k} accuracy in % over", scored, columns, [name.removesuffix(f"@{k}") for name in columns])
 
 
 def _more(scored: Sequence[ScoreRow]) -> str:
-    parts = [_table_of(f"{title}, %", scored, columns, TASKS) for title, columns in _MORE.items()]
+    parts = [_table_of(f"{title} in %", scored, columns, TASKS) for title, columns in _MORE.items()]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -88,21 +88,21 @@ def _notes(scored: Sequence[ScoreRow]) -> list[str]:
     return ["\n".join(lines)] if lines else []
 
 
-def differences(found: Sequence[Difference], form: str | None) -> str:
-    """Lay out how much B is above A."""
+def differences(compared: Sequence[Difference], form: str | None) -> str:
+    """Return by how much B is above A, in the forms of `rows`."""
     if form == "json":
-        return json.dumps([asdict(one) for one in found], indent=2)
+        return json.dumps([asdict(row) for row in compared], indent=2)
     if form == "csv":
-        return _csv([asdict(one) for one in found])
+        return _csv([asdict(row) for row in compared])
     lines = [
-        [one.figure, f"{one.a:.1f}", f"{one.b:.1f}", f"{one.difference:+.1f}", f"{one.low:+.1f} to {one.high:+.1f}"]
-        for one in found
+        [row.figure, f"{row.a:.1f}", f"{row.b:.1f}", f"{row.difference:+.1f}", f"{row.low:+.1f} to {row.high:+.1f}"]
+        for row in compared
     ]
-    shown = table(["in %", "A", "B", "B - A", "95 %"], lines)
-    return f"{shown}\n\non {found[0].num_segments} of the {found[0].num_known} segments of validation"
+    shown = table(["score in %", "A", "B", "B - A in points", "95 % interval of B - A"], lines)
+    return f"{shown}\n\non {compared[0].num_segments} of the {compared[0].num_known} segments of validation"
 
 
-def _csv(lines: Sequence[dict[str, object]]) -> str:
+def _csv(lines: Sequence[Mapping[str, object]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(lines[0]), lineterminator="\n")
     writer.writeheader()

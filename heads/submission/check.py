@@ -1,4 +1,4 @@
-"""Files for the servers, read back and checked: what a server would refuse is said here first."""
+"""The check of files for the servers: what a server would refuse is refused here first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SIZES = {"verb": NUM_VERBS, "noun": NUM_NOUNS}
 
 
 def check_file(path: Path, segments: Segments | None, *, expect: int | None = None) -> str:
-    """Check a submission.pt, or a zip that holds one, or one with the public challenge's test.json; say what it holds.
+    """Check a submission.pt, a zip that holds one, or a zip with the public challenge's test.json; return its content.
 
     Args:
         segments: the list that the server scores; without it, only the file itself is checked.
@@ -33,12 +33,12 @@ def check_file(path: Path, segments: Segments | None, *, expect: int | None = No
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file.")
-    what, predictions = _read(path)
+    kind, predictions = _read(path)
     if segments is not None:
         need_exactly(predictions, segments)
     need_sound(predictions, expect=expect)
     against = f", those of {segments.source}" if segments is not None else ""
-    return f"{path}: {what} for {len(predictions)} segments{against}: sound."
+    return f"{path}: {kind} for {len(predictions)} segments{against}: sound."
 
 
 def _read(path: Path) -> tuple[str, Predictions]:
@@ -48,8 +48,8 @@ def _read(path: Path) -> tuple[str, Predictions]:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             if names not in ([_LIST], [_JSON]):
-                found = ", ".join(names) or "nothing"
-                raise DataError(f"{path}: holds {found}, and not just {_LIST} or just {_JSON}.")
+                held = ", ".join(names) or "nothing"
+                raise DataError(f"{path}: holds {held}, and not just {_LIST} or just {_JSON}.")
             content = archive.read(names[0])
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise DataError(f"{path}: damaged ({error}).") from error
@@ -59,7 +59,7 @@ def _read(path: Path) -> tuple[str, Predictions]:
 
 
 def _is_torch_file(path: Path) -> bool:
-    """Whether a zip is one that torch.save wrote: these hold a data.pkl in a folder."""
+    """Whether torch.save wrote a zip: such a zip holds a data.pkl in a folder."""
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("/data.pkl") for name in archive.namelist())
 
@@ -84,25 +84,25 @@ def _from_json(content: bytes, source: str) -> Predictions:
     scores = {task: np.empty((len(results), num), dtype=np.float32) for task, num in _SIZES.items()}
     for row, (name, result) in enumerate(results.items()):
         for task, num in _SIZES.items():
-            with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused as that
+            with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is refused as such
                 scores[task][row] = _scores(result, task, num, f"{source}, {name}")
     return Predictions(tuple(results), scores["verb"], scores["noun"], source)
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Give a JSON object, unless it has a key twice, of which Python would keep the last in silence."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
-        raise ValueError(f"twice in it: {first_few(twice)}")
-    return found
+    """Return a JSON object; ValueError where a key is repeated, of which Python would silently keep the last value."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        repeated = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
+        raise ValueError(f"twice in it: {first_few(repeated)}")
+    return record
 
 
 def _scores(result: Any, task: str, num_classes: int, where: str) -> list[float]:
-    found = result.get(task) if isinstance(result, dict) else None
-    if not isinstance(found, dict) or found.keys() != {str(index) for index in range(num_classes)}:
+    scores = result.get(task) if isinstance(result, dict) else None
+    if not isinstance(scores, dict) or scores.keys() != {str(index) for index in range(num_classes)}:
         raise DataError(f"{where}: {task} has not just the classes 0 to {num_classes - 1}.")
-    values = [found[str(index)] for index in range(num_classes)]
+    values = [scores[str(index)] for index in range(num_classes)]
     if not all(type(value) in (int, float) for value in values):
         raise DataError(f"{where}: {task} scores are not all numbers.")
     try:

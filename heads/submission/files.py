@@ -1,11 +1,11 @@
-"""Predictions as the files that the servers take. Checked against the list of segments before anything is written.
+"""The files for the servers, checked against the list of segments before anything is written.
 
     submission.pt             [{narration_id, verb_output (97,), noun_output (300,)}, ...]
     ensemble_submission.zip   that file alone
-    epic_submission.zip       test.json as the public challenge takes it (epic-kitchens/C1-Action-Recognition)
+    epic_submission.zip       test.json in the format of the public challenge (epic-kitchens/C1-Action-Recognition)
 
-All scores are row-wise log-probabilities. The public scoring code takes one softmax over the whole float32 array: raw
-logits with a large offset between segments lose their action order to underflow there, log-probabilities do not.
+All scores are row-wise log-probabilities. The public scoring code computes one softmax over the whole float32 array:
+raw logits with a large offset between segments lose the order of their actions to underflow, log-probabilities do not.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CHALLENGE_VERSION = "0.2"
 
 @dataclass(frozen=True)
 class SupervisionLevels:
-    """What was learned from, as the challenge asks to be told (epic-kitchens/SLS), each from 0 to 5.
+    """The levels of supervision that the challenge asks for (epic-kitchens/SLS), each from 0 to 5.
 
     Attributes:
         pretraining: 0 none, 1 public images, 2 public images and videos, 3 self-supervised on public data, 4 the same
@@ -55,11 +55,21 @@ class SupervisionLevels:
 
 @dataclass(frozen=True)
 class Submission:
-    """What was written: the files, how many segments they hold, and what is to be said of those that were missing."""
+    """The files that were written for the servers.
+
+    Attributes:
+        paths: submission.pt, ensemble_submission.zip and epic_submission.zip.
+        num_segments: how many segments they hold.
+        segments: name of the list of segments that the server scores.
+        note: a sentence about segments without a prediction; empty where there are none.
+        run: the run, ensemble or predictions file that was submitted, where it is known.
+    """
 
     paths: tuple[Path, ...]
     num_segments: int
+    segments: str
     note: str
+    run: Path | None = None
 
 
 def write_submission(
@@ -77,21 +87,20 @@ def write_submission(
 
     Args:
         segments: the list that the server scores; exactly these segments must be predicted.
-        expect: how many segments there have to be, where that is known.
-        missing: of segments without a prediction: "error", "omit" them, or give them the frequencies of the training
-            list `train` ("prior"). What was done stands in note.txt beside the files.
+        expect: the number of segments that there have to be, where it is known.
+        missing: for segments without a prediction, "error", "omit" them, or predict the class frequencies of the
+            training list `train` ("prior"). note.txt beside the files says which segments that were.
         force: replace files that are there.
 
     Raises:
-        DataError: segments are missing or too many, scores are all the same, or a file is there and `force` is not
-            given.
+        DataError: segments are missing or too many, scores are all the same, or a file is there already.
     """
     final, note = _for_list(predictions, segments, missing=missing, train=train)
     need_sound(final, expect=expect)
     paths = [out / name for name in ("submission.pt", "ensemble_submission.zip", "epic_submission.zip")]
-    there = [path.name for path in paths if path.exists()]
-    if there and not force:
-        raise DataError(f"{out}: {', '.join(there)} there already; --force replaces, --out writes elsewhere.")
+    existing = [path.name for path in paths if path.exists()]
+    if existing and not force:
+        raise DataError(f"{out}: {', '.join(existing)} there already; --force replaces, --out writes elsewhere.")
     list_file, list_zip, json_zip = paths
     write_predictions(list_file, final)
     _write_zip(list_zip, list_file.name, [list_file.read_bytes()])
@@ -100,13 +109,13 @@ def write_submission(
         write_text(out / "note.txt", note + "\n")
     else:
         (out / "note.txt").unlink(missing_ok=True)
-    return Submission(tuple(paths), len(final), note)
+    return Submission(tuple(paths), len(final), segments.source, note)
 
 
 def _for_list(
     predictions: Predictions, segments: Segments, *, missing: str, train: Segments | None
 ) -> tuple[Predictions, str]:
-    """Give log-probabilities for a list of segments, and what is to be said of those without a prediction."""
+    """Return log-probabilities for a list of segments, and a note about segments without a prediction."""
     if missing == "error":
         need_exactly(predictions, segments)
     given, source = set(predictions.narration_id), predictions.source
@@ -118,9 +127,11 @@ def _for_list(
     final = as_log_probabilities(predictions.aligned(names))
     if not lacking:
         return final, ""
-    what = f"{len(lacking)} of {len(segments)} segments of {segments.source} have no prediction"
+    count = f"{len(lacking)} of {len(segments)} segments of {segments.source} have no prediction"
     if missing == "omit":
-        return final, f"{what} and are left out: {', '.join(lacking)}."
+        return final, f"{count} and are left out: {', '.join(lacking)}."
+    if train is None:
+        raise DataError(f"{source}: --missing prior needs a training list; give --annotations.")
     verb, noun = (log_prior(class_counts(train, task)) for task in ("verb", "noun"))
     filled = Predictions(
         (*names, *lacking),
@@ -128,15 +139,15 @@ def _for_list(
         np.concatenate([final.noun, np.tile(noun, (len(lacking), 1))]),
         source,
     )
-    note = f"{what} and are answered by the frequencies of {train.source}: {', '.join(lacking)}."
+    note = f"{count} and are answered by the frequencies of {train.source}: {', '.join(lacking)}."
     return filled.aligned(segments.narration_id), note
 
 
 def need_sound(predictions: Predictions, *, expect: int | None) -> None:
-    """Check what no list of segments shows.
+    """Check predictions without a list of segments.
 
     Raises:
-        DataError: there are not as many segments as expected, or all of several have the same scores.
+        DataError: the number of segments is not the expected one, or all segments or all classes have the same scores.
     """
     if expect is not None and len(predictions) != expect:
         raise DataError(f"{predictions.source}: {len(predictions)} segments, and {expect} are expected.")
@@ -147,13 +158,13 @@ def need_sound(predictions: Predictions, *, expect: int | None) -> None:
 
 
 def as_log_probabilities(predictions: Predictions) -> Predictions:
-    """Normalise every row by itself."""
+    """Return predictions with each row normalised to log-probabilities."""
     verb, noun = (log_softmax(logits).astype(np.float32) for logits in (predictions.verb, predictions.noun))
     return Predictions(predictions.narration_id, verb, noun, predictions.source)
 
 
 def challenge_json(predictions: Predictions, levels: SupervisionLevels) -> Iterator[bytes]:
-    """Give test.json piece by piece; nine digits are what a float32 needs to be read back the same."""
+    """Yield test.json in pieces; nine digits are enough to read a float32 back exactly."""
     head = {
         "version": CHALLENGE_VERSION,
         "challenge": "action_recognition",
@@ -177,8 +188,8 @@ def _row_template(width: int) -> str:
 
 
 def _write_zip(path: Path, name: str, pieces: Iterator[bytes] | list[bytes]) -> None:
-    # 13,092 segments take 4.4 s of CPU time at level 1, and 44 MB; 10.7 s at the usual one, and 38 MB. A name that is
-    # given as text is dated 1980, so that a zip of the same scores is the same file.
+    # 13,092 segments take 4.4 s of CPU time at level 1, and 44 MB; 10.7 s at the usual one, and 38 MB. A member
+    # that is added by its name is dated 1980, so that a zip of the same scores is the same file.
     with (
         written_whole(path) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
@@ -189,15 +200,15 @@ def _write_zip(path: Path, name: str, pieces: Iterator[bytes] | list[bytes]) -> 
 
 
 def need_exactly(predictions: Predictions, segments: Segments) -> None:
-    """Check that predictions are for just these segments.
+    """Check that predictions are for exactly these segments.
 
     Raises:
-        DataError: some are missing, or are not among these.
+        DataError: segments are not predicted, or others are.
     """
-    asked, given = set(segments.narration_id), set(predictions.narration_id)
-    problems = {"not predicted": sorted(asked - given), "not in the list": sorted(given - asked)}
+    listed, given = set(segments.narration_id), set(predictions.narration_id)
+    problems = {"not predicted": sorted(listed - given), "not in the list": sorted(given - listed)}
     if any(problems.values()):
-        found = "; ".join(f"{len(names)} {what}: {first_few(names)}" for what, names in problems.items() if names)
+        counts = "; ".join(f"{len(names)} {kind}: {first_few(names)}" for kind, names in problems.items() if names)
         raise DataError(
-            f"{predictions.source}: does not cover the {len(asked)} segments of {segments.source} exactly ({found})."
+            f"{predictions.source}: does not cover the {len(listed)} segments of {segments.source} exactly ({counts})."
         )

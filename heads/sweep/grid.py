@@ -1,4 +1,4 @@
-"""What a sweep's grid means: its variants, and how they are dealt to tasks. Trains nothing."""
+"""The grid of a sweep: its variants, and which task trains which of them. Trains nothing."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 from features.dealing import parse_shard
 from features.errors import OptionError, unknown_name
 from features.files import sha256_of_json
-from heads.config import GROUPS, RENAMED, TrainConfig, make_config, setting_names, with_current_names
+from heads.config import GROUPS, RENAMED, TrainConfig, make_config, with_current_names
 from heads.models.catalogue import parse_head
 
-# What a grid may vary beside the settings of heads/config.py.
-_OWN = {"head": str, "separate": bool, "split": str}
-# Of a folder, in bytes: file systems end at 255, and the seed comes after it.
+# Names that a grid may vary in addition to the settings of heads/config.py.
+_OWN: dict[str, type] = {"head": str, "separate": bool, "split": str}
+# Of a folder, in bytes: file systems allow 255, and the seed is appended.
 _LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A run of a sweep: what was varied, as text, and the whole configuration."""
+    """A run of a sweep: its name without the seed, the varied settings as text, and the whole configuration."""
 
     name: str
     values: Mapping[str, str]
@@ -30,51 +30,61 @@ class Variant:
 
 
 def parse_grid(words: Sequence[str]) -> dict[str, list[str]]:
-    """Give the values of each setting of a grid such as ["loss=ce,focal:gamma=1", "lr=1e-4,3e-4"].
+    """Return the values of each setting of a grid such as ["loss=ce,focal:gamma=1", "lr=1e-4,3e-4"].
 
     >>> parse_grid(["loss=ce,focal:gamma=1", "lr=1e-4"])
     {'loss': ['ce', 'focal:gamma=1'], 'lr': ['1e-4']}
 
     Raises:
-        OptionError: a word is not NAME=VALUE,..., a name is unknown or stands twice, or a value does or is of
-            another type.
+        OptionError: a word is not NAME=VALUE,..., a name is unknown or is given twice, or a value is given twice or
+            has the wrong type.
     """
     grid: dict[str, list[str]] = {}
     for word in words:
-        name, equals, values = word.partition("=")
-        name, values = name.replace("-", "_"), values.split(",")
+        name, equals, text = word.partition("=")
+        name, values = name.replace("-", "_"), text.split(",")
         if not equals or not all(values):
             raise OptionError("--grid", f"{word!r} is not NAME=VALUE,..., such as loss=ce,focal.")
-        if name not in _types():
-            raise unknown_name("--grid", "setting", name, _types())
-        if RENAMED.get(name, name) in with_current_names(grid) or len(set(values)) < len(values):
+        if RENAMED.get(name, name) in with_current_names(grid):
             raise OptionError("--grid", f"{word!r} names a setting or a value twice.")
-        for value in values:
-            _typed({name: value})
         grid[name] = values
+    _need_known(grid)
     return grid
+
+
+def _need_known(grid: Mapping[str, Sequence[str]]) -> None:
+    """Check that a grid's settings exist, and that their values have the right type and differ."""
+    types = _types()
+    for name, values in grid.items():
+        if name not in types:
+            raise unknown_name("--grid", "setting", name, types)
+        if len(set(values)) < len(values):
+            raise OptionError("--grid", f"'{name}={','.join(values)}' names a setting or a value twice.")
+        for value in values:
+            _parsed(name, value)
 
 
 def _types() -> dict[str, type]:
     settings = [setting for record in GROUPS.values() for setting in fields(record)]
-    known = {setting.name: type(setting.default) if setting.default is not None else str for setting in settings}
-    return {**_OWN, **known, **{old: known[new] for old, new in RENAMED.items()}}
+    types = {setting.name: type(setting.default) if setting.default is not None else str for setting in settings}
+    return {**_OWN, **types, **{old: types[new] for old, new in RENAMED.items()}}
 
 
 def make_variants(
     grid: Mapping[str, Sequence[str]], settings: Mapping[str, Any], seeds: Sequence[int], *, samples: int | None = None
 ) -> list[Variant]:
-    """Give the runs of a grid's product, all seeds of a variant together.
+    """Return the runs of the product of a grid, with the seeds of a variant one after the other.
 
     Args:
-        settings: of all variants, where the grid does not say otherwise; with "head".
-        samples: how many of the product's variants to draw; all by default. The same are drawn each time.
+        settings: of all variants, with "head"; the grid's values replace them.
+        samples: how many of the product's variants to draw, the same ones each time; all by default.
 
     Raises:
-        OptionError: there is nothing to vary, or a value is not of its setting's type or range.
+        OptionError: the grid is empty, a setting is unknown, or a value has the wrong type or is out of range.
     """
     if not grid:
         raise OptionError("--grid", "nothing to vary, such as loss=ce,focal.")
+    _need_known(grid)
     product = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     if samples is not None:
         if samples < 1:
@@ -82,30 +92,30 @@ def make_variants(
         product = random.Random(0).sample(product, min(samples, len(product)))
     names = [_name(values) for values in product]
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise OptionError("--grid", f"two of its variants would share the folder {twice}; name a value otherwise.")
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise OptionError("--grid", f"two of its variants would share the folder {repeated}; write a value otherwise.")
     return [
-        Variant(name, values, _config({**settings, **_typed(values), "seed": seed}, values))
+        Variant(name, values, _config(settings, values, seed))
         for name, values in zip(names, product, strict=True)
         for seed in seeds
     ]
 
 
 def share_of(variants: Sequence[Variant], shard: str | None) -> list[Variant]:
-    """Give the runs of one task of an array, such as "3/8": every eighth, from the fourth on; all without one.
+    """Return the runs of one task of a job array: for "3/8", every eighth run from the fourth on; all without a shard.
 
     Raises:
-        OptionError: it is not of that form, there is no such task, or there is nothing for it to do.
+        OptionError: the shard is not of that form, there is no such task, or there is nothing for it to do.
     """
     task, num_tasks = parse_shard(shard)
-    mine = list(variants[task::num_tasks])
-    if not mine:
+    share = list(variants[task::num_tasks])
+    if not share:
         raise OptionError("--shard", f"{shard!r}: there are only {len(variants)} runs to deal.")
-    return mine
+    return share
 
 
 def _name(values: Mapping[str, str]) -> str:
-    """Give a folder's name: letters, digits and what file systems take everywhere; of a long one its beginning.
+    """Return a folder's name: letters, digits and what every file system allows; a long name is cut and hashed.
 
     >>> _name({"loss": "focal:gamma=1", "lr": "1e-4"})
     'loss-focal.gamma.1_lr-1e-4'
@@ -117,25 +127,26 @@ def _name(values: Mapping[str, str]) -> str:
     return f"{beginning}-{sha256_of_json(dict(values))[:8]}"
 
 
-def _typed(values: Mapping[str, str]) -> dict[str, Any]:
-    found = {}
-    for name, text in values.items():
-        kind = _types()[name]
-        try:
-            if kind is bool:
-                found[name] = {"true": True, "false": False}[text]
-            else:
-                found[name] = (text,) if kind is tuple else kind(text)
-        except (ValueError, KeyError):
-            expected = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
-            raise OptionError("--grid", f"{name} is {text!r}, not {expected}.") from None
-    return found
+def _parsed(name: str, text: str) -> Any:
+    """Return the value of a setting from its text.
+
+    Raises:
+        OptionError: it has the wrong type.
+    """
+    kind = _types()[name]
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text]
+        return (text,) if kind is tuple else kind(text)
+    except (ValueError, KeyError):
+        expected = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
+        raise OptionError("--grid", f"{name} is {text!r}, not {expected}.") from None
 
 
-def _config(settings: Mapping[str, Any], varied: Mapping[str, str]) -> TrainConfig:
-    spec = parse_head(settings["head"], "--grid" if "head" in varied else "--head")
-    known = {name: value for name, value in with_current_names(settings).items() if name in setting_names()}
-    config = make_config(spec.name, spec.options, known)
+def _config(settings: Mapping[str, Any], varied: Mapping[str, str], seed: int) -> TrainConfig:
+    values = {**settings, **{name: _parsed(name, text) for name, text in varied.items()}, "seed": seed}
+    spec = parse_head(values.pop("head"), "--grid" if "head" in varied else "--head")
+    config = make_config(spec.name, spec.options, with_current_names(values))
     if config.optimisation.epochs < 1:
-        raise OptionError("--epochs", "a sweep trains, for 1 epoch or more; heads evaluate scores runs that are there.")
+        raise OptionError("--epochs", "a sweep trains for at least 1 epoch; heads evaluate scores runs that exist.")
     return config

@@ -1,4 +1,4 @@
-"""What a sweep writes beside its runs: which of them failed, and which were stopped early. Trains nothing."""
+"""The records of a sweep beside its runs: which runs failed, and which were stopped early. Trains nothing."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from heads.sweep.halving import Decision
 
 HALVING = "halving.json"
 
-# Variant -> seed -> why.
+# Variant -> seed -> reason.
 Failures = Mapping[str, Mapping[int, str]]
 
 
 def write_failures(folder: Path, failures: Failures, shard: str | None) -> None:
-    """Write what failed, if anything did; what was written when runs were dealt in another way is out of date.
+    """Write which runs failed, and delete the records of sweeps with another number of tasks, which are out of date.
 
     Args:
-        shard: the task of an array that it failed in; each has a file of its own, as tasks may end at the same time.
+        shard: the task of a job array; each task has its own file, because tasks may end at the same time.
     """
     task, num_tasks = parse_shard(shard)
     path = folder / ("failed.json" if num_tasks == 1 else f"failed-{task}of{num_tasks}.json")
@@ -32,30 +32,32 @@ def write_failures(folder: Path, failures: Failures, shard: str | None) -> None:
 
 
 def read_failures(folder: Path) -> list[tuple[str, str, str]]:
-    """Give what failed in a sweep, in all of its tasks, as variant, seed and why; nothing where no sweep was.
+    """Return the runs that failed in a sweep, in all of its tasks, as variant, seed and reason; none without a sweep.
 
     Raises:
         DataError: a file is damaged.
     """
-    found = []
+    failures = []
     for path in sorted(folder.glob("failed*.json")):
         try:
-            found += [(name, seed, str(why)) for name, seeds in read_json(path).items() for seed, why in seeds.items()]
+            failures += [
+                (name, seed, str(reason)) for name, seeds in read_json(path).items() for seed, reason in seeds.items()
+            ]
         except AttributeError as error:
-            raise DataError(f"{path}: not a list of what failed; delete it.") from error
-    return found
+            raise DataError(f"{path}: not a list of failed runs; delete it.") from error
+    return failures
 
 
 def write_decisions(folder: Path, decisions: Sequence[Decision]) -> None:
-    """Write how variants fared at each rung so far; without any, that nothing was stopped."""
+    """Write the decisions at each rung so far; without decisions, delete the record."""
     if decisions:
-        write_json(folder / HALVING, [asdict(one) for one in decisions])
+        write_json(folder / HALVING, [asdict(decision) for decision in decisions])
     else:
         (folder / HALVING).unlink(missing_ok=True)
 
 
 def read_stopped(folder: Path) -> dict[str, int]:
-    """Give variant -> the epoch after which --halving stopped it, of those that it did.
+    """Read variant -> the epoch after which --halving stopped it, for the variants that it stopped.
 
     Raises:
         DataError: the file is damaged.
@@ -64,6 +66,8 @@ def read_stopped(folder: Path) -> dict[str, int]:
     if not path.is_file():
         return {}
     try:
-        return {one["name"]: one["epoch"] for one in read_json(path) if one["stopped"]}
+        return {decision["name"]: decision["epoch"] for decision in read_json(path) if decision["stopped"]}
     except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a list of decisions; delete it, and the same sweep makes them again.") from error
+        raise DataError(
+            f"{path}: not a list of decisions; delete it, and run the same sweep again to write it."
+        ) from error

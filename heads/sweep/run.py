@@ -1,16 +1,15 @@
-"""Many variants of a run, on features that are loaded once. Knows no command line.
+"""Train many variants of a run on features that are loaded once. Knows no command line.
 
-Each variant is an ordinary run folder, so a sweep that was cut off goes on, and whatever works on runs works on a
-sweep's.
+Each variant has an ordinary run folder, so an interrupted sweep continues, and whatever works on runs works on the runs
+of a sweep.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from heads.config import TrainConfig
 from heads.data.load import TrainData
 from heads.data.splits import scored_csv
 from heads.runs import METRICS, read_metrics, run_folder
-from heads.sweep.grid import Variant
+from heads.sweep.grid import Variant, share_of
 from heads.sweep.halving import Decision, decide, rungs_of, score_at
 from heads.sweep.records import write_decisions, write_failures
 from heads.sweep.together import can_train_together, fit_together, shape_of
@@ -32,13 +31,35 @@ from heads.training.state import Outcome
 
 
 @dataclass(frozen=True)
-class SweepResult:
-    """What became of a variant over its seeds.
+class SweepPlan:
+    """What a sweep is going to train.
 
     Attributes:
-        scores: the best epochs' action@1 in percent, a seed each; without validation NaN.
+        folder: holds a run folder per variant and seed.
+        variants: all runs of the sweep.
+        share: the runs that this task trains.
+        shard: the task in a job array, such as "3/8"; None where there is one task.
+        rungs: the epochs after which only the better half of the variants continues; empty without halving.
+        files: the annotation files that the variants are trained with and scored on.
+    """
+
+    folder: Path
+    variants: tuple[Variant, ...]
+    share: tuple[Variant, ...]
+    shard: str | None
+    rungs: tuple[int, ...]
+    files: SplitFiles
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """The result of a variant over its seeds.
+
+    Attributes:
+        scores: action@1 of the best epoch in percent, one per seed; NaN without validation.
         failed: seed -> why it has no score.
-        stopped: the epoch that it was stopped at, and its scores are of; None of one that ran to its end.
+        stopped: the epoch at which halving stopped the variant, and which its scores are of; None where it ran to its
+            end.
     """
 
     name: str
@@ -53,166 +74,219 @@ class SweepResult:
         return float(np.mean(self.scores)) if self.scores else float("nan")
 
 
-def choose_rungs(variants: Sequence[Variant], files: SplitFiles, *, shard: str | None = None) -> list[int]:
-    """Give the epochs after which --halving compares the variants of a sweep.
-
-    Args:
-        files: the annotation files that the variants are trained with and scored on.
+def plan_sweep(
+    variants: Sequence[Variant], files: SplitFiles, folder: Path, *, shard: str | None = None, halving: bool = False
+) -> SweepPlan:
+    """Return the plan of a sweep: which runs this task trains, and after which epochs variants are compared.
 
     Raises:
-        OptionError: they cannot be compared: not all of them are here, not on validation, or not at the same epochs.
+        OptionError: there is no such task, or the variants cannot be compared: not all of them are trained by this
+            task, they have no validation, or they have different numbers of epochs.
     """
+    share = share_of(variants, shard)
+    rungs = _choose_rungs(variants, files, shard) if halving else []
+    return SweepPlan(folder, tuple(variants), tuple(share), shard, tuple(rungs), files)
+
+
+def _choose_rungs(variants: Sequence[Variant], files: SplitFiles, shard: str | None) -> list[int]:
+    """Return the epochs after which --halving compares the variants of a sweep."""
     if parse_shard(shard)[1] > 1:
         raise OptionError(
             "--halving",
             f"compares all runs with each other, and --shard {shard} is a part of them; take either, or one "
             "task for all (make sweep TASKS=1).",
         )
-    blind = sorted({one.config.split for one in variants if files.train and not scored_csv(one.config.split, files)})
-    if blind:
-        raise OptionError("--halving", f"compares variants on validation, and there is none with split {blind[0]}.")
-    epochs = {one.config.optimisation.epochs for one in variants}
+    unscored = {
+        variant.config.split for variant in variants if files.train and not scored_csv(variant.config.split, files)
+    }
+    if unscored:
+        raise OptionError("--halving", f"compares variants on validation, and split {min(unscored)} has none.")
+    epochs = {variant.config.optimisation.epochs for variant in variants}
     if len(epochs) > 1:
-        raise OptionError("--halving", "compares variants of as many epochs; take epochs out of the grid.")
+        raise OptionError("--halving", "compares variants with the same number of epochs; take epochs out of the grid.")
     return rungs_of(epochs.pop())
 
 
 def run_sweep(
-    variants: Sequence[Variant],
-    load: Callable[[TrainConfig], TrainData],
-    folder: Path,
-    *,
-    device: torch.device,
-    rungs: Sequence[int] = (),
-    shard: str | None = None,
-    together: int = 1,
+    plan: SweepPlan, load: Callable[[TrainConfig], TrainData], *, device: torch.device, together: int = 1
 ) -> list[SweepResult]:
-    """Train all variants, best first in what is given back. What is finished already is only read.
+    """Train the share of a plan and return the results, best first. Runs that are finished already are only read.
 
-    Features are loaded again only where variants see other ones. A variant that fails is recorded in
-    `folder`/failed.json, and the rest goes on. What was stopped at a rung stays behind as a run that was cut off, and
-    `folder`/halving.json says why.
+    A variant that fails is recorded in failed.json in the sweep's folder, and the other variants continue. Variants
+    that halving stops keep their folders as interrupted runs; halving.json says why.
 
     Args:
-        load: gives the data of a configuration.
-        rungs: epochs after which only the better half of the variants goes on, from `choose_rungs`.
-        shard: the task of an array whose share `variants` are; its failures go into a file of its own, as tasks may
-            end at the same time.
-        together: how many runs of one shape (heads/sweep/together.py) are trained in one pass.
+        load: returns the data of a configuration.
+        together: the number of runs of one shape (heads/sweep/together.py) that are trained in one pass.
     """
-    seen, data = None, None
+    trainer = _Trainer(plan.folder, _LoadedData(load), device, together)
+    status = _Status()
+    remaining, decisions = _halve(plan, trainer, status)
+    outcomes, failures = trainer.train(remaining, until=None)
+    status.failures |= failures
+    status.scores |= {run: outcome.metrics.get("val_action_top1", math.nan) for run, outcome in outcomes.items()}
 
-    def train(those: Sequence[Variant], until: int | None) -> tuple[dict[Path, Outcome], dict[Path, str]]:
-        """Train variants up to an epoch, or to their end; give run folder -> how far it came, or why it failed."""
-        nonlocal seen, data
-        outcomes, failures = {}, {}
-        for group in _passes(those, together, first=seen):
+    results = _results(plan, status, decisions)
+    write_failures(plan.folder, {result.name: result.failed for result in results if result.failed}, plan.shard)
+    write_decisions(plan.folder, decisions)  # without rungs, all variants that were stopped before have ended by now
+    return results
+
+
+@dataclass
+class _Status:
+    """Run folder -> its score, and run folder -> why it failed, of all runs so far."""
+
+    scores: dict[Path, float] = field(default_factory=dict)
+    failures: dict[Path, str] = field(default_factory=dict)
+
+
+def _halve(plan: SweepPlan, trainer: _Trainer, status: _Status) -> tuple[list[Variant], list[Decision]]:
+    """Train all variants up to each rung and stop the worse half there; return the variants that continue."""
+    remaining, decisions = list(plan.share), []
+    for rung in plan.rungs:
+        status.failures |= trainer.train(remaining, until=rung)[1]
+        remaining = [variant for variant in remaining if trainer.folder_of(variant) not in status.failures]
+        for variant in remaining:
+            run = trainer.folder_of(variant)
+            status.scores[run] = score_at(read_metrics(run / METRICS), rung)
+        scores = {
+            name: [status.scores[trainer.folder_of(variant)] for variant in seeds]
+            for name, seeds in _by_name(remaining).items()
+        }
+        at_rung = decide(scores, rung)
+        decisions += at_rung
+        write_decisions(plan.folder, decisions)
+        stopped = _stopped(at_rung)
+        remaining = [variant for variant in remaining if variant.name not in stopped]
+    return remaining, decisions
+
+
+def _results(plan: SweepPlan, status: _Status, decisions: Sequence[Decision]) -> list[SweepResult]:
+    stopped = _stopped(decisions)
+    results = []
+    for name, seeds in _by_name(plan.share).items():
+        runs = {variant.config.seed: run_folder(plan.folder, name, variant.config.seed) for variant in seeds}
+        scores = tuple(status.scores[run] for run in runs.values() if run not in status.failures)
+        failed = {seed: status.failures[run] for seed, run in runs.items() if run in status.failures}
+        results.append(SweepResult(name, seeds[0].values, scores, failed, stopped.get(name)))
+    return sorted(results, key=_rank)
+
+
+def _rank(result: SweepResult) -> tuple[bool, float, float]:
+    """Order results: longest trained first, because scores after different epochs do not compare; failures last."""
+    return not result.scores, -(result.stopped or math.inf), -float(np.nan_to_num(result.mean, nan=-1))
+
+
+def _by_name(variants: Sequence[Variant]) -> dict[str, list[Variant]]:
+    """Return the seeds of each variant, in the order of the grid."""
+    seeds: dict[str, list[Variant]] = {}
+    for variant in variants:
+        seeds.setdefault(variant.name, []).append(variant)
+    return seeds
+
+
+def _stopped(decisions: Sequence[Decision]) -> dict[str, int]:
+    return {decision.name: decision.epoch for decision in decisions if decision.stopped}
+
+
+class _LoadedData:
+    """The data of one configuration at a time; data that other configurations share are not loaded again."""
+
+    def __init__(self, load: Callable[[TrainConfig], TrainData]) -> None:
+        self._load = load
+        self._data: TrainData | None = None
+        self.key: Hashable = None
+
+    def of(self, config: TrainConfig) -> TrainData:
+        if self._data is None or self.key != _data_key(config):
+            self.key, self._data = _data_key(config), None  # free the old features before the new ones are loaded
+            self._data = self._load(config)
+        return self._data
+
+
+def _data_key(config: TrainConfig) -> Hashable:
+    """Return the settings that decide which features are loaded."""
+    inputs = config.inputs
+    return config.split, inputs.context, inputs.neighbours, inputs.view, inputs.fusion
+
+
+@dataclass(frozen=True, eq=False)
+class _Trainer:
+    """Trains variants into the folder of a sweep, several in one pass where their models have one shape."""
+
+    folder: Path
+    data: _LoadedData
+    device: torch.device
+    together: int
+
+    def folder_of(self, variant: Variant) -> Path:
+        return run_folder(self.folder, variant.name, variant.config.seed)
+
+    def train(self, variants: Sequence[Variant], *, until: int | None) -> tuple[dict[Path, Outcome], dict[Path, str]]:
+        """Train variants up to an epoch, or to their end; return run folder -> outcome, and run folder -> failure."""
+        outcomes: dict[Path, Outcome] = {}
+        failures: dict[Path, str] = {}
+        for group in self._passes(variants):
             try:
-                if data is None or seen != _seen(group[0].config):
-                    seen, data = _seen(group[0].config), None  # the old ones go before the new ones come
-                    data = load(group[0].config)
+                data = self.data.of(group[0].config)
             except (DataError, OptionError, MemoryError, RuntimeError) as error:
-                failures |= {at(variant): _reason(error) for variant in group}
+                failures |= {self.folder_of(variant): _reason(error) for variant in group}
                 continue
-            # Features that are read as they are needed are read by each run in its own order.
+            # Runs that read features from disk as they need them each read in an order of their own.
             for part in [group] if data.train.is_resident else [[variant] for variant in group]:
-                runs = [(variant.config, at(variant)) for variant in part]
-                for (_, run), ended in zip(runs, _train(runs, data, device, until), strict=True):
-                    (outcomes if isinstance(ended, Outcome) else failures)[run] = ended
+                runs = [(variant.config, self.folder_of(variant)) for variant in part]
+                for (_, run), ended in zip(runs, self._train_pass(runs, data, until), strict=True):
+                    if isinstance(ended, Outcome):
+                        outcomes[run] = ended
+                    else:
+                        failures[run] = ended
         return outcomes, failures
 
-    def at(variant: Variant) -> Path:
-        return run_folder(folder, variant.name, variant.config.seed)
+    def _passes(self, variants: Sequence[Variant]) -> Iterator[list[Variant]]:
+        """Return the groups that are trained in one pass: variants of one shape that see the same features.
 
-    left, failed, decisions = list(variants), {}, []
-    scores: dict[Path, float] = {}
-    for rung in rungs:
-        failed |= train(left, rung)[1]
-        left = [one for one in left if at(one) not in failed]
-        scores |= {at(one): score_at(read_metrics(at(one) / METRICS), rung) for one in left}
-        found = decide({name: [scores[at(one)] for one in runs] for name, runs in _by_name(left).items()}, rung)
-        decisions += found
-        write_decisions(folder, decisions)
-        left = [one for one in left if one.name not in _stopped(found)]
-    outcomes, failures = train(left, None)
-    failed |= failures
-    scores |= {run: outcome.metrics.get("val_action_top1", math.nan) for run, outcome in outcomes.items()}
+        Variants that see the loaded features come first: at a rung, all variants are trained again.
+        """
+        loaded = self.data.key
 
-    results = [
-        SweepResult(
-            name,
-            runs[0].values,
-            tuple(scores[at(one)] for one in runs if at(one) not in failed),
-            {one.config.seed: failed[at(one)] for one in runs if at(one) in failed},
-            _stopped(decisions).get(name),
-        )
-        for name, runs in _by_name(variants).items()
-    ]
-    write_failures(folder, {one.name: one.failed for one in results if one.failed}, shard)
-    write_decisions(folder, decisions)  # without rungs, what had been stopped has run to its end now
-    return sorted(results, key=_place)
+        def order(variant: Variant) -> tuple[bool, str]:
+            key = _data_key(variant.config)
+            return key != loaded, str(key)
 
+        groups: dict[Hashable, list[Variant]] = {}
+        for variant in sorted(variants, key=order):
+            groups.setdefault((_data_key(variant.config), shape_of(variant.config)), []).append(variant)
+        for group in groups.values():
+            size = self.together if can_train_together(group[0].config) else 1
+            yield from (group[start : start + size] for start in range(0, len(group), size))
 
-def _passes(those: Sequence[Variant], together: int, *, first: object) -> Iterator[list[Variant]]:
-    """Give what is trained in one pass, one after the other: at most so many, of one shape, that see the same features.
+    def _train_pass(
+        self, runs: Sequence[tuple[TrainConfig, Path]], data: TrainData, until: int | None
+    ) -> list[Outcome | str]:
+        """Train runs in one pass, or one by one where that fails, as for lack of memory.
 
-    Args:
-        first: what is loaded, and so comes first: at a rung all of them come round again.
-    """
-    shapes: dict[object, list[Variant]] = {}
-    for variant in sorted(those, key=lambda one: (_seen(one.config) != first, str(_seen(one.config)))):
-        shapes.setdefault((_seen(variant.config), shape_of(variant.config)), []).append(variant)
-    for alike in shapes.values():
-        size = together if can_train_together(alike[0].config) else 1
-        yield from (alike[place : place + size] for place in range(0, len(alike), size))
-
-
-def _train(
-    runs: Sequence[tuple[TrainConfig, Path]], data: TrainData, device: torch.device, until: int | None
-) -> list[Outcome | str]:
-    """Train runs in one pass, or where that fails, as for want of memory, one by one; give how each ended or failed."""
-    try:
-        files = [config.objective.teacher for config, _ in runs]
-        read = {file: read_predictions(Path(file)) for file in set(files) - {None}}
-        teachers = [read.get(file) for file in files]
-        if len(runs) > 1:
-            ended = fit_together(runs, data, device=device, teachers=teachers, until=until)
-            return [one if isinstance(one, Outcome) else str(one) for one in ended]
-        ((config, folder),) = runs
-        return [fit(config, data, folder, device=device, teacher=teachers[0], until=until)]
-    except (DataError, OptionError, MemoryError, RuntimeError) as error:
-        reason = _reason(error)
-    # Only here, where the error no longer holds what was in memory.
-    return [reason] if len(runs) == 1 else [one for run in runs for one in _train([run], data, device, until)]
+        Returns:
+            The outcome of each run, or why it failed.
+        """
+        try:
+            files = [config.objective.teacher for config, _ in runs]
+            predictions = {file: read_predictions(Path(file)) for file in files if file is not None}
+            teachers = [None if file is None else predictions[file] for file in files]
+            if len(runs) > 1:
+                ended = fit_together(runs, data, device=self.device, teachers=teachers, until=until)
+                return [outcome if isinstance(outcome, Outcome) else str(outcome) for outcome in ended]
+            ((config, folder),) = runs
+            return [fit(config, data, folder, device=self.device, teacher=teachers[0], until=until)]
+        except (DataError, OptionError, MemoryError, RuntimeError) as error:
+            reason = _reason(error)
+        # Only here, where the error no longer holds the tensors that filled the memory.
+        return [reason] if len(runs) == 1 else [ended for run in runs for ended in self._train_pass([run], data, until)]
 
 
 def _reason(error: BaseException) -> str:
-    """Say why a run failed; an error that is nobody's fault but ours goes on."""
+    """Return why a run failed; raise an error that is a fault of the program."""
     if is_out_of_memory(error):
         return "out of memory"
     if isinstance(error, RuntimeError):
         raise error
     return str(error)
-
-
-def _place(result: SweepResult) -> tuple[bool, float, float]:
-    """Order results: those that ran longest first, because scores of other epochs do not compare; failures last."""
-    return not result.scores, -(result.stopped or math.inf), -float(np.nan_to_num(result.mean, nan=-1))
-
-
-def _by_name(variants: Sequence[Variant]) -> dict[str, list[Variant]]:
-    """Give the seeds of each variant, in the order of the grid."""
-    runs: dict[str, list[Variant]] = {}
-    for variant in variants:
-        runs.setdefault(variant.name, []).append(variant)
-    return runs
-
-
-def _stopped(decisions: Sequence[Decision]) -> dict[str, int]:
-    return {one.name: one.epoch for one in decisions if one.stopped}
-
-
-def _seen(config: TrainConfig) -> tuple[Any, ...]:
-    """Give what decides which features are loaded."""
-    inputs = config.inputs
-    return config.split, inputs.context, inputs.neighbours, inputs.view, inputs.fusion

@@ -1,4 +1,4 @@
-"""A sweep in words: its runs before it begins, and what became of its variants."""
+"""A sweep for people: its runs before it begins, and the results of its variants."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from features.dealing import parse_shard
 from heads.runs import METRICS, PREDICTIONS, read_metrics, run_folder
 from heads.sweep.grid import Variant
 from heads.sweep.records import read_stopped
-from heads.sweep.run import SweepResult
+from heads.sweep.run import SweepPlan, SweepResult
 
 
-def describe_sweep(variants: Sequence[Variant], folder: Path, *, shard: str | None = None) -> Iterator[list[str]]:
-    """Give run, task and state of each run of a sweep.
+def describe_sweep(plan: SweepPlan) -> Iterator[list[str]]:
+    """Yield the run, the task and the state of each run of a sweep.
 
     Raises:
         DataError: a file of the sweep is damaged.
     """
-    stopped, num_tasks = read_stopped(folder), parse_shard(shard)[1]
-    for number, variant in enumerate(variants):
-        run = run_folder(folder, variant.name, variant.config.seed)
+    stopped, num_tasks = read_stopped(plan.folder), parse_shard(plan.shard)[1]
+    for number, variant in enumerate(plan.variants):
+        run = run_folder(plan.folder, variant.name, variant.config.seed)
         yield [run.name, str(number % num_tasks), _state_of(run, variant, stopped.get(variant.name))]
 
 
@@ -40,20 +40,24 @@ def _state_of(run: Path, variant: Variant, stopped: int | None) -> str:
 
 
 def sweep_table(results: Sequence[SweepResult], form: str | None) -> str:
-    """Lay out the variants of a sweep, best first; `form` is "json" or None for people."""
+    """Return the results of a sweep, best first, as "json", or, where `form` is None, as a table for people."""
     if form == "json":
-        return json.dumps([asdict(one) for one in results], indent=2)
+        return json.dumps([asdict(result) for result in results], indent=2)
     varied = list(results[0].values)
-    halved = any(one.stopped for one in results)
+    halved = any(result.stopped for result in results)
     lines = [
         [
-            *one.values.values(),
-            f"{one.mean:.1f}" if one.scores else "",
-            f"{np.std(one.scores, ddof=1):.1f}" if len(one.scores) > 1 else "",
-            str(len(one.scores)),
-            str(len(one.failed) or ""),
-            *([f"at epoch {one.stopped}" if one.stopped else ""] if halved else []),
+            *result.values.values(),
+            f"{result.mean:.1f}" if result.scores else "",
+            f"{np.std(result.scores, ddof=1):.1f}" if len(result.scores) > 1 else "",
+            str(len(result.scores)),
+            str(len(result.failed) or ""),
+            *([f"at epoch {result.stopped}" if result.stopped else ""] if halved else []),
         ]
-        for one in results
+        for result in results
     ]
-    return table([*varied, "action@1", "+-", "runs", "failed", *(["stopped"] if halved else [])], lines, left=varied)
+    return table(
+        [*varied, "action@1 in %", "std over seeds", "runs", "failed", *(["stopped"] if halved else [])],
+        lines,
+        left=varied,
+    )

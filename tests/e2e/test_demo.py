@@ -151,7 +151,7 @@ def test_what_is_fitted_beats_the_plain_mean(demo, greedy):
 
 
 def test_each_correction_is_shown_with_its_gain(greedy):
-    alone = re.findall(r"^(\w+) alone .*: action@1 [+-][\d.]+ \(95 %: ", greedy[1], flags=re.MULTILINE)
+    alone = re.findall(r"^(\w+) alone .*: action@1 [+-][\d.]+ \(95 % interval: ", greedy[1], flags=re.MULTILINE)
     assert alone == ["temperature", "adjust", "pairs"]
 
 

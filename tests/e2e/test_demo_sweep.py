@@ -40,7 +40,8 @@ def test_ensemble_is_chosen_among_those_that_ran_to_their_end_and_says_how_sure_
     folder, said = demo
     finished = {path.parent.name for path in folder.glob("*-seed*/val_predictions.pt")}
     assert {Path(member).name for member in read_json(folder / "best" / "config.json")["members"]} == finished
-    assert re.search(r"^action@1: [+-][\d.]+ \(95 %: [+-][\d.]+ to [+-][\d.]+\) over ", said, flags=re.MULTILINE)
+    form = r"^action@1: [+-][\d.]+ \(95 % interval: [+-][\d.]+ to [+-][\d.]+\) points over "
+    assert re.search(form, said, flags=re.MULTILINE)
     assert "Validation is cross-fitted" in said
 
 

@@ -119,7 +119,7 @@ def _sorted_as(browser: Browser) -> dict[str, str]:
 
 
 def test_a_click_on_a_header_sorts_by_number_the_highest_first(desk):
-    _click(desk, "row")
+    _click(desk, "run")
     before = _column(desk, "action@1")
     _click(desk, "action@1")
     assert _column(desk, "action@1") == sorted(before, reverse=True) != before
@@ -135,17 +135,17 @@ def test_another_click_turns_it_round(desk):
 
 
 def test_words_are_sorted_from_a_to_z(desk):
-    _click(desk, "row")
-    found = [name[:4] for name in _column(desk, "row") if name[0].isalpha()]
+    _click(desk, "run")
+    found = [name[:4] for name in _column(desk, "run") if name[0].isalpha()]
     assert found == sorted(found)
-    assert _sorted_as(desk) == {"row": "ascending"}
+    assert _sorted_as(desk) == {"run": "ascending"}
 
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_what_has_no_value_stays_below(desk, times):
     for _ in range(times):
-        _click(desk, "+-")
-    values = _column(desk, "+-")
+        _click(desk, "std over seeds")
+    values = _column(desk, "std over seeds")
     there = [value for value in values if value is not None]
     assert values[: len(there)] == sorted(there, reverse=times == 1)
     assert values[len(there) :] == [None] * (len(values) - len(there)) != []
@@ -161,7 +161,7 @@ def test_whole_rows_move(desk):
 
 
 def test_a_table_sorts_by_the_keyboard(desk):
-    desk.run(f"{HEADERS}.find((one) => one.textContent === 'row').querySelector('button').focus()")
+    desk.run(f"{HEADERS}.find((one) => one.textContent === 'run').querySelector('button').focus()")
     desk.press("Tab")
     assert desk.run("document.activeElement.textContent") == "action@1"
     desk.press("Enter")

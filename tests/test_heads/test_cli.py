@@ -68,13 +68,16 @@ def test_a_bare_ensemble_is_of_all_runs(project):
 
 def test_the_ensemble_says_what_it_gains(project):
     said = (project / "ensemble.txt").read_text()
-    form = r"^action@1: [+-]\d+\.\d \(95 %: [+-]\d+\.\d to [+-]\d+\.\d\) over (.*)$"
+    form = r"^action@1: [+-]\d+\.\d \(95 % interval: [+-]\d+\.\d to [+-]\d+\.\d\) points over (.*)$"
     assert re.findall(form, said, flags=re.MULTILINE) == ["the mean of its members", "the best of them"]
 
 
 def test_the_ensemble_says_how_much_its_members_differ_and_who_they_are(project):
     said = (project / "ensemble.txt").read_text().splitlines()
-    assert re.fullmatch(r"two members differ about the best verb .* %, noun .* %, action .* %", said[-2])
+    assert re.fullmatch(
+        r"two members predict different classes for this share of the segments: verb .* %, noun .* %, action .* %",
+        said[-2],
+    )
     assert said[-1] == (
         "runs/ensemble: predictions for validation and test of 2 members: runs/bilstm-seed0, runs/bilstm-seed1"
     )

@@ -72,7 +72,7 @@ def test_an_ensemble_of_other_members_is_kept(runs):
 @pytest.mark.parametrize("settings", [EnsembleConfig(kind="logits"), EnsembleConfig(weights=(2.0, 1.0))])
 def test_an_ensemble_that_was_put_together_otherwise_is_kept(runs, settings):
     write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
-    with pytest.raises(DataError, match="of these members, put together otherwise; --force replaces it"):
+    with pytest.raises(DataError, match="of these members with other settings; --force replaces it"):
         write_ensemble(_members(runs, 0, 1), runs / "both", settings=settings, force=False)
     write_ensemble(_members(runs, 0, 1), runs / "both", settings=settings, force=True)
     write_ensemble(_members(runs, 0, 1), runs / "both", settings=settings, force=False)  # the same again

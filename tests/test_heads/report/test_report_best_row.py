@@ -91,15 +91,15 @@ def test_accuracy_by_length_is_that_of_the_bins(tables, seeds, labels):
         mask = (bins == one).to_numpy()
         if mask.any():
             expected.append([str(mask.sum()), *[percent(accuracy(seeds, labels, task, mask)) for task in TASKS]])
-    found = tables["By segment length"]
+    found = tables["By segment length, accuracy in %"]
     assert [[cell.partition(" (")[0] for cell in row[1:]] for row in found[1:]] == expected
     assert found[1][0] == "under 0.5 s"
 
 
 def test_participants_seen_and_unseen_have_their_accuracy(tables, seeds, labels):
     for caption, names in (
-        ("By participant", {"P01": "P01", "P04 (unseen)": "P04"}),
-        ("Participants that training does not show", {"seen in training": "P01", "unseen in training": "P04"}),
+        ("By participant, accuracy in %", {"P01": "P01", "P04 (unseen)": "P04"}),
+        ("Participants in training or not, accuracy in %", {"seen in training": "P01", "unseen in training": "P04"}),
     ):
         for row in tables[caption][1:]:
             mask = (labels.participant_id == names[row[0]]).to_numpy()
@@ -107,7 +107,7 @@ def test_participants_seen_and_unseen_have_their_accuracy(tables, seeds, labels)
 
 
 def test_parts_of_several_videos_have_intervals_that_hold_them(told, made, alone, tmp_path):
-    found = tables_of_markdown(told(alone))["By segment length"]
+    found = tables_of_markdown(told(alone))["By segment length, accuracy in %"]
     inside = [re.fullmatch(r"([\d.]+) \(([\d.]+) to ([\d.]+)\)", row[2]) for row in found[1:]]
     assert any(inside)
     assert all(float(one[2]) - 0.1 <= float(one[1]) <= float(one[3]) + 0.1 for one in inside if one)
@@ -133,7 +133,7 @@ def test_a_fold_counts_the_training_segments_of_the_others_alone(told, made, tmp
     verb, noun = (rng.normal(size=(len(names), num)).astype(np.float32) for num in (NUM_VERBS, NUM_NOUNS))
     write_predictions(run / "val_predictions.pt", Predictions(names, verb, noun, "x"))
     text = told()
-    assert f"The classes that training shows ({len(chosen.train)} segments)" in text
+    assert f"The classes in training ({len(chosen.train)} segments)" in text
 
 
 def test_names_of_nouns_are_taken_where_there_are_some(told, alone, made, tmp_path):

@@ -25,11 +25,11 @@ def test_one_run_alone_says_what_it_lacks(report, alone):
     (alone / "metrics.csv").unlink()
     page = report(alone)
     for said in (
-        "Spread over seeds: no row has two seeds (heads train --seeds 0-2).",
+        "Standard deviation over seeds: no row has two seeds (heads train --seeds 0-2).",
         "None of the runs has a metrics.csv.",
-        "Main effects: 1 run here has a record of its settings; it takes two that differ.",
-        "Gain by size: it takes two runs or more; ensembles of other things are in the ranking.",
-        "Names of nouns: no EPIC_100_noun_classes.csv beside the validation list, so classes have their ids.",
+        "Main effects: only 1 run has a record of its settings; at least two are needed.",
+        "Gain by size: at least two runs are needed; other ensembles are in the ranking.",
+        "Names of nouns: there is no EPIC_100_noun_classes.csv beside the validation list, so ids are shown.",
     ):
         assert html.escape(said) in page
 
@@ -41,9 +41,9 @@ def test_without_lists_their_places_say_so(report, alone, made, tmp_path):
     for said in (
         "Accuracy by frequency: there is no training list beside EPIC_100_validation.csv; give --annotations,",
         "Baselines (the most frequent classes, and chance): there is no training list beside the validation list.",
-        "Unseen participants: no EPIC_100_unseen_participant_ids_validation.csv beside the validation list.",
-        "Accuracy over unseen participants: no list of them beside the validation list, or no such segment.",
-        "Names of verbs: no EPIC_100_verb_classes.csv",
+        "Unseen participants: there is no EPIC_100_unseen_participant_ids_validation.csv beside the validation list.",
+        "Accuracy over unseen participants: there is no list of them beside the validation list, or no segment.",
+        "Names of verbs: there is no EPIC_100_verb_classes.csv",
     ):
         assert html.escape(said) in page
 
@@ -52,7 +52,7 @@ def test_segments_of_one_video_have_no_intervals_and_the_page_says_why(report, m
     one_video = labels.narration_id[labels.video_id == "P01_02"]
     write_predictions(Path("some.pt"), drawn(made, seed=0, right=0.5).aligned(one_video))
     page = report("some.pt", "--annotations", made.annotations)
-    assert "Intervals: where all scored segments are of one video, there is nothing to draw from." in page
+    assert "Intervals: some rows are scored on segments of a single video, so there is nothing to draw." in page
     assert "no interval" in page
 
 
@@ -63,7 +63,7 @@ def test_runs_of_the_same_settings_have_no_main_effects(told, alone, made, tmp_p
 
 def test_without_two_seeds_luck_is_not_known(told, runs):
     text = told(runs / "bilstm-seed0", runs / "mean_pool-seed0")
-    assert "No settings have two seeds, so that it cannot be told how much of a difference is luck." in text
+    assert "No settings have two seeds, so it is unknown how much of a difference is due to chance." in text
 
 
 def test_a_perfect_row_has_no_confusions(report, alone, made):
@@ -122,7 +122,7 @@ def test_names_from_files_are_text_wherever_they_stand(report, alone, made, tmp_
     assert "<img src=x" not in page
     assert "<b onclick" not in page
     assert page.count(html.escape(evil)) >= 5
-    assert tables_of_page(page)["Failed in a sweep"][1][1:] == [evil, "0", evil]
+    assert tables_of_page(page)["Runs that failed in a sweep"][1][1:] == [evil, "0", evil]
 
 
 def test_the_page_asks_for_nothing_outside_itself(page):
@@ -193,8 +193,8 @@ def _cut(path: Path) -> None:
         ),
         (lambda run: (run / "metrics.csv").write_text("epoch,train_loss\n1\n"), "metrics.csv, row 2: not 2 numbers"),
         (lambda run: (run / "metrics.csv").write_bytes(b"\xff\xfe"), "metrics.csv: cannot be read"),
-        (lambda run: write_json(run.parent / "failed.json", {"a": "b"}), "failed.json: not a list of what failed"),
-        (lambda run: write_json(run.parent / "failed.json", []), "failed.json: not a list of what failed"),
+        (lambda run: write_json(run.parent / "failed.json", {"a": "b"}), "failed.json: not a list of failed runs"),
+        (lambda run: write_json(run.parent / "failed.json", []), "failed.json: not a list of failed runs"),
     ],
 )
 def test_a_damaged_file_is_named_and_an_older_report_kept(heads, night, harm, said):

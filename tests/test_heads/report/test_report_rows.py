@@ -27,10 +27,10 @@ def test_the_ranking_is_that_of_evaluate_best_first(tables, runs, heads):
     expected = {row["name"]: row for row in rows}
     ranked = [name for name in expected if expected[name]["num_seeds"]]
     ranked.sort(key=lambda name: -expected[name]["figures"]["action@1"])
-    ranking = tables["All rows"]
-    assert column(ranking, "row") == [*ranked, "most frequent", "chance"]
+    ranking = tables["All rows, accuracy in %"]
+    assert column(ranking, "run") == [*ranked, "most frequent", "chance"]
     for name in ("action@1", "verb@1", "noun@1"):
-        assert column(ranking, name) == [f"{expected[row]['figures'][name]:.1f}" for row in column(ranking, "row")]
+        assert column(ranking, name) == [f"{expected[row]['figures'][name]:.1f}" for row in column(ranking, "run")]
     first = expected[ranked[0]]
     assert ranking[1][ranking[0].index("action@1")] == "{:.1f} ({:.1f} to {:.1f})".format(
         first["figures"]["action@1"], *first["intervals"]["action@1"]
@@ -38,7 +38,7 @@ def test_the_ranking_is_that_of_evaluate_best_first(tables, runs, heads):
 
 
 def test_accuracies_are_those_counted_and_recalls_those_of_scikit_learn(tables, seeds, labels):
-    ranking = tables["All rows"]
+    ranking = tables["All rows, accuracy in %"]
     for task in TASKS:
         assert column(ranking, f"{task}@1")[0] == percent(accuracy(seeds, labels, task))
         truth = true_classes(labels)[task]
@@ -56,8 +56,8 @@ def test_accuracies_are_those_counted_and_recalls_those_of_scikit_learn(tables, 
 
 def test_the_spread_is_the_standard_deviation_of_the_seeds(tables, seeds, labels):
     actions = [100 * accuracy(seed, labels, "action") for seed in seeds]
-    assert column(tables["All rows"], "+-")[0] == f"{np.std(actions, ddof=1):.1f}"
-    assert column(tables["All rows"], "seeds")[0] == "3"
+    assert column(tables["All rows, accuracy in %"], "std over seeds")[0] == f"{np.std(actions, ddof=1):.1f}"
+    assert column(tables["All rows, accuracy in %"], "seeds")[0] == "3"
 
 
 def test_the_best_row_is_in_the_title(page, tables, seeds, labels):
@@ -68,8 +68,8 @@ def test_ensembles_are_ranked_beside_runs(told, heads, runs, tmp_path):
     shutil.copytree(runs, tmp_path / "runs")
     assert heads("ensemble", *sorted((tmp_path / "runs").glob("bilstm-seed*"))).exit_code == 0
     text = told()
-    ranking = tables_of_markdown(text)["All rows"]
-    kinds = dict(zip(column(ranking, "row"), column(ranking, "what"), strict=True))
+    ranking = tables_of_markdown(text)["All rows, accuracy in %"]
+    kinds = dict(zip(column(ranking, "run"), column(ranking, "kind"), strict=True))
     assert (kinds["ensemble"], kinds["bilstm"], kinds["chance"]) == ("ensemble", "run", "baseline")
     members = " ".join(str(tmp_path / "runs" / f"bilstm-seed{seed}") for seed in range(3))
     assert (
@@ -79,14 +79,17 @@ def test_ensembles_are_ranked_beside_runs(told, heads, runs, tmp_path):
 
 
 def test_a_folder_of_runs_stands_for_what_is_in_it(told, runs):
-    rows = column(tables_of_markdown(told(runs / "sweep", runs / "sweep", runs / "mean_pool-seed0"))["All rows"], "row")
+    rows = column(
+        tables_of_markdown(told(runs / "sweep", runs / "sweep", runs / "mean_pool-seed0"))["All rows, accuracy in %"],
+        "run",
+    )
     assert len(rows) == 4 + 1 + 2
     assert not any(row.startswith("bilstm") for row in rows)
 
 
 def test_rows_of_one_name_are_told_apart_by_their_folders(told, alone, made, tmp_path):
     write_run(tmp_path / "other", "mean_pool", made, head="mean_pool", seed=0, right=0.3)
-    rows = column(tables_of_markdown(told(tmp_path / "few", tmp_path / "other"))["All rows"], "row")
+    rows = column(tables_of_markdown(told(tmp_path / "few", tmp_path / "other"))["All rows, accuracy in %"], "run")
     assert rows[:2] == ["few/mean_pool", "other/mean_pool"]
 
 
@@ -95,7 +98,7 @@ def test_part_of_validation_is_scored_as_that_and_never_as_the_best_row(report, 
     write_predictions(Path("some.pt"), some)
     page = report(runs / "mean_pool-seed0", "some.pt")
     assert "some.pt: scored on 5 of the 80 segments of validation" in page
-    assert "Rows that are scored on other segments are not to be compared" in page
+    assert "Rows that are scored on different segments cannot be compared" in page
     assert "<title>mean_pool: " in page
 
 
@@ -103,13 +106,13 @@ def test_predictions_for_some_segments_alone_are_looked_at_closely(told, runs, m
     write_predictions(Path("some.pt"), drawn(made, seed=0, right=0.5).aligned(labels.narration_id[20:50]))
     text = told("some.pt", "--annotations", made.annotations)
     assert "some.pt: scored on 30 of the 80 segments of validation" in text
-    assert sum(map(int, column(tables_of_markdown(text)["By participant"], "segments"))) == 30
+    assert sum(map(int, column(tables_of_markdown(text)["By participant, accuracy in %"], "segments"))) == 30
 
 
 def test_predictions_with_tta_are_a_row_and_no_other_trial(told, alone, made):
     write_predictions(alone / "val_tta_predictions.pt", drawn(made, seed=1, right=0.9))
     text = told(alone)
-    assert column(tables_of_markdown(text)["All rows"], "row")[:2] == ["mean_pool +tta", "mean_pool"]
+    assert column(tables_of_markdown(text)["All rows, accuracy in %"], "run")[:2] == ["mean_pool +tta", "mean_pool"]
     assert text.count("heads train --head mean_pool") == 1
 
 
@@ -117,11 +120,11 @@ def test_predictions_with_tta_are_a_row_and_no_other_trial(told, alone, made):
 
 
 def test_each_run_has_its_best_epoch_cut_off_or_not(tables):
-    learned = tables["At the best epoch of each run"]
+    learned = tables["Best epoch of each run, accuracy in %"]
     assert len(learned) - 1 == 3 + 2 + 1 + 8
     row = dict(zip(learned[0], next(row for row in learned if row[0] == "tcn-seed0"), strict=True))
-    assert row["how it ended"] == f"cut off after 2 of {NUM_EPOCHS} epochs; the same command goes on"
-    assert (row["best epoch"], row["action@1"], row["val loss"], row["last train loss"]) == (
+    assert row["how it ended"] == f"interrupted after 2 of {NUM_EPOCHS} epochs; the same command continues it"
+    assert (row["best epoch"], row["action@1"], row["validation loss"], row["training loss of the last epoch"]) == (
         "2",
         "10.0",
         "3.000",
@@ -134,8 +137,8 @@ def test_a_run_that_lost_patience_says_so(told, made, tmp_path):
     text = (run / "metrics.csv").read_text().splitlines()
     falling = [line.rsplit(",", 3)[0] + f",1,1,{10 - place}" for place, line in enumerate(text[1:])]
     (run / "metrics.csv").write_text("\n".join([text[0], *falling]) + "\n")
-    learned = tables_of_markdown(told())["At the best epoch of each run"]
-    assert learned[1][1] == f"stopped after 4 of {NUM_EPOCHS} epochs: none better for 2 (--patience)"
+    learned = tables_of_markdown(told())["Best epoch of each run, accuracy in %"]
+    assert learned[1][1] == f"stopped after 4 of {NUM_EPOCHS} epochs: no better epoch in 2 (--patience)"
     assert learned[1][3] == "1"
 
 
@@ -145,21 +148,21 @@ def test_a_run_without_validation_has_its_losses(told, alone, made, tmp_path):
     table = pd.read_csv(run / "metrics.csv")
     table[["epoch", "lr", "train_loss"]].to_csv(run / "metrics.csv", index=False)
     text = told(tmp_path / "few")
-    assert "1 of 2 runs had no validation: they have a training loss alone." in text
-    assert [row[0] for row in tables_of_markdown(text)["At the best epoch of each run"][1:]] == [
+    assert "1 of 2 runs had no validation, so they only have a training loss." in text
+    assert [row[0] for row in tables_of_markdown(text)["Best epoch of each run, accuracy in %"][1:]] == [
         "mean_pool-seed0",
         "all-seed0",
     ]
 
 
 def test_what_failed_in_a_sweep_stands_in_it(tables):
-    assert tables["Failed in a sweep"][1:] == [["sweep", "loss-ce_lr-10", "0", "the loss is nan in epoch 1"]]
+    assert tables["Runs that failed in a sweep"][1:] == [["sweep", "loss-ce_lr-10", "0", "the loss is nan in epoch 1"]]
 
 
 def test_what_failed_in_tasks_of_an_array_stands_in_it_as_well(told, alone):
     write_json(alone.parent / "failed-0of2.json", {"lr-10": {"0": "the loss is nan"}})
     write_json(alone.parent / "failed-1of2.json", {"lr-1": {"3": "out of memory"}})
-    failed = tables_of_markdown(told(alone.parent))["Failed in a sweep"]
+    failed = tables_of_markdown(told(alone.parent))["Runs that failed in a sweep"]
     assert [row[1:] for row in failed[1:]] == [["lr-10", "0", "the loss is nan"], ["lr-1", "3", "out of memory"]]
 
 
@@ -168,10 +171,10 @@ def test_a_run_that_halving_stopped_says_so_and_is_not_called_cut_off(told, alon
     decision = {"epoch": 2, "rank": 2, "name": "worse", "score": 1.0, "stopped": True}
     write_json(alone.parent / "halving.json", [decision, {**decision, "name": "mean_pool", "stopped": False}])
     text = told(alone.parent)
-    learned = {row[0]: row[1] for row in tables_of_markdown(text)["At the best epoch of each run"]}
-    assert learned["worse-seed0"] == f"stopped after 2 of {NUM_EPOCHS} epochs: among the worse half (--halving)"
+    learned = {row[0]: row[1] for row in tables_of_markdown(text)["Best epoch of each run, accuracy in %"]}
+    assert learned["worse-seed0"] == f"stopped after 2 of {NUM_EPOCHS} epochs: in the worse half (--halving)"
     assert learned["mean_pool-seed0"] == f"all {NUM_EPOCHS} epochs"
-    assert "cut off" not in text
+    assert "interrupted" not in text
 
 
 # ---- which setting mattered
@@ -194,7 +197,9 @@ def test_main_effects_are_the_means_of_the_runs_at_each_value(told, runs, labels
         means, table = grouped[list(TASKS)].mean(), tables[caption]
         assert sorted(column(table, name)) == sorted(means.index)
         assert caption == f"{name}: {means.action.max() - means.action.min():.1f} points"
-        for value, num, spread in zip(column(table, name), column(table, "runs"), column(table, "spread"), strict=True):
+        for value, num, spread in zip(
+            column(table, name), column(table, "runs"), column(table, "std of action@1"), strict=True
+        ):
             assert (int(num), spread) == (len(grouped.get_group(value)), f"{grouped.action.std()[value]:.1f}")
         for task in TASKS:
             assert column(table, f"{task}@1") == [f"{means[task][value]:.1f}" for value in column(table, name)]
@@ -265,7 +270,7 @@ def test_the_best_runs_are_added_best_first(tables, runs, labels):
     every = [path.parent for path in runs.rglob("val_predictions.pt")]
     by_name = {run.name: run for run in every}
     found = tables["the best runs, best first"]
-    added = [by_name[name] for name in column(found, "added")]
+    added = [by_name[name] for name in column(found, "run added")]
     accuracies = [accuracy(run, labels, "action") for run in added]
     assert (len(added), accuracies) == (len(every), sorted(accuracies, reverse=True))
     expected = [_ensemble_accuracy(added[: place + 1], labels) for place in range(len(added))]

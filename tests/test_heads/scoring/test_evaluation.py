@@ -293,8 +293,8 @@ def test_the_table_shows_what_the_json_says(heads, runs):
 def test_the_table_shows_parts_recalls_and_calibration(heads, runs):
     said = heads("evaluate", "--runs", runs).stdout
     expected = [
-        "top-1 in % over",
-        "top-5 in % over",
+        "top-1 accuracy in % over",
+        "top-5 accuracy in % over",
         "unseen verb",
         "tail action",
         "mean-class recall@5",
@@ -314,7 +314,7 @@ def test_the_csv_has_a_line_for_each_figure_of_each_row(heads, runs):
 
 def test_a_comparison_is_a_table_for_people_and_for_spreadsheets(heads, runs):
     pair = (runs / "bilstm-seed0", runs / "mean_pool-seed0")
-    assert heads("evaluate", "--compare", *pair).stdout.startswith("in %")
+    assert heads("evaluate", "--compare", *pair).stdout.startswith("score in %")
     lines = heads("evaluate", "--compare", *pair, "--csv").stdout.splitlines()
     assert lines[0] == "figure,a,b,difference,low,high,num_segments,num_known"
 

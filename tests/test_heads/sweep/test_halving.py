@@ -16,7 +16,7 @@ from features.files import read_json
 from heads.runs import read_metrics
 from heads.sweep.grid import make_variants
 from heads.sweep.halving import decide, rungs_of, score_at
-from heads.sweep.run import choose_rungs
+from heads.sweep.run import plan_sweep
 
 percents = st.floats(0, 100)
 scores = st.dictionaries(st.text(max_size=3), st.lists(percents, max_size=3), max_size=9)
@@ -72,9 +72,9 @@ def _files(validation: str | None = "validation.csv") -> SplitFiles:
     ("grid", "settings", "files", "shard", "said"),
     [
         ({"lr": ["1"]}, {}, _files(), "0/2", "--shard 0/2 is a part"),
-        ({"lr": ["1"]}, {}, _files(None), None, "there is none with split official"),
-        ({"lr": ["1"]}, {"split": "all"}, _files(), None, "there is none with split all"),
-        ({"split": ["official", "all"]}, {}, _files(), None, "there is none with split all"),
+        ({"lr": ["1"]}, {}, _files(None), None, "split official has none"),
+        ({"lr": ["1"]}, {"split": "all"}, _files(), None, "split all has none"),
+        ({"split": ["official", "all"]}, {}, _files(), None, "split all has none"),
         ({"epochs": ["2", "4"]}, {}, _files(), None, "take epochs out of the grid"),
         ({"lr": ["1"]}, {"epochs": 1}, _files(), None, "give --epochs 2 or more"),
     ],
@@ -82,13 +82,13 @@ def _files(validation: str | None = "validation.csv") -> SplitFiles:
 def test_what_cannot_be_compared_is_refused(grid, settings, files, shard, said):
     variants = make_variants(grid, {"head": "mean_pool", **settings}, [0])
     with pytest.raises(OptionError, match=r"^--halving: ") as caught:
-        choose_rungs(variants, files, shard=shard)
+        plan_sweep(variants, files, Path("sweep"), shard=shard, halving=True)
     assert said in str(caught.value)
 
 
 def test_folds_have_validation_without_a_validation_list_and_one_task_is_no_part():
     variants = make_variants({"lr": ["1"]}, {"head": "mean_pool", "split": "fold:0/2"}, [0])
-    assert choose_rungs(variants, _files(None), shard="0/1") == [8, 15]
+    assert plan_sweep(variants, _files(None), Path("sweep"), shard="0/1", halving=True).rungs == (8, 15)
 
 
 # ---- by the command line

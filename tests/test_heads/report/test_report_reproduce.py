@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from features.errors import DataError, OptionError
 from features.files import read_json, write_json
 from heads.commands.train import _pairs, train
-from heads.config import GROUPS, TrainConfig, make_config
+from heads.config import GROUPS, RENAMED, TrainConfig, make_config, setting_names
 from heads.models import catalogue as models
 from heads.registry import options_of
-from heads.report.repeat import config_of, ensemble_command, train_command
+from heads.report.reproduce import ensemble_command, recorded_config, train_command
 
 # A text for each setting that takes one; numbers are drawn from their range.
 TEXTS = {
@@ -71,10 +71,11 @@ def _parsed(line: str) -> TrainConfig:
     assert words[:2] == ["heads", "train"]
     with train.make_context("train", words[2:]) as context:
         found = dict(context.params)
+    settings = {name: value for name, value in found.items() if name in setting_names()}
     return make_config(
         found["head"],
         options_of(models.head_config(found["head"], _pairs(found["head_options"]))),
-        {**found, "seed": int(found["seeds"])},
+        {**settings, "seed": int(found["seeds"])},
     )
 
 
@@ -83,7 +84,7 @@ def _parsed(line: str) -> TrainConfig:
 def test_a_command_makes_the_configuration_it_was_made_of(tmp_path, config):
     run = tmp_path / f"any name-seed{config.seed}"
     write_json(run / "config.json", {**config.as_json(), "features": ["/a b/set"], "train_csv": "/x/train.csv"})
-    assert config_of(run) == config
+    assert recorded_config(run) == config
     assert _parsed(train_command(run, [config.seed])) == config
     (run / "config.json").unlink()
     run.rmdir()
@@ -180,14 +181,14 @@ def test_a_record_that_does_not_tell_is_an_error_that_says_so(tmp_path, record, 
 
 def test_an_ensemble_that_does_not_tell_is_an_error_that_says_so(tmp_path):
     write_json(tmp_path / "config.json", {"members": ["a"]})
-    with pytest.raises(DataError, match="does not say how it was put together"):
+    with pytest.raises(DataError, match="does not say how the ensemble was made"):
         ensemble_command(tmp_path)
 
 
 def test_every_option_of_train_that_is_a_setting_is_known_here():
     """Or a new kind of option would be missing from the commands without a word."""
     fields = {field.name for record in GROUPS.values() for field in dataclasses.fields(record)}
-    others = {option.name for option in train.params if isinstance(option, click.Option)} - fields
+    others = {option.name for option in train.params if isinstance(option, click.Option)} - fields - RENAMED.keys()
     assert others == {
         *("head", "head_options", "features", "annotations", "train", "validation", "test", "split", "allow_missing"),
         *("memory", "separate", "runs", "name", "seeds", "device"),

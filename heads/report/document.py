@@ -1,4 +1,4 @@
-"""What a report is laid out as, on a page as in a terminal: sections of words, tables and commands. Knows no run."""
+"""The parts of a report on a page and in a terminal: sections with text, tables and commands. Knows no run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of a table: its text, the number to sort by (None for a word), and something smaller below it."""
+    """A cell of a table: its text, the number to sort by (None for a word), and a smaller text below it."""
 
     text: str
     value: float | None = None
@@ -17,11 +17,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its caption, its header, rows of as many cells, and what is to be said below it.
+    """A table: its caption, its header, rows with one cell per column, and notes below it.
 
     Attributes:
-        is_drawn: a plot shows the same, so that a page may fold the table away.
-        marked: the row to point out, counted from 0.
+        is_drawn: whether a plot shows the same, so that a page may fold the table away.
+        marked: index of the row to highlight.
     """
 
     caption: str
@@ -34,7 +34,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Command:
-    """How to make something anew: its name, a line for a shell (or None), and what is to be said of it."""
+    """How to reproduce a run: its name, a line for a shell (or None), and notes."""
 
     name: str
     line: str | None
@@ -43,12 +43,12 @@ class Command:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report.
+    """A section of a report.
 
     Attributes:
-        key: its name for links and figures.
+        key: its name for links and plots.
         of_best: whether it is about the best row alone.
-        absent: what cannot be shown, each with its reason.
+        absent: sentences about results that cannot be shown, with the reason.
     """
 
     key: str
@@ -61,10 +61,10 @@ class Section:
 
 
 def number(value: float | None, digits: int = 1) -> Cell:
-    """Give a number to so many digits; nothing where it is not known."""
+    """Return a cell with a number, rounded to some digits; an empty cell where it is not known."""
     return Cell("") if value is None or not math.isfinite(value) else Cell(f"{value:.{digits}f}", value)
 
 
 def whole(value: int) -> Cell:
-    """Give a whole number."""
+    """Return a cell with a whole number."""
     return Cell(f"{value:,}", value)
