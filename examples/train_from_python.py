@@ -28,7 +28,7 @@ def main(folder: Path) -> None:
             out=features / "tiny_cnn-seg16",
             device="cpu",
         )
-        print(f"Extracted {summary.done} of {summary.asked} segments.")
+        print(f"Extracted {summary.done} of {summary.segments} segments.")
 
     # Stage 2: train heads on the features. Each seed gives one outcome, with the folder of its run.
     members = []

@@ -267,7 +267,8 @@ def list_command(weights_dir, as_json):
     """
     with _extraction_installed():
         from extract.backbones import ALIASES
-        from extract.listing import clip_text, gflops_text, list_backbones, parameters_text
+        from extract.backbones.table import clip_text, gflops_text, parameters_text
+        from extract.listing import list_backbones
 
     rows = list_backbones(weights_dir)
     if as_json:

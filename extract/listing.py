@@ -38,21 +38,6 @@ class BackboneRow:
     source: str
 
 
-def clip_text(num_frames: int, fps: float | None) -> str:
-    """Return a clip as tables show it: "1 frame", or its frames and their rate."""
-    return "1 frame" if fps is None else f"{num_frames} at {fps:.4g} fps"
-
-
-def parameters_text(parameters: int) -> str:
-    """Return a number of parameters as tables show it, in millions unless it is tiny."""
-    return f"{parameters / 1e6:.1f} M" if parameters >= 1e5 else f"{parameters:,}"
-
-
-def gflops_text(gflops: float) -> str:
-    """Return billions of multiply-adds as tables show them."""
-    return f"{gflops:,.4g}" if gflops < 1000 else f"{gflops:,.0f}"
-
-
 def list_backbones(weights_dir: Path | None = None) -> list[BackboneRow]:
     """Return every backbone, and where its weights lie: in `weights_dir`, or in the libraries' own caches."""
     return [_row(get(name), weights_dir) for name in names()]

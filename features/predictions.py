@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -56,18 +56,19 @@ class Predictions:
     def __repr__(self) -> str:
         return f"Predictions({len(self)} segments, from {self.source})"
 
-    def aligned(self, narration_id: Sequence[str] | np.ndarray) -> Predictions:
+    def aligned(self, narration_id: Iterable[str]) -> Predictions:
         """Return the predictions for these segments, in this order.
 
         Raises:
             DataError: a segment has no prediction; the message names the first few of them.
         """
+        names = tuple(narration_id)
         row = {name: index for index, name in enumerate(self.narration_id)}
-        missing = [name for name in narration_id if name not in row]
+        missing = [name for name in names if name not in row]
         if missing:
             raise DataError(f"{self.source}: no prediction for {len(missing)} segments: {first_few(missing)}.")
-        rows = [row[name] for name in narration_id]
-        return Predictions(tuple(narration_id), self.verb[rows], self.noun[rows], self.source)
+        rows = [row[name] for name in names]
+        return Predictions(names, self.verb[rows], self.noun[rows], self.source)
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from extract.backbones import ALIASES, Backbone, get, names
-from extract.listing import clip_text, gflops_text, parameters_text
 
 BEGIN = "<!-- The table begins here. `make docs` writes it from the registry. -->"
 END = "<!-- The table ends here. -->"
@@ -53,6 +52,21 @@ def _cells(entry: Backbone) -> tuple[str, ...]:
         gflops_text(entry.gflops),
         entry.licence.weights,
     )
+
+
+def clip_text(num_frames: int, fps: float | None) -> str:
+    """Return a clip as tables show it: "1 frame", or its frames and their rate."""
+    return "1 frame" if fps is None else f"{num_frames} at {fps:.4g} fps"
+
+
+def parameters_text(parameters: int) -> str:
+    """Return a number of parameters as tables show it, in millions unless it is tiny."""
+    return f"{parameters / 1e6:.1f} M" if parameters >= 1e5 else f"{parameters:,}"
+
+
+def gflops_text(gflops: float) -> str:
+    """Return billions of multiply-adds as tables show them."""
+    return f"{gflops:,.4g}" if gflops < 1000 else f"{gflops:,.0f}"
 
 
 def with_table(text: str) -> str:

@@ -17,7 +17,7 @@ from extract.backbones.networks.clip_network import ClipNetwork
 from extract.backbones.registry import Backbone
 from extract.weights.checkpoint import read_checkpoint
 from extract.weights.published import fetch_weights, need_weights
-from features.errors import DataError, OptionError, first_few
+from features.errors import DataError, OptionError, first_few, is_out_of_memory
 from features.featureset import Weights
 
 _RANDOM = re.compile(r"random:(\d{1,9})")
@@ -75,6 +75,8 @@ def _loaded(backbone: Backbone, path: Path, *, warn_of_classifier: bool = False)
         with torch.random.fork_rng(devices=[]):
             network, mismatch = backbone.model.load(state)
     except RuntimeError as error:  # for example, complex numbers cannot be copied to real ones
+        if is_out_of_memory(error):
+            raise
         raise DataError(f"{path}: does not fit {backbone.name} ({error}).") from error
     problems = {
         "missing": mismatch.missing,

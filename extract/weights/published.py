@@ -68,7 +68,7 @@ def fetch_weights(entry: Backbone, folder: Path | None = None) -> LocalWeights:
         _fetch_repo(entry, weights, folder)
     local = find_weights(entry, folder)
     if local is None:
-        raise DataError(f"{entry.name}: {weights} was fetched, but its files are not where they should be.")
+        raise DataError(f"{entry.name}: {weights.address} was fetched, but its files are not where they should be.")
     return local
 
 

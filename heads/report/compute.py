@@ -319,17 +319,15 @@ def _reproductions(rows: Sequence[RankedRow], configs: Mapping[Path, TrainConfig
 def _of_seeds(row: RankedRow, configs: Mapping[Path, TrainConfig]) -> Iterator[Reproduction]:
     with_same_command: dict[str, list[Path]] = {}
     for path in row.paths:
-        key = train_command(path, [0]) if path in configs else str(path)
-        with_same_command.setdefault(key, []).append(path)
+        command = train_command(path, [0]) if path in configs else str(path)
+        with_same_command.setdefault(command, []).append(path)
     for paths in with_same_command.values():
         first = paths[0]
-        command: str | Missing = (
-            train_command(first, sorted(configs[path].seed for path in paths))
-            if first in configs
-            else Missing("its config.json does not say how it was trained.")
-        )
+        all_seeds: str | Missing = Missing("its config.json does not say how it was trained.")
+        if first in configs:
+            all_seeds = train_command(first, sorted(configs[path].seed for path in paths))
         label = row.label if len(with_same_command) == 1 else first.name
-        yield Reproduction(label, command, _digests(first), read_record(first).labels_digest)
+        yield Reproduction(label, all_seeds, _digests(first), read_record(first).labels_digest)
 
 
 def _command_of(kind: Kind, path: Path) -> str | Missing:

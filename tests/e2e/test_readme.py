@@ -105,23 +105,22 @@ def commands() -> list[str]:
     is_elsewhere = re.compile("|".join(f"(?:{pattern})" for pattern in ELSEWHERE)).fullmatch
     shown: list[str] = []
     for page, text in PAGES.items():
-        found = [*_blocks(text), *(_inline(text) if page == "README.md" else [])]
-        shown += sorted(found, key=text.find)
+        in_page = [*_blocks(text), *(_inline(text) if page == "README.md" else [])]
+        shown += sorted(in_page, key=text.find)
     return [command for command in dict.fromkeys(shown) if not is_elsewhere(command) and not command.endswith("...")]
 
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory, miniature) -> Path:
-    """A folder as the pages describe it, with the data where they say, and two feature sets."""
+    """A folder as the pages describe it, with the data where they say, and a second feature set elsewhere."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "data").mkdir()
     (folder / "data" / "annotations").symlink_to(miniature.annotations)
     (folder / "data" / "videos").symlink_to(miniature.videos)
     shutil.copy(ROOT / "jobs" / "demo-sweep.yaml", folder / "sweep.yaml")
     (folder / "jobs").symlink_to(ROOT / "jobs")
-    sampled = ("--backbone", "tiny_cnn", "--weights", "random:0", "--device", "cpu", "--out")
-    for out in ("data/features/tiny_cnn-seg16", "other/tiny_cnn-seg16"):
-        _run(folder, ["extract", "run", *sampled, out])
+    sampled = ("--backbone", "tiny_cnn", "--weights", "random:0", "--device", "cpu")
+    _run(folder, ["extract", "run", *sampled, "--out", "other/tiny_cnn-seg16"])
     return folder
 
 
@@ -141,8 +140,9 @@ def _run(here: Path, words: list[str]) -> None:
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
-        paths = [str(path) for word in words[1:] for path in (sorted(Path().glob(word)) if "*" in word else [word])]
-        done = CliRunner().invoke(PROGRAMS[words[0]], paths, env=places)
+        # As a shell does with *.
+        arguments = [str(path) for word in words[1:] for path in (sorted(Path().glob(word)) if "*" in word else [word])]
+        done = CliRunner().invoke(PROGRAMS[words[0]], arguments, env=places)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == 0, done.output

@@ -159,7 +159,7 @@ def test_prefix_that_only_some_names_have_is_not_peeled(tmp_path, state):
 def test_classifier_that_is_left_out_is_named(tmp_path, caplog):
     load_backbone(get("resnet50"), _saved(tmp_path / "mine.pth", resnet50(num_classes=97).state_dict()))
     assert caplog.messages == [
-        f"{tmp_path / 'mine.pth'}: left out, as features come before it: fc.weight (97, 2048), fc.bias (97,)"
+        f"{tmp_path / 'mine.pth'}: left out, as features do not need it: fc.weight (97, 2048), fc.bias (97,)"
     ]
 
 

@@ -144,7 +144,7 @@ def test_run_told_to_fetch_fetches(server, tmp_path):
 
 def test_file_of_another_digest_is_refused_and_not_kept(server, tmp_path):
     entry = _published_at(server, b"something else", digest="ab" * 32)
-    with pytest.raises(DataError, match="what came is not what was published"):
+    with pytest.raises(DataError, match="the file that came is not the published one"):
         fetch_weights(entry, tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 

@@ -295,7 +295,7 @@ def test_arithmetic_that_a_cpu_has_not_is_refused(command, synthetic, monkeypatc
     places = ("--annotations", synthetic.annotations, "--features", synthetic.featureset, "--device", "cpu")
     ran = command("heads", "train", "--head", "bilstm", *places, "--precision", "bfloat16")
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert "--precision: this CPU has no LSTMs in bfloat16, as bilstm wants; leave it out." in ran.stderr
+    assert "--precision: this CPU cannot run LSTMs in bfloat16, which bilstm needs; leave the option out." in ran.stderr
     assert not (tmp_path / "runs").exists()
 
 
