@@ -25,7 +25,7 @@ OUT ?= $(EPIC_FEATURES)/$(BACKBONE)-$(if $(EVERY),every$(EVERY),seg$(FRAMES))$(i
 export SITE TASKS LIMIT LOGS STAGE LOCAL DRY_RUN ACCOUNT
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-sweep test test-all test-quick test-floor lint format bench extract sweep pipeline clean
+.PHONY: help install demo demo-sweep test test-all test-quick test-floor lint docs format bench extract sweep pipeline clean
 
 help: ## Print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F '\t' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -58,7 +58,10 @@ test-floor: ## Run the tests with the oldest torch that will do, in .venv-floor 
 	$(MAKE) test VENV=.venv-floor PYTHON='$(FLOOR_PYTHON)' CONSTRAINTS=tests/floor.txt
 
 lint: install ## Check style, format, types and generated docs
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m mypy && $(BIN)/python -m extract.backbones.table docs/backbones.md --check
+
+docs: install ## Write the table of backbones in docs/backbones.md from the registry
+	$(BIN)/python -m extract.backbones.table docs/backbones.md
 
 format: install ## Fix what lint can fix
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -17,7 +17,7 @@ _CHUNKS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
-class FeaturesPlace:
+class FeaturesLocation:
     """Where the features of a video lie in its file: in chunks of rows, each followed by a checksum.
 
     Attributes:
@@ -34,7 +34,7 @@ class FeaturesPlace:
     runs: tuple[tuple[int, int, int], ...]
 
 
-def find_features(root: Path, video_id: str, *, digest: str) -> FeaturesPlace | None:
+def find_features(root: Path, video_id: str, *, digest: str) -> FeaturesLocation | None:
     """Return where in a video's file its features lie; None if the file is not laid out as `write_video` does it.
 
     Raises:
@@ -53,7 +53,7 @@ def find_features(root: Path, video_id: str, *, digest: str) -> FeaturesPlace | 
         # HDF5 fills in a chunk that is missing, and a chunk of another size has no checksum.
         if not is_whole or any(chunk.size != size for chunk in chunks):
             return None
-        return FeaturesPlace(path, state, stored.shape, stored.chunks[0], _runs(starts, size))
+        return FeaturesLocation(path, state, stored.shape, stored.chunks[0], _runs(starts, size))
 
 
 def _runs(starts: dict[int, int], size: int) -> tuple[tuple[int, int, int], ...]:
@@ -73,7 +73,7 @@ def _state_of(file: Path | int) -> tuple[int, int, int]:
     return stat.st_ino, stat.st_size, stat.st_ctime_ns
 
 
-def read_unchanged(location: FeaturesPlace, *, out: np.ndarray | None = None) -> np.ndarray | None:
+def read_unchanged(location: FeaturesLocation, *, out: np.ndarray | None = None) -> np.ndarray | None:
     """Read features without checking checksums: (N, V, D) float16; None if the file has changed since.
 
     HDF5 takes longer to compare checksums than to read, and keeps Python's other threads waiting meanwhile.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from features.annotations import Segments
-from features.direct import FeaturesPlace, find_features, read_unchanged
+from features.direct import FeaturesLocation, find_features, read_unchanged
 from features.errors import DataError
 from features.store import read_features, video_path
 from features.windows import Windows
@@ -26,7 +26,7 @@ class VideoReader:
     def __init__(self, segments: Segments, sources: tuple[Source, ...], *, reads_again: bool) -> None:
         self._segments, self._sources, self._reads_again = segments, sources, reads_again
         # (number of the source, video_id) -> where the features lie in a file that was read and checked.
-        self._checked: dict[tuple[int, str], FeaturesPlace | None] = {}
+        self._checked: dict[tuple[int, str], FeaturesLocation | None] = {}
 
     def read(self, number: int, video: VideoLayout, out: np.ndarray) -> None:
         """Read the rows of a video that are used from source `number` into `out` (N, V, D) float16.
