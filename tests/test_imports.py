@@ -184,16 +184,14 @@ PURE = {
         *("backbone_input", "sampling", "decode.packets", "decode.pieces", "decode.damage", "tasks.sharding"),
         *("backbones", "listing"),
     ],
-    "heads": ["config", "registry", "sweep.halving"],
+    "heads": ["config", "registry", "models.catalogue", "losses.catalogue", "sweep.grid", "sweep.halving"],
 }
 PURE_MODULES = [f"{package}.{name}" for package, names in PURE.items() for name in names]
-# These still load torch, with the networks that they name.
-STILL_HEAVY = ["heads.models", "heads.sweep.grid"]
 
 
 @pytest.mark.parametrize(
     "module",
-    [*PURE_MODULES, *(pytest.param(name, marks=pytest.mark.xfail(reason="it loads torch")) for name in STILL_HEAVY)],
+    PURE_MODULES,
 )
 def test_pure_modules_load_no_heavy_library(module: str) -> None:
     assert loaded([module], HEAVY) == []
