@@ -71,7 +71,7 @@ def resolved(name: str) -> object:
         try:
             found = importlib.import_module(module)
         except ModuleNotFoundError as error:
-            if error.name != module:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
                 raise
             continue
         for part in parts[length:]:
