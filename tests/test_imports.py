@@ -184,7 +184,7 @@ PURE = {
         *("backbone_input", "sampling", "decode.packets", "decode.pieces", "decode.damage", "tasks.sharding"),
         *("backbones", "listing"),
     ],
-    "heads": ["config", "registry", "models", "sweep.grid", "sweep.halving"],
+    "heads": ["config", "registry", "models.catalogue", "losses.catalogue", "sweep.grid", "sweep.halving"],
 }
 PURE_MODULES = [f"{package}.{name}" for package, names in PURE.items() for name in names]
 

@@ -279,9 +279,9 @@ def test_changed_interval_is_an_error_that_says_both(extract):
 @pytest.mark.parametrize(
     ("options", "difference"),
     [
-        ({"backbone": "resnet50"}, r"backbone 'tiny_cnn' there, 'resnet50' wanted"),
+        ({"backbone": "resnet50"}, r"backbone is 'tiny_cnn' there, 'resnet50' is wanted"),
         ({"num_frames": 8}, r"'num_frames': 4.* there, .*'num_frames': 8.* wanted"),
-        ({"weights": "random:1"}, r"weights '[0-9a-f]{64}' there, '[0-9a-f]{64}' wanted"),
+        ({"weights": "random:1"}, r"weights is '[0-9a-f]{64}' there, '[0-9a-f]{64}' is wanted"),
     ],
     ids=["backbone", "frames", "weights"],
 )
