@@ -20,7 +20,7 @@ from heads.data.layout import open_sources
 from heads.data.load import TrainData, load_split
 from heads.models.catalogue import get
 from heads.registry import options_of
-from heads.sweep.together import STACKABLE, GroupTrainer, Member
+from heads.sweep.together import STACKABLE, GroupedRun, GroupTrainer
 from heads.training.fit import train_step
 from heads.training.state import TrainingRun, start_run
 
@@ -65,7 +65,7 @@ def _measured(head: str, root: Path, segments: Segments, device: torch.device) -
     data = _data(root, segments, num_steps, device)
     with tempfile.TemporaryDirectory() as runs:
         alone = _run(head, 0, data, Path(runs) / "alone", device)
-        members = [Member(_run(head, seed, data, Path(runs), device), None) for seed in range(NUM_RUNS)]
+        members = [GroupedRun(_run(head, seed, data, Path(runs), device), None) for seed in range(NUM_RUNS)]
         group = GroupTrainer(members)
         timed = {
             "alone_s": lambda: _train_epoch(alone),

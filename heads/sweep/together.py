@@ -20,7 +20,7 @@ from heads.data.load import TrainData
 from heads.predict.predicting import predict_logits
 from heads.sweep.stack import Stack, stacked
 from heads.training.fit import autocast, train_step, update_weights
-from heads.training.state import Outcome, Step, TrainingBatch, TrainingRun, start_run
+from heads.training.state import Outcome, StepResult, TrainingBatch, TrainingRun, start_run
 
 # The heads that torch.func.vmap batches as they are. It has no rule for LSTMs.
 STACKABLE = ("attentive", "mean_pool", "mlp", "tcn", "transformer")
@@ -58,13 +58,13 @@ def fit_together(
         teachers: of each.
         until: as for `fit`.
     """
-    started: list[Member | DataError | OptionError] = []
+    started: list[GroupedRun | DataError | OptionError] = []
     for (config, folder), teacher in zip(runs, teachers, strict=True):
         try:
-            started.append(Member(start_run(config, data, folder, device=device, teacher=teacher), until))
+            started.append(GroupedRun(start_run(config, data, folder, device=device, teacher=teacher), until))
         except (DataError, OptionError) as error:
             started.append(error)
-    members = [member for member in started if isinstance(member, Member)]
+    members = [member for member in started if isinstance(member, GroupedRun)]
     trainer = None
     total = sum(member.epochs_left for member in members)
     with progress(total=total, unit="epochs", label=f"{runs[0][0].head}, {len(runs)} runs together") as bar:
@@ -76,10 +76,10 @@ def fit_together(
             for member, steps in zip(group, trainer.train_epoch(), strict=True):
                 member.end_epoch(steps)
                 bar.update()
-    return [member.result() if isinstance(member, Member) else member for member in started]
+    return [member.result() if isinstance(member, GroupedRun) else member for member in started]
 
 
-class Member:
+class GroupedRun:
     """A run with a random state of its own, which begins as `start_run` left torch's generator."""
 
     def __init__(self, run: TrainingRun, until: int | None) -> None:
@@ -104,12 +104,12 @@ class Member:
                 return
             yield batch
 
-    def train_step(self, batch: TrainingBatch) -> Step:
+    def train_step(self, batch: TrainingBatch) -> StepResult:
         """Train the run on a batch by itself."""
         with self.own_random_state():
             return train_step(self.run, batch)
 
-    def end_epoch(self, steps: Sequence[Step]) -> None:
+    def end_epoch(self, steps: Sequence[StepResult]) -> None:
         """Score and record an epoch, or keep the error that this ends in; the checkpoint has the own random state."""
         run, validation = self.run, self.run.data.validation
         logits = None if validation is None else predict_logits(run.scored_model, validation, device=run.device)
@@ -138,7 +138,7 @@ class Member:
 class GroupTrainer:
     """Trains members that have the same number of epochs behind them, with their models stacked."""
 
-    def __init__(self, members: Sequence[Member]) -> None:
+    def __init__(self, members: Sequence[GroupedRun]) -> None:
         self.members = members
         self._first = members[0].run
         self._device = self._first.device
@@ -147,7 +147,7 @@ class GroupTrainer:
         models = [member.run.model.train() for member in members]
         self._stack = Stack(self._first.model_config, models, self._generators)
 
-    def train_epoch(self) -> list[list[Step]]:
+    def train_epoch(self) -> list[list[StepResult]]:
         """Train all members for an epoch; return the steps of each."""
         for member, generator in zip(self.members, self._generators, strict=True):
             member.run.model.train()
@@ -157,7 +157,7 @@ class GroupTrainer:
         steps = [self._train_step(batches) for batches in by_member]
         return [list(own) for own in zip(*steps, strict=True)]
 
-    def _train_step(self, batches: Sequence[TrainingBatch]) -> list[Step]:
+    def _train_step(self, batches: Sequence[TrainingBatch]) -> list[StepResult]:
         """Train each member on its batch."""
         if len({tuple(steps.mask.shape for steps in batch.streams) for batch in batches}) > 1:
             # Padding a batch to the width of another one would change its dropout.

@@ -18,7 +18,7 @@ from heads.data.load import TrainData
 from heads.models.saved import BEST, load_model, need_same_streams
 from heads.predict.predicting import predict_best, predict_logits, score
 from heads.training.resume import LAST
-from heads.training.state import Outcome, Step, TrainingBatch, TrainingRun, best_of, lr_at, start_run
+from heads.training.state import Outcome, StepResult, TrainingBatch, TrainingRun, best_of, lr_at, start_run
 
 
 def fit(
@@ -63,7 +63,7 @@ def fit(
     return run.outcome()
 
 
-def train_step(run: TrainingRun, batch: TrainingBatch) -> Step:
+def train_step(run: TrainingRun, batch: TrainingBatch) -> StepResult:
     """Train a run on one batch."""
     with autocast(run.device, run.config.optimisation.precision):
         logits = run.model(batch.streams)
@@ -73,7 +73,7 @@ def train_step(run: TrainingRun, batch: TrainingBatch) -> Step:
     return update_weights(run, batch, loss)
 
 
-def update_weights(run: TrainingRun, batch: TrainingBatch, loss: torch.Tensor) -> Step:
+def update_weights(run: TrainingRun, batch: TrainingBatch, loss: torch.Tensor) -> StepResult:
     """Clip the gradients that the loss of a batch left, set the learning rate, step, and average the weights."""
     settings = run.config.optimisation
     if settings.clip_grad:
@@ -86,7 +86,7 @@ def update_weights(run: TrainingRun, batch: TrainingBatch, loss: torch.Tensor) -
     run.optimizer.zero_grad(set_to_none=True)
     if run.average is not None:
         run.average.update_parameters(run.model)
-    return Step(loss.detach(), batch.index, lr)
+    return StepResult(loss.detach(), batch.index, lr)
 
 
 def score_again(data: TrainData, folder: Path, *, device: torch.device) -> Outcome:

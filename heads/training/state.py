@@ -69,7 +69,7 @@ class TrainingBatch:
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class StepResult:
     """What is kept of a training step until the end of its epoch: a scalar loss, the batch's segments, the rate."""
 
     loss: torch.Tensor
@@ -135,7 +135,7 @@ class TrainingRun:
                 mixed, mixture = augmented(batch, config.augmentation, deviations)
                 yield TrainingBatch(mixed.streams, mixed.index, mixture, progress)
 
-    def end_epoch(self, steps: Sequence[Step], logits: Mapping[str, np.ndarray] | None) -> dict[str, float]:
+    def end_epoch(self, steps: Sequence[StepResult], logits: Mapping[str, np.ndarray] | None) -> dict[str, float]:
         """Record an epoch, and write its checkpoints and its row of metrics.csv; return the row.
 
         Args:
@@ -156,7 +156,7 @@ class TrainingRun:
         save_last(self.folder / LAST, self.model, self.average, self.optimizer, self.history)
         return row
 
-    def _mean_loss(self, steps: Sequence[Step], epoch: int) -> float:
+    def _mean_loss(self, steps: Sequence[StepResult], epoch: int) -> float:
         """Return the mean of an epoch's losses. They are read once per epoch, because reading waits for the device."""
         losses = torch.stack([step.loss for step in steps])
         bad = torch.nonzero(~torch.isfinite(losses))
