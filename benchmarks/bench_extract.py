@@ -1,13 +1,13 @@
 """Measure extraction, as ratios within one run: `make bench`, or `python benchmarks/bench_extract.py [REGIME ...]`.
 
-Nothing is asserted here. Figures (benchmarks/extraction.py) go to results/extract.json and results/extract.png.
+Nothing is asserted. The figures of benchmarks/extraction.py go to results/extract.json and results/extract.png.
 """
 
 from __future__ import annotations
 
 import os
 
-# As the command line does, and before torch is loaded: its threads would else wait by spinning, on cores that decode.
+# As the command line does, before torch is loaded. Otherwise torch's idle threads spin on cores that decode.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import json
@@ -22,7 +22,7 @@ from features.console import table
 
 
 def main() -> None:
-    """Measure extraction; regimes may be named as arguments, by their first words."""
+    """Measure extraction. Arguments name regimes, by their first words; without any, all are measured."""
     named = tuple(sys.argv[1:])
     chosen = tuple(regime for regime in REGIMES if not named or regime.name.startswith(named))
     if not chosen:
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def extraction_table(results: list[Result]) -> str:
-    """Lay out what extraction took; the alternatives as multiples of the pipeline's time."""
+    """Return a table of seconds; the alternatives are multiples of the pipeline's time."""
 
     def over(result: Result, alternative: float | None) -> str:
         return "not installed" if alternative is None else f"{alternative / result.pipeline_s:.2f} x"
@@ -55,7 +55,7 @@ def extraction_table(results: list[Result]) -> str:
 
 
 def write_results(chosen: tuple[Regime, ...], results: list[Result]) -> None:
-    """Keep the figures with what they were measured on; those of regimes that were not measured stay."""
+    """Write the figures with a description of the machine; figures of regimes that were not measured stay."""
     path = RESULTS / "extract.json"
     earlier = json.loads(path.read_text())["regimes"] if path.is_file() and chosen != REGIMES else {}
     regimes = {**earlier, **{result.regime: asdict(result) for result in results}}

@@ -1,7 +1,8 @@
 """Measure training, as ratios within one run: `make bench`, or `python benchmarks/bench_heads.py [HEAD ...]`.
 
-Nothing is asserted here. Figures of one run (benchmarks/training.py) and of several a pass (benchmarks/together.py) go
-to results/heads.json. Apart from bench_extract.py, as torch's threads wait for each other in another way there.
+Nothing is asserted. The figures of one run (benchmarks/training.py) and of several runs per pass
+(benchmarks/together.py) go to results/heads.json. This script and bench_extract.py are two, because torch's threads
+wait for each other in different ways in extraction and in training.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from heads.models.catalogue import names
 
 
 def main() -> None:
-    """Measure training, on each device that there is; heads may be named as arguments."""
+    """Measure training on each device of this machine. Arguments name heads; without any, all are measured."""
     if unknown := set(sys.argv[1:]) - set(names()):
         sys.exit(f"There is no head {' or '.join(sorted(unknown))}; there are {', '.join(names())}.")
     heads = sys.argv[1:] or names()
@@ -34,13 +35,13 @@ def main() -> None:
 
 
 def devices() -> list[torch.device]:
-    """Give the devices that this machine has."""
+    """Return the devices of this machine."""
     there = {"cpu": True, "mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
     return [torch.device(name) for name, is_there in there.items() if is_there]
 
 
 def training_table(results: list[HeadResult]) -> str:
-    """Lay out what an epoch of 67,217 segments takes."""
+    """Return a table of the seconds that an epoch of 67,217 segments takes."""
     header = ["an epoch of", "device", "s", "data path", "bfloat16", "streamed", "DataLoader over HDF5"]
     rows = [
         [
@@ -58,7 +59,7 @@ def training_table(results: list[HeadResult]) -> str:
 
 
 def together_table(results: list[TogetherResult]) -> str:
-    """Lay out what one pass for several runs gains."""
+    """Return a table of what one pass for several runs gains."""
     header = [f"an epoch of {NUM_RUNS} runs of", "device", "each alone, s", "together, s", "gain", "data path"]
     rows = [
         [
@@ -75,7 +76,7 @@ def together_table(results: list[TogetherResult]) -> str:
 
 
 def write_head_results(kind: str, results: list[HeadResult] | list[TogetherResult]) -> None:
-    """Keep the figures of heads with what they were measured on; those of heads that were not measured stay."""
+    """Write the figures with a description of the machine; figures of heads that were not measured stay."""
     path = RESULTS / "heads.json"
     earlier = json.loads(path.read_text()) if path.is_file() else {}
     measured = {f"{one.head} on {one.device}": asdict(one) for one in results}

@@ -1,4 +1,4 @@
-"""A video and its segments as EPIC-KITCHENS-100 has them, for measuring: made once, the same every time."""
+"""A generated video with segments like those of EPIC-KITCHENS-100, for the benchmarks. The same on every machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _GAPS = (-3.0, -1.19, -0.05, 0.11, 0.97, 4.52, 9.0)
 
 
 def segments_like_epic(seconds: float, seed: int = 0) -> SegmentTimes:
-    """Give segments over a video of this length, drawn from the quantiles of the published training list."""
+    """Return segments over a video of this length, drawn from the quantiles of the published training list."""
     rng = np.random.default_rng(seed)
     start, intervals = 1.0, []
     while True:
@@ -40,7 +40,7 @@ def segments_like_epic(seconds: float, seed: int = 0) -> SegmentTimes:
 
 
 def encoded_once(path: Path, seconds: int) -> Path:
-    """Give a video at `path`, encoding it where it is not there yet (some minutes)."""
+    """Encode a video at `path`, which takes some minutes, unless it exists."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f"{os.getpid()}.{path.name}")
@@ -66,7 +66,7 @@ def _encode(path: Path, seconds: int) -> None:
 
 
 def _picture(room: np.ndarray, things: list[np.ndarray], t: float) -> np.ndarray:
-    """Give what a head that turns sees at second t: (H, W, 3) int16, a part of the room and things that move in it."""
+    """Return the picture at second t of a camera that turns: (H, W, 3) int16, part of a room with moving objects."""
     x = int(480 + 300 * np.sin(0.31 * t) + 120 * np.sin(1.3 * t) + 25 * np.sin(4.1 * t))
     y = int(600 + 350 * np.sin(0.23 * t + 1) + 100 * np.sin(1.1 * t) + 20 * np.sin(5.3 * t))
     picture = room[y : y + HEIGHT, x : x + WIDTH].astype(np.int16)
@@ -79,7 +79,7 @@ def _picture(room: np.ndarray, things: list[np.ndarray], t: float) -> np.ndarray
 
 
 def _texture(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Give noise of seven octaves, (size, size, 3) uint8: coarse shapes with fine grain."""
+    """Return noise of seven octaves, (size, size, 3) uint8: coarse shapes with fine grain."""
     total = np.zeros((size, size, 3), np.float32)
     for octave in range(7):
         coarse = rng.normal(size=(2 ** (octave + 2),) * 2 + (3,)).astype(np.float32)

@@ -1,6 +1,6 @@
-"""What extraction costs beside its floor, and beside what one would write instead: `make bench`.
+"""Measure extraction against its floor and against the usual alternatives, for `make bench`.
 
-    D   decode floor: the needed packets decoded, the wanted frames converted and scaled by libswscale, a process a core
+    D   decode floor: the needed packets decoded, the wanted frames converted and scaled by libswscale, one process per core
     B   backbone floor: the same clips, already in memory
     pipeline / floor, where the floor is D + B without a GPU, because both use the same cores, and max(D, B) with one
 
@@ -42,7 +42,7 @@ VIDEO = HERE / "data" / f"epic_like_{WIDTH}x{HEIGHT}_{FPS}fps_{SECONDS}s.mp4"
 
 @dataclass(frozen=True)
 class Regime:
-    """What is measured: a backbone, and how many frames a segment it sees."""
+    """A backbone and its number of frames per segment."""
 
     name: str
     backbone: str
@@ -59,7 +59,7 @@ REGIMES = (
 
 @dataclass(frozen=True)
 class Result:
-    """Seconds of one regime; None for an alternative that is not installed."""
+    """The seconds of one regime; None for an alternative that is not installed."""
 
     regime: str
     backbone: str
@@ -77,7 +77,7 @@ class Result:
 
 
 def measure(regimes: tuple[Regime, ...] = REGIMES, *, repeats: int = 3) -> list[Result]:
-    """Measure all regimes on one video, which is encoded if it is not there."""
+    """Measure all regimes on one video, which is encoded unless it exists."""
     encoded_once(VIDEO, SECONDS)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return [_measure(regime, device, repeats) for regime in regimes]
@@ -138,7 +138,7 @@ class _Case:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Give how long a piece of work takes, in seconds."""
+    """Return how long a piece of work takes, in seconds."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -152,7 +152,7 @@ def decode_floor(case: _Case, readings: list[DecodeTask]) -> float:
     height, width = _resized(case.entry)
     context = multiprocessing.get_context("spawn")
     with context.Pool(case.num_processes, initializer=_one_thread) as pool:
-        pool.map(abs, range(case.num_processes * 4))  # all are there
+        pool.map(abs, range(case.num_processes * 4))  # so that all have started
         return seconds(lambda: pool.starmap(_decode_piece, [(one, width, height) for one in readings], chunksize=1))
 
 
@@ -194,7 +194,7 @@ def backbone_floor(case: _Case, num_clips: int) -> float:
 
 
 def run_pipeline(case: _Case) -> float:
-    """Do it all, workers' start included."""
+    """Run a whole extraction, including the start of its workers."""
 
     def run() -> None:
         pipeline = Pipeline(
@@ -213,7 +213,7 @@ def run_pipeline(case: _Case) -> float:
     return seconds(run)
 
 
-# ---- what one would write instead
+# ---- the usual alternatives
 
 
 class _BySegment(Dataset):

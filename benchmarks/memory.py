@@ -44,7 +44,7 @@ def _timestamp(seconds: float) -> str:
 
 
 def _extracted(folder: Path, annotations: Path, sampling: tuple[str, str]) -> tuple[int, float]:
-    """Run the command; give the peak of the memory of all its processes in bytes, shared parts once, and its time."""
+    """Run the command; return the peak of the memory of all its processes in bytes, shared parts once, and its time."""
     program = Path(sys.executable).with_name("extract")
     what = ["--annotations", annotations, "--videos", folder, "--backbone", "tiny_cnn", "--weights", "random:0"]
     start, peak = time.perf_counter(), 0
@@ -66,7 +66,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _memory(pid: int) -> int:
-    """Give the proportional set size of a process in bytes."""
+    """Return the proportional set size of a process in bytes."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:

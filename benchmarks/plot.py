@@ -1,4 +1,4 @@
-"""Draw what `make bench` measured of extraction."""
+"""Draw the figures of extraction that `make bench` measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DECODE, _BACKBONE, _OURS, _OTHERS = "#0072B2", "#E69F00", "#009E73", "#999999"
 
 
 def draw(regimes: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Draw a row of bars a regime: the floor, the pipeline, and each alternative, as multiples of the floor."""
+    """Draw a row of bars per regime: the floor, the pipeline, and each alternative, as multiples of the floor."""
     import matplotlib as mpl
 
     mpl.use("agg")

@@ -1,4 +1,4 @@
-"""Keep what was measured, with what it was measured on."""
+"""Write measured figures together with a description of the machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_record(path: Path, figures: dict[str, Any]) -> None:
 
 
 def machine() -> dict[str, object]:
-    """Describe what figures are measured on."""
+    """Return a description of this machine and of the versions in use."""
     cpu = Path("/proc/cpuinfo")
     models = [line.partition(":")[2].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
     return {

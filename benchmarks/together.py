@@ -1,4 +1,4 @@
-"""What training several runs in one pass costs, beside each alone: for `make bench`. Both read the features of
+"""Measure the training of several runs in one pass against each run alone, for `make bench`. Both read the features of
 benchmarks/training.py through the data path, shuffle, and step as heads/training/fit.py and heads/sweep/together.py do.
 """
 
@@ -49,7 +49,7 @@ class TogetherResult:
 
 
 def measure_together(folder: Path, device: torch.device, heads: Iterable[str]) -> list[TogetherResult]:
-    """Measure those of the heads that can be stacked, at their own sizes."""
+    """Measure the heads that can be stacked, at their default sizes."""
     root, segments = make_set(folder)
     return [_measured(head, root, segments, device) for head in heads if head in STACKABLE]
 
@@ -95,7 +95,7 @@ def _seconds(call: Callable[[], object], device: torch.device) -> float:
 
 
 def _data(root: Path, segments: Segments, num_steps: int, device: torch.device) -> TrainData:
-    """Return so many batches of segments, spread over the whole set."""
+    """Return this many batches of segments, spread over the whole set."""
     mask = torch.zeros(len(segments), dtype=torch.bool)
     mask[torch.linspace(0, len(segments) - 1, num_steps * BATCH_SIZE).long()] = True
     sources, chosen = open_sources([root], INPUTS), segments.where(mask.numpy())

@@ -1,10 +1,10 @@
-"""What an epoch of a head costs, beside features in place and beside a DataLoader that reads HDF5: for `make bench`.
+"""Measure an epoch of a head against batches made beforehand and against a DataLoader over HDF5, for `make bench`.
 
 The set is as large as the training list of EPIC-KITCHENS-100: 67,217 segments of 16 steps of 768 values, drawn at
-random, in 495 videos (1.7 GB in benchmarks/data, kept). Times are of some seconds' steps, and stand for an epoch's
-1,051 of 64 segments; but what streams is timed from the start of an epoch, to its end where that comes within ten
-seconds, since it reads ahead. What is compared takes turns, so that a busy machine slows all of it, and is compared
-within each round of them: figures are medians of these ratios.
+random, in 495 videos (1.7 GB in benchmarks/data, kept). Some seconds of steps are timed and scaled to an epoch of 1,051
+steps of 64 segments. Streaming reads ahead, so it is timed from the start of an epoch, up to its end if that comes
+within ten seconds. The candidates take turns, so that a busy machine slows all of them, and are compared within each
+round. Figures are medians of these ratios.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ NUM_SEGMENTS, NUM_VIDEOS, NUM_STEPS, DIM, BATCH_SIZE = 67_217, 495, 16, 768, 64
 INPUTS = InputSettings()
 _MEASURED_S, _TURN_S, _LEAST_ROUNDS = 15.0, 0.2, 7
 _STREAMED_ROUNDS, _STREAMED_S = 3, 10.0
-_REST_S = 0.5  # between turns, until what reads ahead for another one is done
+_REST_S = 0.5  # between turns, until reading ahead has ended
 _PREPARED = 128  # batches, of 1.5 MB each
 
 
 @dataclass(frozen=True)
 class HeadResult:
-    """Seconds an epoch: as trained, and through a DataLoader over HDF5.
+    """Seconds per epoch: as trained, and through a DataLoader over HDF5.
 
     Attributes:
         bfloat16_s: as in_place_s, with `--precision bfloat16`; None where the device cannot.
@@ -71,7 +71,7 @@ class HeadResult:
 
 
 def measure_heads(folder: Path, device: torch.device, heads: Iterable[str]) -> list[HeadResult]:
-    """Measure heads at their own sizes."""
+    """Measure heads at their default sizes."""
     root, segments = make_set(folder)
     sources = open_sources([root], INPUTS)
 
@@ -123,7 +123,7 @@ def _epoch_s(
     *,
     rest_s: float = 0.0,
 ) -> dict[str, float]:
-    """Give the seconds of an epoch for each step and source of batches, which take turns.
+    """Return the seconds of an epoch for each step and source of batches, which take turns.
 
     The first one's are the median over rounds, those of others as many times that as they take in the median round. The
     start of an epoch, of worker processes above all, is left out.
@@ -161,7 +161,7 @@ def _slower(
     one: Callable[[], Iterable[TrainingBatch]],
     other: Callable[[], Iterable[TrainingBatch]],
 ) -> float:
-    """Give how many times as long as with batches of `other` an epoch takes with those of `one`, from its start on."""
+    """Return the time of an epoch with the batches of `one`, divided by its time with those of `other`."""
     found = []
     for _ in range(_STREAMED_ROUNDS):
         time.sleep(_REST_S)
@@ -181,7 +181,7 @@ def _slower(
 
 
 class _Hdf5Dataset(Dataset):
-    """What one would write: an item is a segment, read from its video's file, which stays open in its worker."""
+    """The usual alternative: an item is a segment, read from its video's file, which stays open in the worker."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -203,7 +203,7 @@ class _Hdf5Dataset(Dataset):
 
 
 def _loaded(root: Path, device: torch.device) -> Iterable[TrainingBatch]:
-    """Give the same batches by a DataLoader of two workers."""
+    """Return the same batches, read by a DataLoader with two workers."""
     loader = DataLoader(_Hdf5Dataset(root), BATCH_SIZE, shuffle=True, num_workers=2, pin_memory=device.type == "cuda")
     for features, index in loader:
         mask = torch.ones(features.shape[:2], dtype=torch.bool, device=device)
@@ -212,7 +212,7 @@ def _loaded(root: Path, device: torch.device) -> Iterable[TrainingBatch]:
 
 
 def make_set(folder: Path) -> tuple[Path, Segments]:
-    """Write the feature set, or find it there; give it with its segments."""
+    """Write the feature set unless it exists; return it with its segments."""
     root = folder / f"random-{NUM_SEGMENTS}x{NUM_STEPS}x{DIM}"
     rng = np.random.default_rng(0)
     video = np.arange(NUM_SEGMENTS) % NUM_VIDEOS

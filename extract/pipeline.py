@@ -203,7 +203,7 @@ _NOT_FINITE = ClipFailure(
 def _submit(
     requests: Iterator[Request], todo: deque[tuple[Piece, DecodeTask]], decoders: Decoders[Request | Piece]
 ) -> None:
-    """Give the workers as many tasks as they take: videos to probe while little is left to decode, else pieces."""
+    """Hand the workers as many tasks as they take: videos to probe while little is left to decode, otherwise pieces."""
     while decoders.wants_task():
         if len(todo) < 2 * decoders.num_workers and (request := next(requests, None)) is not None:
             decoders.submit(request, Staged(request.path, request.copy) if request.copy else request.path)

@@ -168,7 +168,7 @@ def test_batches_keep_to_the_contract_of_steps(augmentation, chunk, fusion, max_
 
 
 def test_many_batches_are_the_same_as_each_alone():
-    """Rows are reckoned for thousands of segments at a time, of which some are long."""
+    """Rows are computed for thousands of segments at a time, of which some are long."""
     rng = np.random.default_rng(0)
     first = rng.integers(0, 900, 5000)
     stop = first + rng.integers(1, 9, 5000) * np.where(np.arange(5000) == 4321, 10, 1)

@@ -215,7 +215,7 @@ def test_probabilities_of_a_row_sum_to_one():
     np.testing.assert_allclose(np.exp(log_softmax(rows)).sum(axis=1), 1)
 
 
-def test_only_the_figures_that_are_asked_for_are_reckoned():
+def test_only_the_figures_that_are_asked_for_are_computed():
     results = _compared(*_drawn(0, 10))
     assert _points(results)["noun@5"] == figures(results, only=["noun@5"])["noun@5"][0]
     assert list(figures(results, only=["noun@5"])) == ["noun@5"]
