@@ -81,7 +81,8 @@ _SHORTER_CLIPS = {"vjepa2": 8, "swin3d": 8, "s3d": 16}
 def as_tested(name: str) -> Backbone:
     """Return a backbone as it is tested: one layer of what has many, small pictures, part of a clip where that will do.
 
-    In full, all of them take an hour on two cores, and the variants of a family differ in numbers only.
+    At full size, all of them take an hour on two cores, and the variants of a family differ in numbers only;
+    `at_full_size` is for one variant of each family.
     """
     entry = narrow(shallow(get(name)))
     for beginning, num_frames in _SHORTER_CLIPS.items():
@@ -100,8 +101,11 @@ def narrow(entry: Backbone) -> Backbone:
     return replace(entry, side=4, preprocess=replace(entry.preprocess, crop=(size, size)))
 
 
-def in_full(name: str) -> Backbone:
-    """Return a backbone with its whole clip and, unless a clip takes a CPU most of a minute, all of its layers."""
+def at_full_size(name: str) -> Backbone:
+    """Return a backbone with all layers, pictures of the published size and a whole clip.
+
+    Where that takes a CPU most of a minute (V-JEPA 2), it has one layer.
+    """
     entry = get(name)
     return entry if entry.gflops < 200 else shallow(entry)
 
@@ -161,17 +165,17 @@ def with_random_weights(network: nn.Module) -> nn.Module:
 
 
 # Freshly made, their values fade layer by layer to less than float16 can hold, for want of what training learns.
-_FADING = ("efficientnet_b4", "s3d")
+FADING = ("efficientnet_b4", "s3d")
 # torch draws truncated normals otherwise from version to version, and how sharp an MViT's steps are hangs on the draw.
 _DRAWN = ("mvit_v2_s",)
 
 
 def lively_weights(entry: Backbone, folder: Path) -> str:
     """Return what to load for random weights whose features are of some size and sharpness: random:0, but for a few."""
-    if entry.name not in _FADING + _DRAWN:
+    if entry.name not in FADING + _DRAWN:
         return "random:0"
     network, _ = load_backbone(entry, "random:0")
-    if entry.name in _FADING:
+    if entry.name in FADING:
         _settle(network, _noise(entry).unsqueeze(2) if entry.clip.num_frames == 1 else _noise(entry), 1)
     else:
         _draw(network)
@@ -240,7 +244,7 @@ def _seen(network: nn.Module, layer: nn.Module, x: object, *, what: str) -> torc
 
 def _torchvision_image(entry: Backbone) -> Source:
     network = with_random_weights(getattr(torchvision.models, entry.name)())
-    if entry.name in _FADING:
+    if entry.name in FADING:
         _settle(network.features, _noise(entry))
     classifier = network.fc if hasattr(network, "fc") else network.classifier[-1]
 
@@ -252,7 +256,7 @@ def _torchvision_image(entry: Backbone) -> Source:
 
 def _torchvision_video(entry: Backbone) -> Source:
     network = with_random_weights(getattr(torchvision.models.video, entry.name)())
-    if entry.name in _FADING:
+    if entry.name in FADING:
         _settle(network.features, _noise(entry))
 
     def steps(clips: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,12 +13,13 @@ import pytest
 import torch
 from published_networks import (
     ANY_SIZE,
+    FADING,
     REPRESENTATIVES,
     Source,
     as_tested,
+    at_full_size,
     every_variant,
     had_here,
-    in_full,
     network_of,
     representatives,
     source_of,
@@ -33,8 +35,8 @@ from extract.weights.load import load_backbone
 from features.errors import OptionError
 
 CPU = torch.device("cpu")
-# The usual one in full, and one of each family of which `as_tested` takes a part of a clip.
-_IN_FULL = ("videomae_base_k400", "swin3d_t", "vjepa2_vitl_256")
+# One of each family, at full size in the slow tests. MViT is never tested smaller, and tiny_cnn has no publisher.
+_FULL_SIZE = [name for name in REPRESENTATIVES if name not in ("mvit_v2_s", "tiny_cnn")]
 
 
 def _clip(entry: Backbone) -> torch.Tensor:
@@ -92,7 +94,10 @@ def _assert_features_of_the_source(used: _Used) -> None:
     with torch.inference_mode():
         expected = used.source.steps(used.clip)
     assert expected.std() > 0.01
-    assert (used.steps[:, :, 0] - expected).abs().max() <= 1e-4 * max(1.0, float(expected.abs().max()))
+    # Once settled, networks that fade have large values: those of efficientnet_b4 reach 4e5, where neighbouring float32
+    # numbers are 0.03 apart. Only there is the tolerance relative to the largest.
+    largest = float(expected.abs().max()) if used.entry.name in FADING else 1.0
+    assert (used.steps[:, :, 0] - expected).abs().max() <= 1e-4 * largest
 
 
 def test_features_are_those_of_the_source(used):
@@ -111,12 +116,17 @@ def test_network_is_frozen(used):
     assert not any(parameter.requires_grad for parameter in used.network.parameters())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", _IN_FULL)
-def test_features_of_a_whole_clip_are_those_of_the_source_in_full(name, tmp_path):
-    used = _use(in_full(name), tmp_path)
+@pytest.mark.parametrize("name", had_here(_FULL_SIZE, pytest.mark.slow))
+def test_features_at_full_size_are_those_of_the_source(name, tmp_path):
+    used = _use(at_full_size(name), tmp_path)
     _assert_features_of_the_source(used)
     assert used.steps.shape == (1, used.entry.clip.num_steps, 1, used.entry.dim)
+
+
+def test_docs_say_what_is_compared_at_full_size():
+    text = (Path(__file__).resolve().parents[3] / "docs" / "backbones.md").read_text(encoding="utf-8")
+    full, _ = text.partition("**At full size**")[2].split("- **Reduced**")
+    assert set(re.findall(r"`(\w+)`", full)) == set(_FULL_SIZE)
 
 
 @pytest.mark.parametrize("name", every_variant())
