@@ -424,8 +424,8 @@ def submit(
         annotations: CSV of the segments that the server scores; by default the test list the run was trained with.
         out: folder for the files; submission/ in the run by default.
         sls_pt, sls_tl, sls_td: levels of supervision of pretraining, training labels and training data, 0 to 5
-            (epic-kitchens/SLS). By default, the first is what the feature sets say of their backbones, and the last
-            is 3, or 4 where the run was trained on validation too.
+            (epic-kitchens/SLS). By default, the first is read from the feature sets' records of their backbones, and
+            the last is 3, or 4 where the run was trained on validation too.
         expect: the number of segments that there have to be.
         missing: for segments without a prediction, "error", "omit" them, or predict the class frequencies of the
             training list ("prior").

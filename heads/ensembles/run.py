@@ -115,8 +115,9 @@ def write_ensemble(
 ) -> Ensemble:
     """Average the predictions of members and write the result as a run folder.
 
-    What is fitted is fitted to validation. The predictions for validation are cross-fitted over videos, so that their
-    scores are honest; those for other splits use what was fitted to all of validation.
+    Fitted weights and corrections are estimated on validation. The predictions for validation are cross-fitted over
+    videos, so that their scores are honest; those for other splits use the weights and corrections fitted to all of
+    validation.
 
     Args:
         members: run folders or predictions files (for validation); every split that all of them predict is averaged.
