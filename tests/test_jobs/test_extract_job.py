@@ -48,7 +48,7 @@ def _watched(out: Path) -> Iterator[None]:
     refused: list[str] = []
     ended = threading.Event()
 
-    def inputs() -> None:
+    def check_files() -> None:
         for path in out.glob("[!.]*.h5"):
             at = path.stat()
             if (path.name, at.st_ino, at.st_mtime_ns) not in seen:
@@ -57,7 +57,7 @@ def _watched(out: Path) -> Iterator[None]:
 
     def watch() -> None:
         while not ended.wait(0.02):
-            inputs()
+            check_files()
 
     with ThreadPoolExecutor(1) as pool:
         watching = pool.submit(watch)
@@ -66,7 +66,7 @@ def _watched(out: Path) -> Iterator[None]:
         finally:
             ended.set()
         watching.result()
-    inputs()
+    check_files()
     assert seen
     assert refused == []
 

@@ -286,7 +286,7 @@ def test_where_nothing_is_labelled_nothing_can_be_fitted(runs, settings):
         ({"per_task": True}, "--per-task: is for --weights fitted or greedy"),
     ],
 )
-def test_a_recipe_that_makes_no_sense_is_refused(settings, said):
+def test_settings_that_make_no_sense_are_refused(settings, said):
     with pytest.raises(OptionError, match=said):
         EnsembleConfig(**settings)
 
