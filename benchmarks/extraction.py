@@ -1,6 +1,6 @@
 """Measure extraction against its floor and against the usual alternatives, for `make bench`.
 
-    D   decode floor: the needed packets decoded, the wanted frames converted and scaled by libswscale, one process per core
+    D   decode floor: decode the needed packets, convert and scale the wanted frames by libswscale, one process per core
     B   backbone floor: the same clips, already in memory
     pipeline / floor, where the floor is D + B without a GPU, because both use the same cores, and max(D, B) with one
 

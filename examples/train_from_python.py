@@ -55,6 +55,5 @@ def main(folder: Path) -> None:
     print(f"{submission.num_segments} segments in {submission.paths[0].parent}")
 
 
-# Decoding starts processes of its own, which import this file again: only the first one may run main().
 if __name__ == "__main__":
     main(Path(sys.argv[1] if len(sys.argv) > 1 else "data"))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,7 +18,7 @@ from features.console import Commands, human_size, table
 if TYPE_CHECKING:
     from extract.extraction import Summary
 
-_Command = TypeVar("_Command", bound=Callable)
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -136,7 +136,13 @@ def _extraction_installed() -> Iterator[None]:
     help="Only show how the videos are shared out among the tasks of --shard. Needs nothing but the annotations.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the feature set.")
-def run(annotations, more_annotations, dry_run, shard, **options):
+def run(
+    annotations: tuple[Path, ...],
+    more_annotations: tuple[Path, ...],
+    dry_run: bool,
+    shard: str | None,
+    **options: Any,
+) -> None:
     """Extract the features of every segment.
 
     Features that are in the folder already are kept, so an interrupted extraction continues when the same command is
@@ -149,9 +155,9 @@ def run(annotations, more_annotations, dry_run, shard, **options):
     """
     from features.dealing import parse_shard
 
-    annotations = [*annotations, *more_annotations]
+    paths = [*annotations, *more_annotations]
     if dry_run:
-        _print_shares(annotations, options, parse_shard(shard)[1])
+        _print_shares(paths, options, parse_shard(shard)[1])
         return
     # Set before torch is loaded: otherwise its threads spin while they wait, on the CPUs that decode.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -162,11 +168,9 @@ def run(annotations, more_annotations, dry_run, shard, **options):
     out = options["out"]
     try:
         with stopped_by_signals():
-            summary = extraction.run(
-                annotations=annotations, shard=None if shard is None else parse_shard(shard), **options
-            )
+            summary = extraction.run(annotations=paths, shard=None if shard is None else parse_shard(shard), **options)
     except Stopped as stopped:
-        click.echo(f"{out}: {stopped}. What is finished is kept; the same command goes on from there.", err=True)
+        click.echo(f"{out}: {stopped}. Finished work is kept; the same command continues from there.", err=True)
         sys.exit(stopped.exit_code)
     _print_summary(out, summary)
     if summary.failed:
@@ -188,7 +192,7 @@ def _print_summary(out: Path, summary: Summary) -> None:
         )
 
 
-def _print_shares(annotations: list[Path], options: dict, num_tasks: int) -> None:
+def _print_shares(annotations: list[Path], options: dict[str, Any], num_tasks: int) -> None:
     with _extraction_installed():
         from extract.tasks.sharding import expected_shares
 
@@ -215,7 +219,7 @@ def _print_shares(annotations: list[Path], options: dict, num_tasks: int) -> Non
 @_annotations_option
 @click.option("--slurm", is_flag=True, help="Show the extraction's jobs in SLURM's queue as well.")
 @_json_option
-def status(folder, annotations, slurm, as_json):
+def status(folder: Path, annotations: tuple[Path, ...], slurm: bool, as_json: bool) -> None:
     """Show how far an extraction is, over all of its tasks, while they run or after. Changes nothing.
 
     \b
@@ -256,7 +260,7 @@ def status(folder, annotations, slurm, as_json):
 @main.command("backbones", short_help="List the backbones.")
 @_weights_dir_option("--weights-dir")
 @_json_option
-def list_command(weights_dir, as_json):
+def list_command(weights_dir: Path | None, as_json: bool) -> None:
     """List the backbones: what they were trained on, what they take and give, their cost and their licence.
 
     D is the width of a step. GFLOPs are billions of multiply-adds per clip. The licence is that of the weights.
@@ -297,8 +301,8 @@ def list_command(weights_dir, as_json):
 @main.command("weights", short_help="Download the published weights of backbones.")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @_weights_dir_option("--dest")
-def weights_command(names, weights_dir):
-    """Download the published weights of backbones, for machines without network. Files that are there are kept.
+def weights_command(names: tuple[str, ...], weights_dir: Path | None) -> None:
+    """Download the published weights of backbones, for machines without network. Existing files are kept.
 
     \b
     Examples:
@@ -318,7 +322,15 @@ def weights_command(names, weights_dir):
 @_input_options
 @click.option("--tasks", default=8, show_default=True, help="Number of array tasks that share the videos.")
 @_json_option
-def plan(annotations, more_annotations, videos, frames, every, as_json, **options):
+def plan(
+    annotations: tuple[Path, ...],
+    more_annotations: tuple[Path, ...],
+    videos: Path,
+    frames: int | None,
+    every: float | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Estimate what an extraction costs: frames, clips, disk space, and how even its work is over array tasks.
 
     Every packet of the videos is read and none is decoded. No weights are needed.

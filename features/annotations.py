@@ -31,7 +31,7 @@ TEST_CSV = "EPIC_100_test_timestamps.csv"
 
 _REQUIRED = ("narration_id", "participant_id", "video_id", "start_timestamp", "stop_timestamp")
 _FRAMES = ("start_frame", "stop_frame")
-_LABELS = {"verb_class": NUM_VERBS, "noun_class": NUM_NOUNS}
+_LABELS = {f"{task}_class": num_classes for task, num_classes in NUM_CLASSES.items()}
 _TIMESTAMP = r"(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?)"
 # Ids become file names, so no other characters are allowed in them.
 _ID = r"[A-Za-z0-9][A-Za-z0-9_-]*"

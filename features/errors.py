@@ -24,8 +24,8 @@ class OptionError(ValueError):
         self.option = option
 
 
-# What torch says where it has no class for it: a machine whose memory is full, a size beyond any memory, and a full Mac
-# GPU. "CUDA error: out of memory" is what CUDA itself says, as when another process holds the whole GPU.
+# Messages of torch's errors that have no class of their own: the machine's memory is full, a size is beyond any memory,
+# a Mac's GPU is full. "CUDA error: out of memory" comes from CUDA itself, as when another process holds the whole GPU.
 _OUT_OF_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",
     "Storage size calculation overflowed",

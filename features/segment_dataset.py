@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 from features.annotations import Segments
 from features.errors import DataError, first_few
 from features.featureset import FeatureSet
-from features.intervals import need_same_times, segment_times
-from features.store import held_segments, read_rows, read_times, video_ids, video_path
+from features.intervals import segment_times
+from features.store import read_held_segments, read_rows, video_ids
 from features.windows import windows_by_time
 
 
@@ -117,9 +117,7 @@ class _Location(NamedTuple):
 
 def _locate(root: Path, featureset: FeatureSet, video_id: str, segments: Segments) -> dict[str, _Location]:
     """Return where the steps of a video's segments lie, by narration_id, for the segments that have features."""
-    annotated, times = segment_times(segments), read_times(root, video_id, digest=featureset.digest)
-    held = held_segments(root, video_id, featureset, annotated, times=times)
-    need_same_times(video_path(root, video_id), annotated, held)
+    times, held = read_held_segments(root, video_id, featureset, segment_times(segments))
     if featureset.sampling.kind == "dense":
         windows = windows_by_time(times.seconds, held)
         runs = zip(windows.inner_first.tolist(), windows.inner_stop.tolist(), strict=True)

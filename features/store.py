@@ -22,7 +22,7 @@ from features.errors import DataError
 from features.failures import read_failures
 from features.featureset import FeatureSet
 from features.files import written_whole
-from features.intervals import NO_SEGMENTS, SegmentTimes, VideoTimes, covered, is_partition
+from features.intervals import NO_SEGMENTS, SegmentTimes, VideoTimes, covered, is_partition, need_same_times
 
 _ROWS_PER_CHUNK = 64
 
@@ -240,6 +240,20 @@ def held_segments(
     rows = [row for row, name in enumerate(segments.narration_id) if is_covered[row] and name not in failed]
     names = tuple(segments.narration_id[row] for row in rows)
     return SegmentTimes(names, segments.start_s[rows], segments.stop_s[rows])
+
+
+def read_held_segments(
+    root: Path, video_id: str, featureset: FeatureSet, annotated: SegmentTimes
+) -> tuple[VideoTimes, SegmentTimes]:
+    """Read the times of a video's steps; return them with the segments that have features, as `held_segments` does.
+
+    Raises:
+        DataError: as for `read_video`, or a segment was extracted from another interval than `annotated` gives.
+    """
+    times = read_times(root, video_id, digest=featureset.digest)
+    held = held_segments(root, video_id, featureset, annotated, times=times)
+    need_same_times(video_path(root, video_id), annotated, held)
+    return times, held
 
 
 def _segments_group(file: h5py.File) -> tuple[SegmentTimes, np.ndarray]:

@@ -8,6 +8,7 @@ here prints.
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -47,7 +48,7 @@ def train(
     annotations: AnyPath,
     runs: AnyPath = "runs",
     name: str | None = None,
-    seeds: str | Iterable[int] = (0,),
+    seeds: str | int | Iterable[int] = (0,),
     device: str = "auto",
     head_options: Mapping[str, object] | None = None,
     split: str = "official",
@@ -132,7 +133,7 @@ def plan_grid(
     head: str = "bilstm",
     runs: AnyPath = "runs",
     name: str = "sweep",
-    seeds: str | Iterable[int] = (0,),
+    seeds: str | int | Iterable[int] = (0,),
     samples: int | None = None,
     halving: bool = False,
     shard: str | None = None,
@@ -150,7 +151,7 @@ def plan_grid(
 
     Arguments and errors are those of `train_grid`, without those that only training needs.
     """
-    texts = {setting: [_as_typed(value) for value in values] for setting, values in grid.items()}
+    texts = {setting: _values_of(setting, values) for setting, values in grid.items()}
     shared = {**_settings(settings), "head": head, "split": split, "separate": separate}
     variants = make_variants(texts, shared, _seeds(seeds), samples=samples)
     files = _split_files(annotations, train=train, validation=validation, test=test)
@@ -165,7 +166,7 @@ def train_grid(
     head: str = "bilstm",
     runs: AnyPath = "runs",
     name: str = "sweep",
-    seeds: str | Iterable[int] = (0,),
+    seeds: str | int | Iterable[int] = (0,),
     samples: int | None = None,
     halving: bool = False,
     together: int = 1,
@@ -423,8 +424,8 @@ def submit(
         annotations: CSV of the segments that the server scores; by default the test list the run was trained with.
         out: folder for the files; submission/ in the run by default.
         sls_pt, sls_tl, sls_td: levels of supervision of pretraining, training labels and training data, 0 to 5
-            (epic-kitchens/SLS). By default, the first is what the feature sets say of their backbones, and the last
-            is 3, or 4 where the run was trained on validation too.
+            (epic-kitchens/SLS). By default, the first is read from the feature sets' records of their backbones, and
+            the last is 3, or 4 where the run was trained on validation too.
         expect: the number of segments that there have to be.
         missing: for segments without a prediction, "error", "omit" them, or predict the class frequencies of the
             training list ("prior").
@@ -500,8 +501,10 @@ def _loader(
     )
 
 
-def _seeds(given: str | Iterable[int]) -> list[int]:
-    return parse_seeds(given if isinstance(given, str) else ",".join(str(seed) for seed in given))
+def _seeds(given: str | int | Iterable[int]) -> list[int]:
+    if isinstance(given, str | int):
+        return parse_seeds(str(given))
+    return parse_seeds(",".join(str(seed) for seed in given))
 
 
 def _with_head_options(
@@ -529,17 +532,25 @@ def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _as_type_of(default: Any, value: Any, name: str) -> Any:
     """Return a setting's value in the type of its default; a setting without a default is a text."""
-    option = f"--{name.replace('_', '-')}"
     if value is None and default is None:
         return None
     if isinstance(default, tuple):
         return (value,) if isinstance(value, str) else tuple(value)
     if isinstance(default, str) or default is None:
         return str(value)
-    expected = type(default)
-    if isinstance(value, str | bool) or (expected is int and value != int(value)):
-        raise OptionError(option, f"{value!r} is not {'a whole number' if expected is int else 'a number'}.")
-    return expected(value)
+    if isinstance(default, float) and isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(default, int) and isinstance(value, numbers.Real) and float(value).is_integer():
+        return int(float(value))
+    expected = "a whole number" if isinstance(default, int) else "a number"
+    raise OptionError(f"--{name.replace('_', '-')}", f"{value!r} is not {expected}.")
+
+
+def _values_of(setting: str, values: Sequence[object]) -> list[str]:
+    """Return the values of a grid's setting as texts; a single text would be taken for its letters."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise OptionError("--grid", f"{setting} is {values!r}, not a list of values.")
+    return [_as_typed(value) for value in values]
 
 
 def _as_typed(value: object) -> str:

@@ -127,7 +127,7 @@ class Registry:
             if not (key and equals):
                 raise OptionError(option, f"{part!r} in {text!r} is not key=value.")
             if key in options:
-                raise OptionError(option, f"{key} stands twice in {text!r}.")
+                raise OptionError(option, f"{key} is given twice in {text!r}.")
             options[key] = value
         return Spec(name, options_of(self.config(name, options, option=option)))
 

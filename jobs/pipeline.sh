@@ -41,9 +41,9 @@ after() { # JOB NAME OPTIONS... -- SCRIPT COMMAND...: submit a command that wait
     printf '%s' "${job%%;*}"
 }
 
-said=$("$@")
-printf '%s\n' "$said"
-extraction=$(sed -n 's/^Submitted job \([0-9]*\),.*/\1/p' <<<"$said")
+output=$("$@")
+printf '%s\n' "$output"
+extraction=$(sed -n 's/^Submitted job \([0-9]*\),.*/\1/p' <<<"$output")
 verification=$(after "$extraction" verify "${SITE_LIGHT_OPTIONS[@]}" -- run.sbatch "$BIN/features" verify "$OUT")
 training=$(after "$verification" train "${SITE_TRAIN_OPTIONS[@]}" --array="$SEEDS" --output="$logs/%x-%A_%a.log" \
     -- train.sbatch "$BIN/heads" train --head "$HEAD")

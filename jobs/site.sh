@@ -22,8 +22,8 @@ show() { # COMMAND...: print the command and the set-up of a task
     [[ $1 != sbatch ]] || printf '\nFirst, each task runs this:\n%s\n' "$(declare -f site_setup)"
 }
 
-submit() { # WHAT TASKS LOGS COMMAND...: submit an array and say how to watch it; sets `job`, and `cluster` if one is named
-    local what=$1 tasks=$2 logs=$3
+submit() { # NAME TASKS LOGS COMMAND...: submit an array and print how to watch it; sets `job`, and `cluster` if one is named
+    local name=$1 tasks=$2 logs=$3
     shift 3
     mkdir -p "$logs"
     job=$("$@") || {
@@ -36,7 +36,7 @@ submit() { # WHAT TASKS LOGS COMMAND...: submit an array and say how to watch it
     job=${job%%;*}
     printf 'Submitted job %s, %s tasks. To watch it:\n' "$job" "$tasks"
     printf '  squeue%s --jobs %s\n' "${cluster:+ --clusters=$cluster}" "$job"
-    printf '  tail -f %s/%s-%s_0.log\n' "$logs" "$what" "$job"
+    printf '  tail -f %s/%s-%s_0.log\n' "$logs" "$name" "$job"
 }
 
 jobs=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

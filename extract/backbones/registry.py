@@ -1,7 +1,7 @@
 """The registry of backbones: the record of each frozen network that turns clips into steps of features.
 
-A record holds everything that is needed to run a backbone and to write down what was run. It loads neither torch nor a
-library; the network does, when it is built. The records themselves stand in the other files of this folder, which
+A record holds everything that is needed to run a backbone and to document the run. Importing it loads neither torch nor
+a model library; building the network does. The records themselves are in the other files of this folder, which
 `extract/backbones/__init__.py` imports.
 """
 

@@ -204,9 +204,9 @@ class Decoders(Generic[Key]):
             message = worker.connection.recv()
         except (EOFError, OSError):
             code = worker.process.wait()
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            cause = f"signal {-code}" if code < 0 else f"exit code {code}"
             return self._replaced(
-                worker, TaskFailure(FailureKind.WORKER_DIED, f"the process that read it ended by {how}")
+                worker, TaskFailure(FailureKind.WORKER_DIED, f"the process that read it ended by {cause}")
             )
         worker.heard_at = now
         if isinstance(message, Ready):

@@ -22,7 +22,7 @@ MAX_REORDER = 16
 
 @dataclass(frozen=True)
 class Packet:
-    """What the bitstream says of one packet.
+    """The properties of one packet, read from the bitstream.
 
     Attributes:
         is_key: decoding can begin here; only pictures shown before this one may need an earlier packet.
@@ -42,7 +42,7 @@ class Packets:
     Attributes:
         pts: (P,) int64 presentation time stamps.
         is_shown: (P,) bool; False before the start of an edit list.
-        is_key: (P,) bool, as in `Packet`; if nothing is proven, what the container says.
+        is_key: (P,) bool, as in `Packet`; if nothing is proven, the container's flags.
         is_reference: (P,) bool, as in `Packet`.
         proven: whether `is_key` and `is_reference` can be relied upon.
     """

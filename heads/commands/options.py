@@ -29,15 +29,17 @@ def under(heading: str) -> Callable[..., Decorator]:
 data_option, output_option, model_option = under("Data"), under("Output"), under("Model")
 
 
-def folder_option(name: str, variable: str, default: str, text: str, option: Callable[..., Decorator] = click.option):
+def folder_option(
+    name: str, variable: str, default: str, text: str, option: Callable[..., Decorator] = click.option
+) -> Decorator:
     """Return an option for a folder that an environment variable may name as well."""
     return option(
         name, type=PATH, envvar=variable, default=Path(default), show_default=True, show_envvar=True, help=text
     )
 
 
-_RUNS_HELP = "Folder that holds the run folders."
-runs_option = folder_option("--runs", "EPIC_RUNS", "runs", _RUNS_HELP)
+RUNS_HELP = "Folder that holds the run folders."
+runs_option = folder_option("--runs", "EPIC_RUNS", "runs", RUNS_HELP)
 scored_against_option = click.option(
     "--annotations",
     type=PATH,
@@ -137,7 +139,7 @@ def data_options(command: Decorated) -> Decorated:
             "needed.  [default: half of the machine's memory]",
         ),
         under("Optimisation")("--device", default="auto", show_default=True, help=_DEVICE_HELP),
-        folder_option("--runs", "EPIC_RUNS", "runs", _RUNS_HELP, output_option),
+        folder_option("--runs", "EPIC_RUNS", "runs", RUNS_HELP, output_option),
     ]
     for option in reversed(options):
         command = option(command)

@@ -9,7 +9,7 @@ import click
 
 from features.console import HeadedCommand, human_size
 from features.errors import first_few
-from heads.commands.options import PATH, runs_option, scored_against_option, under
+from heads.commands.options import PATH, RUNS_HELP, folder_option, runs_option, scored_against_option, under
 
 _LEVEL = click.IntRange(0, 5)
 
@@ -180,15 +180,7 @@ _submit_option = under("Options")
     type=PATH,
     help="CSV of the segments that the server scores.  [default: the test list that the run was trained with]",
 )
-@_submit_option(
-    "--runs",
-    type=PATH,
-    envvar="EPIC_RUNS",
-    default=Path("runs"),
-    show_default=True,
-    show_envvar=True,
-    help="Folder that holds the run folders.",
-)
+@folder_option("--runs", "EPIC_RUNS", "runs", RUNS_HELP, _submit_option)
 @_submit_option("--out", type=PATH, help="Folder for the files.  [default: submission/ in the run's folder]")
 @_submit_option("--expect", type=int, metavar="N", help="Stop unless there are exactly N segments.")
 @_submit_option(

@@ -1,4 +1,4 @@
-"""`heads sweep`, and the file that its options may stand in."""
+"""`heads sweep`, and the file that may hold its options."""
 
 from __future__ import annotations
 

@@ -54,9 +54,13 @@ def train(head_options: tuple[str, ...], **options: Any) -> None:
     """
     from heads.api import train as train_runs
 
-    train_runs(
-        head_options=_pairs(head_options), on_start=_show_plan, on_epoch=_EpochTable(), on_end=_show_outcome, **options
-    )
+    table = _EpochTable()
+
+    def show_outcome(outcome: Outcome) -> None:
+        table.start_again()
+        _show_outcome(outcome)
+
+    train_runs(head_options=_pairs(head_options), on_start=_show_plan, on_epoch=table, on_end=show_outcome, **options)
 
 
 def _show_plan(config: TrainConfig, data: TrainData, plan: list[tuple[str, str]]) -> None:
@@ -83,7 +87,7 @@ def _show_outcome(outcome: Outcome) -> None:
 
 
 class _EpochTable:
-    """A table on stderr that gains a row per epoch, above the progress bar."""
+    """A table on stderr that gains a row per epoch, above the progress bar; one table per seed."""
 
     COLUMNS: ClassVar = {
         "epoch": "epoch",
@@ -98,6 +102,10 @@ class _EpochTable:
     }
 
     def __init__(self) -> None:
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Show the header above the next row."""
         self._header_shown = False
 
     def __call__(self, row: dict[str, float]) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 from features.annotations import Segments
 from features.errors import DataError, OptionError, first_few, unknown_name
 from features.featureset import FeatureSet, read_featureset
-from features.intervals import SegmentTimes, VideoTimes, need_same_times, segment_times
-from features.store import held_segments, read_times, video_ids, video_path
+from features.intervals import NO_SEGMENTS, SegmentTimes, VideoTimes, segment_times
+from features.store import read_held_segments, video_ids
 from features.windows import Windows, windows_by_segment, windows_by_time
 from heads.config import InputSettings
 
@@ -138,9 +138,12 @@ def lay_out(sources: tuple[Source, ...], segments: Segments, inputs: InputSettin
     for number, source in enumerate(sources):
         extracted = set(video_ids(source.root))
         for video_id, (rows, index) in by_video.items():
-            names: set[str] = set()
+            held = NO_SEGMENTS
             if video_id in extracted:
-                times[number, video_id], names = _times(source, video_id, segment_times(rows))
+                times[number, video_id], held = read_held_segments(
+                    source.root, video_id, source.featureset, segment_times(rows)
+                )
+            names = set(held.narration_id)
             has_features[number, index] = [name in names for name in rows.narration_id]
     _need_features(sources, segments, has_features, allow_missing=allow_missing)
     kept = _in_all(has_features)
@@ -167,14 +170,6 @@ def _positions(segments: Segments) -> list[np.ndarray]:
 def _in_all(has_features: np.ndarray) -> np.ndarray:
     """Return (S,) bool, true for the segments with features in all sources, from (sources, S) bool."""
     return np.logical_and.reduce(has_features, axis=0)
-
-
-def _times(source: Source, video_id: str, intervals: SegmentTimes) -> tuple[VideoTimes, set[str]]:
-    """Read the times of a video's steps; return them with the names of those segments that have features in it."""
-    times = read_times(source.root, video_id, digest=source.featureset.digest)
-    held = held_segments(source.root, video_id, source.featureset, intervals, times=times)
-    need_same_times(video_path(source.root, video_id), intervals, held)
-    return times, set(held.narration_id)
 
 
 def _windows(source: Source, times: VideoTimes, intervals: SegmentTimes, inputs: InputSettings) -> Windows:

@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from features.annotations import NUM_CLASSES
 from features.errors import DataError
 from features.predictions import Predictions
 from heads.scoring.metrics import log_softmax
 
 KINDS = ("probabilities", "logits")
-_TASKS = ("verb", "noun")
+_TASKS = tuple(NUM_CLASSES)
 _GREEDY_ROUNDS = 50
 
 # Weights of M members by task: (M,) each, not negative, with sum 1.

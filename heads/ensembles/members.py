@@ -1,4 +1,4 @@
-"""The members of an ensemble: which there are, what they predict, and what their records say."""
+"""The members of an ensemble: their checks, their predictions, and the settings that an ensemble inherits from them."""
 
 from __future__ import annotations
 

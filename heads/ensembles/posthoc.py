@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from features.annotations import NUM_NOUNS, NUM_VERBS, Segments
+from features.annotations import NUM_CLASSES, NUM_NOUNS, NUM_VERBS, Segments
 from features.predictions import Predictions
 from heads.losses.class_counts import class_counts, log_prior
 from heads.scoring.metrics import log_softmax
 
 _TAUS = np.linspace(0, 1, 11)
 _PAIR_POWERS = np.linspace(0, 1, 11)
-_SIZES = {"verb": NUM_VERBS, "noun": NUM_NOUNS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +39,7 @@ def prior_of(train: Segments) -> Prior:
     there are verbs. So a pair that never occurs becomes unlikely and not impossible (4 in 100 segments of validation
     have such a pair).
     """
-    counts = {task: class_counts(train, task) for task in _SIZES}
+    counts = {task: class_counts(train, task) for task in NUM_CLASSES}
     pairs = np.zeros((NUM_VERBS, NUM_NOUNS))
     np.add.at(pairs, (train.verb_class, train.noun_class), 1)
     share = {task: (count + 1) / (count + 1).sum() for task, count in counts.items()}
@@ -69,12 +68,12 @@ class Correction:
     def apply(self, predictions: Predictions, prior: Prior, *, source: str) -> Predictions:
         """Return corrected predictions, as log-probabilities."""
         logs = {}
-        for index, task in enumerate(_SIZES):
+        for index, task in enumerate(NUM_CLASSES):
             scaled = log_softmax(getattr(predictions, task)) / self.temperature[index]
             logs[task] = log_softmax(scaled - self.tau[index] * prior.log_share[task])
         if self.pair_power:
             logs = _with_affinity(logs, np.exp(self.pair_power * prior.log_affinity))
-        verb, noun = (logs[task].astype(np.float32) for task in _SIZES)
+        verb, noun = (logs[task].astype(np.float32) for task in NUM_CLASSES)
         return Predictions(predictions.narration_id, verb, noun, source)
 
 
@@ -102,7 +101,7 @@ def fit_correction(
     """
     correction = Correction()
     if temperature:
-        verb_t, noun_t = (_temperature(getattr(predictions, task), truth[task]) for task in _SIZES)
+        verb_t, noun_t = (_temperature(getattr(predictions, task), truth[task]) for task in NUM_CLASSES)
         correction = replace(correction, temperature=(verb_t, noun_t))
     if adjust:
         scaled = correction.apply(predictions, prior, source="")
@@ -110,7 +109,7 @@ def fit_correction(
             np.stack(
                 [(getattr(scaled, task) - tau * prior.log_share[task]).argmax(axis=1) == truth[task] for tau in _TAUS]
             )
-            for task in _SIZES
+            for task in NUM_CLASSES
         ]
         actions = right[0].astype(float) @ right[1].astype(float).T  # (taus of verbs, taus of nouns)
         best = np.unravel_index(actions.argmax(), actions.shape)

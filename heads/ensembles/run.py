@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from features.annotations import Annotations, Segments
+from features.annotations import NUM_CLASSES, Annotations, Segments
 from features.errors import DataError, OptionError
 from features.files import write_json
 from features.predictions import Predictions, write_predictions
@@ -20,7 +20,6 @@ from heads.runs import CONFIG, PREDICTIONS, read_record
 from heads.scoring.evaluation import ScoreRow, covered_by, score_as_one
 from heads.scoring.metrics import Results, compare, draw_videos, figures, interval
 
-_TASKS = ("verb", "noun")
 # The corrections of a mean (heads/ensembles/posthoc.py), and the scores that show whether to apply them.
 CORRECTIONS = ("temperature", "adjust", "pairs")
 CORRECTED = ("action@1", "action@5", "action calibration")
@@ -116,8 +115,9 @@ def write_ensemble(
 ) -> Ensemble:
     """Average the predictions of members and write the result as a run folder.
 
-    What is fitted is fitted to validation. The predictions for validation are cross-fitted over videos, so that their
-    scores are honest; those for other splits use what was fitted to all of validation.
+    Fitted weights and corrections are estimated on validation. The predictions for validation are cross-fitted over
+    videos, so that their scores are honest; those for other splits use the weights and corrections fitted to all of
+    validation.
 
     Args:
         members: run folders or predictions files (for validation); every split that all of them predict is averaged.
@@ -209,7 +209,7 @@ def _fit(
 def _given_weights(settings: EnsembleConfig, num_members: int) -> Weights:
     if isinstance(settings.weights, str):
         return uniform(num_members)
-    return dict.fromkeys(_TASKS, np.array(settings.weights) / sum(settings.weights))
+    return dict.fromkeys(NUM_CLASSES, np.array(settings.weights) / sum(settings.weights))
 
 
 def _training(annotations: Annotations, folder: Path) -> Segments:
@@ -320,7 +320,7 @@ def _write(folder: Path, members: Sequence[Path], fitted: _Fitted, averaged: Map
     record: dict[str, Any] = {
         "members": [str(member) for member in members],
         "recipe": fitted.settings.as_json(),
-        "weights": {task: [round(float(weight), 6) for weight in fitted.weights[task]] for task in _TASKS},
+        "weights": {task: [round(float(weight), 6) for weight in fitted.weights[task]] for task in NUM_CLASSES},
         "correction": asdict(fitted.corrections[_ALL]),
         **inherited_record(members),
     }

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from heads.losses.catalogue import FocalConfig, LdamConfig, SigmoidFocalConfig
 from heads.losses.class_counts import effective_number_weights
+from heads.losses.options import FocalConfig, LdamConfig, SigmoidFocalConfig
 
 
 def _is_label(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from heads.data.steps import Steps
-from heads.models.catalogue import AttentiveConfig
+from heads.models.options import AttentiveConfig
 from heads.models.pooling import Classifiers, FeedForward, zeroed
 from heads.models.shape import HeadShape, Logits
 from heads.models.times import sinusoids

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from torch import nn
 
 from heads.data.steps import Steps
-from heads.models.catalogue import BiLstmConfig
+from heads.models.options import BiLstmConfig
 from heads.models.pooling import Classifiers, bidirectional_lstm, lstm_outputs, masked_mean
 from heads.models.shape import HeadShape, Logits
 

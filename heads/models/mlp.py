@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import nn
 
 from heads.data.steps import Steps
-from heads.models.catalogue import MlpConfig
+from heads.models.options import MlpConfig
 from heads.models.pooling import Classifiers, pooled, pooled_dim
 from heads.models.shape import HeadShape, Logits
 

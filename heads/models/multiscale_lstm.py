@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from heads.data.steps import Steps
-from heads.models.catalogue import MultiscaleLstmConfig
+from heads.models.options import MultiscaleLstmConfig
 from heads.models.pooling import Classifiers, bidirectional_lstm, lstm_outputs, masked_mean
 from heads.models.shape import HeadShape, Logits
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from heads.data.steps import Steps
-from heads.models.catalogue import TcnConfig
+from heads.models.options import TcnConfig
 from heads.models.pooling import Classifiers, masked_mean, zeroed
 from heads.models.shape import HeadShape, Logits
 

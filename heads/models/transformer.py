@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from heads.data.steps import Steps
-from heads.models.catalogue import TransformerConfig
+from heads.models.options import TransformerConfig
 from heads.models.pooling import Classifiers, FeedForward, masked_mean, zeroed
 from heads.models.shape import HeadShape, Logits
 from heads.models.times import Rotation, rotate, rotation

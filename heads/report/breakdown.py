@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from features.annotations import NUM_NOUNS, NUM_VERBS, Annotations, Segments
+from features.annotations import NUM_CLASSES, Annotations, Segments
 from features.predictions import Predictions
+from heads.losses.class_counts import class_counts
 from heads.scoring.evaluation import averaged, covered_by, labelled_validation
 from heads.scoring.metrics import NUM_BINS, TASKS, Results, compare, ranked
 
-CLASSES = {"verb": NUM_VERBS, "noun": NUM_NOUNS}
 # In seconds; each group begins where the one before it ends. In EPIC-KITCHENS-100 the median is about 1.5 s, the mean
 # 3 s.
 LENGTHS_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, float("inf"))
@@ -135,7 +135,7 @@ def break_down(predicted: Sequence[Predictions], annotations: Annotations, train
     truth = {"verb": segments.verb_class, "noun": segments.noun_class}
     lengths, participants = _by_length(segments), _by_participant(segments)
     seen = _by_seen(segments, annotations.unseen_validation)
-    groups = {} if training is None else {task: _frequency_groups(truth[task], task, training) for task in CLASSES}
+    groups = {} if training is None else {task: _frequency_groups(truth[task], task, training) for task in NUM_CLASSES}
     masks = lengths | participants | seen
     masks |= {f"{task} {group.name}": mask for task, pairs in groups.items() for group, mask in pairs}
     # All three tasks are scored over every subset, whichever of them are shown.
@@ -144,22 +144,22 @@ def break_down(predicted: Sequence[Predictions], annotations: Annotations, train
     subsets = _subsets(scored, parts)
 
     keys = {"verb": annotations.verb_keys, "noun": annotations.noun_keys}
-    names = {task: _names(task, keys[task]) for task in CLASSES}
-    best = {task: np.stack([_best(predictions, segments, task) for predictions in predicted]) for task in CLASSES}
+    names = {task: _names(task, keys[task]) for task in NUM_CLASSES}
+    best = {task: np.stack([_best(predictions, segments, task) for predictions in predicted]) for task in NUM_CLASSES}
     return Breakdown(
         frequency={
             task: tuple(replace(group, subset=subsets.get(f"{task} {group.name}")) for group, _ in pairs)
             for task, pairs in groups.items()
         }
         or None,
-        confused={task: _confused(truth[task], best[task], names[task]) for task in CLASSES},
-        matrices={task: _matrix(truth[task], best[task], names[task]) for task in CLASSES},
+        confused={task: _confused(truth[task], best[task], names[task]) for task in NUM_CLASSES},
+        matrices={task: _matrix(truth[task], best[task], names[task]) for task in NUM_CLASSES},
         lengths=tuple(subsets[name] for name in lengths if name in subsets),
         participants=tuple(subsets[name] for name in participants),
         unseen=tuple(subsets[name] for name in seen if name in subsets) or None,
         unseen_participants=annotations.unseen_validation or frozenset(),
         reliability={task: _reliability(scored, task) for task in TASKS},
-        named={task: keys[task] is not None for task in CLASSES},
+        named={task: keys[task] is not None for task in NUM_CLASSES},
     )
 
 
@@ -193,7 +193,7 @@ def _by_seen(segments: Segments, unseen: frozenset[str] | None) -> dict[str, np.
 
 def _frequency_groups(truth: np.ndarray, task: str, training: Segments) -> list[tuple[FrequencyGroup, np.ndarray]]:
     """Group the classes in training by frequency, equally frequent ones by their ids; return each with its segments."""
-    counts = np.bincount(getattr(training, f"{task}_class"), minlength=CLASSES[task])
+    counts = class_counts(training, task)
     order = np.argsort(-counts, kind="stable")
     thirds = np.array_split(order[: np.count_nonzero(counts)], len(FREQUENCY_GROUPS))
     groups = dict(zip(FREQUENCY_GROUPS, thirds, strict=True))
@@ -229,7 +229,7 @@ def _best(predicted: Predictions, segments: Segments, task: str) -> np.ndarray:
 
 
 def _names(task: str, keys: Mapping[int, str] | None) -> list[str]:
-    return [(keys or {}).get(index, f"{task} {index}") for index in range(CLASSES[task])]
+    return [(keys or {}).get(index, f"{task} {index}") for index in range(NUM_CLASSES[task])]
 
 
 def _confused(truth: np.ndarray, best: np.ndarray, names: Sequence[str]) -> tuple[Confusion, ...]:

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from features.annotations import NUM_NOUNS, NUM_VERBS, Segments
+from features.annotations import NUM_CLASSES, Segments
 from features.errors import DataError, first_few
 from features.predictions import Predictions, read_predictions
 from heads.submission.files import CHALLENGE_VERSION, need_exactly, need_sound
 
 _LIST, _JSON = "submission.pt", "test.json"
-_SIZES = {"verb": NUM_VERBS, "noun": NUM_NOUNS}
 
 
 def check_file(path: Path, segments: Segments | None, *, expect: int | None = None) -> str:
@@ -81,9 +80,9 @@ def _from_json(content: bytes, source: str) -> Predictions:
     results = record.get("results")
     if not isinstance(results, dict) or not results:
         raise DataError(f"{source}: no results in it.")
-    scores = {task: np.empty((len(results), num), dtype=np.float32) for task, num in _SIZES.items()}
+    scores = {task: np.empty((len(results), num), dtype=np.float32) for task, num in NUM_CLASSES.items()}
     for row, (name, result) in enumerate(results.items()):
-        for task, num in _SIZES.items():
+        for task, num in NUM_CLASSES.items():
             with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is refused as such
                 scores[task][row] = _scores(result, task, num, f"{source}, {name}")
     return Predictions(tuple(results), scores["verb"], scores["noun"], source)

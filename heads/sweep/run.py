@@ -227,6 +227,7 @@ class _Trainer:
         outcomes: dict[Path, Outcome] = {}
         failures: dict[Path, str] = {}
         for group in self._passes(variants):
+            data = None  # or the features of the group before would stay in memory while others are loaded
             try:
                 data = self.data.of(group[0].config)
             except (DataError, OptionError, MemoryError, RuntimeError) as error:

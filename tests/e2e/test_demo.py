@@ -98,9 +98,11 @@ def test_submission_covers_the_test_list(demo):
 
 
 def test_the_last_table_is_that_of_evaluate(demo, rows):
-    table = demo[1][demo[1].rindex("accuracy in %") :]
+    printed = demo[1][demo[1].rindex("$ heads evaluate") :]
+    table = printed[printed.index("accuracy in %") :]
     names = [line.split("  ")[0] for line in table[: table.index("\n\n")].splitlines()[1:]]
     assert names == list(rows)
+    assert table.splitlines()[0].split() in [line.split() for line in (ROOT / "README.md").read_text().splitlines()]
     line = next(line for line in table.splitlines() if line.startswith("multiscale_ensemble"))
     assert f"{_top(rows, 'multiscale_ensemble', 'action@1'):.1f}" in line.split()
 

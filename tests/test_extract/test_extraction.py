@@ -85,7 +85,7 @@ def _read(root: Path, video_id: str) -> VideoFeatures:
 
 
 def _steps(root: Path, narration_id: str) -> np.ndarray:
-    """Give the features of one segment, (T, D)."""
+    """Read the features of one segment, (T, D)."""
     video = _read(root, narration_id.rsplit("_", 1)[0])
     index = video.narration_id.index(narration_id)
     return video.features[video.offset[index] : video.offset[index + 1], 0]
@@ -139,7 +139,7 @@ def _plain_picture(planes: list[np.ndarray], recipe: Preprocess) -> torch.Tensor
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Give the cosine of each pair of rows, in float64."""
+    """Return the cosine of each pair of rows, in float64."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     return (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 

@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 
 class _Reader(nn.Module):
-    """Gives the mean of each block of 16 x 16 pixels, (B, 3, L, 48, 64) -> (B, L, 1, 12): enough to read the number."""
+    """Average each block of 16 x 16 pixels, (B, 3, L, 48, 64) -> (B, L, 1, 12): enough to read the frame number."""
 
     def forward(self, x: torch.Tensor, grid: int) -> torch.Tensor:
         return nn.functional.avg_pool3d(x, (1, 16, 16)).mean(dim=1).flatten(2).unsqueeze(2)
@@ -57,7 +57,7 @@ def _run(
 
 
 def _numbers(result: ClipFeatures) -> np.ndarray:
-    """Give the frame number painted in each frame of each clip, (C, L)."""
+    """Return the frame number painted in each frame of each clip, (C, L)."""
     return (result.steps > 0.5) @ 2 ** np.arange(12)
 
 

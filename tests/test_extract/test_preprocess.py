@@ -52,7 +52,7 @@ every_size = pytest.mark.parametrize("size", SIZES, ids=str)
 
 @lru_cache(maxsize=4)
 def _scene(size: tuple[int, int], moment: int = 0, seed: int = 0) -> np.ndarray:
-    """Give (H, W, 3) uint8 with edges, shades and texture as in nature, 1/f, that moves by 3 pixels a moment."""
+    """Return a picture, (H, W, 3) uint8: edges, shades, a 1/f texture as in nature; it moves 3 pixels per moment."""
     height, width = size
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width].astype(float)
@@ -68,7 +68,7 @@ def _scene(size: tuple[int, int], moment: int = 0, seed: int = 0) -> np.ndarray:
 
 
 def _filmed(scene: np.ndarray, colour: Colour, flags: int | None = ROUNDED) -> tuple[PlaneBatch, torch.Tensor]:
-    """Give the planes of a scene, and the (3, H, W) uint8 RGB that libswscale makes of those planes."""
+    """Return the planes of a scene, and the (3, H, W) uint8 RGB that libswscale makes of those planes."""
     space = Colorspace.ITU601 if colour.kr == BT601.kr else Colorspace.ITU709
     color_range = ColorRange.JPEG if colour.full_range else ColorRange.MPEG
     frame = av.VideoFrame.from_ndarray(scene, format="rgb24")
@@ -79,7 +79,7 @@ def _filmed(scene: np.ndarray, colour: Colour, flags: int | None = ROUNDED) -> t
 
 
 def _published(rgb: torch.Tensor, recipe: str) -> torch.Tensor:
-    """Give the input that torchvision makes of a frame, (3, H, W) uint8 RGB."""
+    """Return the input that torchvision makes of a frame, (3, H, W) uint8 RGB."""
     if recipe == "r2plus1d_18":
         return R2PLUS1D_18(rgb.unsqueeze(0)).squeeze(1)  # (T, C, H, W) -> (C, T, H, W)
     if recipe == "resnet50":
@@ -89,7 +89,7 @@ def _published(rgb: torch.Tensor, recipe: str) -> torch.Tensor:
 
 
 def _levels_apart(size: tuple[int, int], colour: str, recipe: str, flags: int | None = ROUNDED) -> torch.Tensor:
-    """Give how far our input lies above the published one, (3, h, w), in levels of 255."""
+    """Return our input minus the published one, (3, h, w), in levels of 255."""
     batch, rgb = _filmed(_scene(size), COLOURS[colour], flags)
     ours = normalised(scaled(batch, RECIPES[recipe], CPU), [COLOURS[colour]], RECIPES[recipe])[0]
     return 255 * (ours - _published(rgb, recipe)) * torch.tensor(RECIPES[recipe].std)[:, None, None]
@@ -151,7 +151,7 @@ _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.
 
 
 def _processed(rgb: torch.Tensor, name: str) -> torch.Tensor:
-    """Give the input that the processor published with a backbone makes of a frame, (3, H, W) uint8 RGB."""
+    """Return the input that the processor published with a backbone makes of a frame, (3, H, W) uint8 RGB."""
     from transformers import BitImageProcessor, SiglipImageProcessor, VideoMAEImageProcessor, VJEPA2VideoProcessor
 
     square = {"height": 224, "width": 224}
@@ -264,14 +264,14 @@ def test_planes_are_left_as_they_were():
 
 
 def _plainly(picture: torch.Tensor, colour: Colour, recipe: Preprocess) -> torch.Tensor:
-    """Give one picture normalised, step after step, in float64."""
+    """Normalise one picture step by step in float64."""
     matrix, offset = map(torch.from_numpy, colour.to_rgb())
     rgb = torch.einsum("ij,jhw->ihw", matrix, picture.double()) + offset[:, None, None]
     return F.normalize(rgb.clamp(0, 1), list(recipe.mean), list(recipe.std))
 
 
 def _mixed(num_pictures: int) -> tuple[torch.Tensor, Sequence[Colour]]:
-    """Give (K, 3, 20, 30) uint8 of every value, and a colour each, in turn."""
+    """Return pictures, (K, 3, 20, 30) uint8 of every value, and a colour per picture, in turn."""
     pictures = torch.randint(0, 256, (num_pictures, 3, 20, 30), dtype=torch.uint8, generator=torch.manual_seed(0))
     return pictures, [list(COLOURS.values())[number % 4] for number in range(num_pictures)]
 

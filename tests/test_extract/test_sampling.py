@@ -57,7 +57,7 @@ def _segments(start_s, stop_s) -> SegmentTimes:
 
 
 def _parts(start_s: float, stop_s: float, num: int) -> np.ndarray:
-    """Give the middles of equal parts of an interval."""
+    """Return the middles of `num` equal parts of an interval."""
     edges = np.linspace(start_s, stop_s, num + 1)
     return (edges[1:] + edges[:-1]) / 2
 

@@ -41,7 +41,7 @@ def drawn(*narration_id: str, seed: int = 0) -> Predictions:
 
 
 def bits(num: int, seed: int) -> np.ndarray:
-    """Give finite float32 numbers with random bits: tiny, huge, negative zeros and all."""
+    """Return finite float32 numbers with random bits: tiny, huge, and negative zeros among them."""
     numbers = np.random.default_rng(seed).integers(0, 2**32, num, dtype=np.uint32).view(np.float32)
     return np.where(np.isfinite(numbers), numbers, np.float32(0))
 

@@ -78,7 +78,11 @@ def train(synthetic, tmp_path):
         ({"learning_rate": 1}, "no setting 'learning_rate'"),
         ({"batchsize": 8}, "no setting 'batchsize'; did you mean 'batch_size'?"),
         ({"lr": "fast"}, "--lr: 'fast' is not a number."),
+        ({"lr": None}, "--lr: None is not a number."),
         ({"epochs": 1.5}, "--epochs: 1.5 is not a whole number."),
+        ({"epochs": float("nan")}, "--epochs: nan is not a whole number."),
+        ({"epochs": float("inf")}, "--epochs: inf is not a whole number."),
+        ({"context": [1]}, "--context: [1] is not a number."),
         ({"head": "mean_pol"}, "no head 'mean_pol'; did you mean 'mean_pool'?"),
         ({"head_options": {"hiden": 8}, "head": "bilstm"}, "no option of bilstm 'hiden'; did you mean 'hidden'?"),
         ({"memory": -1}, "--memory: -1 is no number of gigabytes."),
@@ -90,6 +94,16 @@ def test_a_value_that_cannot_be_meant_is_refused(settings, message, train, tmp_p
         train(**settings)
     assert message in str(caught.value)
     assert not (tmp_path / "runs").exists()
+
+
+def test_one_seed_is_a_plain_number(train):
+    (outcome,) = train(seeds=3)
+    assert outcome.folder.name == "mean_pool-seed3"
+
+
+def test_a_single_value_in_a_grid_is_not_taken_for_its_letters(synthetic):
+    with pytest.raises(OptionError, match="--grid: loss is 'ce', not a list of values"):
+        heads.plan_grid(grid={"loss": "ce"}, annotations=synthetic.annotations)
 
 
 def test_options_of_a_head_stand_in_its_text_or_apart(train):

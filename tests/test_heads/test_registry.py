@@ -82,7 +82,7 @@ def test_every_value_comes_back_from_text_exactly(sides, height):
         ("box:", "'' in 'box:' is not key=value"),
         ("box::sides=4", "'' in 'box::sides=4' is not key=value"),
         ("box:=4", "'=4' in 'box:=4' is not key=value"),
-        ("box:sides=4:sides=5", "sides stands twice in 'box:sides=4:sides=5'"),
+        ("box:sides=4:sides=5", "sides is given twice in 'box:sides=4:sides=5'"),
         ("box:sides=", "sides is '', not a whole number"),
         ("box:sides=1=2", "sides is '1=2', not a whole number"),
         ("box:sides=0", "sides is 0, not 1 or more"),

@@ -302,7 +302,7 @@ def test_failing_extraction_keeps_the_steps_after_it_from_running(cluster, minia
 @pytest.mark.slow
 def test_task_near_its_time_limit_has_another_turn(cluster, local, meanwhile):
     out, shown = meanwhile[_meet_the_time_limit].result()
-    assert "stopped by SIGUSR1. What is finished is kept" in _log(out)
+    assert "stopped by SIGUSR1. Finished work is kept" in _log(out)
     assert "Asking for another turn." in _log(out)
     assert "start 2" in _log(out)
     _assert_same(cluster, out, local)
@@ -327,6 +327,6 @@ def test_array_whose_node_fails_begins_again_and_goes_on(cluster, local, meanwhi
 @pytest.mark.slow
 def test_array_that_is_preempted_goes_on(cluster, local, meanwhile):
     out = meanwhile[_give_way_to_urgent_work].result()
-    assert "stopped by SIGTERM. What is finished is kept" in _log(out)
+    assert "stopped by SIGTERM. Finished work is kept" in _log(out)
     assert "start 2" in _log(out)
     _assert_same(cluster, out, local)

@@ -171,7 +171,7 @@ def test_signal_ends_an_extraction_in_good_order(number, miniature, tmp_path):
     running.send_signal(number)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 128 + number
-    assert f"stopped by {number.name}. What is finished is kept" in said
+    assert f"stopped by {number.name}. Finished work is kept" in said
     assert "Traceback" not in said
     assert list(verify(tmp_path / "set")) == []
     assert not list((tmp_path / "set").rglob("*.tmp"))

@@ -54,7 +54,7 @@ def _kill_at_work(worker) -> None:
 
 
 def _fifo(folder: Path) -> Path:
-    """Give a path at which opening waits for ever: nobody writes to it."""
+    """Return the path of a named pipe without a writer: opening it blocks forever."""
     path = folder / "P01_09.mp4"
     os.mkfifo(path)
     return path

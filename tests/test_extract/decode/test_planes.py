@@ -26,7 +26,7 @@ POINT_EXACT = 0x10 | 0x40000 | 0x2000
 
 
 def _levels(colour: Colour, yuv: np.ndarray) -> np.ndarray:
-    """Give RGB in levels of 255, not clamped; the last axis of `yuv` is that of colours."""
+    """Return RGB in levels of 255, not clamped; the last axis of `yuv` holds Y, U and V."""
     matrix, offset = colour.to_rgb()
     return 255 * (yuv @ matrix.T + offset)
 

@@ -60,7 +60,7 @@ def encoded(request, tmp_path_factory) -> _Encoded:
 
 
 def _decoded(info: VideoInfo, wanted: np.ndarray | None = None) -> dict[int, list[np.ndarray]]:
-    """Give the planes of the wanted frames (all by default), in the order in which they come."""
+    """Return the planes of the wanted frames (all by default), in the order in which they are decoded."""
     wanted = np.arange(len(info.pts)) if wanted is None else np.asarray(wanted)
     return {
         frame: [planes.y.copy(), planes.u.copy(), planes.v.copy()]

@@ -106,7 +106,7 @@ def extract(server):
 
 
 def _published_at(server: _Server, content: bytes, *, digest: str | None = None):
-    """Give resnet50 as if its weights were published on our server."""
+    """Return the record of resnet50 with weights that are published on the test's own server."""
     digest = digest or hashlib.sha256(content).hexdigest()
     path = f"/models/resnet50-{digest[:8]}.pth"
     server.files[path] = content

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from features.errors import OptionError
 from heads.data.steps import Steps
-from heads.models.catalogue import BiLstmConfig, TransformerConfig, build_head, get, head_config, names, register
+from heads.models.catalogue import build_head, get, head_config, names, register
 from heads.models.multiscale_lstm import strided
+from heads.models.options import BiLstmConfig, TransformerConfig
 from heads.models.separate import Separate
 from heads.models.shape import HeadShape, Logits
 from heads.models.tcn import DilatedLayer

@@ -420,7 +420,7 @@ def test_a_segment_that_stands_twice_in_a_record_is_refused(test_json, tmp_path)
 
 
 def _scored_by_the_public_code(verb: np.ndarray, noun: np.ndarray) -> np.ndarray:
-    """Give every pair's probability (N, 97, 300) as the public scoring code has it: one softmax over all rows."""
+    """Return every pair's probability, (N, 97, 300), as the public scoring code does: one softmax over all rows."""
 
     def softmax(x: np.ndarray) -> np.ndarray:
         weights = np.exp(x - x.max())

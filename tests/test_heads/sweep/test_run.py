@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import drawn_predictions
 
+from features.annotations import find_splits
 from features.errors import OptionError
 from features.files import read_json
 from features.predictions import write_predictions
+from heads.data.load import load_train_data
 from heads.runs import read_metrics
 from heads.sweep.grid import make_variants, parse_grid
+from heads.sweep.run import plan_sweep, run_sweep
 
 SETTINGS = {"head": "mean_pool", "epochs": 2}
 
@@ -203,6 +207,23 @@ def test_where_memory_is_too_small_for_all_at_once_they_are_trained_one_by_one(s
     ran = sweep("--grid", "loss=ce,focal", "--together", 2)
     assert ran.exit_code == 0, ran.output
     assert len(_finished(tmp_path / "runs" / "sweep")) == 2
+
+
+def test_features_are_freed_before_others_are_loaded(synthetic, tmp_path):
+    files = find_splits(synthetic.annotations)
+    variants = make_variants({"neighbours": ["0", "1"]}, {**SETTINGS, "epochs": 1}, [0])
+    loaded: list[weakref.ref] = []
+    alive_at_load = []
+
+    def load(config):
+        alive_at_load.append(sum(data() is not None for data in loaded))
+        cpu = torch.device("cpu")
+        data = load_train_data([synthetic.featureset], files, config, allow_missing=False, device=cpu)
+        loaded.append(weakref.ref(data))
+        return data
+
+    run_sweep(plan_sweep(variants, files, tmp_path), load, device=torch.device("cpu"))
+    assert alive_at_load == [0, 0]
 
 
 def test_features_that_are_not_in_memory_are_read_by_one_run_at_a_time(sweep):
