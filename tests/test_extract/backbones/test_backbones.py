@@ -93,8 +93,8 @@ def _assert_features_of_the_source(used: _Used) -> None:
     with torch.inference_mode():
         expected = used.source.steps(used.clip)
     assert expected.std() > 0.01
-    # Relative to the largest value where that is above 1: small pictures make some values large, and once settled, those
-    # of efficientnet_b4 reach 4e5, where neighbouring float32 numbers are 0.03 apart.
+    # Relative to the largest value where that is above 1: small pictures make some values large, and those of a settled
+    # efficientnet_b4 reach 4e5, where neighbouring float32 numbers are 0.03 apart.
     assert (used.steps[:, :, 0] - expected).abs().max() <= 1e-4 * max(1.0, float(expected.abs().max()))
 
 
