@@ -13,6 +13,7 @@ import pytest
 import torch
 from published_networks import (
     ANY_SIZE,
+    FADING,
     REPRESENTATIVES,
     Source,
     as_tested,
@@ -93,9 +94,10 @@ def _assert_features_of_the_source(used: _Used) -> None:
     with torch.inference_mode():
         expected = used.source.steps(used.clip)
     assert expected.std() > 0.01
-    # Relative to the largest value where that is above 1: small pictures make some values large, and those of a settled
-    # efficientnet_b4 reach 4e5, where neighbouring float32 numbers are 0.03 apart.
-    assert (used.steps[:, :, 0] - expected).abs().max() <= 1e-4 * max(1.0, float(expected.abs().max()))
+    # Once settled, networks that fade have large values: those of efficientnet_b4 reach 4e5, where neighbouring float32
+    # numbers are 0.03 apart. Only there is the tolerance relative to the largest.
+    largest = float(expected.abs().max()) if used.entry.name in FADING else 1.0
+    assert (used.steps[:, :, 0] - expected).abs().max() <= 1e-4 * largest
 
 
 def test_features_are_those_of_the_source(used):
