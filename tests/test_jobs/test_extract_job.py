@@ -225,11 +225,13 @@ def test_killed_task_is_completed_by_another_array_of_other_size(cluster, local)
     out = cluster.folder / "killed"
     with _watched(out):
         job = cluster.submit(out)
-        # Not after a first video: on a busy machine all tasks may be done by then.
         cluster.wait(lambda: any(note.videos for note in read_running_tasks(out, now=time.time())), "a task to begin")
+        held = read_running_tasks(out, now=time.time())[0].pid
+        os.kill(held, signal.SIGSTOP)  # on a busy machine all tasks may be done when the first video is seen
+        cluster.wait(lambda: len(list(out.glob("[!.]*.h5"))) >= 1, "a first video")
         # scancel --signal=KILL would send TERM first.
-        for note in read_running_tasks(out, now=time.time()):
-            os.kill(note.pid, signal.SIGKILL)
+        for pid in {held, *(note.pid for note in read_running_tasks(out, now=time.time()))}:
+            os.kill(pid, signal.SIGKILL)
         assert "FAILED" in cluster.finish(job)
         assert "ended with exit code 137" in _log(out)
         assert list(verify(out)) == []
