@@ -43,15 +43,16 @@ def evaluate(
       heads evaluate runs/bilstm-seed0 runs/ensemble
       heads evaluate --compare runs/bilstm-seed0 runs/ensemble
     """
-    from heads import api
+    from heads.api.scores import compare
+    from heads.api.scores import evaluate as evaluate_runs
     from heads.scoring import tables
 
     if pair is None:
-        click.echo(tables.rows(api.evaluate(sources, annotations=annotations, runs=runs, each=each), form))
+        click.echo(tables.rows(evaluate_runs(sources, annotations=annotations, runs=runs, each=each), form))
         return
     if sources:
         raise click.UsageError("--compare takes two runs; no others can be scored beside them.")
-    click.echo(tables.differences(api.compare(*pair, annotations=annotations), form))
+    click.echo(tables.differences(compare(*pair, annotations=annotations), form))
 
 
 @click.command(short_help="Write a page about runs: ranking, curves, settings, mistakes.")
@@ -84,7 +85,7 @@ def report(
       heads report --format md runs/sweep | less -S
     """
     from features.files import write_text
-    from heads.api import make_report
+    from heads.api.scores import make_report
 
     text = make_report(sources, form=form, annotations=annotations, runs=runs)
     if form == "html":
@@ -144,7 +145,7 @@ def ensemble(members: tuple[Path, ...], weights: str, greedy: bool, annotations:
       heads ensemble runs/multiscale_lstm-seed*
       heads ensemble --greedy --per-task --name best runs/sweep
     """
-    from heads.api import ensemble as make_ensemble
+    from heads.api.ensembles import ensemble as make_ensemble
     from heads.ensembles.table import ensemble_table
     from heads.scoring import tables
 
@@ -224,12 +225,13 @@ def submit(run: Path | None, annotations: Path | None, expect: int | None, check
       heads submit runs/ensemble --annotations EPIC_100_test_timestamps.csv --out submissions
       heads submit --check submissions/epic_submission.zip --annotations EPIC_100_test_timestamps.csv
     """
-    from heads import api
+    from heads.api.submissions import check_submission
+    from heads.api.submissions import submit as write_submission
 
     if check is not None:
-        click.echo(api.check_submission(check, annotations=annotations, expect=expect))
+        click.echo(check_submission(check, annotations=annotations, expect=expect))
         return
-    written = api.submit(run, annotations=annotations, expect=expect, **options)
+    written = write_submission(run, annotations=annotations, expect=expect, **options)
     click.echo(f"{written.run}: {written.num_segments} segments of {written.segments}")
     if written.note:
         click.echo(written.note, err=True)

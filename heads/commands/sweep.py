@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from heads.sweep.run import SweepPlan
 
 _sweep_option = under("Sweep")
+# Options that change nothing about which runs there are.
+_OF_TRAINING = ("features", "together", "device", "allow_missing", "memory")
 
 
 @click.command(cls=HeadedCommand, headings=HEADINGS, short_help="Train every combination of some settings.")
@@ -80,7 +82,7 @@ def sweep(words: tuple[str, ...], **options: Any) -> None:
       heads sweep sweep.yaml --halving
       heads ensemble --greedy runs/sweep
     """
-    from heads.api import plan_grid, train_grid
+    from heads.api.grids import plan_grid, train_grid
     from heads.sweep.grid import parse_grid
     from heads.sweep.options_file import is_options_file
     from heads.sweep.table import describe_sweep, sweep_table
@@ -95,13 +97,13 @@ def sweep(words: tuple[str, ...], **options: Any) -> None:
     with options_file.named_in_errors():
         options |= _values_of(options_file)
         is_dry_run, as_json = options.pop("dry_run"), options.pop("as_json")
+        of_training = {name: options.pop(name) for name in _OF_TRAINING}
+        plan = plan_grid(grid=grid, **options)
+        _show_plan(plan)
         if is_dry_run:
-            training_only = ("features", "together", "device", "allow_missing", "memory")
-            plan = plan_grid(grid=grid, **{name: value for name, value in options.items() if name not in training_only})
-            _show_plan(plan)
             click.echo(table(["run", "task", "state"], describe_sweep(plan), left=["state"]))
             return
-        results = train_grid(grid=grid, on_start=_show_plan, **options)
+        results = train_grid(plan, **of_training)
     click.echo(sweep_table(results, "json" if as_json else None))
     failures = [f"{result.name}-seed{seed}: {reason}" for result in results for seed, reason in result.failed.items()]
     if failures:

@@ -52,7 +52,7 @@ def train(head_options: tuple[str, ...], **options: Any) -> None:
       heads train --head multiscale_lstm --seeds 0-4
       heads train --head transformer --features A --features B --context 10 --loss focal:gamma=1
     """
-    from heads.api import train as train_runs
+    from heads.api.runs import train as train_runs
 
     table = _EpochTable()
 
@@ -163,7 +163,7 @@ def predict(run: Path, **options: Any) -> None:
       heads predict runs/bilstm-seed0 --tta
       heads predict runs/bilstm-seed0 --annotations mine.csv --out mine.pt
     """
-    from heads.api import predict_run
+    from heads.api.runs import predict_run
 
     for path in predict_run(run, **options):
         click.echo(f"{path} ({human_size(path.stat().st_size)})")

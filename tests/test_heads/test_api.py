@@ -55,7 +55,7 @@ def test_every_public_name_is_there_documented_with_an_example_and_no_module_has
     for name in heads.__all__:
         function = getattr(heads, name)
         assert f"heads.{name}(" in function.__doc__, name
-        assert function.__module__ == "heads.api", name
+        assert function.__module__.startswith("heads.api."), name
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():
@@ -138,7 +138,7 @@ def test_a_grid_is_planned_and_trained_with_plain_values(synthetic, tmp_path):
     names = {"lr-0.001_separate-true", "lr-0.01_separate-true"}
     assert {variant.name for variant in plan.variants} == names
     assert not any(tmp_path.iterdir())
-    results = heads.train_grid(grid=grid, seeds=[0], features=synthetic.featureset, device="cpu", **shared)
+    results = heads.train_grid(plan, features=synthetic.featureset, device="cpu")
     assert {result.name for result in results} == names
     assert "action@1" in heads.make_report([plan.folder], form="md")
 

@@ -1,0 +1,90 @@
+"""Scores: of runs on validation, of one run against another, and as a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from heads.api.arguments import AnyPath, optional_path, sources_of
+from heads.runs import find_predicted, find_reported
+from heads.scoring.against import annotations_for
+from heads.scoring.evaluation import Difference, ScoreRow, compare_sources, evaluate_sources
+
+
+def evaluate(
+    sources: Sequence[AnyPath] = (),
+    *,
+    annotations: AnyPath | None = None,
+    runs: AnyPath = "runs",
+    each: bool = False,
+) -> list[ScoreRow]:
+    """Return the validation scores of runs, ensembles or predictions files, one row per run with its seeds averaged.
+
+        for row in heads.evaluate(["runs/bilstm-seed0", "runs/ensemble"]):
+            print(row.name, row.figures["action@1"], row.intervals["action@1"])
+
+    Rows of two baselines follow where the training list is known: the most frequent classes, and chance.
+
+    Args:
+        sources: a folder of runs stands for everything in it; everything in `runs` by default.
+        annotations: validation CSV or folder of annotation files; by default those that the runs were trained with.
+        runs: folder of the run folders.
+        each: one row per seed.
+
+    Raises:
+        DataError: a run or a file is missing, or predicts segments that validation does not have.
+    """
+    paths = sources_of(sources, runs, find_predicted)
+    return evaluate_sources(paths, annotations_for(paths, optional_path(annotations)), each=each)
+
+
+def compare(a: AnyPath, b: AnyPath, *, annotations: AnyPath | None = None) -> list[Difference]:
+    """Return by how much each score of run `b` is above that of run `a`, on the segments that both predict.
+
+        action = next(row for row in heads.compare("runs/a-seed0", "runs/b-seed0") if row.figure == "action@1")
+        print(action.difference, action.low, action.high)
+
+    Args:
+        a, b: run folders or predictions files.
+        annotations: as for `evaluate`.
+
+    Raises:
+        DataError: as for `evaluate`, or no segment is predicted by both.
+    """
+    return compare_sources(Path(a), Path(b), annotations_for([Path(a), Path(b)], optional_path(annotations)))
+
+
+def make_report(
+    sources: Sequence[AnyPath] = (),
+    *,
+    form: Literal["html", "md"] = "html",
+    annotations: AnyPath | None = None,
+    runs: AnyPath = "runs",
+) -> str:
+    """Return a report of runs as the text of a page: ranking, learning curves, settings that mattered, mistakes.
+
+        Path("report.html").write_text(heads.make_report(["runs/sweep"]))
+
+    Args:
+        sources: a folder of runs stands for everything in it; everything in `runs` and in folders of runs there by
+            default. Runs that are not finished have a learning curve.
+        form: "html" for one page with plots that needs no network, "md" for its tables as Markdown.
+        annotations, runs: as for `evaluate`.
+
+    Raises:
+        DataError: as for `evaluate`.
+    """
+    # Not at the top: plots load matplotlib, which nothing else here needs.
+    from heads.report.compute import compute_report
+
+    paths = sources_of(sources, runs, find_reported)
+    content = compute_report(paths, annotations_for(paths, optional_path(annotations)))
+    if form == "md":
+        from heads.report.markdown import as_markdown
+
+        return as_markdown(content)
+    from heads.report.html import as_page
+    from heads.report.plots import draw
+
+    return as_page(content, draw(content))
