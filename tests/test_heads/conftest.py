@@ -16,12 +16,12 @@ from heads.data.load import TrainData, load_train_data
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
     """Compute on one thread, here and in processes started from here: networks as small as these only wait on more."""
-    before = torch.get_num_threads()
+    num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="session")

@@ -66,8 +66,8 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 @pytest.fixture
 def train(synthetic, tmp_path):
     def run(**settings: object):
-        places = {"features": synthetic.featureset, "annotations": synthetic.annotations, "runs": tmp_path / "runs"}
-        return heads.train(**{"head": "mean_pool", **places, **QUICK, **settings})
+        paths = {"features": synthetic.featureset, "annotations": synthetic.annotations, "runs": tmp_path / "runs"}
+        return heads.train(**{"head": "mean_pool", **paths, **QUICK, **settings})
 
     return run
 
@@ -90,9 +90,9 @@ def train(synthetic, tmp_path):
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused(settings, message, train, tmp_path):
-    with pytest.raises(OptionError) as caught:
+    with pytest.raises(OptionError) as error:
         train(**settings)
-    assert message in str(caught.value)
+    assert message in str(error.value)
     assert not (tmp_path / "runs").exists()
 
 
@@ -119,15 +119,15 @@ def test_a_single_view_is_a_list_of_one(train):
 
 
 def test_callbacks_see_the_plan_each_epoch_and_each_outcome(train):
-    seen: list[str] = []
+    events: list[str] = []
     outcomes = train(
         seeds="0-1",
-        on_start=lambda config, data, plan: seen.append(f"start {config.seed} {len(data.train)} {plan[0][0]}"),
-        on_epoch=lambda row: seen.append(f"epoch {row['epoch']}"),
-        on_end=lambda outcome: seen.append(outcome.folder.name),
+        on_start=lambda config, data, plan: events.append(f"start {config.seed} {len(data.train)} {plan[0][0]}"),
+        on_epoch=lambda row: events.append(f"epoch {row['epoch']}"),
+        on_end=lambda outcome: events.append(outcome.folder.name),
     )
     epochs = ["epoch 1", "epoch 2"]
-    assert seen == ["start 0 24 head", *epochs, "mean_pool-seed0", *epochs, "mean_pool-seed1"]
+    assert events == ["start 0 24 head", *epochs, "mean_pool-seed0", *epochs, "mean_pool-seed1"]
     assert [outcome.folder.name for outcome in outcomes] == ["mean_pool-seed0", "mean_pool-seed1"]
 
 

@@ -42,13 +42,13 @@ def project(synthetic, tmp_path_factory) -> Path:
         ("ensemble",),
         ("submit",),
     ):
-        ran = _typed(folder, *line)
-        (folder / f"{line[0]}.txt").write_text(ran.stdout)
-        assert (ran.returncode, "Traceback" in ran.stderr) == (0, False), ran.stderr
+        result = _run_heads(folder, *line)
+        (folder / f"{line[0]}.txt").write_text(result.stdout)
+        assert (result.returncode, "Traceback" in result.stderr) == (0, False), result.stderr
     return folder
 
 
-def _typed(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+def _run_heads(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     program = Path(sys.executable).with_name("heads")
     return subprocess.run([program, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False)
 
@@ -67,36 +67,36 @@ def test_a_bare_ensemble_is_of_all_runs(project):
 
 
 def test_the_ensemble_says_what_it_gains(project):
-    said = (project / "ensemble.txt").read_text()
+    output = (project / "ensemble.txt").read_text()
     form = r"^action@1: [+-]\d+\.\d \(95 % interval: [+-]\d+\.\d to [+-]\d+\.\d\) points over (.*)$"
-    assert re.findall(form, said, flags=re.MULTILINE) == ["the mean of its members", "the best of them"]
+    assert re.findall(form, output, flags=re.MULTILINE) == ["the mean of its members", "the best of them"]
 
 
 def test_the_ensemble_says_how_much_its_members_differ_and_who_they_are(project):
-    said = (project / "ensemble.txt").read_text().splitlines()
+    output = (project / "ensemble.txt").read_text().splitlines()
     assert re.fullmatch(
         r"two members predict different classes for this share of the segments: verb .* %, noun .* %, action .* %",
-        said[-2],
+        output[-2],
     )
-    assert said[-1] == (
+    assert output[-1] == (
         "runs/ensemble: predictions for validation and test of 2 members: runs/bilstm-seed0, runs/bilstm-seed1"
     )
 
 
 def test_the_ensemble_stands_below_its_members_in_the_table(project):
-    said = (project / "ensemble.txt").read_text().splitlines()
-    assert [line.split()[0] for line in said[1:4]] == ["bilstm-seed0", "bilstm-seed1", "ensemble"]
+    output = (project / "ensemble.txt").read_text().splitlines()
+    assert [line.split()[0] for line in output[1:4]] == ["bilstm-seed0", "bilstm-seed1", "ensemble"]
 
 
 def test_a_bare_submission_is_of_the_ensemble(project, synthetic):
-    found = read_predictions(project / "runs" / "ensemble" / "submission" / "submission.pt")
-    assert found.narration_id == tuple(synthetic.segments("test").narration_id)
+    predictions = read_predictions(project / "runs" / "ensemble" / "submission" / "submission.pt")
+    assert predictions.narration_id == tuple(synthetic.segments("test").narration_id)
 
 
 def test_a_submission_names_its_files_and_sizes(project):
-    said = (project / "submit.txt").read_text().splitlines()
-    assert said[0] == "runs/ensemble: 10 segments of EPIC_100_test_timestamps.csv"
-    assert [line.split()[0].split("/")[-1] for line in said[1:]] == [
+    output = (project / "submit.txt").read_text().splitlines()
+    assert output[0] == "runs/ensemble: 10 segments of EPIC_100_test_timestamps.csv"
+    assert [line.split()[0].split("/")[-1] for line in output[1:]] == [
         "submission.pt",
         "ensemble_submission.zip",
         "epic_submission.zip",
@@ -105,9 +105,9 @@ def test_a_submission_names_its_files_and_sizes(project):
 
 def test_a_second_submission_is_kept_from_replacing_the_first(project, heads, monkeypatch):
     monkeypatch.chdir(project)
-    ran = heads("submit")
-    assert (ran.exit_code, len(ran.stderr.splitlines())) == (1, 1)
-    assert "there already; --force replaces" in ran.stderr
+    result = heads("submit")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "there already; --force replaces" in result.stderr
 
 
 # ---- where things are
@@ -116,8 +116,8 @@ def test_a_second_submission_is_kept_from_replacing_the_first(project, heads, mo
 @pytest.mark.usefixtures("environment")
 def test_environment_variables_say_where_things_are(heads, tmp_path):
     for line in (("train", "--head", "mean_pool", *QUICK), ("ensemble",), ("submit",), ("evaluate",)):
-        ran = heads(*line)
-        assert ran.exit_code == 0, ran.output
+        result = heads(*line)
+        assert result.exit_code == 0, result.output
     assert (tmp_path / "here" / "ensemble" / "submission" / "epic_submission.zip").is_file()
 
 
@@ -135,9 +135,9 @@ def test_a_run_has_the_name_it_is_given(heads, tmp_path):
 
 @pytest.mark.usefixtures("environment")
 def test_results_go_to_stdout_and_progress_to_stderr(heads):
-    ran = heads("train", "--head", "mean_pool", *QUICK)
-    assert ran.stdout.startswith("here/mean_pool-seed0: done, best epoch ")
-    assert len(ran.stdout.splitlines()) == 1
+    result = heads("train", "--head", "mean_pool", *QUICK)
+    assert result.stdout.startswith("here/mean_pool-seed0: done, best epoch ")
+    assert len(result.stdout.splitlines()) == 1
 
 
 @pytest.mark.usefixtures("environment")
@@ -150,12 +150,12 @@ def test_a_run_that_was_finished_is_said_to_be(heads):
 def test_a_folder_of_runs_stands_for_the_finished_runs_in_it(heads):
     heads("train", "--head", "mean_pool", *QUICK, "--seeds", "0-2", "--runs", "here/sweep")
     Path("here", "sweep", "unfinished-seed0").mkdir()
-    ran = heads("ensemble", "--greedy", "here/sweep")
-    assert ran.exit_code == 0, ran.output
+    result = heads("ensemble", "--greedy", "here/sweep")
+    assert result.exit_code == 0, result.output
     members = [f"here/sweep/mean_pool-seed{seed}" for seed in range(3)]
     assert read_json(Path("here", "ensemble", "config.json"))["members"] == members
-    assert [line.split()[0] for line in ran.stdout.splitlines()[1:5]] == [
-        *(Path(one).name for one in members),
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:5]] == [
+        *(Path(member).name for member in members),
         "ensemble",
     ]
 
@@ -163,11 +163,11 @@ def test_a_folder_of_runs_stands_for_the_finished_runs_in_it(heads):
 @pytest.mark.usefixtures("environment")
 def test_a_greedy_ensemble_says_whom_it_trusts_and_what_each_correction_does(heads):
     heads("train", "--head", "mean_pool", *QUICK, "--seeds", "0-1")
-    said = heads("ensemble", "--greedy", "--per-task", "--temperature", "--adjust", "--pairs").stdout
+    output = heads("ensemble", "--greedy", "--per-task", "--temperature", "--adjust", "--pairs").stdout
     expected = ("weights of verbs: ", "weights of nouns: ", "Validation is cross-fitted: ")
-    assert [text for text in expected if text not in said] == []
-    alone = re.findall(r"^(\w+) alone \(.* in the ensemble\): action@1 [+-]", said, flags=re.MULTILINE)
-    assert alone == ["temperature", "adjust", "pairs"]
+    assert [text for text in expected if text not in output] == []
+    corrections = re.findall(r"^(\w+) alone \(.* in the ensemble\): action@1 [+-]", output, flags=re.MULTILINE)
+    assert corrections == ["temperature", "adjust", "pairs"]
 
 
 @pytest.mark.usefixtures("environment")
@@ -178,36 +178,36 @@ def test_segments_that_a_run_does_not_predict_are_omitted_or_answered_when_asked
     write_predictions(path, predictions.aligned(predictions.narration_id[1:]))
     assert "1 not predicted: P02_102_0" in heads("submit", "here/mean_pool-seed0").stderr
     for missing, num in (("omit", 9), ("prior", 10)):
-        ran = heads("submit", "here/mean_pool-seed0", "--missing", missing, "--out", missing)
-        assert ran.exit_code == 0, ran.output
-        assert ran.stdout.startswith(f"here/mean_pool-seed0: {num} segments of EPIC_100_test_timestamps.csv")
-        assert "1 of 10 segments of EPIC_100_test_timestamps.csv have no prediction" in ran.stderr
-        assert Path(missing, "note.txt").read_text() == ran.stderr
+        result = heads("submit", "here/mean_pool-seed0", "--missing", missing, "--out", missing)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.startswith(f"here/mean_pool-seed0: {num} segments of EPIC_100_test_timestamps.csv")
+        assert "1 of 10 segments of EPIC_100_test_timestamps.csv have no prediction" in result.stderr
+        assert Path(missing, "note.txt").read_text() == result.stderr
         assert len(read_predictions(Path(missing, "submission.pt"))) == num
 
 
 def test_a_file_is_answered_by_the_training_list_beside_the_one_that_is_given(heads, synthetic, tmp_path):
-    drawn = drawn_predictions(synthetic.segments("test"))
-    write_predictions(tmp_path / "drawn.pt", drawn.aligned(drawn.narration_id[1:]))
-    ran = heads("submit", "drawn.pt", "--annotations", synthetic.csv("test"), "--missing", "prior")
-    assert ran.exit_code == 0, ran.output
-    assert "answered by the frequencies of EPIC_100_train.csv" in ran.stderr
+    predictions = drawn_predictions(synthetic.segments("test"))
+    write_predictions(tmp_path / "drawn.pt", predictions.aligned(predictions.narration_id[1:]))
+    result = heads("submit", "drawn.pt", "--annotations", synthetic.csv("test"), "--missing", "prior")
+    assert result.exit_code == 0, result.output
+    assert "answered by the frequencies of EPIC_100_train.csv" in result.stderr
 
 
 @pytest.mark.usefixtures("environment")
 def test_a_number_that_is_expected_is_checked(heads):
     heads("train", "--head", "mean_pool", *QUICK)
-    ran = heads("submit", "here/mean_pool-seed0", "--expect", 9449)
-    assert ran.exit_code == DATA
-    assert "10 segments, and 9449 are expected" in ran.stderr
+    result = heads("submit", "here/mean_pool-seed0", "--expect", 9449)
+    assert result.exit_code == DATA
+    assert "10 segments, and 9449 are expected" in result.stderr
     assert heads("submit", "here/mean_pool-seed0", "--expect", 10).exit_code == 0
 
 
 @pytest.mark.parametrize("name", ["submission.pt", "ensemble_submission.zip", "epic_submission.zip"])
 def test_files_of_each_kind_can_be_checked(project, heads, synthetic, name):
     path = project / "runs" / "ensemble" / "submission" / name
-    ran = heads("submit", "--check", path, "--annotations", synthetic.csv("test"), "--expect", 10)
-    assert (ran.exit_code, ran.stdout.endswith("sound.\n")) == (0, True), ran.output
+    result = heads("submit", "--check", path, "--annotations", synthetic.csv("test"), "--expect", 10)
+    assert (result.exit_code, result.stdout.endswith("sound.\n")) == (0, True), result.output
     assert heads("submit", "--check", path, "--annotations", synthetic.csv("validation")).exit_code == DATA
 
 
@@ -217,14 +217,14 @@ def _levels(folder: Path) -> list[int]:
     return [record[name] for name in ("sls_pt", "sls_tl", "sls_td")]
 
 
-@pytest.mark.parametrize(("recorded", "level"), [(None, 2), (0, 0), (3, 3), (5, 5)])
-def test_the_level_of_pretraining_is_that_of_the_feature_set(heads, synthetic, tmp_path, recorded, level):
+@pytest.mark.parametrize(("supervision", "level"), [(None, 2), (0, 0), (3, 3), (5, 5)])
+def test_the_level_of_pretraining_is_that_of_the_feature_set(heads, synthetic, tmp_path, supervision, level):
     shutil.copytree(synthetic.featureset, tmp_path / "set")
     record = read_json(tmp_path / "set" / "featureset.json")
-    write_json(tmp_path / "set" / "featureset.json", {**record, "supervision": recorded})
+    write_json(tmp_path / "set" / "featureset.json", {**record, "supervision": supervision})
     heads(*_train(*QUICK, "--annotations", synthetic.annotations, "--features", "set"))
-    ran = heads("submit", "runs/mean_pool-seed0")
-    assert ran.exit_code == 0, ran.output
+    result = heads("submit", "runs/mean_pool-seed0")
+    assert result.exit_code == 0, result.output
     assert _levels(Path("runs", "mean_pool-seed0")) == [level, 3, 3]
 
 
@@ -242,8 +242,8 @@ def test_levels_say_that_validation_was_trained_on(heads):
 @pytest.mark.usefixtures("environment")
 def test_all_lists_that_a_run_has_are_predicted_by_default(heads):
     heads(*_train(*QUICK, "--split-train-val", "all"))
-    ran = heads("predict", "here/mean_pool-seed0", "--device", "cpu")
-    assert [line.split()[0] for line in ran.stdout.splitlines()] == [
+    result = heads("predict", "here/mean_pool-seed0", "--device", "cpu")
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [
         f"here/mean_pool-seed0/{split}_predictions.pt" for split in ("train", "test")
     ]
 
@@ -251,17 +251,17 @@ def test_all_lists_that_a_run_has_are_predicted_by_default(heads):
 @pytest.mark.usefixtures("environment")
 def test_a_run_given_twice_to_an_ensemble_is_refused(heads):
     heads("train", "--head", "mean_pool", *QUICK)
-    ran = heads("ensemble", "here/mean_pool-seed0", "here/mean_pool-seed0")
-    assert ran.exit_code == USAGE
-    assert "here/mean_pool-seed0: given twice" in ran.stderr
+    result = heads("ensemble", "here/mean_pool-seed0", "here/mean_pool-seed0")
+    assert result.exit_code == USAGE
+    assert "here/mean_pool-seed0: given twice" in result.stderr
 
 
 @pytest.mark.usefixtures("environment")
 def test_a_run_may_be_submitted_for_validation(heads, synthetic, tmp_path):
     heads("train", "--head", "mean_pool", *QUICK)
     csv = synthetic.csv("validation")
-    ran = heads("submit", "here/mean_pool-seed0", "--annotations", csv, "--out", "out")
-    assert ran.exit_code == 0, ran.output
+    result = heads("submit", "here/mean_pool-seed0", "--annotations", csv, "--out", "out")
+    assert result.exit_code == 0, result.output
     assert read_predictions(tmp_path / "out" / "submission.pt").narration_id == tuple(
         synthetic.segments("validation").narration_id
     )
@@ -277,7 +277,7 @@ def test_a_predictions_file_is_submitted_beside_itself(heads, synthetic, tmp_pat
 
 
 @pytest.fixture
-def lacking(synthetic, tmp_path) -> Synthetic:
+def incomplete_dataset(synthetic, tmp_path) -> Synthetic:
     """The dataset without the features of one training video."""
     shutil.copytree(synthetic.features, tmp_path / "features")
     (tmp_path / "features" / synthetic.featureset.name / "P03_01.h5").unlink()
@@ -288,16 +288,16 @@ def _places(dataset: Synthetic) -> tuple[object, ...]:
     return "--annotations", dataset.annotations, "--features", dataset.features
 
 
-def test_segments_without_features_stop_the_training(heads, lacking):
-    ran = heads("train", "--head", "mean_pool", *QUICK, *_places(lacking))
-    assert ran.exit_code == 1
-    assert "no features for 8 of 24 segments of EPIC_100_train.csv (P03_01_0, " in ran.stderr
+def test_segments_without_features_stop_the_training(heads, incomplete_dataset):
+    result = heads("train", "--head", "mean_pool", *QUICK, *_places(incomplete_dataset))
+    assert result.exit_code == 1
+    assert "no features for 8 of 24 segments of EPIC_100_train.csv (P03_01_0, " in result.stderr
 
 
-def test_segments_without_features_are_left_out_when_allowed(heads, lacking, tmp_path):
-    ran = heads("train", "--head", "mean_pool", *QUICK, *_places(lacking), "--allow-missing")
-    assert ran.exit_code == 0
-    assert "training    16 segments of 24 (8 have no features and are left out) of EPIC_100_train.csv" in ran.stderr
+def test_segments_without_features_are_left_out_when_allowed(heads, incomplete_dataset, tmp_path):
+    result = heads("train", "--head", "mean_pool", *QUICK, *_places(incomplete_dataset), "--allow-missing")
+    assert result.exit_code == 0
+    assert "training    16 segments of 24 (8 have no features and are left out) of EPIC_100_train.csv" in result.stderr
     assert read_json(tmp_path / "runs" / "mean_pool-seed0" / "config.json")["train_missing"] == 8
 
 
@@ -311,7 +311,7 @@ def _train(*arguments: object) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize(
-    ("line", "code", "said"),
+    ("line", "code", "message"),
     [
         (("train",), USAGE, "Missing option '--head'"),
         (("train", "--head", "bilstn"), USAGE, "--head: no head 'bilstn'; did you mean 'bilstm'? Known: "),
@@ -347,20 +347,20 @@ def _train(*arguments: object) -> tuple[object, ...]:
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
 )
 @pytest.mark.usefixtures("environment")
-def test_a_mistake_is_said_in_one_line_with_its_exit_code(heads, line, code, said):
-    ran = heads(*line)
-    assert (ran.exit_code, ran.stdout) == (code, "")
-    errors = [text for text in ran.stderr.splitlines() if text.startswith("Error: ")]
+def test_a_mistake_is_said_in_one_line_with_its_exit_code(heads, line, code, message):
+    result = heads(*line)
+    assert (result.exit_code, result.stdout) == (code, "")
+    errors = [text for text in result.stderr.splitlines() if text.startswith("Error: ")]
     assert len(errors) == 1
-    assert said in errors[0]
+    assert message in errors[0]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 @pytest.mark.usefixtures("environment")
 def test_a_device_that_is_not_there_is_a_wrong_option(heads):
-    ran = heads(*_train("--device", "cuda"))
-    assert ran.exit_code == USAGE
-    assert "--device: no cuda on this machine; available: " in ran.stderr
+    result = heads(*_train("--device", "cuda"))
+    assert result.exit_code == USAGE
+    assert "--device: no cuda on this machine; available: " in result.stderr
 
 
 @pytest.mark.usefixtures("environment")
@@ -373,30 +373,30 @@ def test_a_mistake_leaves_no_folder(heads, tmp_path):
 def test_of_two_feature_sets_one_must_be_named(heads, synthetic, tmp_path):
     for name in ("one", "other"):
         shutil.copytree(synthetic.featureset, tmp_path / "sets" / name)
-    ran = heads(*_train("--annotations", synthetic.annotations, "--features", "sets"))
-    assert ran.exit_code == USAGE
-    assert "--features: sets holds several feature sets (one, other); name those to train on." in ran.stderr
+    result = heads(*_train("--annotations", synthetic.annotations, "--features", "sets"))
+    assert result.exit_code == USAGE
+    assert "--features: sets holds several feature sets (one, other); name those to train on." in result.stderr
 
 
 @pytest.mark.usefixtures("environment")
 def test_a_run_with_other_settings_is_kept(heads):
     heads(*_train(*QUICK))
-    ran = heads(*_train(*QUICK, "--lr", 0.1))
-    assert ran.exit_code == DATA
-    assert "holds another run (lr 0.001 there, 0.1 now); give this one a --name" in ran.stderr
+    result = heads(*_train(*QUICK, "--lr", 0.1))
+    assert result.exit_code == DATA
+    assert "holds another run (lr 0.001 there, 0.1 now); give this one a --name" in result.stderr
 
 
 @pytest.mark.usefixtures("environment")
 def test_an_absurd_learning_rate_ends_in_one_line(heads):
-    ran = heads(*_train("--device", "cpu", "--lr", 1e30, "--warmup-epochs", 0, "--batch-size", 4))
-    assert ran.exit_code == DATA
-    assert "try a lower --lr" in ran.stderr
+    result = heads(*_train("--device", "cpu", "--lr", 1e30, "--warmup-epochs", 0, "--batch-size", 4))
+    assert result.exit_code == DATA
+    assert "try a lower --lr" in result.stderr
 
 
 def test_a_mistake_in_a_process_of_its_own_shows_no_traceback(command):
-    ran = command("heads", "evaluate")
-    assert (ran.returncode, ran.stdout) == (1, "")
-    assert ran.stderr == "Error: runs: no finished runs in it; train some first (heads train --head ...).\n"
+    result = command("heads", "evaluate")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "Error: runs: no finished runs in it; train some first (heads train --head ...).\n"
 
 
 # ---- help
@@ -405,12 +405,12 @@ def test_a_mistake_in_a_process_of_its_own_shows_no_traceback(command):
 @pytest.mark.parametrize("line", [("--help",), *[(name, "--help") for name in COMMANDS]], ids=" ".join)
 def test_help_needs_no_torch(line):
     program = Path(sys.executable).with_name("heads")
-    ran = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-X", "importtime", program, *line], capture_output=True, text=True, check=True
     )
-    imported = {text.rsplit("|", 1)[-1].strip().split(".")[0] for text in ran.stderr.splitlines()}
-    assert "click" in imported
-    assert imported & {"torch", "pandas", "numpy", "h5py", "av", "torchvision"} == set()
+    modules = {text.rsplit("|", 1)[-1].strip().split(".")[0] for text in result.stderr.splitlines()}
+    assert "click" in modules
+    assert modules & {"torch", "pandas", "numpy", "h5py", "av", "torchvision"} == set()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -419,17 +419,17 @@ def test_help_shows_an_example(heads, name):
 
 
 def test_the_list_names_every_head_and_loss_with_its_options(heads):
-    found = json.loads(heads("list", "--json").stdout)
-    assert [one["name"] for one in found["heads"]] == names()
-    assert [one["name"] for one in found["losses"]] == losses.names()
-    assert {one["name"]: one["options"] for one in found["heads"]}["mean_pool"] == {"dropout": 0.0}
-    said = heads("list").stdout
-    assert [name for name in (*names(), *losses.names()) if name not in said] == []
+    listing = json.loads(heads("list", "--json").stdout)
+    assert [entry["name"] for entry in listing["heads"]] == names()
+    assert [entry["name"] for entry in listing["losses"]] == losses.names()
+    assert {entry["name"]: entry["options"] for entry in listing["heads"]}["mean_pool"] == {"dropout": 0.0}
+    output = heads("list").stdout
+    assert [name for name in (*names(), *losses.names()) if name not in output] == []
 
 
 @pytest.mark.usefixtures("environment")
 def test_a_head_too_large_for_any_machine_ends_in_one_line(heads):
-    ran = heads("train", "--head", "bilstm", "--set", "hidden=999999999", "--device", "cpu")
-    assert ran.exit_code == DATA
-    assert "Error: out of memory; make the batch, the head or the set of segments smaller" in ran.stderr
+    result = heads("train", "--head", "bilstm", "--set", "hidden=999999999", "--device", "cpu")
+    assert result.exit_code == DATA
+    assert "Error: out of memory; make the batch, the head or the set of segments smaller" in result.stderr
     assert not Path("here", "bilstm-seed0").exists()  # so that a smaller one may have the name

@@ -26,7 +26,7 @@ from heads.config import (
 
 SETTINGS = [(record, setting) for record in GROUPS.values() for setting in dataclasses.fields(record)]
 NUMBERS = [(record, setting) for record, setting in SETTINGS if type(setting.default) in (int, float)]
-OTHERS = {
+OTHER_SETTINGS = {
     "context": 1.5,
     "neighbours": 2,
     "view": ("centre", "flip"),
@@ -46,7 +46,7 @@ def ids(pairs: list) -> list[str]:
 
 
 def test_every_setting_has_a_name_of_its_own():
-    names = [*ids(SETTINGS), *(each.name for each in dataclasses.fields(TrainConfig))]
+    names = [*ids(SETTINGS), *(field.name for field in dataclasses.fields(TrainConfig))]
     assert len(set(names)) == len(names)
 
 
@@ -57,10 +57,10 @@ def test_every_setting_says_what_it_means():
 
 def test_the_ends_of_a_range_belong_to_it():
     for record, setting in NUMBERS:
-        others = {"verb_weight": {"noun_weight": 2.0}}.get(setting.name, {})
+        extra_settings = {"verb_weight": {"noun_weight": 2.0}}.get(setting.name, {})
         for end in ("least", "most"):
             value = type(setting.default)(setting.metadata[end])
-            assert getattr(record(**{setting.name: value}, **others), setting.name) == value
+            assert getattr(record(**{setting.name: value}, **extra_settings), setting.name) == value
 
 
 @given(st.floats())
@@ -111,7 +111,7 @@ def test_context_is_seconds_or_neighbours(settings, expected):
 
 
 def test_settings_go_into_the_groups_where_they_stand():
-    config = make_config("bilstm", {"hidden": 8}, OTHERS)
+    config = make_config("bilstm", {"hidden": 8}, OTHER_SETTINGS)
     assert config.inputs == InputSettings(context=1.5, neighbours=2, view=("centre", "flip"), fusion="late")
     assert config.augmentation == Augmentation(mixup=0.2)
     assert config.objective == Objective(noun_loss="focal:gamma=2")
@@ -131,7 +131,7 @@ def test_every_setting_stands_in_json_under_its_own_name():
     }
 
 
-@pytest.mark.parametrize("settings", [{}, OTHERS], ids=["defaults", "others"])
+@pytest.mark.parametrize("settings", [{}, OTHER_SETTINGS], ids=["defaults", "others"])
 def test_a_config_comes_back_from_json(settings):
     config = make_config("bilstm", {"hidden": 8}, settings)
     record = json.loads(json.dumps({**config.as_json(), "labels_digest": "0" * 12}))

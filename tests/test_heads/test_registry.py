@@ -90,8 +90,8 @@ def test_every_value_comes_back_from_text_exactly(sides, height):
     ],
 )
 def test_what_cannot_be_meant_is_refused_under_the_option_it_was_given_by(text, expected):
-    for option, named in ((None, "--shape"), ("--grid", "--grid")):
-        with pytest.raises(OptionError, match=f"^{named}: {expected}"):
+    for option, option_name in ((None, "--shape"), ("--grid", "--grid")):
+        with pytest.raises(OptionError, match=f"^{option_name}: {expected}"):
             REGISTRY.parse_spec(text, option)
 
 
@@ -111,6 +111,6 @@ def test_lists_and_options_of_members_load_no_torch():
     assert finished(python(LIST)) == (0, "17\n", "")
 
 
-@pytest.mark.parametrize("described", [describe_heads(), describe_losses()], ids=["heads", "losses"])
-def test_every_member_is_described_by_a_sentence(described):
-    assert all(member.what.endswith(".") for member in described)
+@pytest.mark.parametrize("members", [describe_heads(), describe_losses()], ids=["heads", "losses"])
+def test_every_member_is_described_by_a_sentence(members):
+    assert all(member.what.endswith(".") for member in members)

@@ -23,7 +23,7 @@ from heads.runs import (
 
 
 @pytest.fixture
-def finished(tmp_path, synthetic):
+def make_run(tmp_path, synthetic):
     """Write a run folder, or an ensemble's, with predictions for validation."""
 
     def write(name: str, *, members: list[str] | None = None) -> Path:
@@ -58,9 +58,9 @@ def test_seeds_have_folders_of_their_own():
     assert len({run_folder(Path("runs"), "bilstm", seed) for seed in range(12)}) == 12
 
 
-def test_runs_come_before_ensembles(finished, tmp_path):
+def test_runs_come_before_ensembles(make_run, tmp_path):
     for name, members in (("an-ensemble", ["x"]), ("bilstm-seed1", None), ("bilstm-seed0", None)):
-        finished(name, members=members)
+        make_run(name, members=members)
     assert [folder.name for folder in find_predicted(tmp_path / "runs")] == [
         "bilstm-seed0",
         "bilstm-seed1",
@@ -68,14 +68,14 @@ def test_runs_come_before_ensembles(finished, tmp_path):
     ]
 
 
-def test_ensembles_are_no_members(finished, tmp_path):
-    finished("ensemble", members=["x"])
-    finished("bilstm-seed0")
+def test_ensembles_are_no_members(make_run, tmp_path):
+    make_run("ensemble", members=["x"])
+    make_run("bilstm-seed0")
     assert [folder.name for folder in find_runs(tmp_path / "runs")] == ["bilstm-seed0"]
 
 
-def test_a_run_that_is_not_finished_is_not_found(finished, tmp_path):
-    finished("bilstm-seed0")
+def test_a_run_that_is_not_finished_is_not_found(make_run, tmp_path):
+    make_run("bilstm-seed0")
     write_json(tmp_path / "runs" / "bilstm-seed1" / "config.json", {"head": "bilstm"})
     assert [folder.name for folder in find_runs(tmp_path / "runs")] == ["bilstm-seed0"]
 
@@ -85,35 +85,35 @@ def test_a_folder_without_runs_is_an_error_that_says_how_to_make_one(tmp_path):
         find_runs(tmp_path / "runs")
 
 
-def test_an_ensemble_is_known_by_its_members(finished):
-    assert (is_ensemble(finished("ensemble", members=["x"])), is_ensemble(finished("bilstm-seed0"))) == (True, False)
+def test_an_ensemble_is_known_by_its_members(make_run):
+    assert (is_ensemble(make_run("ensemble", members=["x"])), is_ensemble(make_run("bilstm-seed0"))) == (True, False)
 
 
-def test_the_last_ensemble_is_the_one_written_last(finished, tmp_path):
+def test_the_last_ensemble_is_the_one_written_last(make_run, tmp_path):
     for name, time_s in (("a", 100), ("b", 300), ("c", 200)):
-        os.utime(finished(name, members=["x"]) / "config.json", (time_s, time_s))
+        os.utime(make_run(name, members=["x"]) / "config.json", (time_s, time_s))
     assert find_last_ensemble(tmp_path / "runs").name == "b"
 
 
-def test_a_later_run_is_no_ensemble(finished, tmp_path):
-    os.utime(finished("ensemble", members=["x"]) / "config.json", (100, 100))
-    finished("bilstm-seed0")
+def test_a_later_run_is_no_ensemble(make_run, tmp_path):
+    os.utime(make_run("ensemble", members=["x"]) / "config.json", (100, 100))
+    make_run("bilstm-seed0")
     assert find_last_ensemble(tmp_path / "runs").name == "ensemble"
 
 
-def test_no_ensemble_is_an_error_that_says_how_to_make_one(finished, tmp_path):
-    finished("bilstm-seed0")
+def test_no_ensemble_is_an_error_that_says_how_to_make_one(make_run, tmp_path):
+    make_run("bilstm-seed0")
     with pytest.raises(DataError, match=r"no ensemble in it; make one \(heads ensemble\), or name a run"):
         find_last_ensemble(tmp_path / "runs")
 
 
-def test_a_run_without_predictions_for_a_split_is_an_error(finished):
+def test_a_run_without_predictions_for_a_split_is_an_error(make_run):
     with pytest.raises(DataError, match=r"no predictions for test in it \(test_predictions\.pt\)"):
-        predictions_of(finished("bilstm-seed0"), "test")
+        predictions_of(make_run("bilstm-seed0"), "test")
 
 
-def test_a_predictions_file_is_read_whatever_the_split(finished, synthetic):
-    file = finished("bilstm-seed0") / "val_predictions.pt"
+def test_a_predictions_file_is_read_whatever_the_split(make_run, synthetic):
+    file = make_run("bilstm-seed0") / "val_predictions.pt"
     assert predictions_of(file, "test").narration_id == tuple(synthetic.segments("validation").narration_id)
 
 

@@ -25,7 +25,7 @@ SPEED = Augmentation(speed=0.5)
 DROPOUT = Augmentation(step_dropout=0.5)
 
 
-def made_stream(windows: np.ndarray, seconds: np.ndarray, videos: np.ndarray, *, is_dense: bool, views: int) -> Stream:
+def make_stream(windows: np.ndarray, seconds: np.ndarray, videos: np.ndarray, *, is_dense: bool, views: int) -> Stream:
     """A stream whose features say which row, and which view, they are.
 
     Args:
@@ -63,14 +63,17 @@ def chunks(draw: st.DrawFn, *, kinds: tuple[bool | None, ...] = (None,), most: i
         ends = np.cumsum([0, *lengths])
         seconds = np.concatenate([np.sort(rng.uniform(0, 30, length)) for length in lengths])
         windows = []
-        for each in video:
-            inner_first = rng.integers(ends[each], ends[each + 1])
-            inner_stop = rng.integers(inner_first + 1, ends[each + 1] + 1)
-            first, stop = rng.integers(ends[each], inner_first + 1), rng.integers(inner_stop, ends[each + 1] + 1)
+        for video_index in video:
+            inner_first = rng.integers(ends[video_index], ends[video_index + 1])
+            inner_stop = rng.integers(inner_first + 1, ends[video_index + 1] + 1)
+            first, stop = (
+                rng.integers(ends[video_index], inner_first + 1),
+                rng.integers(inner_stop, ends[video_index + 1] + 1),
+            )
             windows.append((first, inner_first, inner_stop, stop))
         is_dense = draw(st.booleans()) if kind is None else kind
         videos = np.stack([ends[video], ends[video + 1]], axis=1)
-        streams.append(made_stream(np.array(windows), seconds, videos, is_dense=is_dense, views=views))
+        streams.append(make_stream(np.array(windows), seconds, videos, is_dense=is_dense, views=views))
     middle_s = torch.from_numpy(rng.uniform(0, 30, num_segments)).float()
     return Chunk(torch.from_numpy(rng.permutation(100)[:num_segments]), middle_s, tuple(streams))
 
@@ -98,10 +101,10 @@ def batches_of(
     )
 
 
-def rows_of(found: list[Batch], place: int = 0) -> Iterator[tuple[list[int], list[float], list[bool]]]:
+def rows_of(batch_list: list[Batch], stream_index: int = 0) -> Iterator[tuple[list[int], list[float], list[bool]]]:
     """Of each segment, in the order of the batches: its rows, when they are, and which are its own."""
-    for batch in found:
-        steps = batch.streams[place]
+    for batch in batch_list:
+        steps = batch.streams[stream_index]
         for features, mask, seconds, within in zip(*steps, strict=True):
             rows = features[mask][:, 0].long().tolist()
             yield rows, seconds[mask].tolist(), within[mask].tolist()
@@ -115,11 +118,11 @@ def own_of(stream: Stream, segment: int) -> list[int]:
     return list(range(int(stream.inner_first[segment]), int(stream.inner_stop[segment])))
 
 
-def assert_equal(found: list[Batch], expected: list[Batch]) -> None:
-    for one, other in zip(found, expected, strict=True):
-        assert torch.equal(one.index, other.index)
-        for steps, theirs in zip(one.streams, other.streams, strict=True):
-            assert all(torch.equal(*both) for both in zip(steps, theirs, strict=True))
+def assert_equal(actual: list[Batch], expected: list[Batch]) -> None:
+    for batch, expected_batch in zip(actual, expected, strict=True):
+        assert torch.equal(batch.index, expected_batch.index)
+        for steps, expected_steps in zip(batch.streams, expected_batch.streams, strict=True):
+            assert all(torch.equal(*pair) for pair in zip(steps, expected_steps, strict=True))
 
 
 # ---- against a plain loop
@@ -129,9 +132,9 @@ def assert_equal(found: list[Batch], expected: list[Batch]) -> None:
 @settings(deadline=None)
 def test_a_segment_has_the_steps_of_its_window(chunk, batch_size, seed):
     order = torch.randperm(len(chunk), generator=torch.Generator().manual_seed(seed))
-    found = batches_of(chunk, batch_size, order=order)
+    batch_list = batches_of(chunk, batch_size, order=order)
     (stream,) = chunk.streams
-    for segment, (rows, seconds, within) in zip(order.tolist(), rows_of(found), strict=True):
+    for segment, (rows, seconds, within) in zip(order.tolist(), rows_of(batch_list), strict=True):
         assert rows == window_of(stream, segment)
         assert within == [row in own_of(stream, segment) for row in rows]
         expected = [float(stream.seconds[row]) - float(chunk.middle_s[segment]) for row in rows]
@@ -142,9 +145,9 @@ def test_a_segment_has_the_steps_of_its_window(chunk, batch_size, seed):
 @settings(deadline=None)
 def test_batches_hold_every_segment_once_in_the_order_given(chunk, batch_size, seed):
     order = torch.randperm(len(chunk), generator=torch.Generator().manual_seed(seed))
-    found = batches_of(chunk, batch_size, order=order)
-    assert [index for batch in found for index in batch.index.tolist()] == chunk.index[order].tolist()
-    assert {len(batch.index) for batch in found[:-1]} <= {batch_size}
+    batch_list = batches_of(chunk, batch_size, order=order)
+    assert [index for batch in batch_list for index in batch.index.tolist()] == chunk.index[order].tolist()
+    assert {len(batch.index) for batch in batch_list[:-1]} <= {batch_size}
 
 
 every_change = pytest.mark.parametrize(
@@ -173,17 +176,17 @@ def test_many_batches_are_the_same_as_each_alone():
     first = rng.integers(0, 900, 5000)
     stop = first + rng.integers(1, 9, 5000) * np.where(np.arange(5000) == 4321, 10, 1)
     windows = np.stack([first, first, stop, stop], axis=1)
-    stream = made_stream(windows, np.arange(1000.0), np.tile([0, 1000], (5000, 1)), is_dense=True, views=1)
+    stream = make_stream(windows, np.arange(1000.0), np.tile([0, 1000], (5000, 1)), is_dense=True, views=1)
     chunk = Chunk(torch.arange(5000), torch.zeros(5000), (stream,))
-    found = batches_of(chunk, 300)
-    alone = [batches_of(chunk, 300, order=order)[0] for order in torch.arange(5000).split(300)]
-    assert_equal(found, alone)
+    batch_list = batches_of(chunk, 300)
+    single_batches = [batches_of(chunk, 300, order=order)[0] for order in torch.arange(5000).split(300)]
+    assert_equal(batch_list, single_batches)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2047, 2049, 10_000])
 def test_any_size_of_batch_gives_all_segments(batch_size):
     windows = np.tile([0, 0, 1, 1], (4100, 1))
-    stream = made_stream(windows, np.zeros(1), np.tile([0, 1], (4100, 1)), is_dense=True, views=1)
+    stream = make_stream(windows, np.zeros(1), np.tile([0, 1], (4100, 1)), is_dense=True, views=1)
     chunk = Chunk(torch.arange(4100), torch.zeros(4100), (stream,))
     sizes = [len(batch.index) for batch in batches_of(chunk, batch_size)]
     assert sizes == [min(batch_size, 4100 - start) for start in range(0, 4100, batch_size)]
@@ -210,8 +213,8 @@ def test_thinned_steps_are_spread_evenly(chunk, max_steps):
     for segment, (rows, _, _) in enumerate(rows_of(batches_of(chunk, max_steps=max_steps))):
         window = window_of(stream, segment)
         part = len(window) / len(rows)  # each step stands for so many
-        for place, row in enumerate(rows):
-            assert part * place - 1e-9 <= row - window[0] + 0.5 <= part * (place + 1) + 1e-9
+        for index, row in enumerate(rows):
+            assert part * index - 1e-9 <= row - window[0] + 0.5 <= part * (index + 1) + 1e-9
 
 
 # ---- jitter and speed
@@ -232,26 +235,26 @@ def test_moved_segments_stay_in_their_video(augmentation, chunk, seed):
 @settings(deadline=None)
 def test_the_ends_of_a_segment_move_by_the_share_asked_for(chunk, seed):
     (stream,) = chunk.streams
-    found = rows_of(batches_of(chunk, augmentation=Augmentation(jitter=0.3), seed=seed))
-    for segment, (rows, _, within) in enumerate(found):
-        before = own_of(stream, segment)
+    segments = rows_of(batches_of(chunk, augmentation=Augmentation(jitter=0.3), seed=seed))
+    for segment, (rows, _, within) in enumerate(segments):
+        original = own_of(stream, segment)
         own = [row for row, inner in zip(rows, within, strict=True) if inner]
-        most = 0.3 * len(before) + 0.5
-        assert abs(own[0] - before[0]) <= most
-        assert abs(own[-1] - before[-1]) <= most
+        limit = 0.3 * len(original) + 0.5
+        assert abs(own[0] - original[0]) <= limit
+        assert abs(own[-1] - original[-1]) <= limit
 
 
 def long_segment(num_segments: int, *, is_dense: bool = True) -> Chunk:
     """The same segment many times: 20 of the 100 steps of a video, one a second, in the middle of a window of 40."""
     windows, videos = np.tile([30, 40, 60, 70], (num_segments, 1)), np.tile([0, 100], (num_segments, 1))
-    stream = made_stream(windows, np.arange(100.0), videos, is_dense=is_dense, views=1)
+    stream = make_stream(windows, np.arange(100.0), videos, is_dense=is_dense, views=1)
     return Chunk(torch.arange(num_segments), torch.full((num_segments,), 49.5), (stream,))
 
 
 def test_segments_move_apart_from_each_other_and_both_ways():
-    found = list(rows_of(batches_of(long_segment(500), augmentation=Augmentation(jitter=0.25))))
-    first = [rows[within.index(True)] for rows, _, within in found]
-    last = [rows[len(within) - 1 - within[::-1].index(True)] for rows, _, within in found]
+    segments = list(rows_of(batches_of(long_segment(500), augmentation=Augmentation(jitter=0.25))))
+    first = [rows[within.index(True)] for rows, _, within in segments]
+    last = [rows[len(within) - 1 - within[::-1].index(True)] for rows, _, within in segments]
     assert set(first) == set(range(35, 46))
     assert set(last) == set(range(54, 65))
 
@@ -263,11 +266,11 @@ def test_context_moves_with_the_ends_of_the_segment():
 
 
 def test_a_faster_segment_has_fewer_steps_and_passes_in_less_time():
-    found = list(rows_of(batches_of(long_segment(500), augmentation=Augmentation(speed=0.5))))
-    lengths = [len(rows) for rows, _, _ in found]
+    segments = list(rows_of(batches_of(long_segment(500), augmentation=Augmentation(speed=0.5))))
+    lengths = [len(rows) for rows, _, _ in segments]
     assert min(lengths) == pytest.approx(40 / 1.5, abs=1)
     assert max(lengths) == pytest.approx(40 / 0.5, abs=2)
-    for rows, seconds, _ in found:
+    for rows, seconds, _ in segments:
         assert (rows[0], rows[-1]) == (pytest.approx(30, abs=1), pytest.approx(69, abs=1))
         assert seconds[-1] - seconds[0] == pytest.approx(len(rows), abs=2.5)
 
@@ -296,48 +299,50 @@ def test_nothing_changes_where_nothing_is_asked_for(chunk, fusion):
 @given(chunk=chunks(), seed=st.integers(0, 99), dropout=st.sampled_from([0.1, 0.5, 0.95]))
 @settings(deadline=None)
 def test_steps_that_are_left_stay_in_order_as_they_were(chunk, seed, dropout):
-    found = rows_of(batches_of(chunk, augmentation=Augmentation(step_dropout=dropout), seed=seed))
-    for (rows, seconds, within), whole in zip(found, rows_of(batches_of(chunk)), strict=True):
-        kept = [whole[0].index(row) for row in rows]
-        assert kept == sorted(set(kept))
-        assert seconds == [whole[1][place] for place in kept]
-        assert within == [whole[2][place] for place in kept]
+    segments = rows_of(batches_of(chunk, augmentation=Augmentation(step_dropout=dropout), seed=seed))
+    for (rows, seconds, within), original in zip(segments, rows_of(batches_of(chunk)), strict=True):
+        indices = [original[0].index(row) for row in rows]
+        assert indices == sorted(set(indices))
+        assert seconds == [original[1][index] for index in indices]
+        assert within == [original[2][index] for index in indices]
         assert any(within)
 
 
 def test_as_many_steps_are_left_out_as_asked_for():
-    found = batches_of(long_segment(2000), 64, augmentation=Augmentation(step_dropout=0.3))
-    left = sum(int(batch.streams[0].mask.sum()) for batch in found)
-    assert left == pytest.approx(0.7 * 40 * 2000, rel=0.01)
+    batch_list = batches_of(long_segment(2000), 64, augmentation=Augmentation(step_dropout=0.3))
+    num_left = sum(int(batch.streams[0].mask.sum()) for batch in batch_list)
+    assert num_left == pytest.approx(0.7 * 40 * 2000, rel=0.01)
 
 
 def test_the_step_that_is_spared_is_any_of_the_segments_own():
-    found = rows_of(batches_of(long_segment(2000), augmentation=Augmentation(step_dropout=0.95)))
-    own = [row for rows, _, within in found for row, inner in zip(rows, within, strict=True) if inner]
+    segments = rows_of(batches_of(long_segment(2000), augmentation=Augmentation(step_dropout=0.95)))
+    own = [row for rows, _, within in segments for row, inner in zip(rows, within, strict=True) if inner]
     assert set(own) == set(range(40, 60))
 
 
 @pytest.mark.parametrize("augmentation", [JITTER, SPEED, DROPOUT])
 def test_a_seed_gives_the_same_batches_and_another_gives_others(augmentation):
     chunk = long_segment(50)
-    one, again, other = (list(rows_of(batches_of(chunk, augmentation=augmentation, seed=seed))) for seed in (0, 0, 1))
-    assert one == again
-    assert one != other
+    first, repeat, other = (
+        list(rows_of(batches_of(chunk, augmentation=augmentation, seed=seed))) for seed in (0, 0, 1)
+    )
+    assert first == repeat
+    assert first != other
 
 
 # ---- several sets
 
 
-def assert_aligned(chunk: Chunk, found: list[Batch]) -> None:
+def assert_aligned(chunk: Chunk, batch_list: list[Batch]) -> None:
     """Every step of the second set is, of its segment's, the nearest in time to the first set's step."""
-    clock, other = chunk.streams
-    first, second = rows_of(found, 0), rows_of(found, 1)
+    clock, other_stream = chunk.streams
+    first, second = rows_of(batch_list, 0), rows_of(batch_list, 1)
     for segment, ((rows, _, _), (rows_of_other, _, _)) in enumerate(zip(first, second, strict=True)):
-        there = other.seconds[window_of(other, segment)]
+        seconds = other_stream.seconds[window_of(other_stream, segment)]
         for row, row_of_other in zip(rows, rows_of_other, strict=True):
-            assert row_of_other in window_of(other, segment)
-            distance = abs(other.seconds[row_of_other] - clock.seconds[row])
-            assert distance <= (there - clock.seconds[row]).abs().min() + 1e-4
+            assert row_of_other in window_of(other_stream, segment)
+            distance = abs(other_stream.seconds[row_of_other] - clock.seconds[row])
+            assert distance <= (seconds - clock.seconds[row]).abs().min() + 1e-4
 
 
 @given(chunks(kinds=(None, None)))
@@ -368,24 +373,24 @@ def test_a_dense_set_does_not_move_beside_one_by_segment(chunk):
 def test_with_early_fusion_the_first_set_says_when_a_step_is(augmentation, chunk):
     for batch in batches_of(chunk, augmentation=augmentation):
         clock, other = batch.streams
-        assert all(torch.equal(*both) for both in zip(clock[1:], other[1:], strict=True))
+        assert all(torch.equal(*pair) for pair in zip(clock[1:], other[1:], strict=True))
 
 
 @pytest.mark.parametrize("augmentation", [JITTER, SPEED, DROPOUT])
 def test_equal_sets_give_equal_steps_however_they_move(augmentation):
     (stream,) = long_segment(50).streams
     chunk = Chunk(torch.arange(50), torch.full((50,), 49.5), (stream, stream))
-    found = batches_of(chunk, augmentation=augmentation)
-    assert list(rows_of(found, 0)) == list(rows_of(found, 1))
+    batch_list = batches_of(chunk, augmentation=augmentation)
+    assert list(rows_of(batch_list, 0)) == list(rows_of(batch_list, 1))
 
 
 @given(chunks(kinds=(None, None)))
 @settings(deadline=None)
 def test_late_fusion_leaves_each_set_as_it_is_alone(chunk):
-    together = batches_of(chunk, fusion="late")
-    for place, stream in enumerate(chunk.streams):
-        alone = batches_of(Chunk(chunk.index, chunk.middle_s, (stream,)))
-        assert_equal([Batch((batch.streams[place],), batch.index) for batch in together], alone)
+    fused_batches = batches_of(chunk, fusion="late")
+    for index, stream in enumerate(chunk.streams):
+        single_batches = batches_of(Chunk(chunk.index, chunk.middle_s, (stream,)))
+        assert_equal([Batch((batch.streams[index],), batch.index) for batch in fused_batches], single_batches)
 
 
 # ---- views
@@ -407,13 +412,13 @@ def test_the_first_view_is_that_of_evaluation(chunk):
 @given(chunks(views=3), st.integers(0, 99))
 @settings(deadline=None, max_examples=30)
 def test_the_view_of_a_segment_changes_none_of_its_rows(chunk, seed):
-    in_training = rows_of(batches_of(chunk, augmentation=Augmentation(), seed=seed))
-    assert list(in_training) == list(rows_of(batches_of(chunk)))
+    training_rows = rows_of(batches_of(chunk, augmentation=Augmentation(), seed=seed))
+    assert list(training_rows) == list(rows_of(batches_of(chunk)))
 
 
 def test_every_view_is_as_likely_in_training():
     windows, videos = np.tile([1, 1, 3, 4], (3000, 1)), np.tile([0, 5], (3000, 1))
-    stream = made_stream(windows, np.arange(5.0), videos, is_dense=False, views=3)
+    stream = make_stream(windows, np.arange(5.0), videos, is_dense=False, views=3)
     chunk = Chunk(torch.arange(3000), torch.zeros(3000), (stream,))
     views = torch.cat([views_of(batch) for batch in batches_of(chunk, 64, augmentation=Augmentation())])
     assert len(views) == 3000  # one view for all steps of a segment
@@ -447,12 +452,12 @@ def split_of(roots_and_segments, *, memory_bytes: float = 1e12, **inputs: object
 
 
 def by_segment(split: Split, **inputs: object) -> dict[int, list[list[torch.Tensor]]]:
-    found = {}
+    parts_by_index = {}
     for chunk, order in split.chunks(torch.Generator().manual_seed(0)):
         for batch in batches_of(chunk, order=order, **inputs):
             for row, index in enumerate(batch.index.tolist()):
-                found[index] = [[part[row][steps.mask[row]] for part in steps] for steps in batch.streams]
-    return found
+                parts_by_index[index] = [[part[row][steps.mask[row]] for part in steps] for steps in batch.streams]
+    return parts_by_index
 
 
 @pytest.mark.parametrize(
@@ -464,7 +469,7 @@ def test_batches_are_the_same_in_memory_and_in_chunks(roots_and_segments, inputs
     assert set(resident) == set(chunked) == set(range(14))
     for index, streams in resident.items():
         for ours, theirs in zip(streams, chunked[index], strict=True):
-            assert all(torch.equal(*both) for both in zip(ours, theirs, strict=True))
+            assert all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True))
 
 
 # ---- statistics
@@ -485,9 +490,9 @@ class OneStream:
     """What statistics reads of a split: one stream of these values, (N, D)."""
 
     def __init__(self, values: np.ndarray) -> None:
-        only = np.array([[0, 0, 1, 1]])
-        made = made_stream(only, np.zeros(1), only[:, [0, 3]], is_dense=False, views=1)
-        stream = replace(made, features=torch.from_numpy(values.astype(np.float16))[:, None])
+        window = np.array([[0, 0, 1, 1]])
+        template = make_stream(window, np.zeros(1), window[:, [0, 3]], is_dense=False, views=1)
+        stream = replace(template, features=torch.from_numpy(values.astype(np.float16))[:, None])
         self._chunk = Chunk(torch.arange(1), torch.zeros(1), (stream,))
         self.sources = (SimpleNamespace(featureset=SimpleNamespace(dim=values.shape[1])),)
 

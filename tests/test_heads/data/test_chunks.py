@@ -27,31 +27,31 @@ EVERYTHING = 1e12
 
 
 @pytest.fixture(scope="module")
-def annotated(tmp_path_factory) -> Segments:
+def segments(tmp_path_factory) -> Segments:
     """Fourteen segments in four videos."""
     rows = labelled_rows(VIDEOS, 14, np.random.default_rng(0)).sample(frac=1, random_state=1)
     return read_segments(write_csv(tmp_path_factory.mktemp("annotations") / "train.csv", rows))
 
 
 @pytest.fixture(scope="module")
-def roots(annotated, tmp_path_factory) -> dict[str, Path]:
+def roots(segments, tmp_path_factory) -> dict[str, Path]:
     """Sets of both kinds. A step's values: number of the video, row in its file, view, and one that is drawn."""
     folder, rng = tmp_path_factory.mktemp("sets"), np.random.default_rng(1)
-    lengths = {name: int(rng.integers(1, 6)) for name in annotated.narration_id}
+    lengths = {name: int(rng.integers(1, 6)) for name in segments.narration_id}
     steps = {}
-    for video_id, rows in annotated.by_video():
-        marked = _marked(video_id, sum(lengths[name] for name in rows.narration_id), 2)
+    for video_id, rows in segments.by_video():
+        video_steps = _marked_steps(video_id, sum(lengths[name] for name in rows.narration_id), 2)
         cuts = np.cumsum([lengths[name] for name in rows.narration_id])[:-1]
-        steps |= dict(zip(rows.narration_id, np.split(marked, cuts), strict=True))
-    write_features(folder / "segment", annotated, steps, views=("centre", "flip"))
-    write_dense(folder / "dense", {video_id: _marked(video_id, NUM_STEPS, 1) for video_id in VIDEOS})
+        steps |= dict(zip(rows.narration_id, np.split(video_steps, cuts), strict=True))
+    write_features(folder / "segment", segments, steps, views=("centre", "flip"))
+    write_dense(folder / "dense", {video_id: _marked_steps(video_id, NUM_STEPS, 1) for video_id in VIDEOS})
     return {"segment": folder / "segment", "dense": folder / "dense"}
 
 
-def _marked(video_id: str, num_steps: int, num_views: int) -> np.ndarray:
+def _marked_steps(video_id: str, num_steps: int, num_views: int) -> np.ndarray:
     row, view = np.meshgrid(np.arange(num_steps), np.arange(num_views), indexing="ij")
-    drawn = np.random.default_rng(num_steps).normal(size=row.shape)
-    return np.stack([np.full(row.shape, VIDEOS.index(video_id)), row, view, drawn], axis=-1)
+    noise = np.random.default_rng(num_steps).normal(size=row.shape)
+    return np.stack([np.full(row.shape, VIDEOS.index(video_id)), row, view, noise], axis=-1)
 
 
 def split_of(
@@ -68,29 +68,29 @@ def split_of(
     return Split(layout, CPU, memory_bytes=memory_bytes, buffers=buffers)
 
 
-def seen_of(split: Split, generator: torch.Generator | None = None) -> dict[str, list[tuple[np.ndarray, ...]]]:
+def windows_of(split: Split, generator: torch.Generator | None = None) -> dict[str, list[tuple[np.ndarray, ...]]]:
     """narration_id -> of each stream, the features, times and own part of its window; in the order of reading."""
-    found = {}
+    windows = {}
     for chunk, order in split.chunks(generator):
-        for place in order.tolist():
-            name = split.segments.narration_id[int(chunk.index[place])]
-            assert name not in found
-            found[name] = [_window(chunk, stream, place) for stream in range(len(chunk.streams))]
-    return found
+        for segment in order.tolist():
+            name = split.segments.narration_id[int(chunk.index[segment])]
+            assert name not in windows
+            windows[name] = [_window(chunk, stream, segment) for stream in range(len(chunk.streams))]
+    return windows
 
 
-def _window(chunk: Chunk, place: int, segment: int) -> tuple[np.ndarray, ...]:
-    stream = chunk.streams[place]
+def _window(chunk: Chunk, stream_index: int, segment: int) -> tuple[np.ndarray, ...]:
+    stream = chunk.streams[stream_index]
     first, stop = int(stream.first[segment]), int(stream.stop[segment])
     rows = np.arange(first, stop)
     own = (rows >= int(stream.inner_first[segment])) & (rows < int(stream.inner_stop[segment]))
     return stream.features[first:stop].clone().numpy(), stream.seconds[first:stop].numpy(), own
 
 
-def assert_same(one: dict, other: dict) -> None:
-    assert set(one) == set(other)
-    for name, windows in one.items():
-        for ours, theirs in zip(windows, other[name], strict=True):
+def assert_same(first: dict, second: dict) -> None:
+    assert set(first) == set(second)
+    for name, windows in first.items():
+        for ours, theirs in zip(windows, second[name], strict=True):
             for array, expected in zip(ours, theirs, strict=True):
                 np.testing.assert_array_equal(array, expected)
 
@@ -98,51 +98,51 @@ def assert_same(one: dict, other: dict) -> None:
 # ---- what is read
 
 
-def test_features_and_times_of_a_segment_are_those_of_its_file(roots, annotated):
-    for name, ((features, seconds, own),) in seen_of(split_of([roots["segment"]], annotated)).items():
+def test_features_and_times_of_a_segment_are_those_of_its_file(roots, segments):
+    for name, ((features, seconds, own),) in windows_of(split_of([roots["segment"]], segments)).items():
         with h5py.File(roots["segment"] / f"{name.rsplit('_', 1)[0]}.h5") as file:
-            place = list(file["segments/narration_id"].asstr()).index(name)
-            first, stop = file["segments/offset"][place : place + 2]
+            index = list(file["segments/narration_id"].asstr()).index(name)
+            first, stop = file["segments/offset"][index : index + 2]
             np.testing.assert_array_equal(features, file["features"][first:stop, :1])
             np.testing.assert_allclose(seconds, file["seconds"][first:stop], atol=1e-4)
         assert own.all()
 
 
-def test_features_are_kept_as_float16(roots, annotated):
-    ((chunk, _),) = split_of(list(roots.values()), annotated).chunks()
+def test_features_are_kept_as_float16(roots, segments):
+    ((chunk, _),) = split_of(list(roots.values()), segments).chunks()
     assert {stream.features.dtype for stream in chunk.streams} == {torch.float16}
 
 
 @pytest.mark.parametrize(("view", "expected"), [((), [0]), (("flip",), [1]), (("flip", "centre"), [1, 0])])
-def test_the_views_asked_for_are_read_in_their_order(roots, annotated, view, expected):
-    ((chunk, _),) = split_of([roots["segment"]], annotated, view=view).chunks()
+def test_the_views_asked_for_are_read_in_their_order(roots, segments, view, expected):
+    ((chunk, _),) = split_of([roots["segment"]], segments, view=view).chunks()
     assert chunk.streams[0].features[:, :, 2].unique(dim=0).tolist() == [expected]
 
 
-def test_segments_are_those_that_have_features(roots, annotated, tmp_path):
-    few = {"P02_101": _marked("P02_101", NUM_STEPS, 1)}
-    write_dense(tmp_path / "few", few, backbone="other")
-    split = split_of([roots["segment"], tmp_path / "few"], annotated, allow_missing=True)
+def test_segments_are_those_that_have_features(roots, segments, tmp_path):
+    steps = {"P02_101": _marked_steps("P02_101", NUM_STEPS, 1)}
+    write_dense(tmp_path / "few", steps, backbone="other")
+    split = split_of([roots["segment"], tmp_path / "few"], segments, allow_missing=True)
     assert set(split.segments.table.video_id) == {"P02_101"}
-    assert (len(split) + split.num_missing, len(seen_of(split))) == (14, len(split))
+    assert (len(split) + split.num_missing, len(windows_of(split))) == (14, len(split))
 
 
-def test_the_middle_of_a_segment_is_that_of_the_annotations(roots, annotated):
-    split = split_of([roots["segment"]], annotated)
+def test_the_middle_of_a_segment_is_that_of_the_annotations(roots, segments):
+    split = split_of([roots["segment"]], segments)
     table = split.segments.table
     for chunk, _ in split.chunks():
         rows = table.iloc[chunk.index.numpy()]
         np.testing.assert_allclose(chunk.middle_s, (rows.start_s + rows.stop_s) / 2, rtol=1e-6)
 
 
-def test_size_is_that_of_the_features(roots, annotated):
-    split = split_of(list(roots.values()), annotated, view=("centre", "flip"))
+def test_size_is_that_of_the_features(roots, segments):
+    split = split_of(list(roots.values()), segments, view=("centre", "flip"))
     ((chunk, _),) = split.chunks()
     assert split.size_bytes == sum(stream.features.numel() * 2 for stream in chunk.streams)
 
 
-def test_a_split_is_printed_without_its_values(roots, annotated):
-    assert repr(split_of([roots["segment"]], annotated)) == "Split(14 segments in 4 videos, 0 missing)"
+def test_a_split_is_printed_without_its_values(roots, segments):
+    assert repr(split_of([roots["segment"]], segments)) == "Split(14 segments in 4 videos, 0 missing)"
 
 
 def test_memory_of_this_machine_is_more_than_nothing():
@@ -161,19 +161,19 @@ every_kind = pytest.mark.parametrize(("names", "inputs"), KINDS.values(), ids=KI
 
 @every_kind
 @pytest.mark.parametrize("memory_bytes", [1, 600, 1500])
-def test_chunks_give_the_same_as_all_at_once(roots, annotated, names, inputs, memory_bytes):
+def test_chunks_give_the_same_as_all_at_once(roots, segments, names, inputs, memory_bytes):
     sets = [roots[name] for name in names]
-    chunked = split_of(sets, annotated, memory_bytes=memory_bytes, **inputs)
-    resident = split_of(sets, annotated, **inputs)
+    chunked = split_of(sets, segments, memory_bytes=memory_bytes, **inputs)
+    resident = split_of(sets, segments, **inputs)
     assert (chunked.is_resident, resident.is_resident) == (chunked.size_bytes <= memory_bytes, True)
     for _ in range(2):  # the second time by another way
-        assert_same(seen_of(chunked), seen_of(resident))
+        assert_same(windows_of(chunked), windows_of(resident))
 
 
-def test_a_split_that_just_fits_is_in_memory(roots, annotated):
-    size = split_of([roots["segment"]], annotated).size_bytes
-    assert split_of([roots["segment"]], annotated, memory_bytes=size).is_resident
-    assert not split_of([roots["segment"]], annotated, memory_bytes=size - 1).is_resident
+def test_a_split_that_just_fits_is_in_memory(roots, segments):
+    size = split_of([roots["segment"]], segments).size_bytes
+    assert split_of([roots["segment"]], segments, memory_bytes=size).is_resident
+    assert not split_of([roots["segment"]], segments, memory_bytes=size - 1).is_resident
 
 
 @pytest.fixture(scope="module")
@@ -196,71 +196,71 @@ def test_chunks_take_a_third_of_the_memory_or_one_video(eight_videos, memory_byt
 
 
 @pytest.mark.parametrize("memory_bytes", [1, EVERYTHING])
-def test_the_order_is_that_of_the_generator(roots, annotated, memory_bytes):
-    split = split_of([roots["segment"]], annotated, memory_bytes=memory_bytes)
-    orders = [list(seen_of(split, torch.Generator().manual_seed(seed))) for seed in (0, 0, 1)]
+def test_the_order_is_that_of_the_generator(roots, segments, memory_bytes):
+    split = split_of([roots["segment"]], segments, memory_bytes=memory_bytes)
+    orders = [list(windows_of(split, torch.Generator().manual_seed(seed))) for seed in (0, 0, 1)]
     assert orders[0] == orders[1]
     assert orders[0] != orders[2]
-    assert sorted(orders[0]) == sorted(orders[2]) == sorted(annotated.narration_id)
+    assert sorted(orders[0]) == sorted(orders[2]) == sorted(segments.narration_id)
 
 
 @pytest.mark.parametrize("memory_bytes", [1, EVERYTHING])
-def test_without_a_generator_the_order_is_always_the_same(roots, annotated, memory_bytes):
-    split = split_of([roots["segment"]], annotated, memory_bytes=memory_bytes)
-    assert list(seen_of(split)) == list(seen_of(split))
+def test_without_a_generator_the_order_is_always_the_same(roots, segments, memory_bytes):
+    split = split_of([roots["segment"]], segments, memory_bytes=memory_bytes)
+    assert list(windows_of(split)) == list(windows_of(split))
 
 
 def test_other_videos_come_together_in_each_epoch(eight_videos):
     root, segments = eight_videos
     split = split_of([root], segments, memory_bytes=3 * 32)
-    together = [
+    chunks_by_epoch = [
         {frozenset(chunk.index.tolist()) for chunk, _ in split.chunks(torch.Generator().manual_seed(epoch))}
         for epoch in range(5)
     ]
-    assert len(set.union(*together)) > 12  # of 28 pairs, four an epoch
+    assert len(set.union(*chunks_by_epoch)) > 12  # of 28 pairs, four an epoch
 
 
-def test_chunks_use_no_random_numbers_but_the_generators(roots, annotated):
-    split = split_of([roots["segment"]], annotated, memory_bytes=1)
-    before = torch.get_rng_state()
-    seen_of(split, torch.Generator().manual_seed(0))
-    assert torch.equal(torch.get_rng_state(), before)
+def test_chunks_use_no_random_numbers_but_the_generators(roots, segments):
+    split = split_of([roots["segment"]], segments, memory_bytes=1)
+    rng_state = torch.get_rng_state()
+    windows_of(split, torch.Generator().manual_seed(0))
+    assert torch.equal(torch.get_rng_state(), rng_state)
 
 
-def test_a_pass_that_is_left_early_leaves_nothing_behind(roots, annotated):
-    split = split_of([roots["segment"]], annotated, memory_bytes=1)
+def test_a_pass_that_is_left_early_leaves_nothing_behind(roots, segments):
+    split = split_of([roots["segment"]], segments, memory_bytes=1)
     chunks = split.chunks()
     next(chunks)
     chunks.close()
-    assert len(seen_of(split)) == 14
+    assert len(windows_of(split)) == 14
 
 
-def test_two_passes_at_a_time_give_the_same(roots, annotated):
-    split = split_of(list(roots.values()), annotated, memory_bytes=1)
-    expected = seen_of(split)
-    slow = {}
+def test_two_passes_at_a_time_give_the_same(roots, segments):
+    split = split_of(list(roots.values()), segments, memory_bytes=1)
+    expected = windows_of(split)
+    windows = {}
     for chunk, order in split.chunks():
-        assert_same(seen_of(split), expected)
-        for place in order.tolist():
-            name = split.segments.narration_id[int(chunk.index[place])]
-            slow[name] = [_window(chunk, stream, place) for stream in range(len(chunk.streams))]
-    assert_same(slow, expected)
+        assert_same(windows_of(split), expected)
+        for segment in order.tolist():
+            name = split.segments.narration_id[int(chunk.index[segment])]
+            windows[name] = [_window(chunk, stream, segment) for stream in range(len(chunk.streams))]
+    assert_same(windows, expected)
 
 
-def test_passes_take_turns_in_the_same_memory(roots, annotated):
-    split = split_of([roots["segment"]], annotated, memory_bytes=1)
+def test_passes_take_turns_in_the_same_memory(roots, segments):
+    split = split_of([roots["segment"]], segments, memory_bytes=1)
     passes = [[chunk.streams[0].features.data_ptr() for chunk, _ in split.chunks()] for _ in range(2)]
     assert set(passes[0]) == set(passes[1])
     assert len(set(passes[0])) == 2
 
 
-def test_splits_of_any_size_share_the_memory_that_chunks_are_read_into(roots, annotated):
-    alone = [split_of([roots[name]], annotated) for name in roots]
+def test_splits_of_any_size_share_the_memory_that_chunks_are_read_into(roots, segments):
+    resident_splits = [split_of([roots[name]], segments) for name in roots]
     buffers = BufferPool()
-    shared = [split_of([roots[name]], annotated, memory_bytes=1, buffers=buffers) for name in roots]
+    chunked_splits = [split_of([roots[name]], segments, memory_bytes=1, buffers=buffers) for name in roots]
     for _ in range(2):
-        for one, other in zip(shared, alone, strict=True):
-            assert_same(seen_of(one), seen_of(other))
+        for chunked, resident in zip(chunked_splits, resident_splits, strict=True):
+            assert_same(windows_of(chunked), windows_of(resident))
             assert len(buffers.free) == 2
 
 
@@ -273,17 +273,17 @@ def test_reading_ahead_is_one_thread_and_no_team_of_openmps(tmp_path):
 
     rows = labelled_rows(VIDEOS[:2], 4, np.random.default_rng(0))
     segments = read_segments(write_csv(tmp_path / "train.csv", rows))
-    many = {video_id: np.ones((50_000, 4)) for video_id in VIDEOS[:2]}  # torch shares work on more than 32,768
-    write_dense(tmp_path / "dense", many)
+    steps = {video_id: np.ones((50_000, 4)) for video_id in VIDEOS[:2]}  # torch shares work on more than 32,768
+    write_dense(tmp_path / "dense", steps)
     split = split_of([tmp_path / "dense"], segments, memory_bytes=1, context=1e6)
-    before = torch.get_num_threads()
+    num_torch_threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         torch.ones(100_000).add_(1)
-        alone = num_threads()
-        assert {num_threads() - alone for _ in split.chunks()} == {1}
+        baseline = num_threads()
+        assert {num_threads() - baseline for _ in split.chunks()} == {1}
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(num_torch_threads)
 
 
 # ---- one video never sees another
@@ -296,34 +296,36 @@ def test_reading_ahead_is_one_thread_and_no_team_of_openmps(tmp_path):
     data=st.data(),
 )
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_windows_hold_steps_of_their_own_video_only(roots, annotated, context, neighbours, memory_bytes, data):
+def test_windows_hold_steps_of_their_own_video_only(roots, segments, context, neighbours, memory_bytes, data):
     names = data.draw(st.permutations(["segment", "dense"]))
     inputs = {"context": context, "neighbours": neighbours, "fusion": "late"}
-    seen = seen_of(split_of([roots[name] for name in names], annotated, memory_bytes=memory_bytes, **inputs))
-    for name, windows in seen.items():
+    windows_by_name = windows_of(
+        split_of([roots[name] for name in names], segments, memory_bytes=memory_bytes, **inputs)
+    )
+    for name, windows in windows_by_name.items():
         for features, _, own in windows:
             assert set(features[:, 0, 0]) == {VIDEOS.index(name.rsplit("_", 1)[0])}
             assert own.any()
 
 
-def test_the_rows_of_a_segments_video_are_known(roots, annotated):
-    split = split_of([roots["segment"], roots["dense"]], annotated)
+def test_the_rows_of_a_segments_video_are_known(roots, segments):
+    split = split_of([roots["segment"], roots["dense"]], segments)
     ((chunk, _),) = split.chunks()
     for stream in chunk.streams:
         for segment in range(len(chunk)):
-            inside = stream.features[stream.video_first[segment] : stream.video_stop[segment], 0, 0]
+            rows = stream.features[stream.video_first[segment] : stream.video_stop[segment], 0, 0]
             video = VIDEOS.index(split.segments.table.video_id.iloc[int(chunk.index[segment])])
-            assert set(inside.tolist()) == {video}
-            assert len(inside) == (stream.features[:, 0, 0] == video).sum()
+            assert set(rows.tolist()) == {video}
+            assert len(rows) == (stream.features[:, 0, 0] == video).sum()
 
 
 # ---- what is wrong with a file
 
 
 @pytest.fixture
-def own_sets(annotated, tmp_path) -> dict[str, Path]:
+def own_sets(segments, tmp_path) -> dict[str, Path]:
     """Sets to spoil: segments of two steps, and whole videos."""
-    write_features(tmp_path / "segment", annotated, {name: np.ones((2, 4)) for name in annotated.narration_id})
+    write_features(tmp_path / "segment", segments, {name: np.ones((2, 4)) for name in segments.narration_id})
     write_dense(tmp_path / "dense", {video_id: np.ones((NUM_STEPS, 4)) for video_id in VIDEOS})
     return {"segment": tmp_path / "segment", "dense": tmp_path / "dense"}
 
@@ -341,88 +343,88 @@ def set_value(row: int, value: float) -> Callable[[h5py.File], None]:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_value_that_is_not_finite_is_named_by_file_and_segment(own_sets, annotated, value):
+def test_a_value_that_is_not_finite_is_named_by_file_and_segment(own_sets, segments, value):
     spoil(own_sets["segment"] / "P02_101.h5", set_value(3, value))
     with h5py.File(own_sets["segment"] / "P02_101.h5") as file:
         name = file["segments/narration_id"].asstr()[1]
     with pytest.raises(DataError, match=rf"P02_101\.h5: features of segment {name} are not finite; delete the file"):
-        split_of([own_sets["segment"]], annotated)
+        split_of([own_sets["segment"]], segments)
 
 
-def test_a_value_that_is_not_finite_in_a_dense_set_is_named_by_its_segment(own_sets, annotated):
+def test_a_value_that_is_not_finite_in_a_dense_set_is_named_by_its_segment(own_sets, segments):
     spoil(own_sets["dense"] / "P02_101.h5", set_value(8, np.nan))  # 1.7 s; segment 0 starts at 1.37 s
     with pytest.raises(DataError, match=r"P02_101\.h5: features of segment P02_101_0 are not finite"):
-        split_of([own_sets["segment"], own_sets["dense"]], annotated)
+        split_of([own_sets["segment"], own_sets["dense"]], segments)
 
 
-def test_a_value_that_is_not_finite_in_no_segment_is_named_by_its_step(own_sets, annotated):
+def test_a_value_that_is_not_finite_in_no_segment_is_named_by_its_step(own_sets, segments):
     spoil(own_sets["dense"] / "P02_101.h5", set_value(2, np.nan))
     with pytest.raises(DataError, match=r"P02_101\.h5: features of step 2 are not finite"):
-        split_of([own_sets["dense"]], annotated)
+        split_of([own_sets["dense"]], segments)
 
 
 @pytest.mark.parametrize("value", [65504, -65504, 6e-8, -0.0])
-def test_any_finite_value_is_taken(own_sets, annotated, value):
+def test_any_finite_value_is_taken(own_sets, segments, value):
     spoil(own_sets["segment"] / "P02_101.h5", set_value(3, value))
-    split_of([own_sets["segment"]], annotated)
+    split_of([own_sets["segment"]], segments)
 
 
-def test_a_value_that_is_not_finite_in_a_view_not_looked_at_is_no_matter(annotated, tmp_path):
-    steps = {name: np.ones((2, 2, 4)) for name in annotated.narration_id}
-    write_features(tmp_path / "set", annotated, steps, views=("centre", "flip"))
+def test_a_value_that_is_not_finite_in_a_view_not_looked_at_is_no_matter(segments, tmp_path):
+    steps = {name: np.ones((2, 2, 4)) for name in segments.narration_id}
+    write_features(tmp_path / "set", segments, steps, views=("centre", "flip"))
     spoil(tmp_path / "set/P02_101.h5", set_value(3, np.nan))
-    split_of([tmp_path / "set"], annotated, view=("flip",))
+    split_of([tmp_path / "set"], segments, view=("flip",))
     with pytest.raises(DataError, match="are not finite"):
-        split_of([tmp_path / "set"], annotated, view=("flip", "centre"))
+        split_of([tmp_path / "set"], segments, view=("flip", "centre"))
 
 
 @pytest.mark.parametrize("memory_bytes", [1, EVERYTHING])
 @pytest.mark.parametrize(
     "array", [np.ones((8, 1, 5), np.float16), np.ones((8, 2, 4), np.float16), np.ones((1, 1, 4), np.float16)]
 )
-def test_features_of_another_shape_are_refused(own_sets, annotated, array, memory_bytes):
+def test_features_of_another_shape_are_refused(own_sets, segments, array, memory_bytes):
     def change(file: h5py.File) -> None:
         del file["features"]
         file["features"] = array
 
     spoil(own_sets["segment"] / "P02_101.h5", change)
     with pytest.raises(DataError, match=r"P02_101\.h5: features are float16 \(.*delete the file"):
-        seen_of(split_of([own_sets["segment"]], annotated, memory_bytes=memory_bytes))
+        windows_of(split_of([own_sets["segment"]], segments, memory_bytes=memory_bytes))
 
 
 # ---- reading ahead
 
 
-def test_a_file_is_checked_once_until_it_changes(own_sets, annotated, monkeypatch):
-    checked = []
+def test_a_file_is_checked_once_until_it_changes(own_sets, segments, monkeypatch):
+    read_videos = []
 
-    def read(root: Path, video_id: str, **how) -> np.ndarray:
-        checked.append(video_id)
-        return read_features(root, video_id, **how)
+    def read(root: Path, video_id: str, **options) -> np.ndarray:
+        read_videos.append(video_id)
+        return read_features(root, video_id, **options)
 
     monkeypatch.setattr("heads.data.reading.read_features", read)
-    split = split_of([own_sets["segment"]], annotated, memory_bytes=1)
-    seen_of(split)
-    assert sorted(checked) == sorted(VIDEOS)
+    split = split_of([own_sets["segment"]], segments, memory_bytes=1)
+    windows_of(split)
+    assert sorted(read_videos) == sorted(VIDEOS)
     path = own_sets["segment"] / "P03_01.h5"
     path.write_bytes(path.read_bytes())
-    seen_of(split)
-    assert checked[len(VIDEOS) :] == ["P03_01"]
+    windows_of(split)
+    assert read_videos[len(VIDEOS) :] == ["P03_01"]
 
 
-def test_a_file_that_is_spoilt_between_epochs_is_an_error_of_ours(own_sets, annotated):
-    split = split_of([own_sets["segment"]], annotated, memory_bytes=1)
-    assert len(seen_of(split)) == 14
+def test_a_file_that_is_spoilt_between_epochs_is_an_error_of_ours(own_sets, segments):
+    split = split_of([own_sets["segment"]], segments, memory_bytes=1)
+    assert len(windows_of(split)) == 14
     spoil(own_sets["segment"] / "P04_101.h5", set_value(0, np.nan))
     with pytest.raises(DataError, match=r"P04_101\.h5: features of segment P04_101_\d are not finite"):
-        seen_of(split)
+        windows_of(split)
 
 
-def test_what_was_read_before_an_error_is_given(own_sets, annotated):
-    split = split_of([own_sets["segment"]], annotated, memory_bytes=1)
+def test_what_was_read_before_an_error_is_given(own_sets, segments):
+    split = split_of([own_sets["segment"]], segments, memory_bytes=1)
     (own_sets["segment"] / "P03_01.h5").unlink()
     chunks = split.chunks()
-    read = [set(split.segments.table.video_id.iloc[next(chunks)[0].index.numpy()]) for _ in range(2)]
-    assert read == [{"P01_01"}, {"P02_101"}]
+    video_ids = [set(split.segments.table.video_id.iloc[next(chunks)[0].index.numpy()]) for _ in range(2)]
+    assert video_ids == [{"P01_01"}, {"P02_101"}]
     with pytest.raises(DataError, match=r"P03_01\.h5: no such file"):
         next(chunks)

@@ -20,13 +20,13 @@ VIDEOS = ("P01_01", "P02_101")
 
 
 @pytest.fixture
-def annotated(tmp_path) -> Segments:
+def segments(tmp_path) -> Segments:
     """A dozen segments in two videos, those of each in between those of the other."""
     rows = labelled_rows(VIDEOS, 12, np.random.default_rng(0)).sample(frac=1, random_state=1)
     return read_segments(write_csv(tmp_path / "train.csv", rows))
 
 
-def drawn(segments: Segments, *, most: int = 5, seed: int = 0) -> dict[str, np.ndarray]:
+def random_features(segments: Segments, *, most: int = 5, seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     return {name: rng.normal(size=(rng.integers(1, most + 1), 4)) for name in segments.narration_id}
 
@@ -36,41 +36,41 @@ def whole_videos(num_steps: int = 130) -> dict[str, np.ndarray]:
     return {video_id: np.random.default_rng(0).normal(size=(num_steps, 4)) for video_id in VIDEOS}
 
 
-def laid_out(roots: list[Path], segments: Segments, *, allow_missing: bool = False, **inputs: object) -> Layout:
+def layout_of(roots: list[Path], segments: Segments, *, allow_missing: bool = False, **inputs: object) -> Layout:
     inputs = InputSettings(**inputs)
     return lay_out(open_sources(roots, inputs), segments, inputs, allow_missing=allow_missing)
 
 
-def rows_by_name(layout: Layout, place: int = 0) -> dict[str, tuple[list[int], list[int]]]:
+def rows_by_name(layout: Layout, stream_index: int = 0) -> dict[str, tuple[list[int], list[int]]]:
     """narration_id -> the rows of its window and of its own part, in the file of its video."""
-    found = {}
+    rows = {}
     for video in layout.videos:
-        windows = video.windows[place]
+        windows = video.windows[stream_index]
         for segment, index in enumerate(video.index):
             outer = windows.rows[windows.first[segment] : windows.stop[segment]].tolist()
             inner = windows.rows[windows.inner_first[segment] : windows.inner_stop[segment]].tolist()
-            found[layout.segments.narration_id[index]] = (outer, inner)
-    return found
+            rows[layout.segments.narration_id[index]] = (outer, inner)
+    return rows
 
 
 def stored_rows(root: Path, segments: Segments) -> dict[str, list[int]]:
     """narration_id -> its rows, as the files of a set by segment say."""
-    found = {}
+    rows = {}
     for video_id in segments.table.video_id.unique():
         with h5py.File(root / f"{video_id}.h5") as file:
             offset = file["segments/offset"][:]
-            for place, name in enumerate(file["segments/narration_id"].asstr()):
-                found[name] = list(range(offset[place], offset[place + 1]))
-    return {name: found[name] for name in segments.narration_id}
+            for index, name in enumerate(file["segments/narration_id"].asstr()):
+                rows[name] = list(range(offset[index], offset[index + 1]))
+    return {name: rows[name] for name in segments.narration_id}
 
 
 # ---- what is opened
 
 
-def test_sets_are_opened_in_the_order_given(annotated, tmp_path):
+def test_sets_are_opened_in_the_order_given(segments, tmp_path):
     roots = [tmp_path / name for name in ("second", "first", "third")]
     for index, root in enumerate(roots):
-        write_features(root, annotated, drawn(annotated), backbone=f"backbone{index}")
+        write_features(root, segments, random_features(segments), backbone=f"backbone{index}")
     sources = open_sources(roots, InputSettings())
     assert [source.root for source in sources] == roots
     assert [source.featureset for source in sources] == [read_featureset(root) for root in roots]
@@ -83,8 +83,8 @@ def test_a_source_says_what_a_step_is_and_takes(tmp_path):
     assert (source.is_dense, source.cells, source.row_bytes) == (True, 4, 2 * 12 * 2)
 
 
-def test_a_step_that_is_the_average_of_its_map_has_one_cell(annotated, tmp_path):
-    write_features(tmp_path / "set", annotated, drawn(annotated))
+def test_a_step_that_is_the_average_of_its_map_has_one_cell(segments, tmp_path):
+    write_features(tmp_path / "set", segments, random_features(segments))
     (source,) = open_sources([tmp_path / "set"], InputSettings())
     assert (source.is_dense, source.cells, source.views) == (False, 1, (0,))
 
@@ -94,8 +94,8 @@ def test_a_folder_that_is_no_feature_set_is_named(tmp_path):
         open_sources([tmp_path / "nowhere"], InputSettings())
 
 
-def test_a_feature_set_that_is_given_twice_is_refused(annotated, tmp_path):
-    write_features(tmp_path / "set", annotated, drawn(annotated))
+def test_a_feature_set_that_is_given_twice_is_refused(segments, tmp_path):
+    write_features(tmp_path / "set", segments, random_features(segments))
     (tmp_path / "link").symlink_to(tmp_path / "set")
     with pytest.raises(OptionError, match="--features: a feature set is given twice"):
         open_sources([tmp_path / "set", tmp_path / "link"], InputSettings())
@@ -116,8 +116,8 @@ def views(tmp_path) -> list[Path]:
     ("names", "expected"), [((), (0,)), (("left",), (2,)), (("flip", "centre"), (1, 0)), (("centre",), (0,))]
 )
 def test_views_are_chosen_by_name_in_the_order_given(views, names, expected):
-    three, one = open_sources(views, InputSettings(view=names))
-    assert (three.views, one.views) == (expected, (0,))
+    three, single = open_sources(views, InputSettings(view=names))
+    assert (three.views, single.views) == (expected, (0,))
 
 
 def test_a_view_that_no_set_has_is_refused_with_the_nearest(views):
@@ -145,9 +145,9 @@ def test_a_view_that_is_given_twice_is_refused(views):
 
 
 @pytest.fixture
-def kinds(annotated, tmp_path) -> dict[str, Path]:
+def kinds(segments, tmp_path) -> dict[str, Path]:
     """A dense set, and one by segment."""
-    write_features(tmp_path / "segment", annotated, drawn(annotated))
+    write_features(tmp_path / "segment", segments, random_features(segments))
     write_dense(tmp_path / "dense", whole_videos())
     return {"segment": tmp_path / "segment", "dense": tmp_path / "dense"}
 
@@ -182,155 +182,155 @@ def test_context_that_fits_the_sets_is_taken(kinds, names, inputs):
 # ---- layout
 
 
-def test_segments_have_the_rows_that_the_files_say(kinds, annotated):
-    layout = laid_out([kinds["segment"]], annotated)
-    assert {name: own for name, (_, own) in rows_by_name(layout).items()} == stored_rows(kinds["segment"], annotated)
+def test_segments_have_the_rows_that_the_files_say(kinds, segments):
+    layout = layout_of([kinds["segment"]], segments)
+    assert {name: own for name, (_, own) in rows_by_name(layout).items()} == stored_rows(kinds["segment"], segments)
 
 
-def test_every_segment_is_laid_out_once_and_in_the_order_of_the_annotations(kinds, annotated):
-    layout = laid_out([kinds["segment"]], annotated)
-    assert layout.segments.narration_id.tolist() == annotated.narration_id.tolist()
+def test_every_segment_is_laid_out_once_and_in_the_order_of_the_annotations(kinds, segments):
+    layout = layout_of([kinds["segment"]], segments)
+    assert layout.segments.narration_id.tolist() == segments.narration_id.tolist()
     assert sorted(np.concatenate([video.index for video in layout.videos]).tolist()) == list(range(12))
     assert layout.num_missing == 0
 
 
-def test_each_video_is_a_part_with_its_own_segments(kinds, annotated):
-    layout = laid_out([kinds["segment"]], annotated)
+def test_each_video_is_a_part_with_its_own_segments(kinds, segments):
+    layout = layout_of([kinds["segment"]], segments)
     assert [video.video_id for video in layout.videos] == list(VIDEOS)
     for video in layout.videos:
         assert set(layout.segments.table.video_id.iloc[video.index]) == {video.video_id}
 
 
-def test_times_are_those_of_the_kept_rows(kinds, annotated):
-    layout = laid_out([kinds["segment"], kinds["dense"]], annotated)
+def test_times_are_those_of_the_kept_rows(kinds, segments):
+    layout = layout_of([kinds["segment"], kinds["dense"]], segments)
     for video in layout.videos:
-        for place, name in enumerate(("segment", "dense")):
+        for stream_index, name in enumerate(("segment", "dense")):
             with h5py.File(kinds[name] / f"{video.video_id}.h5") as file:
-                expected = file["seconds"][:][video.windows[place].rows]
-            np.testing.assert_array_equal(video.seconds[place], expected)
+                expected = file["seconds"][:][video.windows[stream_index].rows]
+            np.testing.assert_array_equal(video.seconds[stream_index], expected)
 
 
-def test_sets_with_other_numbers_of_steps_are_laid_out_side_by_side(annotated, tmp_path):
+def test_sets_with_other_numbers_of_steps_are_laid_out_side_by_side(segments, tmp_path):
     roots = [tmp_path / "short", tmp_path / "long"]
     for root, most in zip(roots, (2, 9), strict=True):
-        write_features(root, annotated, drawn(annotated, most=most))
-    layout = laid_out(roots, annotated)
-    for place, root in enumerate(roots):
-        own = {name: inner for name, (_, inner) in rows_by_name(layout, place).items()}
-        assert own == stored_rows(root, annotated)
+        write_features(root, segments, random_features(segments, most=most))
+    layout = layout_of(roots, segments)
+    for stream_index, root in enumerate(roots):
+        own = {name: inner for name, (_, inner) in rows_by_name(layout, stream_index).items()}
+        assert own == stored_rows(root, segments)
 
 
-def test_dense_steps_are_those_in_the_time_of_the_segment(kinds, annotated):
-    layout = laid_out([kinds["segment"], kinds["dense"]], annotated)
+def test_dense_steps_are_those_in_the_time_of_the_segment(kinds, segments):
+    layout = layout_of([kinds["segment"], kinds["dense"]], segments)
     seconds = 0.2 * (np.arange(130) + 0.5)
-    found = rows_by_name(layout, 1)
-    for row in annotated.table.itertuples():
+    rows = rows_by_name(layout, 1)
+    for row in segments.table.itertuples():
         expected = np.flatnonzero((row.start_s <= seconds) & (seconds <= row.stop_s)).tolist()
-        assert found[row.narration_id] == (expected, expected)
+        assert rows[row.narration_id] == (expected, expected)
 
 
-def test_context_widens_dense_windows(kinds, annotated):
-    alone = rows_by_name(laid_out([kinds["dense"]], annotated))
-    for name, (outer, inner) in rows_by_name(laid_out([kinds["dense"]], annotated, context=1.0)).items():
-        assert inner == alone[name][1]
+def test_context_widens_dense_windows(kinds, segments):
+    plain_rows = rows_by_name(layout_of([kinds["dense"]], segments))
+    for name, (outer, inner) in rows_by_name(layout_of([kinds["dense"]], segments, context=1.0)).items():
+        assert inner == plain_rows[name][1]
         assert outer == list(range(max(0, inner[0] - 5), min(130, inner[-1] + 6)))
 
 
-def test_neighbours_are_those_of_the_same_video(kinds, annotated):
+def test_neighbours_are_those_of_the_same_video(kinds, segments):
     """Segment number 3 of a video starts after number 2 and before number 4."""
-    own = stored_rows(kinds["segment"], annotated)
-    for name, (outer, _) in rows_by_name(laid_out([kinds["segment"]], annotated, neighbours=1)).items():
+    own = stored_rows(kinds["segment"], segments)
+    for name, (outer, _) in rows_by_name(layout_of([kinds["segment"]], segments, neighbours=1)).items():
         video_id, number = name.rsplit("_", 1)
-        beside = [f"{video_id}_{int(number) + step}" for step in (-1, 0, 1)]
-        assert outer == [row for each in beside if each in own for row in own[each]]
+        neighbours = [f"{video_id}_{int(number) + step}" for step in (-1, 0, 1)]
+        assert outer == [row for neighbour in neighbours if neighbour in own for row in own[neighbour]]
 
 
-def test_neighbours_may_be_segments_of_another_list(kinds, annotated):
-    own = stored_rows(kinds["segment"], annotated)
-    few = annotated.where(annotated.table.narration_id.isin(["P01_01_2", "P02_101_5"]).to_numpy())
-    found = rows_by_name(laid_out([kinds["segment"]], few, neighbours=1))
-    assert found["P01_01_2"][0] == [row for number in (1, 2, 3) for row in own[f"P01_01_{number}"]]
+def test_neighbours_may_be_segments_of_another_list(kinds, segments):
+    own = stored_rows(kinds["segment"], segments)
+    subset = segments.where(segments.table.narration_id.isin(["P01_01_2", "P02_101_5"]).to_numpy())
+    rows = rows_by_name(layout_of([kinds["segment"]], subset, neighbours=1))
+    assert rows["P01_01_2"][0] == [row for number in (1, 2, 3) for row in own[f"P01_01_{number}"]]
 
 
 # ---- what is missing
 
 
-def without(steps: dict[str, np.ndarray], *names: str) -> dict[str, np.ndarray]:
-    return {name: each for name, each in steps.items() if not name.startswith(names)}
+def steps_without(steps: dict[str, np.ndarray], *names: str) -> dict[str, np.ndarray]:
+    return {name: rows for name, rows in steps.items() if not name.startswith(names)}
 
 
 @pytest.fixture
-def lacking(annotated, tmp_path) -> Path:
+def incomplete_set(segments, tmp_path) -> Path:
     """A feature set without the features of seven segments: all of P02_101, and the first of P01_01."""
-    write_features(tmp_path / "lacking", annotated, without(drawn(annotated), "P02_101", "P01_01_0"))
+    write_features(tmp_path / "lacking", segments, steps_without(random_features(segments), "P02_101", "P01_01_0"))
     return tmp_path / "lacking"
 
 
-def test_missing_features_are_counted_and_named(annotated, lacking):
-    missing = [name for name in annotated.narration_id if name.startswith(("P02_101", "P01_01_0"))]
-    named = rf"lacking: no features for 7 of 12 segments of train\.csv \({', '.join(missing[:5])} and 2 more\); "
-    with pytest.raises(DataError, match=named + "extract them, or --allow-missing to do without"):
-        laid_out([lacking], annotated)
+def test_missing_features_are_counted_and_named(segments, incomplete_set):
+    missing = [name for name in segments.narration_id if name.startswith(("P02_101", "P01_01_0"))]
+    message = rf"lacking: no features for 7 of 12 segments of train\.csv \({', '.join(missing[:5])} and 2 more\); "
+    with pytest.raises(DataError, match=message + "extract them, or --allow-missing to do without"):
+        layout_of([incomplete_set], segments)
 
 
-def test_missing_segments_are_left_out_and_counted_when_allowed(annotated, lacking):
-    layout = laid_out([lacking], annotated, allow_missing=True)
-    expected = [name for name in annotated.narration_id if name.startswith("P01_01") and name != "P01_01_0"]
+def test_missing_segments_are_left_out_and_counted_when_allowed(segments, incomplete_set):
+    layout = layout_of([incomplete_set], segments, allow_missing=True)
+    expected = [name for name in segments.narration_id if name.startswith("P01_01") and name != "P01_01_0"]
     assert layout.segments.narration_id.tolist() == expected
     assert layout.num_missing == 7
 
 
-def test_segments_that_are_not_left_out_keep_their_rows(annotated, lacking):
-    layout = laid_out([lacking], annotated, allow_missing=True)
-    found = {name: own for name, (_, own) in rows_by_name(layout).items()}
-    assert found == stored_rows(lacking, layout.segments)
+def test_segments_that_are_not_left_out_keep_their_rows(segments, incomplete_set):
+    layout = layout_of([incomplete_set], segments, allow_missing=True)
+    own_rows = {name: own for name, (_, own) in rows_by_name(layout).items()}
+    assert own_rows == stored_rows(incomplete_set, layout.segments)
 
 
-def test_of_several_sets_the_one_that_lacks_features_is_named(annotated, kinds, lacking):
+def test_of_several_sets_the_one_that_lacks_features_is_named(segments, kinds, incomplete_set):
     with pytest.raises(DataError, match="lacking: no features for 7 of 12 segments"):
-        laid_out([kinds["segment"], lacking], annotated)
+        layout_of([kinds["segment"], incomplete_set], segments)
 
 
-def test_segments_need_features_in_every_set(annotated, lacking, tmp_path):
-    write_features(tmp_path / "other", annotated, without(drawn(annotated), "P01_01_4"), backbone="other")
-    layout = laid_out([lacking, tmp_path / "other"], annotated, allow_missing=True)
+def test_segments_need_features_in_every_set(segments, incomplete_set, tmp_path):
+    write_features(tmp_path / "other", segments, steps_without(random_features(segments), "P01_01_4"), backbone="other")
+    layout = layout_of([incomplete_set, tmp_path / "other"], segments, allow_missing=True)
     assert sorted(layout.segments.narration_id) == [f"P01_01_{number}" for number in (1, 2, 3, 5)]
     assert layout.num_missing == 8
-    for place, root in enumerate((lacking, tmp_path / "other")):
-        found = {name: own for name, (_, own) in rows_by_name(layout, place).items()}
-        assert found == stored_rows(root, layout.segments)
+    for stream_index, root in enumerate((incomplete_set, tmp_path / "other")):
+        own_rows = {name: own for name, (_, own) in rows_by_name(layout, stream_index).items()}
+        assert own_rows == stored_rows(root, layout.segments)
 
 
 @pytest.mark.parametrize("allow_missing", [False, True])
-def test_a_set_without_any_of_the_segments_is_refused_without_a_way_around(annotated, lacking, allow_missing):
-    asked = annotated.where((annotated.table.video_id == "P02_101").to_numpy())
+def test_a_set_without_any_of_the_segments_is_refused_without_a_way_around(segments, incomplete_set, allow_missing):
+    subset = segments.where((segments.table.video_id == "P02_101").to_numpy())
     with pytest.raises(DataError, match=r"no features for 6 of 6 segments .*; extract them\.$"):
-        laid_out([lacking], asked, allow_missing=allow_missing)
+        layout_of([incomplete_set], subset, allow_missing=allow_missing)
 
 
-def test_sets_that_share_no_segment_are_refused(annotated, lacking, tmp_path):
-    write_features(tmp_path / "rest", annotated, without(drawn(annotated), "P01_01"))
+def test_sets_that_share_no_segment_are_refused(segments, incomplete_set, tmp_path):
+    write_features(tmp_path / "rest", segments, steps_without(random_features(segments), "P01_01"))
     with pytest.raises(DataError, match=r"lacking, .*rest: no segment of train\.csv has features in all of these"):
-        laid_out([lacking, tmp_path / "rest"], annotated, allow_missing=True)
+        layout_of([incomplete_set, tmp_path / "rest"], segments, allow_missing=True)
 
 
-def test_a_segment_past_the_end_of_a_dense_video_is_missing(annotated, tmp_path):
+def test_a_segment_past_the_end_of_a_dense_video_is_missing(segments, tmp_path):
     write_dense(tmp_path / "short", whole_videos(60))  # 12 s; segment 4 starts at 13.77 s
-    layout = laid_out([tmp_path / "short"], annotated, allow_missing=True)
+    layout = layout_of([tmp_path / "short"], segments, allow_missing=True)
     assert {name.rsplit("_", 1)[1] for name in layout.segments.narration_id} <= {"0", "1", "2", "3"}
     assert layout.num_missing + len(layout.segments) == 12
 
 
-def test_a_segment_that_failed_in_a_dense_set_is_missing(annotated, kinds):
+def test_a_segment_that_failed_in_a_dense_set_is_missing(segments, kinds):
     write_failures(kinds["dense"], "P01_01", [Failure("P01_01_2", "Undecodable", "frame 7")])
     with pytest.raises(DataError, match=r"dense: no features for 1 of 12 segments .*\(P01_01_2\)"):
-        laid_out([kinds["dense"]], annotated)
+        layout_of([kinds["dense"]], segments)
 
 
 # ---- what is refused
 
 
-def changed(segments: Segments, name: str, **cells: float) -> Segments:
+def segments_with_changes(segments: Segments, name: str, **cells: float) -> Segments:
     table = segments.table.copy()
     for column, value in cells.items():
         table.loc[table.narration_id == name, column] += value
@@ -339,29 +339,29 @@ def changed(segments: Segments, name: str, **cells: float) -> Segments:
 
 @pytest.mark.parametrize("cells", [{"start_s": -0.25}, {"stop_s": 0.5}])
 @pytest.mark.parametrize("allow_missing", [False, True])
-def test_features_of_another_interval_are_refused(annotated, kinds, cells, allow_missing):
-    named = r"P01_01\.h5: segment P01_01_3 was extracted from .* the annotations now say"
-    with pytest.raises(DataError, match=named):
-        laid_out([kinds["segment"]], changed(annotated, "P01_01_3", **cells), allow_missing=allow_missing)
+def test_features_of_another_interval_are_refused(segments, kinds, cells, allow_missing):
+    message = r"P01_01\.h5: segment P01_01_3 was extracted from .* the annotations now say"
+    with pytest.raises(DataError, match=message):
+        layout_of([kinds["segment"]], segments_with_changes(segments, "P01_01_3", **cells), allow_missing=allow_missing)
 
 
-def test_dense_features_serve_any_interval(annotated, kinds):
-    laid_out([kinds["dense"]], changed(annotated, "P01_01_3", stop_s=0.5))
+def test_dense_features_serve_any_interval(segments, kinds):
+    layout_of([kinds["dense"]], segments_with_changes(segments, "P01_01_3", stop_s=0.5))
 
 
-def test_a_file_of_other_settings_is_refused(annotated, kinds, tmp_path):
-    write_features(tmp_path / "other", annotated, drawn(annotated), backbone="other")
+def test_a_file_of_other_settings_is_refused(segments, kinds, tmp_path):
+    write_features(tmp_path / "other", segments, random_features(segments), backbone="other")
     (tmp_path / "other/P02_101.h5").replace(kinds["segment"] / "P02_101.h5")
     with pytest.raises(DataError, match=r"P02_101\.h5: made with other settings than featureset\.json"):
-        laid_out([kinds["segment"]], annotated, allow_missing=True)
+        layout_of([kinds["segment"]], segments, allow_missing=True)
 
 
-def test_a_damaged_file_is_refused(annotated, kinds):
+def test_a_damaged_file_is_refused(segments, kinds):
     (kinds["dense"] / "P02_101.h5").write_bytes(b"no HDF5 at all")
     with pytest.raises(DataError, match=r"P02_101\.h5: damaged"):
-        laid_out([kinds["dense"]], annotated, allow_missing=True)
+        layout_of([kinds["dense"]], segments, allow_missing=True)
 
 
-def test_a_file_of_a_video_that_is_not_asked_for_is_not_read(annotated, kinds):
+def test_a_file_of_a_video_that_is_not_asked_for_is_not_read(segments, kinds):
     (kinds["segment"] / "P02_101.h5").write_bytes(b"no HDF5 at all")
-    laid_out([kinds["segment"]], annotated.where((annotated.table.video_id == "P01_01").to_numpy()))
+    layout_of([kinds["segment"]], segments.where((segments.table.video_id == "P01_01").to_numpy()))

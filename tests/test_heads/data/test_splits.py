@@ -33,9 +33,9 @@ def names_of(split) -> tuple[list[str], list[str]]:
 
 
 def test_the_official_split_is_the_published_lists(files):
-    found = choose_split("official", files)
-    assert (len(found.train), len(found.validation)) == (30, 10)
-    assert set(found.validation.table.participant_id) == {"P07"}
+    split = choose_split("official", files)
+    assert (len(split.train), len(split.validation)) == (30, 10)
+    assert set(split.validation.table.participant_id) == {"P07"}
 
 
 def test_the_official_split_without_a_validation_list_validates_on_nothing(files):
@@ -43,8 +43,8 @@ def test_the_official_split_without_a_validation_list_validates_on_nothing(files
 
 
 def test_all_trains_on_both_lists_and_validates_on_nothing(files):
-    found = choose_split("all", files)
-    assert (len(found.train), found.validation) == (40, None)
+    split = choose_split("all", files)
+    assert (len(split.train), split.validation) == (40, None)
 
 
 def test_all_needs_a_validation_list(files):
@@ -76,8 +76,8 @@ def test_both_parts_of_a_fold_make_up_the_training_list(files, fold):
 
 @pytest.mark.parametrize("fold", range(3))
 def test_nobody_is_seen_in_both_parts_of_a_fold(files, fold):
-    found = choose_split(f"fold:{fold}/3", files)
-    assert not set(found.train.table.participant_id) & set(found.validation.table.participant_id)
+    split = choose_split(f"fold:{fold}/3", files)
+    assert not set(split.train.table.participant_id) & set(split.validation.table.participant_id)
 
 
 def test_a_fold_is_the_same_each_time(files):
@@ -101,9 +101,9 @@ def test_the_folds_of_the_published_participants_stay_what_they_are():
 def test_folds_are_as_even_as_those_of_scikit_learn(counts, data):
     num_folds = data.draw(st.integers(2, len(counts)))
     participants = np.repeat([f"P{index:02}" for index in range(len(counts))], counts)
-    theirs = GroupKFold(num_folds).split(participants, groups=participants)
+    sklearn_folds = GroupKFold(num_folds).split(participants, groups=participants)
     sizes = np.bincount(_folds(participants, num_folds), minlength=num_folds)
-    assert sorted(sizes.tolist()) == sorted(len(held_out) for _, held_out in theirs)
+    assert sorted(sizes.tolist()) == sorted(len(held_out) for _, held_out in sklearn_folds)
 
 
 # ---- what is refused
@@ -111,9 +111,9 @@ def test_folds_are_as_even_as_those_of_scikit_learn(counts, data):
 
 @pytest.mark.parametrize("name", ["", "Official", "fold", "fold:1", "fold:1-3", "fold:-1/3", "fold:1/3 ", "fold:a/b"])
 def test_another_way_to_split_is_refused(files, name):
-    with pytest.raises(OptionError, match="is none of official, all, fold:I/K") as caught:
+    with pytest.raises(OptionError, match="is none of official, all, fold:I/K") as error:
         choose_split(name, files)
-    assert repr(name) in str(caught.value)
+    assert repr(name) in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["fold:3/3", "fold:0/1", "fold:0/0", "fold:0/7"])

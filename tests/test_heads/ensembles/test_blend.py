@@ -23,7 +23,7 @@ FITS = {
 }
 
 
-def _drawn(seed: int, *, scale: float = 3.0, num_segments: int = 6) -> Predictions:
+def _random_member(seed: int, *, scale: float = 3.0, num_segments: int = 6) -> Predictions:
     rng = np.random.default_rng(seed)
     return Predictions(
         tuple(f"P01_01_{index}" for index in range(num_segments)),
@@ -48,31 +48,31 @@ def _mean(members: list[Predictions], kind: str = "probabilities") -> Prediction
 @given(num=st.integers(1, 6), seed=st.integers(0, 99), scale=st.floats(0, 20), kind=st.sampled_from(KINDS))
 @settings(deadline=None, max_examples=40)
 def test_an_ensemble_of_equals_is_the_member(num, seed, scale, kind):
-    member = _drawn(seed, scale=scale)
-    found = _mean([member] * num, kind)
-    np.testing.assert_allclose(np.exp(found.noun.astype(np.float64)), _softmax(member.noun), rtol=1e-4, atol=1e-12)
+    member = _random_member(seed, scale=scale)
+    ensemble = _mean([member] * num, kind)
+    np.testing.assert_allclose(np.exp(ensemble.noun.astype(np.float64)), _softmax(member.noun), rtol=1e-4, atol=1e-12)
 
 
 @given(order=st.permutations(range(4)), kind=st.sampled_from(KINDS))
 @settings(deadline=None, max_examples=30)
 def test_the_order_of_members_does_not_matter(order, kind):
-    members = [_drawn(seed) for seed in range(4)]
+    members = [_random_member(seed) for seed in range(4)]
     expected = _mean(members, kind)
-    found = _mean([members[index] for index in order], kind)
-    np.testing.assert_allclose(found.verb, expected.verb, rtol=1e-6, atol=1e-6)
+    ensemble = _mean([members[index] for index in order], kind)
+    np.testing.assert_allclose(ensemble.verb, expected.verb, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("task", ["verb", "noun"])
 def test_the_mean_of_probabilities_is_that(task):
-    members = [_drawn(seed) for seed in range(3)]
+    members = [_random_member(seed) for seed in range(3)]
     weights = {"verb": np.array([0.5, 0.25, 0.25]), "noun": np.array([0.0, 0.1, 0.9])}
     expected = np.average([_softmax(getattr(member, task)) for member in members], axis=0, weights=weights[task])
-    found = getattr(blend(members, weights, "probabilities", source=""), task)
-    np.testing.assert_allclose(np.exp(found.astype(np.float64)), expected, rtol=1e-5)
+    mean = getattr(blend(members, weights, "probabilities", source=""), task)
+    np.testing.assert_allclose(np.exp(mean.astype(np.float64)), expected, rtol=1e-5)
 
 
 def test_the_mean_of_logits_is_the_geometric_mean_of_probabilities():
-    members = [_drawn(seed) for seed in range(3)]
+    members = [_random_member(seed) for seed in range(3)]
     product = np.prod([_softmax(member.noun) for member in members], axis=0) ** (1 / 3)
     expected = product / product.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(np.exp(_mean(members, "logits").noun.astype(np.float64)), expected, rtol=1e-4)
@@ -80,46 +80,46 @@ def test_the_mean_of_logits_is_the_geometric_mean_of_probabilities():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_constant_on_a_members_row_does_not_give_it_more_weight(kind):
-    one, other = _drawn(0), _drawn(1)
-    shifted = Predictions(other.narration_id, other.verb + 64, other.noun + 64, "shifted")
-    np.testing.assert_allclose(_mean([one, shifted], kind).noun, _mean([one, other], kind).noun, atol=1e-4)
+    first, second = _random_member(0), _random_member(1)
+    shifted_member = Predictions(second.narration_id, second.verb + 64, second.noun + 64, "shifted")
+    np.testing.assert_allclose(_mean([first, shifted_member], kind).noun, _mean([first, second], kind).noun, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_member_without_weight_does_not_count(kind):
-    one, other = _drawn(0), _drawn(1)
-    other.verb[:] = -1e4
+    first, second = _random_member(0), _random_member(1)
+    second.verb[:] = -1e4
     weights = dict.fromkeys(("verb", "noun"), np.array([1.0, 0.0]))
-    found = blend([one, other], weights, kind, source="")
-    np.testing.assert_allclose(found.verb, _mean([one], kind).verb, atol=1e-6)
+    ensemble = blend([first, second], weights, kind, source="")
+    np.testing.assert_allclose(ensemble.verb, _mean([first], kind).verb, atol=1e-6)
 
 
 @given(sizes=st.lists(st.sampled_from([1e4, -1e4, 0.0]), min_size=2, max_size=4), kind=st.sampled_from(KINDS))
 @settings(deadline=None, max_examples=20)
 def test_extreme_logits_stay_finite(sizes, kind):
-    members = [_drawn(seed) for seed in range(len(sizes))]
+    members = [_random_member(seed) for seed in range(len(sizes))]
     for member, size in zip(members, sizes, strict=True):
         member.verb[:, 5] = size
         member.noun[::2, 7] = -size
-    found = _mean(members, kind)
-    assert np.isfinite(found.verb).all()
-    assert np.isfinite(found.noun).all()
+    ensemble = _mean(members, kind)
+    assert np.isfinite(ensemble.verb).all()
+    assert np.isfinite(ensemble.noun).all()
 
 
 def test_what_two_sure_members_disagree_on_is_half_and_half():
-    one, other = _drawn(0), _drawn(1)
-    one.verb[:, 3], other.verb[:, 8] = 1e4, 1e4
-    found = np.exp(_mean([one, other]).verb)
-    np.testing.assert_allclose(found[:, [3, 8]], 0.5, rtol=1e-6)
+    first, second = _random_member(0), _random_member(1)
+    first.verb[:, 3], second.verb[:, 8] = 1e4, 1e4
+    probabilities = np.exp(_mean([first, second]).verb)
+    np.testing.assert_allclose(probabilities[:, [3, 8]], 0.5, rtol=1e-6)
 
 
 # ---- weights that are fitted
 
 
-def _knowing(seed: int, truth: dict[str, np.ndarray], *, verb: float, noun: float) -> Predictions:
+def _skilled_member(seed: int, truth: dict[str, np.ndarray], *, verb: float, noun: float) -> Predictions:
     """A member that gives the true class so much more than the noise."""
     num = len(truth["verb"])
-    member = _drawn(seed, scale=1.0, num_segments=num)
+    member = _random_member(seed, scale=1.0, num_segments=num)
     rows = np.arange(num)
     member.verb[rows, truth["verb"]] += verb
     member.noun[rows, truth["noun"]] += noun
@@ -134,25 +134,29 @@ def _truth(num_segments: int, seed: int = 9) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", FITS)
 def test_weights_are_shares(name):
     truth = _truth(40)
-    weights = FITS[name]([_knowing(seed, truth, verb=2, noun=2) for seed in range(3)], truth)
-    for of_task in weights.values():
-        assert of_task.min() >= 0
-        assert of_task.sum() == pytest.approx(1)
+    weights = FITS[name]([_skilled_member(seed, truth, verb=2, noun=2) for seed in range(3)], truth)
+    for task_weights in weights.values():
+        assert task_weights.min() >= 0
+        assert task_weights.sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("name", FITS)
 def test_weights_trust_whom_the_labels_speak_for(name):
     truth = _truth(60)
-    members = [_drawn(0, num_segments=60), _knowing(1, truth, verb=9, noun=9), _drawn(2, num_segments=60)]
+    members = [
+        _random_member(0, num_segments=60),
+        _skilled_member(1, truth, verb=9, noun=9),
+        _random_member(2, num_segments=60),
+    ]
     weights = FITS[name](members, truth)
-    assert [int(of_task.argmax()) for of_task in weights.values()] == [1, 1]
-    assert min(of_task.max() for of_task in weights.values()) > 0.9
+    assert [int(task_weights.argmax()) for task_weights in weights.values()] == [1, 1]
+    assert min(task_weights.max() for task_weights in weights.values()) > 0.9
 
 
 @pytest.mark.parametrize("name", ["fitted per task", "greedy per task"])
 def test_each_task_may_trust_another_member(name):
     truth = _truth(60)
-    members = [_knowing(0, truth, verb=9, noun=0), _knowing(1, truth, verb=0, noun=9)]
+    members = [_skilled_member(0, truth, verb=9, noun=0), _skilled_member(1, truth, verb=0, noun=9)]
     weights = FITS[name](members, truth)
     assert (weights["verb"][0], weights["noun"][1]) > (0.9, 0.9)
 
@@ -160,16 +164,16 @@ def test_each_task_may_trust_another_member(name):
 @pytest.mark.parametrize("kind", KINDS)
 def test_fitted_weights_are_the_likeliest_of_a_grid(kind):
     truth = _truth(50)
-    members = [_knowing(0, truth, verb=2, noun=3), _knowing(1, truth, verb=3, noun=2)]
-    found = fit(members, truth, kind, per_task=False)["verb"][0]
+    members = [_skilled_member(0, truth, verb=2, noun=3), _skilled_member(1, truth, verb=3, noun=2)]
+    fitted_share = fit(members, truth, kind, per_task=False)["verb"][0]
 
     def likelihood(share: float) -> float:
-        mixed = blend(members, dict.fromkeys(("verb", "noun"), np.array([share, 1 - share])), kind, source="")
+        ensemble = blend(members, dict.fromkeys(("verb", "noun"), np.array([share, 1 - share])), kind, source="")
         rows = np.arange(50)
-        return float(mixed.verb[rows, truth["verb"]].mean() + mixed.noun[rows, truth["noun"]].mean())
+        return float(ensemble.verb[rows, truth["verb"]].mean() + ensemble.noun[rows, truth["noun"]].mean())
 
     grid = np.linspace(0.005, 0.995, 100)
-    assert found == pytest.approx(grid[np.argmax([likelihood(share) for share in grid])], abs=0.02)
+    assert fitted_share == pytest.approx(grid[np.argmax([likelihood(share) for share in grid])], abs=0.02)
 
 
 @pytest.mark.parametrize("name", FITS)
@@ -177,26 +181,26 @@ def test_fitted_weights_are_the_likeliest_of_a_grid(kind):
 @settings(deadline=None, max_examples=6)
 def test_weights_do_not_depend_on_the_order_of_members(name, order):
     truth = _truth(40)
-    members = [_knowing(seed, truth, verb=seed, noun=3 - seed) for seed in range(3)]
-    expected, found = FITS[name](members, truth), FITS[name]([members[index] for index in order], truth)
+    members = [_skilled_member(seed, truth, verb=seed, noun=3 - seed) for seed in range(3)]
+    expected, weights = FITS[name](members, truth), FITS[name]([members[index] for index in order], truth)
     for task in ("verb", "noun"):
-        np.testing.assert_allclose(found[task], expected[task][list(order)], atol=1e-3)
+        np.testing.assert_allclose(weights[task], expected[task][list(order)], atol=1e-3)
 
 
 @pytest.mark.parametrize("name", FITS)
 def test_a_member_that_is_sure_and_wrong_leaves_weights_finite(name):
     truth = _truth(20)
-    wrong = _drawn(0, num_segments=20)
-    wrong.verb[np.arange(20), truth["verb"]] = -3e38
-    weights = FITS[name]([wrong, _knowing(1, truth, verb=2, noun=2)], truth)
+    wrong_member = _random_member(0, num_segments=20)
+    wrong_member.verb[np.arange(20), truth["verb"]] = -3e38
+    weights = FITS[name]([wrong_member, _skilled_member(1, truth, verb=2, noun=2)], truth)
     assert np.isfinite(weights["verb"]).all()
     assert weights["verb"][1] > 0.9
 
 
 def test_greedy_takes_a_good_member_out_of_many_more_than_once():
     truth = _truth(60)
-    members = [_drawn(seed, num_segments=60) for seed in range(40)]
-    members[17] = _knowing(17, truth, verb=6, noun=6)
+    members = [_random_member(seed, num_segments=60) for seed in range(40)]
+    members[17] = _skilled_member(17, truth, verb=6, noun=6)
     counts = greedy(members, truth, per_task=False)["verb"] * 50
     np.testing.assert_allclose(counts, counts.round(), atol=1e-9)
     assert counts[17] > 25
@@ -206,37 +210,37 @@ def test_greedy_takes_a_good_member_out_of_many_more_than_once():
 
 
 def _segments(truth: dict[str, np.ndarray], names: tuple[str, ...], video: np.ndarray) -> Segments:
-    columns = {"narration_id": names, "video_id": [f"P01_{one:03}" for one in video]}
+    columns = {"narration_id": names, "video_id": [f"P01_{number:03}" for number in video]}
     columns |= {f"{task}_class": labels for task, labels in truth.items()}
     return Segments(pd.DataFrame(columns), "by hand")
 
 
 def test_no_video_is_predicted_by_what_was_fitted_to_it():
     truth, video = _truth(30), np.repeat(np.arange(6), 5)
-    member = _drawn(0, num_segments=30)
+    member = _random_member(0, num_segments=30)
     member.verb[:, 0] = video  # so that segments say which video they are of
-    seen = []
+    folds = []
 
     def fit_to(members, labels):
-        fitted_to = set(members[0].verb[:, 0])
+        fitted_videos = set(members[0].verb[:, 0])
         assert len(labels["verb"]) == len(members[0])
 
         def predict(held_out):
-            seen.append((fitted_to, set(held_out[0].verb[:, 0])))
+            folds.append((fitted_videos, set(held_out[0].verb[:, 0])))
             return {"all": held_out[0]}
 
         return predict
 
-    found = cross_fitted([member], truth, video, fit_to, source="")["all"]
-    assert all(not fitted_to & held_out for fitted_to, held_out in seen)
-    assert set.union(*(held_out for _, held_out in seen)) == set(range(6))
-    assert found.narration_id == member.narration_id
-    np.testing.assert_array_equal(found.noun, member.noun)
+    ensemble = cross_fitted([member], truth, video, fit_to, source="")["all"]
+    assert all(not fitted_videos & held_out for fitted_videos, held_out in folds)
+    assert set.union(*(held_out for _, held_out in folds)) == set(range(6))
+    assert ensemble.narration_id == member.narration_id
+    np.testing.assert_array_equal(ensemble.noun, member.noun)
 
 
 def test_segments_of_a_single_video_cannot_be_cross_fitted():
     with pytest.raises(DataError, match="needs segments of two videos or more"):
-        cross_fitted([_drawn(0)], _truth(6), np.zeros(6, int), lambda *_: None, source="ensemble")
+        cross_fitted([_random_member(0)], _truth(6), np.zeros(6, int), lambda *_: None, source="ensemble")
 
 
 @pytest.mark.parametrize("name", FITS)
@@ -247,20 +251,22 @@ def test_weights_fitted_to_noise_gain_nothing(name):
     # Twenty members that draw among the three classes there are: a few are lucky, none knows anything.
     members = []
     for seed in range(20):
-        member = _drawn(seed, scale=1.0, num_segments=num_segments)
+        member = _random_member(seed, scale=1.0, num_segments=num_segments)
         member.verb[:, 3:], member.noun[:, 3:] = -9, -9
         members.append(member)
     segments = _segments(truth, members[0].narration_id, video)
 
-    def fit_to(chosen, labels):
-        weights = FITS[name](chosen, labels)
+    def fit_to(fold_members, labels):
+        weights = FITS[name](fold_members, labels)
         return lambda held_out: {"all": blend(held_out, weights, "probabilities", source="")}
 
-    fitted = compare(cross_fitted(members, truth, video, fit_to, source="")["all"], segments)
-    plain = compare(_mean(members), segments)
-    weights = draw_videos(fitted)
+    fitted_results = compare(cross_fitted(members, truth, video, fit_to, source="")["all"], segments)
+    plain_results = compare(_mean(members), segments)
+    weights = draw_videos(fitted_results)
     for task in ("verb", "noun", "action"):
-        low, high = interval(figures(fitted, weights)[f"{task}@1"] - figures(plain, weights)[f"{task}@1"])
+        low, high = interval(
+            figures(fitted_results, weights)[f"{task}@1"] - figures(plain_results, weights)[f"{task}@1"]
+        )
         assert low <= 0 <= high
 
 
@@ -268,20 +274,20 @@ def test_weights_fitted_to_noise_gain_nothing(name):
 
 
 def test_disagreement_is_that_counted_over_all_pairs():
-    members = [_drawn(seed, num_segments=20) for seed in range(4)]
+    members = [_random_member(seed, num_segments=20) for seed in range(4)]
     for member in members:  # few classes, so that some agree
         member.verb[:, 3:], member.noun[:, 2:] = -99, -99
     best = [(member.verb.argmax(axis=1), member.noun.argmax(axis=1)) for member in members]
-    differing = {"verb": [], "noun": [], "action": []}
-    for one in range(4):
-        for other in range(one):
+    differences = {"verb": [], "noun": [], "action": []}
+    for first in range(4):
+        for second in range(first):
             for row in range(20):
-                differs = [best[one][task][row] != best[other][task][row] for task in (0, 1)]
-                differing["verb"].append(differs[0])
-                differing["noun"].append(differs[1])
-                differing["action"].append(any(differs))
-    assert disagreement(members) == pytest.approx({task: 100 * np.mean(of) for task, of in differing.items()})
+                is_different = [best[first][task][row] != best[second][task][row] for task in (0, 1)]
+                differences["verb"].append(is_different[0])
+                differences["noun"].append(is_different[1])
+                differences["action"].append(any(is_different))
+    assert disagreement(members) == pytest.approx({task: 100 * np.mean(flags) for task, flags in differences.items()})
 
 
 def test_equals_never_disagree():
-    assert disagreement([_drawn(0)] * 3) == {"verb": 0.0, "noun": 0.0, "action": 0.0}
+    assert disagreement([_random_member(0)] * 3) == {"verb": 0.0, "noun": 0.0, "action": 0.0}

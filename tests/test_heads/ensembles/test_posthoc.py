@@ -11,7 +11,7 @@ from features.predictions import Predictions
 from heads.ensembles.posthoc import Correction, Prior, fit_correction, prior_of
 
 
-def _drawn(seed: int, *, num_segments: int = 8, scale: float = 2.0) -> Predictions:
+def _random_predictions(seed: int, *, num_segments: int = 8, scale: float = 2.0) -> Predictions:
     rng = np.random.default_rng(seed)
     verb, noun = (rng.normal(0, scale, (num_segments, width)).astype(np.float32) for width in (97, 300))
     return Predictions(tuple(f"P01_01_{index}" for index in range(num_segments)), verb, noun, "drawn")
@@ -42,35 +42,39 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def test_by_default_nothing_is_done(prior):
-    drawn = _drawn(0)
-    found = Correction().apply(drawn, prior, source="")
-    np.testing.assert_allclose(np.exp(found.verb), _softmax(drawn.verb), rtol=1e-5)
-    np.testing.assert_allclose(np.exp(found.noun), _softmax(drawn.noun), rtol=1e-5)
+    predictions = _random_predictions(0)
+    result = Correction().apply(predictions, prior, source="")
+    np.testing.assert_allclose(np.exp(result.verb), _softmax(predictions.verb), rtol=1e-5)
+    np.testing.assert_allclose(np.exp(result.noun), _softmax(predictions.noun), rtol=1e-5)
 
 
 def test_a_temperature_divides_logits(prior):
-    drawn = _drawn(0)
-    found = Correction(temperature=(2.0, 0.5)).apply(drawn, prior, source="")
-    np.testing.assert_allclose(np.exp(found.verb), _softmax(drawn.verb / 2), rtol=1e-4)
-    np.testing.assert_allclose(np.exp(found.noun), _softmax(drawn.noun * 2), rtol=1e-4)
+    predictions = _random_predictions(0)
+    result = Correction(temperature=(2.0, 0.5)).apply(predictions, prior, source="")
+    np.testing.assert_allclose(np.exp(result.verb), _softmax(predictions.verb / 2), rtol=1e-4)
+    np.testing.assert_allclose(np.exp(result.noun), _softmax(predictions.noun * 2), rtol=1e-4)
 
 
 def test_logit_adjustment_divides_by_a_power_of_the_frequencies(prior, train):
-    drawn = _drawn(0)
+    predictions = _random_predictions(0)
     counts = np.bincount(train.verb_class, minlength=97).clip(min=1)
-    found = Correction(tau=(0.7, 0.0)).apply(drawn, prior, source="")
-    expected = _softmax(drawn.verb) / (counts / counts.sum()) ** 0.7
-    np.testing.assert_allclose(np.exp(found.verb), expected / expected.sum(axis=1, keepdims=True), rtol=1e-4)
-    np.testing.assert_allclose(np.exp(found.noun), _softmax(drawn.noun), rtol=1e-5)
+    result = Correction(tau=(0.7, 0.0)).apply(predictions, prior, source="")
+    expected = _softmax(predictions.verb) / (counts / counts.sum()) ** 0.7
+    np.testing.assert_allclose(np.exp(result.verb), expected / expected.sum(axis=1, keepdims=True), rtol=1e-4)
+    np.testing.assert_allclose(np.exp(result.noun), _softmax(predictions.noun), rtol=1e-5)
 
 
 def test_the_pair_prior_is_folded_back_as_the_marginals_of_all_pairs(prior):
-    drawn = _drawn(0)
-    found = Correction(pair_power=0.6).apply(drawn, prior, source="")
-    pairs = _softmax(drawn.verb)[:, :, None] * _softmax(drawn.noun)[:, None, :] * np.exp(0.6 * prior.log_affinity)
+    predictions = _random_predictions(0)
+    result = Correction(pair_power=0.6).apply(predictions, prior, source="")
+    pairs = (
+        _softmax(predictions.verb)[:, :, None]
+        * _softmax(predictions.noun)[:, None, :]
+        * np.exp(0.6 * prior.log_affinity)
+    )
     pairs /= pairs.sum(axis=(1, 2), keepdims=True)
-    np.testing.assert_allclose(np.exp(found.verb), pairs.sum(axis=2), rtol=1e-4)
-    np.testing.assert_allclose(np.exp(found.noun), pairs.sum(axis=1), rtol=1e-4)
+    np.testing.assert_allclose(np.exp(result.verb), pairs.sum(axis=2), rtol=1e-4)
+    np.testing.assert_allclose(np.exp(result.noun), pairs.sum(axis=1), rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -79,11 +83,11 @@ def test_the_pair_prior_is_folded_back_as_the_marginals_of_all_pairs(prior):
     ids=["temperature", "tau", "pairs"],
 )
 def test_extreme_logits_stay_finite(prior, correction):
-    drawn = _drawn(0)
-    drawn.verb[:, 3], drawn.noun[:, 7] = 1e4, -1e4
-    found = correction.apply(drawn, prior, source="")
-    assert np.isfinite(found.verb).all()
-    assert np.isfinite(found.noun).all()
+    predictions = _random_predictions(0)
+    predictions.verb[:, 3], predictions.noun[:, 7] = 1e4, -1e4
+    result = correction.apply(predictions, prior, source="")
+    assert np.isfinite(result.verb).all()
+    assert np.isfinite(result.noun).all()
 
 
 # ---- the prior
@@ -103,57 +107,59 @@ def test_the_prior_of_classes_is_their_share(prior, train):
 # ---- fitted
 
 
-def _labelled(num_segments: int, temperature: float) -> tuple[Predictions, dict[str, np.ndarray]]:
+def _predictions_and_labels(num_segments: int, temperature: float) -> tuple[Predictions, dict[str, np.ndarray]]:
     """Labels drawn as the probabilities say, and logits that are so many times too small."""
-    drawn = _drawn(5, num_segments=num_segments, scale=3.0)
+    predictions = _random_predictions(5, num_segments=num_segments, scale=3.0)
     rng = np.random.default_rng(6)
     truth = {
-        task: np.array([rng.choice(len(row), p=row) for row in _softmax(getattr(drawn, task))])
+        task: np.array([rng.choice(len(row), p=row) for row in _softmax(getattr(predictions, task))])
         for task in ("verb", "noun")
     }
-    return Predictions(drawn.narration_id, drawn.verb * temperature, drawn.noun * temperature, "drawn"), truth
+    return Predictions(
+        predictions.narration_id, predictions.verb * temperature, predictions.noun * temperature, "drawn"
+    ), truth
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_the_temperature_that_logits_were_made_with_is_found(prior, temperature):
-    predictions, truth = _labelled(800, temperature)
-    found = fit_correction(predictions, truth, prior, temperature=True)
-    assert found.temperature == pytest.approx((temperature, temperature), rel=0.12)
-    assert (found.tau, found.pair_power) == ((0.0, 0.0), 0.0)
+    predictions, truth = _predictions_and_labels(800, temperature)
+    correction = fit_correction(predictions, truth, prior, temperature=True)
+    assert correction.temperature == pytest.approx((temperature, temperature), rel=0.12)
+    assert (correction.tau, correction.pair_power) == ((0.0, 0.0), 0.0)
 
 
 def test_tau_is_found_where_labels_are_balanced_and_logits_follow_training(prior):
     rng = np.random.default_rng(1)
     truth = {"verb": rng.integers(0, 3, 600), "noun": rng.integers(0, 4, 600)}
-    drawn = _drawn(2, num_segments=600, scale=0.5)
+    predictions = _random_predictions(2, num_segments=600, scale=0.5)
     rows = np.arange(600)
     for task in ("verb", "noun"):
-        logits = getattr(drawn, task)
+        logits = getattr(predictions, task)
         logits[rows, truth[task]] += 1.5
         logits += prior.log_share[task].astype(np.float32)
-    found = fit_correction(drawn, truth, prior, adjust=True)
-    assert min(found.tau) >= 0.4
-    right = [
-        ((one.verb.argmax(1) == truth["verb"]) & (one.noun.argmax(1) == truth["noun"])).mean()
-        for one in (drawn, found.apply(drawn, prior, source=""))
+    correction = fit_correction(predictions, truth, prior, adjust=True)
+    assert min(correction.tau) >= 0.4
+    accuracies = [
+        ((candidate.verb.argmax(1) == truth["verb"]) & (candidate.noun.argmax(1) == truth["noun"])).mean()
+        for candidate in (predictions, correction.apply(predictions, prior, source=""))
     ]
-    assert right[1] > right[0] + 0.05
+    assert accuracies[1] > accuracies[0] + 0.05
 
 
 def test_pairs_are_found_where_nouns_tell_the_verb(prior):
     rng = np.random.default_rng(1)
-    known = np.array([(0, 0), (0, 1), (1, 2), (2, 3)])[rng.integers(0, 3, 400)]
-    truth = {"verb": known[:, 0], "noun": known[:, 1]}
-    drawn = _drawn(2, num_segments=400, scale=0.1)
-    drawn.verb[:, 3:], drawn.noun[:, 4:] = -9, -9
-    drawn.noun[np.arange(400), truth["noun"]] += 6  # nouns are known, verbs are noise
-    found = fit_correction(drawn, truth, prior, pairs=True)
-    assert found.pair_power > 0
-    assert (found.apply(drawn, prior, source="").verb.argmax(axis=1) == truth["verb"]).mean() > 0.95
+    pairs = np.array([(0, 0), (0, 1), (1, 2), (2, 3)])[rng.integers(0, 3, 400)]
+    truth = {"verb": pairs[:, 0], "noun": pairs[:, 1]}
+    predictions = _random_predictions(2, num_segments=400, scale=0.1)
+    predictions.verb[:, 3:], predictions.noun[:, 4:] = -9, -9
+    predictions.noun[np.arange(400), truth["noun"]] += 6  # nouns are known, verbs are noise
+    correction = fit_correction(predictions, truth, prior, pairs=True)
+    assert correction.pair_power > 0
+    assert (correction.apply(predictions, prior, source="").verb.argmax(axis=1) == truth["verb"]).mean() > 0.95
 
 
 def test_where_nothing_helps_nothing_is_done(prior):
-    drawn = _drawn(0, num_segments=40)
-    truth = {"verb": drawn.verb.argmax(axis=1), "noun": drawn.noun.argmax(axis=1)}  # all right already
-    found = fit_correction(drawn, truth, prior, adjust=True, pairs=True)
-    assert (found.tau, found.pair_power) == ((0.0, 0.0), 0.0)
+    predictions = _random_predictions(0, num_segments=40)
+    truth = {"verb": predictions.verb.argmax(axis=1), "noun": predictions.noun.argmax(axis=1)}  # all right already
+    correction = fit_correction(predictions, truth, prior, adjust=True, pairs=True)
+    assert (correction.tau, correction.pair_power) == ((0.0, 0.0), 0.0)

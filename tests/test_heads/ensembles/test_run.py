@@ -48,9 +48,9 @@ def test_a_split_that_a_member_does_not_predict_is_left_out(runs):
 def test_the_folder_holds_the_average_of_each_split(runs):
     write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
     members = [read_predictions(folder / "test_predictions.pt") for folder in _members(runs, 0, 1)]
-    found = read_predictions(runs / "both" / "test_predictions.pt")
+    predictions = read_predictions(runs / "both" / "test_predictions.pt")
     expected = blend(members, uniform(2), "probabilities", source="")
-    np.testing.assert_array_equal(found.noun, expected.aligned(found.narration_id).noun)
+    np.testing.assert_array_equal(predictions.noun, expected.aligned(predictions.narration_id).noun)
 
 
 def test_the_folder_says_who_its_members_are(runs):
@@ -102,8 +102,8 @@ def test_members_that_share_no_predictions_are_an_error(runs):
 
 
 def test_a_failed_ensemble_leaves_no_folder(runs, synthetic):
-    some = synthetic.segments("test").where(np.arange(10) < 9)
-    write_predictions(runs / "bilstm-seed1" / "test_predictions.pt", drawn_predictions(some))
+    subset = synthetic.segments("test").where(np.arange(10) < 9)
+    write_predictions(runs / "bilstm-seed1" / "test_predictions.pt", drawn_predictions(subset))
     with pytest.raises(DataError, match="no prediction for 1 segments"):
         write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
     assert not (runs / "both").exists()
@@ -115,12 +115,12 @@ def test_no_members_leave_no_folder(runs):
     assert not (runs / "none").exists()
 
 
-@pytest.mark.parametrize("lacking", [0, 1])
-def test_a_segment_that_one_member_lacks_is_named(runs, synthetic, lacking):
-    some = synthetic.segments("validation").where(np.arange(12) < 10)
-    write_predictions(runs / f"bilstm-seed{lacking}" / "val_predictions.pt", drawn_predictions(some))
-    named = f"bilstm-seed{lacking}/val_predictions.pt: no prediction for 2 segments: P04_01_4, P04_01_5"
-    with pytest.raises(DataError, match=named):
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_segment_that_one_member_lacks_is_named(runs, synthetic, seed):
+    subset = synthetic.segments("validation").where(np.arange(12) < 10)
+    write_predictions(runs / f"bilstm-seed{seed}" / "val_predictions.pt", drawn_predictions(subset))
+    message = f"bilstm-seed{seed}/val_predictions.pt: no prediction for 2 segments: P04_01_4, P04_01_5"
+    with pytest.raises(DataError, match=message):
         write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
 
 
@@ -130,8 +130,8 @@ def test_members_may_list_their_segments_in_different_orders(runs):
     predictions = read_predictions(path)
     write_predictions(path, predictions.aligned(predictions.narration_id[::-1]))
     write_ensemble(_members(runs, 0, 1), runs / "other", force=False)
-    found = [read_predictions(runs / name / "val_predictions.pt").noun for name in ("one", "other")]
-    np.testing.assert_array_equal(*found)
+    noun_logits = [read_predictions(runs / name / "val_predictions.pt").noun for name in ("one", "other")]
+    np.testing.assert_array_equal(*noun_logits)
 
 
 def test_a_member_given_twice_is_refused(runs):
@@ -143,8 +143,8 @@ def test_a_predictions_file_may_be_a_member(runs):
     file = runs / "bilstm-seed1" / "val_predictions.pt"
     write_ensemble([runs / "bilstm-seed0", file], runs / "mixed", force=False)
     write_ensemble(_members(runs, 0, 1), runs / "both", force=False)
-    found = [read_predictions(runs / name / "val_predictions.pt").noun for name in ("mixed", "both")]
-    np.testing.assert_array_equal(*found)
+    noun_logits = [read_predictions(runs / name / "val_predictions.pt").noun for name in ("mixed", "both")]
+    np.testing.assert_array_equal(*noun_logits)
 
 
 # ---- weights and corrections
@@ -156,126 +156,134 @@ def annotations(synthetic):
 
 
 @pytest.fixture
-def knowing(runs, synthetic) -> Path:
+def runs_with_expert(runs, synthetic) -> Path:
     """The three runs, of which seed 1 knows validation and the others guess."""
     segments = synthetic.segments("validation")
     for seed in range(3):
-        drawn = drawn_predictions(segments, seed=seed, scale=1)
+        predictions = drawn_predictions(segments, seed=seed, scale=1)
         rows = np.arange(len(segments))
         for task in ("verb", "noun"):
-            getattr(drawn, task)[rows, getattr(segments, f"{task}_class")] += 5 * (seed == 1)
-        write_predictions(runs / f"bilstm-seed{seed}" / "val_predictions.pt", drawn)
+            getattr(predictions, task)[rows, getattr(segments, f"{task}_class")] += 5 * (seed == 1)
+        write_predictions(runs / f"bilstm-seed{seed}" / "val_predictions.pt", predictions)
     return runs
 
 
-def _written(runs: Path, annotations, **settings: object):
+def _ensemble_of_three(runs: Path, annotations, **settings: object):
     return write_ensemble(
         _members(runs, 0, 1, 2), runs / "made", settings=EnsembleConfig(**settings), annotations=annotations, force=True
     )
 
 
 def test_given_weights_are_used_as_shares(runs, annotations):
-    made = _written(runs, annotations, weights=(2.0, 1.0, 1.0))
-    assert made.weights["noun"].tolist() == [0.5, 0.25, 0.25]
-    members = [predictions_of(folder, "validation") for folder in made.members]
-    expected = blend(members, made.weights, "probabilities", source="")
-    np.testing.assert_array_equal(predictions_of(made.folder, "validation").verb, expected.verb)
+    ensemble = _ensemble_of_three(runs, annotations, weights=(2.0, 1.0, 1.0))
+    assert ensemble.weights["noun"].tolist() == [0.5, 0.25, 0.25]
+    members = [predictions_of(folder, "validation") for folder in ensemble.members]
+    expected = blend(members, ensemble.weights, "probabilities", source="")
+    np.testing.assert_array_equal(predictions_of(ensemble.folder, "validation").verb, expected.verb)
 
 
 @pytest.mark.parametrize("weights", ["fitted", "greedy"])
-def test_fitted_weights_find_the_member_that_knows(knowing, annotations, weights):
-    made = _written(knowing, annotations, weights=weights)
-    assert made.is_fitted
-    assert made.weights["verb"][1] > 0.8
-    assert read_json(made.folder / "config.json")["weights"]["verb"][1] == pytest.approx(made.weights["verb"][1])
-
-
-def test_other_splits_are_put_together_by_what_all_of_validation_says(knowing, annotations):
-    members = _members(knowing, 0, 1)
-    made = write_ensemble(
-        members, knowing / "made", settings=EnsembleConfig(weights="fitted"), annotations=annotations, force=False
+def test_fitted_weights_find_the_member_that_knows(runs_with_expert, annotations, weights):
+    ensemble = _ensemble_of_three(runs_with_expert, annotations, weights=weights)
+    assert ensemble.is_fitted
+    assert ensemble.weights["verb"][1] > 0.8
+    assert read_json(ensemble.folder / "config.json")["weights"]["verb"][1] == pytest.approx(
+        ensemble.weights["verb"][1]
     )
-    tests = [predictions_of(folder, "test") for folder in members]
-    expected = blend(tests, made.weights, "probabilities", source="")
-    np.testing.assert_array_equal(predictions_of(made.folder, "test").noun, expected.noun)
 
 
-def test_validation_is_predicted_by_what_was_fitted_to_other_videos(knowing, annotations):
-    made = _written(knowing, annotations, weights="fitted", per_task=True)
-    members = [predictions_of(folder, "validation") for folder in made.members]
-    by_all = blend(members, made.weights, "probabilities", source="")
-    assert not np.array_equal(predictions_of(made.folder, "validation").verb, by_all.verb)
+def test_other_splits_are_put_together_by_what_all_of_validation_says(runs_with_expert, annotations):
+    members = _members(runs_with_expert, 0, 1)
+    ensemble = write_ensemble(
+        members,
+        runs_with_expert / "made",
+        settings=EnsembleConfig(weights="fitted"),
+        annotations=annotations,
+        force=False,
+    )
+    test_predictions = [predictions_of(folder, "test") for folder in members]
+    expected = blend(test_predictions, ensemble.weights, "probabilities", source="")
+    np.testing.assert_array_equal(predictions_of(ensemble.folder, "test").noun, expected.noun)
 
 
-def test_the_gain_is_that_over_the_members_scores(knowing, annotations):
-    made = _written(knowing, annotations, weights="fitted")
+def test_validation_is_predicted_by_what_was_fitted_to_other_videos(runs_with_expert, annotations):
+    ensemble = _ensemble_of_three(runs_with_expert, annotations, weights="fitted", per_task=True)
+    members = [predictions_of(folder, "validation") for folder in ensemble.members]
+    in_sample = blend(members, ensemble.weights, "probabilities", source="")
+    assert not np.array_equal(predictions_of(ensemble.folder, "validation").verb, in_sample.verb)
+
+
+def test_the_gain_is_that_over_the_members_scores(runs_with_expert, annotations):
+    ensemble = _ensemble_of_three(runs_with_expert, annotations, weights="fitted")
 
     def action(source: Path) -> float:
         results = score(predictions_of(source, "validation"), annotations.validation, annotations)
         return float(figures(results)["action@1"][0])
 
-    of_members = [action(folder) for folder in made.members]
-    assert made.gains["the mean of its members"][0] == pytest.approx(action(made.folder) - np.mean(of_members))
-    assert made.gains["the best of them"][0] == pytest.approx(action(made.folder) - max(of_members))
-    assert all(low <= points <= high for points, low, high in made.gains.values())
+    member_scores = [action(folder) for folder in ensemble.members]
+    assert ensemble.gains["the mean of its members"][0] == pytest.approx(
+        action(ensemble.folder) - np.mean(member_scores)
+    )
+    assert ensemble.gains["the best of them"][0] == pytest.approx(action(ensemble.folder) - max(member_scores))
+    assert all(low <= points <= high for points, low, high in ensemble.gains.values())
 
 
 def test_without_validation_there_are_no_gains_and_still_an_ensemble(runs):
-    made = write_ensemble(_members(runs, 0, 1), runs / "made", force=False)
-    assert (made.gains, made.corrections, made.splits) == ({}, {}, ("validation", "test"))
+    ensemble = write_ensemble(_members(runs, 0, 1), runs / "made", force=False)
+    assert (ensemble.gains, ensemble.corrections, ensemble.splits) == ({}, {}, ("validation", "test"))
 
 
 def test_without_being_asked_nothing_is_corrected(runs, annotations):
-    made = _written(runs, annotations)
-    assert (made.correction, made.corrections, made.is_fitted) == (Correction(), {}, False)
+    ensemble = _ensemble_of_three(runs, annotations)
+    assert (ensemble.correction, ensemble.corrections, ensemble.is_fitted) == (Correction(), {}, False)
 
 
-@pytest.mark.parametrize("asked", [("temperature",), ("adjust",), ("pairs",), ("temperature", "adjust", "pairs")])
-def test_each_correction_has_a_gain_of_its_own(knowing, annotations, asked):
-    made = _written(knowing, annotations, **dict.fromkeys(asked, True))
-    assert list(made.corrections) == list(asked)
-    for name in asked:
-        alone = _written(knowing, annotations, **{name: True})
-        plain = write_ensemble(made.members, knowing / "plain", annotations=annotations, force=True)
+@pytest.mark.parametrize("corrections", [("temperature",), ("adjust",), ("pairs",), ("temperature", "adjust", "pairs")])
+def test_each_correction_has_a_gain_of_its_own(runs_with_expert, annotations, corrections):
+    ensemble = _ensemble_of_three(runs_with_expert, annotations, **dict.fromkeys(corrections, True))
+    assert list(ensemble.corrections) == list(corrections)
+    for name in corrections:
+        single_correction = _ensemble_of_three(runs_with_expert, annotations, **{name: True})
+        plain = write_ensemble(ensemble.members, runs_with_expert / "plain", annotations=annotations, force=True)
         results = [
-            figures(score(predictions_of(one.folder, "validation"), annotations.validation, annotations))
-            for one in (alone, plain)
+            figures(score(predictions_of(variant.folder, "validation"), annotations.validation, annotations))
+            for variant in (single_correction, plain)
         ]
-        for figure, (points, low, high) in made.corrections[name].items():
+        for figure, (points, low, high) in ensemble.corrections[name].items():
             assert points == pytest.approx(float(results[0][figure][0] - results[1][figure][0]))
             assert low <= points <= high
 
 
-def test_a_temperature_mends_calibration_and_leaves_the_best_alone(knowing, annotations):
-    path = knowing / "bilstm-seed0" / "val_predictions.pt"  # one that guesses, and is far too sure
+def test_a_temperature_mends_calibration_and_leaves_the_best_alone(runs_with_expert, annotations):
+    path = runs_with_expert / "bilstm-seed0" / "val_predictions.pt"  # one that guesses, and is far too sure
     predictions = read_predictions(path)
     write_predictions(path, replace(predictions, verb=predictions.verb * 30, noun=predictions.noun * 30))
-    made = write_ensemble(
-        _members(knowing, 0),
-        knowing / "made",
+    ensemble = write_ensemble(
+        _members(runs_with_expert, 0),
+        runs_with_expert / "made",
         settings=EnsembleConfig(temperature=True),
         annotations=annotations,
         force=False,
     )
-    assert min(made.correction.temperature) > 5
-    assert made.corrections["temperature"]["action@1"] == (0.0, 0.0, 0.0)
-    assert made.corrections["temperature"]["action calibration"][2] < 0
+    assert min(ensemble.correction.temperature) > 5
+    assert ensemble.corrections["temperature"]["action@1"] == (0.0, 0.0, 0.0)
+    assert ensemble.corrections["temperature"]["action calibration"][2] < 0
 
 
 def test_corrections_need_to_know_training(runs, synthetic, annotations):
     with pytest.raises(DataError, match="corrections need the training list"):
-        _written(runs, replace(annotations, train=None), pairs=True)
+        _ensemble_of_three(runs, replace(annotations, train=None), pairs=True)
 
 
 @pytest.mark.parametrize("settings", [{"weights": "fitted"}, {"weights": "greedy"}, {"temperature": True}])
 def test_where_nothing_is_labelled_nothing_can_be_fitted(runs, settings):
     with pytest.raises(DataError, match="there is nothing to fit to"):
-        _written(runs, None, **settings)
+        _ensemble_of_three(runs, None, **settings)
     assert not (runs / "made").exists()
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"kind": "votes"}, "--mean: 'votes' is none of probabilities, logits"),
         ({"weights": "heavy"}, "--weights: 'heavy' is none of uniform, fitted, greedy"),
@@ -286,14 +294,14 @@ def test_where_nothing_is_labelled_nothing_can_be_fitted(runs, settings):
         ({"per_task": True}, "--per-task: is for --weights fitted or greedy"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings, said):
-    with pytest.raises(OptionError, match=said):
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(OptionError, match=message):
         EnsembleConfig(**settings)
 
 
 def test_weights_have_to_be_as_many_as_members(runs, annotations):
     with pytest.raises(OptionError, match="--weights: 2 numbers for 3 members"):
-        _written(runs, annotations, weights=(1.0, 2.0))
+        _ensemble_of_three(runs, annotations, weights=(1.0, 2.0))
 
 
 def test_predictions_of_another_split_are_refused(runs, synthetic, annotations):
@@ -314,21 +322,22 @@ def test_the_record_says_what_all_members_were_made_of(runs):
     assert (config["features"], config["split"]) == (["a", "b", "c"], "all")
 
 
-def test_the_record_says_how_it_was_put_together(knowing, annotations):
-    made = _written(knowing, annotations, weights="greedy", per_task=True, pairs=True)
-    config = read_json(made.folder / "config.json")
+def test_the_record_says_how_it_was_put_together(runs_with_expert, annotations):
+    ensemble = _ensemble_of_three(runs_with_expert, annotations, weights="greedy", per_task=True, pairs=True)
+    config = read_json(ensemble.folder / "config.json")
     assert (config["recipe"]["weights"], config["recipe"]["per_task"]) == ("greedy", True)
-    assert config["correction"]["pair_power"] == made.correction.pair_power
+    assert config["correction"]["pair_power"] == ensemble.correction.pair_power
 
 
 def test_tta_predictions_are_put_together_when_asked(runs):
     for seed in (0, 1):
-        turned = predictions_of(runs / f"bilstm-seed{seed}", "test")
+        predictions = predictions_of(runs / f"bilstm-seed{seed}", "test")
         write_predictions(
-            runs / f"bilstm-seed{seed}" / "test_tta_predictions.pt", replace(turned, noun=turned.noun[:, ::-1].copy())
+            runs / f"bilstm-seed{seed}" / "test_tta_predictions.pt",
+            replace(predictions, noun=predictions.noun[:, ::-1].copy()),
         )
-    made = write_ensemble(_members(runs, 0, 1), runs / "made", settings=EnsembleConfig(tta=True), force=False)
+    ensemble = write_ensemble(_members(runs, 0, 1), runs / "made", settings=EnsembleConfig(tta=True), force=False)
     write_ensemble(_members(runs, 0, 1), runs / "plain", force=False)
-    assert made.splits == ("test",)
-    found, plain = (predictions_of(runs / name, "test").noun for name in ("made", "plain"))
-    np.testing.assert_allclose(found, plain[:, ::-1], atol=1e-6)
+    assert ensemble.splits == ("test",)
+    tta_nouns, plain_nouns = (predictions_of(runs / name, "test").noun for name in ("made", "plain"))
+    np.testing.assert_allclose(tta_nouns, plain_nouns[:, ::-1], atol=1e-6)

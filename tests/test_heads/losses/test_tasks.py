@@ -202,10 +202,10 @@ def _complex_step(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -
     return function(x + 1e-30j * np.eye(len(x))).imag / 1e-30
 
 
-def _check(found: torch.Tensor, expected: Any, *, largest: float = 1.0) -> None:
+def _check(actual: torch.Tensor, expected: Any, *, largest: float = 1.0) -> None:
     """Equal to 1e-6, of the largest of the buffers, which are float32."""
     expected = torch.from_numpy(np.array(expected))
-    torch.testing.assert_close(found.detach(), expected, rtol=1e-6, atol=1e-6 * largest)
+    torch.testing.assert_close(actual.detach(), expected, rtol=1e-6, atol=1e-6 * largest)
 
 
 @pytest.mark.parametrize("name", names())
@@ -297,9 +297,9 @@ def test_a_weighted_loss_is_weighted_cross_entropy_of_torch(text, weights):
 def test_ldam_begins_to_weigh_at_its_share_of_training():
     logits, labels = _batch()
     loss, weights = _loss("ldam:defer=0.6:beta=0.99"), effective_number_weights(np.array(COUNTS), 0.99)
-    before = loss(logits, labels, 0.59)
-    torch.testing.assert_close(loss(logits, labels, 0.6), before * torch.from_numpy(weights)[labels])
-    torch.testing.assert_close(loss(logits, labels, 0.0), before)
+    unweighted = loss(logits, labels, 0.59)
+    torch.testing.assert_close(loss(logits, labels, 0.6), unweighted * torch.from_numpy(weights)[labels])
+    torch.testing.assert_close(loss(logits, labels, 0.0), unweighted)
 
 
 # ---- class counts
@@ -313,8 +313,8 @@ _counts = st.lists(st.integers(0, 5000), min_size=2, max_size=300).filter(any)
 @given(counts=_counts)
 @settings(deadline=None)
 def test_weights_have_a_mean_of_one_over_the_training_segments(weights, counts):
-    of_segments = np.repeat(weights(np.array(counts)).astype(np.float64), counts)
-    assert of_segments.mean() == pytest.approx(1, rel=1e-6)
+    segment_weights = np.repeat(weights(np.array(counts)).astype(np.float64), counts)
+    assert segment_weights.mean() == pytest.approx(1, rel=1e-6)
 
 
 @given(counts=_counts)
@@ -340,9 +340,9 @@ def test_the_weights_of_effective_numbers_go_from_equal_to_inverse_counts():
 @pytest.mark.parametrize("tau", [0.5, 1.0, 2.0])
 def test_the_loss_of_logits_adjusted_afterwards_is_cross_entropy_of_those_before(tau):
     logits, labels = _batch()
-    afterwards = logits - tau * torch.from_numpy(log_prior(np.array(COUNTS)))
+    adjusted = logits - tau * torch.from_numpy(log_prior(np.array(COUNTS)))
     expected = F.cross_entropy(logits, labels, reduction="none")
-    torch.testing.assert_close(_loss(f"logit_adjusted:tau={tau}")(afterwards, labels, 0.0), expected)
+    torch.testing.assert_close(_loss(f"logit_adjusted:tau={tau}")(adjusted, labels, 0.0), expected)
 
 
 def test_adjusting_afterwards_finds_the_class_that_is_likeliest_under_equal_priors():
@@ -396,8 +396,8 @@ def test_float32_is_near_float64(text, done):
 def test_a_segment_alone_has_the_loss_it_has_among_others(text, done):
     logits, labels = _batch()
     loss = _loss(text)
-    alone = torch.cat([loss(logits[row : row + 1], labels[row : row + 1], done) for row in range(len(labels))])
-    torch.testing.assert_close(loss(logits, labels, done), alone, rtol=1e-6, atol=1e-6)
+    row_losses = torch.cat([loss(logits[row : row + 1], labels[row : row + 1], done) for row in range(len(labels))])
+    torch.testing.assert_close(loss(logits, labels, done), row_losses, rtol=1e-6, atol=1e-6)
 
 
 @every_loss
@@ -413,25 +413,27 @@ def test_a_loss_moves_with_its_device_and_computes_in_float32(text, device):
 
 @pytest.mark.parametrize("text", ["ce", "ce:smoothing=0.1", "logit_adjusted"])
 def test_two_label_sets_mixed_are_one_mixed_target(text):
-    (logits, labels), (_, others) = _batch(), _batch(seed=1)
+    (logits, labels), (_, other_labels) = _batch(), _batch(seed=1)
     loss, share = _loss(text), torch.rand(len(labels))
-    mixed = share * loss(logits, labels, 0.0) + (1 - share) * loss(logits, others, 0.0)
-    target = share[:, None] * F.one_hot(labels, 8) + (1 - share[:, None]) * F.one_hot(others, 8)
+    mixed_loss = share * loss(logits, labels, 0.0) + (1 - share) * loss(logits, other_labels, 0.0)
+    target = share[:, None] * F.one_hot(labels, 8) + (1 - share[:, None]) * F.one_hot(other_labels, 8)
     adjusted = logits + (torch.from_numpy(log_prior(np.array(COUNTS))) if text == "logit_adjusted" else 0)
     smoothing = 0.1 if "smoothing" in text else 0.0
-    torch.testing.assert_close(mixed, F.cross_entropy(adjusted, target, label_smoothing=smoothing, reduction="none"))
+    torch.testing.assert_close(
+        mixed_loss, F.cross_entropy(adjusted, target, label_smoothing=smoothing, reduction="none")
+    )
 
 
 @every_loss
 def test_two_label_sets_mixed_give_a_finite_mean_and_gradient(text):
-    (logits, labels), (_, others) = _batch(scale=4000), _batch(seed=1)
+    (logits, labels), (_, other_labels) = _batch(scale=4000), _batch(seed=1)
     loss, share = _loss(text), torch.rand(len(labels))
 
-    def mixed(x):
-        return (share * loss(x, labels, 0.5) + (1 - share) * loss(x, others, 0.5)).mean()
+    def mixed_loss(x):
+        return (share * loss(x, labels, 0.5) + (1 - share) * loss(x, other_labels, 0.5)).mean()
 
-    assert mixed(logits).isfinite()
-    assert _gradient(mixed, logits).isfinite().all()
+    assert mixed_loss(logits).isfinite()
+    assert _gradient(mixed_loss, logits).isfinite().all()
 
 
 # ---- losses as text
@@ -484,25 +486,25 @@ _pair = st.tuples(st.integers(0, 96), st.integers(0, 299))
 
 
 @given(
-    shown=st.lists(_pair, min_size=1, max_size=60),
-    other=_pair,
+    pairs=st.lists(_pair, min_size=1, max_size=60),
+    other_pair=_pair,
     bound=st.sampled_from([3.0, 1e4]),
     seed=st.integers(0, 2**32 - 1),
 )
 @settings(deadline=None, max_examples=25)
-def test_the_action_loss_and_its_gradient_are_cross_entropy_over_the_pairs_shown(shown, other, bound, seed):
-    loss = ActionLoss(*torch.tensor(shown).T)
+def test_the_action_loss_and_its_gradient_are_cross_entropy_over_the_pairs_shown(pairs, other_pair, bound, seed):
+    loss = ActionLoss(*torch.tensor(pairs).T)
     x = np.random.default_rng(seed).uniform(-bound, bound, (3, 397))
-    labels = [shown[0], shown[-1], other]
+    labels = [pairs[0], pairs[-1], other_pair]
     logits = torch.from_numpy(x)
-    references = [lambda row, pair=pair: _action(row, *pair, set(shown)) for pair in labels]
+    references = [lambda row, pair=pair: _action(row, *pair, set(pairs)) for pair in labels]
 
-    def found(logits):
+    def action_loss(logits):
         return loss(logits[:, :97], logits[:, 97:], *torch.tensor(labels).T)
 
-    _check(found(logits), [reference(row + 0j).real for reference, row in zip(references, x, strict=True)])
+    _check(action_loss(logits), [reference(row + 0j).real for reference, row in zip(references, x, strict=True)])
     slopes = [_complex_step(reference, row) for reference, row in zip(references, x, strict=True)]
-    _check(_gradient(found, logits), slopes)
+    _check(_gradient(action_loss, logits), slopes)
 
 
 def _action_batch(num_segments: int, scale: float = 3.0) -> list[torch.Tensor]:
@@ -519,8 +521,8 @@ def test_the_action_loss_over_all_pairs_is_the_verbs_and_the_nouns():
 
 def test_the_action_loss_counts_a_pair_once_however_often_it_is_shown():
     batch = _action_batch(4)
-    once, often = (ActionLoss(*torch.tensor([(3, 4), (5, 6)] + [(3, 4)] * n).T) for n in (0, 9))
-    torch.testing.assert_close(once(*batch), often(*batch))
+    pair_loss, repeated_pair_loss = (ActionLoss(*torch.tensor([(3, 4), (5, 6)] + [(3, 4)] * n).T) for n in (0, 9))
+    torch.testing.assert_close(pair_loss(*batch), repeated_pair_loss(*batch))
 
 
 def test_the_action_loss_is_finite_where_the_best_verb_and_the_best_noun_are_no_pair():
@@ -536,10 +538,10 @@ def test_the_action_loss_is_finite_where_the_best_verb_and_the_best_noun_are_no_
 def test_the_action_loss_has_a_row_a_segment_in_float32_and_moves_with_its_device():
     batch = _action_batch(5)
     loss = ActionLoss(torch.randint(97, (50,)), torch.randint(300, (50,)))
-    together = loss(*batch)
-    alone = torch.cat([loss(*(tensor[row : row + 1] for tensor in batch)) for row in range(5)])
-    torch.testing.assert_close(together, alone, rtol=1e-6, atol=1e-6)
-    assert (together.dtype, bool((together >= 0).all())) == (torch.float32, True)
+    batch_losses = loss(*batch)
+    row_losses = torch.cat([loss(*(tensor[row : row + 1] for tensor in batch)) for row in range(5)])
+    torch.testing.assert_close(batch_losses, row_losses, rtol=1e-6, atol=1e-6)
+    assert (batch_losses.dtype, bool((batch_losses >= 0).all())) == (torch.float32, True)
     for device in DEVICES:
         assert loss.to(device)(*(tensor.to(device) for tensor in batch)).device.type == device
 
@@ -547,10 +549,10 @@ def test_the_action_loss_has_a_row_a_segment_in_float32_and_moves_with_its_devic
 # ---- distillation
 
 
-@given(case=_cases(), other=st.integers(0, 2**32 - 1), temperature=st.sampled_from([0.5, 1.0, 4.0, 50.0]))
+@given(case=_cases(), seed=st.integers(0, 2**32 - 1), temperature=st.sampled_from([0.5, 1.0, 4.0, 50.0]))
 @settings(deadline=None, max_examples=25)
-def test_distillation_and_its_gradient_are_those_of_the_published_formula(case, other, temperature):
-    teacher = np.random.default_rng(other).permuted(case.logits, axis=1)
+def test_distillation_and_its_gradient_are_those_of_the_published_formula(case, seed, temperature):
+    teacher = np.random.default_rng(seed).permuted(case.logits, axis=1)
 
     def reference(x, teacher):
         p, q = _log_softmax(x / temperature), _log_softmax(teacher / temperature)
@@ -592,8 +594,8 @@ def test_distillation_at_a_high_temperature_has_the_gradient_of_matching_logits(
     (logits, _), (teacher, _) = ((tensor.double(), labels) for tensor, labels in (_batch(), _batch(seed=1)))
     difference = logits - teacher
     expected = (difference - difference.mean(dim=1, keepdim=True)) / logits.shape[1]
-    found = _gradient(lambda x: distillation(x, teacher, 1e4), logits)
-    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-3)
+    gradient = _gradient(lambda x: distillation(x, teacher, 1e4), logits)
+    torch.testing.assert_close(gradient, expected, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 10.0])

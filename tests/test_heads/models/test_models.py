@@ -45,9 +45,12 @@ def _head(name: str, shape: HeadShape = PLAIN, *, seed: int = 0, separate: bool 
 def _steps(*rows: int | tuple[int, int, int], seed: int = 0) -> Steps:
     """Segments of so many steps, or (before, of the segment, after) with context, padded with zeros to the longest."""
     rows = [(0, row, 0) if isinstance(row, int) else row for row in rows]
-    before, inside, after = torch.tensor(rows).unsqueeze(-1).unbind(1)  # (B, 1) each
-    index = torch.arange(int((before + inside + after).max()))
-    mask, within = index < before + inside + after, (index >= before) & (index < before + inside)
+    num_before, num_inside, num_after = torch.tensor(rows).unsqueeze(-1).unbind(1)  # (B, 1) each
+    index = torch.arange(int((num_before + num_inside + num_after).max()))
+    mask, within = (
+        index < num_before + num_inside + num_after,
+        (index >= num_before) & (index < num_before + num_inside),
+    )
     torch.manual_seed(seed)
     seconds = (torch.rand(mask.shape) + 0.1).cumsum(dim=1)
     seconds = seconds - (seconds * within).sum(dim=1, keepdim=True) / within.sum(dim=1, keepdim=True)
@@ -59,16 +62,16 @@ def _row(steps: Steps, row: int) -> Steps:
     return Steps(*(part[row : row + 1, : int(steps.mask[row].sum())] for part in steps))
 
 
-def _padded(steps: Steps, more: int, garbage: float) -> Steps:
+def _padded(steps: Steps, num_steps: int, garbage: float) -> Steps:
     """The same segments with garbage in the padding, and `more` steps of it."""
-    mask, within = (F.pad(part, (0, more)) for part in (steps.mask, steps.within))
-    features = F.pad(steps.features, (0, 0, 0, more)).where(mask[..., None], torch.tensor(garbage))
-    return Steps(features, mask, F.pad(steps.seconds, (0, more)).where(mask, torch.tensor(garbage)), within)
+    mask, within = (F.pad(part, (0, num_steps)) for part in (steps.mask, steps.within))
+    features = F.pad(steps.features, (0, 0, 0, num_steps)).where(mask[..., None], torch.tensor(garbage))
+    return Steps(features, mask, F.pad(steps.seconds, (0, num_steps)).where(mask, torch.tensor(garbage)), within)
 
 
-def _differ(one: Logits, other: Logits) -> float:
+def _difference(first: Logits, second: Logits) -> float:
     """The least difference of two heads' logits, over the tasks: 0 where those of one task are the same."""
-    return min(float((one[task] - other[task]).detach().abs().max()) for task in one)
+    return min(float((first[task] - second[task]).detach().abs().max()) for task in first)
 
 
 def _gradients(head: nn.Module, steps: Steps) -> dict[str, torch.Tensor | None]:
@@ -81,8 +84,8 @@ ROWS = {PLAIN: (16, 11, 5, 1), CONTEXT: ((3, 8, 5), (0, 7, 4), (2, 3, 0), (0, 1,
 
 
 def test_the_registry_names_the_heads():
-    known = {"attentive", "bilstm", "mean_pool", "mlp", "multiscale_lstm", "tcn", "transformer"}
-    assert set(names()) >= known
+    expected = {"attentive", "bilstm", "mean_pool", "mlp", "multiscale_lstm", "tcn", "transformer"}
+    assert set(names()) >= expected
 
 
 @every_head
@@ -137,9 +140,9 @@ def test_what_lies_in_the_padding_changes_no_gradient(name, shape):
 )
 def test_a_batch_of_one_is_the_row_of_many(name, rows, seed):
     head, steps = _head(name, CONTEXT), _steps(*rows, seed=seed)
-    together = head(steps)
+    batch_logits = head(steps)
     for row in range(len(rows)):
-        expected = {task: logits[row : row + 1] for task, logits in together.items()}
+        expected = {task: logits[row : row + 1] for task, logits in batch_logits.items()}
         torch.testing.assert_close(head(_row(steps, row)), expected, rtol=1e-5, atol=2e-6)
 
 
@@ -154,8 +157,8 @@ def test_gradients_reach_every_parameter(name, shape, separate):
 @every_head
 def test_context_is_read(name):
     head, steps = _head(name, CONTEXT), _steps((3, 4, 2), (1, 5, 3))
-    other = steps.features + (steps.mask & ~steps.within)[..., None] * torch.randn(DIM)
-    assert _differ(head(steps._replace(features=other)), head(steps)) > 1e-3
+    features = steps.features + (steps.mask & ~steps.within)[..., None] * torch.randn(DIM)
+    assert _difference(head(steps._replace(features=features)), head(steps)) > 1e-3
 
 
 @every_head
@@ -164,23 +167,24 @@ def test_context_and_segment_are_told_apart(name):
     if name in {"attentive", "transformer"}:
         nn.init.normal_(head.context if name == "attentive" else head.readout.context)  # they begin as equals
     steps = steps._replace(seconds=torch.arange(-4.0, 5.0).expand(2, 9))
-    narrower = steps._replace(within=steps.seconds.abs() < 3)  # its middle is the same
-    assert _differ(head(narrower), head(steps)) > 1e-3
+    narrower_steps = steps._replace(within=steps.seconds.abs() < 3)  # its middle is the same
+    assert _difference(head(narrower_steps), head(steps)) > 1e-3
 
 
 @every_head
 @every_shape
 def test_a_seed_gives_the_same_weights(name, shape):
-    one, again = (_head(name, shape, seed=3).state_dict() for _ in range(2))
-    assert all(torch.equal(one[key], again[key]) for key in one)
+    first, second = (_head(name, shape, seed=3).state_dict() for _ in range(2))
+    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 @every_head
 @every_shape
 def test_another_seed_gives_other_weights(name, shape):
-    one, other = (_head(name, shape, seed=seed).state_dict() for seed in (3, 4))
-    same = [one[key] for key in one if torch.equal(one[key], other[key])]
-    assert all(bool((value == 0).all() | (value == 1).all()) for value in same)  # norms, and biases that begin at 0
+    first, second = (_head(name, shape, seed=seed).state_dict() for seed in (3, 4))
+    equal_values = [first[key] for key in first if torch.equal(first[key], second[key])]
+    # Only norms, and biases that begin at 0.
+    assert all(bool((value == 0).all() | (value == 1).all()) for value in equal_values)
 
 
 @every_head
@@ -195,14 +199,14 @@ def test_dropout_acts_in_training_only(name):
 @order_reading_heads
 def test_heads_read_the_order_of_steps(name):
     head, steps = _head(name), _steps(5, 5)
-    assert _differ(head(steps._replace(features=steps.features.flip(1))), head(steps)) > 1e-3
+    assert _difference(head(steps._replace(features=steps.features.flip(1))), head(steps)) > 1e-3
 
 
 @pytest.mark.parametrize("name", sorted(blind_to_order))
 def test_heads_that_average_are_blind_to_the_order_of_steps(name):
     head, steps = _head(name), _steps(5, 5)
-    flipped = head(steps._replace(features=steps.features.flip(1)))
-    torch.testing.assert_close(flipped, head(steps), rtol=0, atol=1e-6)
+    flipped_logits = head(steps._replace(features=steps.features.flip(1)))
+    torch.testing.assert_close(flipped_logits, head(steps), rtol=0, atol=1e-6)
 
 
 @every_head
@@ -219,8 +223,10 @@ def test_an_accelerator_gives_the_logits_of_the_cpu(name, shape):
     device = "cuda" if torch.cuda.is_available() else "mps"
     head, steps = _head(name, shape), _steps(*ROWS[shape])
     expected = {task: logits.detach() for task, logits in head(steps).items()}
-    found = head.to(device)(Steps(*(part.to(device) for part in steps)))
-    torch.testing.assert_close({task: logits.cpu() for task, logits in found.items()}, expected, rtol=1e-3, atol=1e-4)
+    device_logits = head.to(device)(Steps(*(part.to(device) for part in steps)))
+    torch.testing.assert_close(
+        {task: logits.cpu() for task, logits in device_logits.items()}, expected, rtol=1e-3, atol=1e-4
+    )
 
 
 # ---- a head a task
@@ -228,19 +234,19 @@ def test_an_accelerator_gives_the_logits_of_the_cpu(name, shape):
 
 @every_head
 def test_separate_heads_are_two_heads(name):
-    both, steps = _head(name, CONTEXT, separate=True), _steps(*ROWS[CONTEXT])
+    separate_head, steps = _head(name, CONTEXT, separate=True), _steps(*ROWS[CONTEXT])
     for task in ("verb", "noun"):
-        alone = _head(name, dataclasses.replace(CONTEXT, tasks=(task,)))
-        alone.load_state_dict(both.heads[task].state_dict())
-        torch.testing.assert_close(both(steps)[task], alone(steps)[task], rtol=0, atol=0)
+        single_head = _head(name, dataclasses.replace(CONTEXT, tasks=(task,)))
+        single_head.load_state_dict(separate_head.heads[task].state_dict())
+        torch.testing.assert_close(separate_head(steps)[task], single_head(steps)[task], rtol=0, atol=0)
 
 
 @every_head
 def test_separate_heads_share_nothing(name):
-    both, steps = _head(name, separate=True), _steps(3, 5)
-    both(steps)["verb"].sum().backward()
-    assert isinstance(both, Separate)
-    assert all(value.grad is None for value in both.heads["noun"].parameters())
+    separate_head, steps = _head(name, separate=True), _steps(3, 5)
+    separate_head(steps)["verb"].sum().backward()
+    assert isinstance(separate_head, Separate)
+    assert all(value.grad is None for value in separate_head.heads["noun"].parameters())
 
 
 # ---- mean_pool and mlp
@@ -289,8 +295,10 @@ def _plain_lstm_mean(lstm: nn.LSTM, steps: Steps, indices: list[int]) -> torch.T
 @every_shape
 def test_bilstm_is_a_plain_lstm_on_each_unpadded_segment(shape):
     head, steps = _head("bilstm", shape), _steps(*ROWS[shape])
-    alone = [_row(steps, row) for row in range(len(ROWS[shape]))]
-    pooled = torch.stack([_plain_lstm_mean(head.lstm, one, list(range(one.mask.shape[1]))) for one in alone])
+    segments = [_row(steps, row) for row in range(len(ROWS[shape]))]
+    pooled = torch.stack(
+        [_plain_lstm_mean(head.lstm, segment, list(range(segment.mask.shape[1]))) for segment in segments]
+    )
     expected = {"verb": head.classifier.verb(pooled), "noun": head.classifier.noun(pooled)}
     torch.testing.assert_close(head(steps), expected)
 
@@ -300,11 +308,11 @@ def test_multiscale_lstm_reads_every_step_every_second_and_every_fourth(shape):
     head, steps = _head("multiscale_lstm", shape), _steps(*ROWS[shape])
     pooled = []
     for row in range(len(ROWS[shape])):
-        alone = _row(steps, row)
-        first = alone.within[0].tolist().index(True)
-        indices = [list(range(first % stride, alone.mask.shape[1], stride)) for stride in (1, 2, 4)]
+        segment = _row(steps, row)
+        first_index = segment.within[0].tolist().index(True)
+        indices = [list(range(first_index % stride, segment.mask.shape[1], stride)) for stride in (1, 2, 4)]
         branches = zip(head.branches, indices, strict=True)
-        pooled.append(torch.cat([_plain_lstm_mean(lstm, alone, index) for lstm, index in branches]))
+        pooled.append(torch.cat([_plain_lstm_mean(lstm, segment, index) for lstm, index in branches]))
     torch.testing.assert_close(head(steps)["verb"], head.classifier.verb(head.fuse(torch.stack(pooled))))
 
 
@@ -316,12 +324,12 @@ def test_multiscale_lstm_reads_every_step_every_second_and_every_fourth(shape):
 def test_every_takes_each_stride_th_step_and_the_first_of_the_segment(rows, stride):
     steps = _steps(*rows)
     x, mask, within = strided(steps, stride)
-    for row, (before, inside, after) in enumerate(rows):
-        expected = [index for index in range(before + inside + after) if (index - before) % stride == 0]
+    for row, (num_before, num_inside, num_after) in enumerate(rows):
+        expected = [index for index in range(num_before + num_inside + num_after) if (index - num_before) % stride == 0]
         length = int(mask[row].sum())
         assert mask[row].tolist() == [True] * length + [False] * (mask.shape[1] - length)
         torch.testing.assert_close(x[row, :length], steps.features[row, expected], rtol=0, atol=0)
-        assert within[row].tolist()[:length] == [before <= index < before + inside for index in expected]
+        assert within[row].tolist()[:length] == [num_before <= index < num_before + num_inside for index in expected]
         assert not within[row, length:].any()
         assert within[row].any()
 
@@ -363,12 +371,12 @@ def _plain_dilated_layer(layer: DilatedLayer, x: torch.Tensor) -> torch.Tensor:
     normed = [layer.norm(step) for step in x]
     taps = layer.taps.weight.split(width, dim=1)
     outputs = []
-    for step, old in enumerate(x):
+    for step, value in enumerate(x):
         total = layer.taps.bias
         for tap, offset in zip(taps, (-layer.dilation, 0, layer.dilation), strict=True):
             if 0 <= step + offset < len(x):
                 total = total + tap @ normed[step + offset]
-        outputs.append(old + layer.mix(F.gelu(total)))
+        outputs.append(value + layer.mix(F.gelu(total)))
     return torch.stack(outputs)
 
 
@@ -377,11 +385,11 @@ def test_tcn_is_a_plain_loop_on_each_unpadded_segment(shape):
     head, steps = _head("tcn", shape), _steps(*ROWS[shape])
     pooled = []
     for row in range(len(ROWS[shape])):
-        alone = _row(steps, row)
-        x = head.input(alone.features[0])
+        segment = _row(steps, row)
+        x = head.input(segment.features[0])
         for layer in head.layers:
             x = _plain_dilated_layer(layer, x)
-        pooled.append(head.norm(x)[alone.within[0]].mean(dim=0))
+        pooled.append(head.norm(x)[segment.within[0]].mean(dim=0))
     torch.testing.assert_close(head(steps)["noun"], head.classifier.noun(torch.stack(pooled)))
 
 
@@ -389,8 +397,8 @@ def test_tcn_layers_are_dilated_convolutions():
     layer, x = _head("tcn").layers[2], torch.randn(2, 9, 16)
     weight = torch.stack(layer.taps.weight.split(16, dim=1), dim=-1)  # (W, W, 3)
     convolved = F.conv1d(layer.norm(x).mT, weight, layer.taps.bias, padding=4, dilation=4).mT
-    found = layer(x, torch.ones(2, 9, dtype=torch.bool))
-    torch.testing.assert_close(found, x + layer.mix(F.gelu(convolved)))
+    output = layer(x, torch.ones(2, 9, dtype=torch.bool))
+    torch.testing.assert_close(output, x + layer.mix(F.gelu(convolved)))
 
 
 def test_tcn_reaches_15_steps_to_either_side_in_4_layers():
@@ -399,8 +407,8 @@ def test_tcn_reaches_15_steps_to_either_side_in_4_layers():
     for layer in head.layers:
         y = layer(y, torch.ones(1, 41, dtype=torch.bool))
     y[0, 20].sum().backward()
-    reached = x.grad[0].any(dim=-1).nonzero().squeeze(-1).tolist()
-    assert reached == list(range(5, 36))
+    reached_steps = x.grad[0].any(dim=-1).nonzero().squeeze(-1).tolist()
+    assert reached_steps == list(range(5, 36))
 
 
 # ---- transformer, and the times it reads
@@ -408,68 +416,70 @@ def test_tcn_reaches_15_steps_to_either_side_in_4_layers():
 
 @settings(max_examples=50, deadline=None)
 @given(
-    at=st.tuples(st.floats(-100, 100), st.floats(-100, 100)),
+    times=st.tuples(st.floats(-100, 100), st.floats(-100, 100)),
     shift=st.floats(-100, 100),
     seed=st.integers(0, 1000),
 )
-def test_products_of_turned_vectors_depend_on_the_time_between_them_only(at, shift, seed):
+def test_products_of_turned_vectors_depend_on_the_time_between_them_only(times, shift, seed):
     torch.manual_seed(seed)
     q, k = torch.randn(2, 1, 1, 1, 8, dtype=torch.float64)
 
     def product(q_s: float, k_s: float) -> torch.Tensor:
-        turned = [rotate(x, rotation(torch.tensor([[s]], dtype=torch.float64), 8)) for x, s in ((q, q_s), (k, k_s))]
-        return (turned[0] * turned[1]).sum()
+        vectors = [rotate(x, rotation(torch.tensor([[s]], dtype=torch.float64), 8)) for x, s in ((q, q_s), (k, k_s))]
+        return (vectors[0] * vectors[1]).sum()
 
-    torch.testing.assert_close(product(at[0] + shift, at[1] + shift), product(*at), rtol=0, atol=1e-6)
+    torch.testing.assert_close(product(times[0] + shift, times[1] + shift), product(*times), rtol=0, atol=1e-6)
 
 
 def test_vectors_are_turned_as_complex_numbers_on_wavelengths_from_a_tenth_of_a_second_to_a_minute():
     x, seconds = torch.randn(1, 1, 5, 6), torch.tensor([[-3.0, -0.25, 0.0, 0.1, 7.0]])
-    turned = rotate(x, rotation(seconds, 6))
+    rotated = rotate(x, rotation(seconds, 6))
     for step, time in enumerate(seconds[0].tolist()):
         for pair, wavelength in enumerate((0.1, math.sqrt(0.1 * 60), 60.0)):
             value = complex(x[0, 0, step, pair], x[0, 0, step, pair + 3])
             angle = 2 * math.pi * time / wavelength
             value *= complex(math.cos(angle), math.sin(angle))
-            found = complex(turned[0, 0, step, pair], turned[0, 0, step, pair + 3])
-            assert abs(found - value) < 1e-4
+            actual = complex(rotated[0, 0, step, pair], rotated[0, 0, step, pair + 3])
+            assert abs(actual - value) < 1e-4
 
 
 @settings(max_examples=20, deadline=None)
 @given(shift=st.floats(-100, 100))
 def test_transformer_does_not_read_where_time_begins(shift):
     head, steps = _head("transformer", CONTEXT), _steps(*ROWS[CONTEXT])
-    shifted = head(steps._replace(seconds=steps.seconds + shift))
-    torch.testing.assert_close(shifted, head(steps), rtol=0, atol=1e-3)  # float32 of seconds, in tenths of a second
+    shifted_logits = head(steps._replace(seconds=steps.seconds + shift))
+    torch.testing.assert_close(
+        shifted_logits, head(steps), rtol=0, atol=1e-3
+    )  # float32 of seconds, in tenths of a second
 
 
 @pytest.mark.parametrize("name", ["attentive", "transformer"])
 def test_heads_that_read_time_read_how_much_of_it_passes(name):
     head, steps = _head(name), _steps(5, 7)
-    assert _differ(head(steps._replace(seconds=2 * steps.seconds)), head(steps)) > 1e-3
+    assert _difference(head(steps._replace(seconds=2 * steps.seconds)), head(steps)) > 1e-3
 
 
 def test_without_time_transformer_layers_are_those_of_torch():
     torch.manual_seed(0)
     layer = SelfAttention(TransformerConfig(width=16, attention_heads=2, hidden=8)).eval()
-    theirs = nn.TransformerEncoderLayer(16, 2, 8, activation="gelu", batch_first=True, norm_first=True).eval()
+    torch_layer = nn.TransformerEncoderLayer(16, 2, 8, activation="gelu", batch_first=True, norm_first=True).eval()
     up, down = (module for module in layer.feed_forward.layers if isinstance(module, nn.Linear))
     pairs = [
-        (theirs.self_attn.in_proj_weight, layer.queries_keys_values.weight),
-        (theirs.self_attn.in_proj_bias, layer.queries_keys_values.bias),
-        (theirs.self_attn.out_proj.weight, layer.output.weight),
-        (theirs.self_attn.out_proj.bias, layer.output.bias),
-        (theirs.linear1.weight, up.weight),
-        (theirs.linear1.bias, up.bias),
-        (theirs.linear2.weight, down.weight),
-        (theirs.linear2.bias, down.bias),
+        (torch_layer.self_attn.in_proj_weight, layer.queries_keys_values.weight),
+        (torch_layer.self_attn.in_proj_bias, layer.queries_keys_values.bias),
+        (torch_layer.self_attn.out_proj.weight, layer.output.weight),
+        (torch_layer.self_attn.out_proj.bias, layer.output.bias),
+        (torch_layer.linear1.weight, up.weight),
+        (torch_layer.linear1.bias, up.bias),
+        (torch_layer.linear2.weight, down.weight),
+        (torch_layer.linear2.bias, down.bias),
     ]
     with torch.no_grad():
         for copy, original in pairs:
             copy.copy_(original)
     x, mask = torch.randn(3, 7, 16), torch.arange(7) < torch.tensor([[7], [2], [5]])
-    found = layer(x, mask, rotation(torch.zeros(3, 7), 8))
-    torch.testing.assert_close(found[mask], theirs(x, src_key_padding_mask=~mask)[mask])
+    output = layer(x, mask, rotation(torch.zeros(3, 7), 8))
+    torch.testing.assert_close(output[mask], torch_layer(x, src_key_padding_mask=~mask)[mask])
 
 
 # ---- attentive
@@ -520,10 +530,10 @@ def test_attentive_is_plain_attention_over_all_tokens(layers):
     head, steps = _head("attentive", CONTEXT, layers=layers), _steps(*ROWS[CONTEXT])
     for parameter in (head.queries, head.place, head.context, head.bias):
         nn.init.normal_(parameter)
-    found = head(steps)
+    logits = head(steps)
     for task, name in enumerate(("verb", "noun")):
         expected = head.classifier[name](head.layers(_plain_attention(head, steps, task)))
-        torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(logits[name], expected, rtol=1e-4, atol=1e-4)
 
 
 # ---- options as text
@@ -563,9 +573,9 @@ def test_a_wrong_value_of_an_option_is_refused(head, key, text, expected):
 
 
 @every_head
-@pytest.mark.parametrize(("text", "said"), [("1", "1.0"), ("-0.1", "-0.1"), ("nan", "nan")])
-def test_a_dropout_that_is_no_probability_is_refused(name, text, said):
-    with pytest.raises(OptionError, match=rf"^--set: dropout is {said}, not in \[0, 1\)"):
+@pytest.mark.parametrize(("text", "number"), [("1", "1.0"), ("-0.1", "-0.1"), ("nan", "nan")])
+def test_a_dropout_that_is_no_probability_is_refused(name, text, number):
+    with pytest.raises(OptionError, match=rf"^--set: dropout is {number}, not in \[0, 1\)"):
         head_config(name, {"dropout": text})
 
 

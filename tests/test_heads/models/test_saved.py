@@ -40,7 +40,7 @@ def _steps(dim: int) -> Steps:
     return Steps(torch.randn(2, 5, dim), mask, torch.randn(2, 5), within)
 
 
-def _saved(model_config: ModelConfig, path: Path) -> Model:
+def _save_random_model(model_config: ModelConfig, path: Path) -> Model:
     torch.manual_seed(0)
     model = Model(model_config).eval()
     for stream_input in model.stream_inputs():
@@ -54,43 +54,43 @@ def _saved(model_config: ModelConfig, path: Path) -> Model:
 @pytest.mark.parametrize("name", names())
 def test_a_saved_head_gives_the_same_logits_when_loaded(name, tmp_path):
     model_config = replace(CONFIGS["one set"], head=name, options=small_options(name))
-    saved = _saved(model_config, tmp_path / "best_model.pth")
-    loaded, known = load_model(tmp_path / "best_model.pth", device=CPU)
+    model = _save_random_model(model_config, tmp_path / "best_model.pth")
+    loaded_model, loaded_config = load_model(tmp_path / "best_model.pth", device=CPU)
     streams = (_steps(DIM),)
-    torch.testing.assert_close(loaded(streams), saved(streams), rtol=0, atol=0)
-    assert known == model_config
+    torch.testing.assert_close(loaded_model(streams), model(streams), rtol=0, atol=0)
+    assert loaded_config == model_config
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_a_model_of_any_kind_comes_back_with_its_configuration(kind, tmp_path):
     model_config = CONFIGS[kind]
-    saved = _saved(model_config, tmp_path / "best_model.pth")
-    loaded, known = load_model(tmp_path / "best_model.pth", device=CPU)
+    model = _save_random_model(model_config, tmp_path / "best_model.pth")
+    loaded_model, loaded_config = load_model(tmp_path / "best_model.pth", device=CPU)
     streams = tuple(_steps(spec.dim) for spec in model_config.streams)
-    assert known == model_config
-    torch.testing.assert_close(loaded(streams), saved(streams), rtol=0, atol=0)
+    assert loaded_config == model_config
+    torch.testing.assert_close(loaded_model(streams), model(streams), rtol=0, atol=0)
 
 
 def test_a_loaded_model_is_in_evaluation_mode(tmp_path):
-    _saved(CONFIGS["one set"], tmp_path / "best_model.pth")
+    _save_random_model(CONFIGS["one set"], tmp_path / "best_model.pth")
     assert not load_model(tmp_path / "best_model.pth", device=CPU)[0].training
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_a_head_gives_the_same_logits_on_every_device(device, tmp_path):
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there[device]:
+    is_available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not is_available[device]:
         pytest.skip(f"there is no {device} here")
     for name in names():
         model_config = replace(CONFIGS["one set"], head=name, options=small_options(name))
-        _saved(model_config, tmp_path / f"{name}.pth")
-        here, _ = load_model(tmp_path / f"{name}.pth", device=CPU)
-        moved, _ = load_model(tmp_path / f"{name}.pth", device=torch.device(device))
+        _save_random_model(model_config, tmp_path / f"{name}.pth")
+        cpu_model, _ = load_model(tmp_path / f"{name}.pth", device=CPU)
+        device_model, _ = load_model(tmp_path / f"{name}.pth", device=torch.device(device))
         steps = _steps(DIM)
-        found = moved((Steps(*(part.to(device) for part in steps)),))
-        expected = here((steps,))
+        actual = device_model((Steps(*(part.to(device) for part in steps)),))
+        expected = cpu_model((steps,))
         for task in expected:
-            torch.testing.assert_close(found[task].cpu(), expected[task], rtol=0, atol=1e-4)
+            torch.testing.assert_close(actual[task].cpu(), expected[task], rtol=0, atol=1e-4)
 
 
 def test_a_head_of_another_feature_set_is_refused(tmp_path, train_data):
@@ -112,7 +112,7 @@ def test_the_feature_set_of_training_is_taken(tmp_path, train_data):
 @pytest.mark.parametrize("size", [0, 1000])
 def test_a_checkpoint_that_was_cut_short_is_refused(tmp_path, size):
     path = tmp_path / "best_model.pth"
-    _saved(CONFIGS["one set"], path)
+    _save_random_model(CONFIGS["one set"], path)
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(DataError, match=r"best_model\.pth: not a trained head .*delete its folder"):
         load_model(path, device=CPU)
@@ -125,7 +125,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
 
 
 def test_a_checkpoint_whose_weights_do_not_fit_is_refused(tmp_path):
-    _saved(CONFIGS["one set"], tmp_path / "best_model.pth")
+    _save_random_model(CONFIGS["one set"], tmp_path / "best_model.pth")
     content = torch.load(tmp_path / "best_model.pth", weights_only=True)
     content["config"]["head"] = "mlp"
     torch.save(content, tmp_path / "best_model.pth")
@@ -135,12 +135,12 @@ def test_a_checkpoint_whose_weights_do_not_fit_is_refused(tmp_path):
 
 def test_a_checkpoint_of_an_earlier_version_is_read(tmp_path):
     path = tmp_path / "best_model.pth"
-    saved = _saved(CONFIGS["late"], path)
+    model = _save_random_model(CONFIGS["late"], path)
     content = torch.load(path, weights_only=True)
     config = content["config"]
     recipe = {("look" if name == "inputs" else name): value for name, value in config.items()}
     torch.save({"recipe": recipe, "model": content["model"]}, path)
-    loaded, known = load_model(path, device=CPU)
-    streams = tuple(_steps(spec.dim) for spec in known.streams)
-    assert known == CONFIGS["late"]
-    torch.testing.assert_close(loaded(streams), saved(streams), rtol=0, atol=0)
+    loaded_model, loaded_config = load_model(path, device=CPU)
+    streams = tuple(_steps(spec.dim) for spec in loaded_config.streams)
+    assert loaded_config == CONFIGS["late"]
+    torch.testing.assert_close(loaded_model(streams), model(streams), rtol=0, atol=0)

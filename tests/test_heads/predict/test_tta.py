@@ -32,7 +32,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def with_views(synthetic, tmp_path_factory) -> Path:
+def views_set(synthetic, tmp_path_factory) -> Path:
     """A set by segment of three views that have nothing to do with each other, for all three lists."""
     root = tmp_path_factory.mktemp("views") / "views-seg5"
     rng = np.random.default_rng(0)
@@ -45,21 +45,21 @@ def with_views(synthetic, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def dense(tmp_path_factory, synthetic) -> Path:
-    made = Synthetic(synthetic.annotations, tmp_path_factory.mktemp("dense") / "features")
-    write_synthetic_dense(made)
-    return made.dense
+    dataset = Synthetic(synthetic.annotations, tmp_path_factory.mktemp("dense") / "features")
+    write_synthetic_dense(dataset)
+    return dataset.dense
 
 
 def _train(heads, synthetic, *sets: Path, options: tuple[object, ...] = ()) -> Path:
     places = [word for root in sets for word in ("--features", root)]
-    ran = heads("train", "--head", "bilstm", *QUICK, "--annotations", synthetic.annotations, *places, *options)
-    assert ran.exit_code == 0, ran.output
+    result = heads("train", "--head", "bilstm", *QUICK, "--annotations", synthetic.annotations, *places, *options)
+    assert result.exit_code == 0, result.output
     return Path("runs", "bilstm-seed0")
 
 
 def _predict(heads, run: Path, *arguments: object) -> None:
-    ran = heads("predict", run, "--device", "cpu", *arguments)
-    assert ran.exit_code == 0, ran.output
+    result = heads("predict", run, "--device", "cpu", *arguments)
+    assert result.exit_code == 0, result.output
 
 
 # ---- which glances
@@ -68,19 +68,19 @@ def _predict(heads, run: Path, *arguments: object) -> None:
 def _glances(*roots: Path, inputs: InputSettings = PLAIN) -> list[tuple[tuple[str, ...], int]]:
     """Glances with the names of their views."""
     sources = with_all_views(open_sources(roots, inputs))
-    named = [[each.featureset.views[view] for view in each.views] for each in sources]
+    view_names = [[source.featureset.views[view] for view in source.views] for source in sources]
     return [
-        (tuple(names[view] for names, view in zip(named, one.views, strict=True)), one.shift)
-        for one in tta_views(sources, inputs)
+        (tuple(names[view] for names, view in zip(view_names, glance.views, strict=True)), glance.shift)
+        for glance in tta_views(sources, inputs)
     ]
 
 
-def test_a_set_by_segment_is_looked_at_from_all_views(with_views):
-    assert _glances(with_views) == [(("centre",), 0), (("left",), 0), (("flip",), 0)]
+def test_a_set_by_segment_is_looked_at_from_all_views(views_set):
+    assert _glances(views_set) == [(("centre",), 0), (("left",), 0), (("flip",), 0)]
 
 
-def test_the_view_of_plain_predictions_is_the_first_glance(with_views):
-    assert _glances(with_views, inputs=InputSettings(view=("flip", "left"))) == [
+def test_the_view_of_plain_predictions_is_the_first_glance(views_set):
+    assert _glances(views_set, inputs=InputSettings(view=("flip", "left"))) == [
         (("flip",), 0),
         (("centre",), 0),
         (("left",), 0),
@@ -102,11 +102,11 @@ def test_a_set_of_one_view_and_one_sampling_has_one_glance(synthetic):
     assert _glances(synthetic.featureset) == [(("centre",), 0)]
 
 
-def test_views_of_several_sets_go_together_by_name(with_views, synthetic, tmp_path):
+def test_views_of_several_sets_go_together_by_name(views_set, synthetic, tmp_path):
     rng = np.random.default_rng(1)
     steps = {name: rng.normal(size=(2, 2, 12)) for name in synthetic.segments("train").narration_id}
     write_features(tmp_path / "other", synthetic.segments("train"), steps, views=("centre", "flip"))
-    assert _glances(with_views, tmp_path / "other") == [
+    assert _glances(views_set, tmp_path / "other") == [
         (("centre", "centre"), 0),
         (("left", "centre"), 0),
         (("flip", "flip"), 0),
@@ -118,16 +118,16 @@ def test_views_of_several_sets_go_together_by_name(with_views, synthetic, tmp_pa
 
 def _steps(split, tta_view: TtaView | None) -> list[list[float]]:
     """The steps of each segment, which carry their own number as their first feature."""
-    found = []
+    step_numbers = []
     for chunk, order in split.chunks():
         for batch in batches(chunk, order, 64, inputs=PLAIN, device=CPU, tta_view=tta_view):
             (steps,) = batch.streams
-            found += [row[mask][:, 0].tolist() for row, mask in zip(steps.features, steps.mask, strict=True)]
-    return found
+            step_numbers += [row[mask][:, 0].tolist() for row, mask in zip(steps.features, steps.mask, strict=True)]
+    return step_numbers
 
 
 @pytest.fixture
-def numbered(tmp_path):
+def numbered_split(tmp_path):
     """A dense split of two segments, 2.0 to 2.4 s and 4.0 to 12.0 s, whose steps of 0.2 s carry their number."""
     rows = labelled_rows(("P01_01",), 2, np.random.default_rng(0))
     rows["start_timestamp"], rows["stop_timestamp"] = ["00:00:02.00", "00:00:04.00"], ["00:00:02.40", "00:00:12.00"]
@@ -139,8 +139,8 @@ def numbered(tmp_path):
 
 
 @pytest.mark.parametrize(("shift", "short", "long"), [(0, 0, 0), (-1, -1, -2), (1, 1, 2)])
-def test_windows_move_by_a_twentieth_and_a_step_at_the_least(numbered, shift, short, long):
-    assert _steps(numbered, TtaView((0,), shift)) == [
+def test_windows_move_by_a_twentieth_and_a_step_at_the_least(numbered_split, shift, short, long):
+    assert _steps(numbered_split, TtaView((0,), shift)) == [
         [float(step + short) for step in (10, 11)],
         [float(step + long) for step in range(20, 60)],
     ]
@@ -153,8 +153,8 @@ def test_windows_stay_within_the_video(synthetic, dense):
         assert min(len(steps) for steps in _steps(split, TtaView((0,), shift))) >= 1
 
 
-def test_the_first_glance_is_what_plain_predictions_see(numbered):
-    assert _steps(numbered, TtaView((0,), 0)) == _steps(numbered, None)
+def test_the_first_glance_is_what_plain_predictions_see(numbered_split):
+    assert _steps(numbered_split, TtaView((0,), 0)) == _steps(numbered_split, None)
 
 
 # ---- what is written
@@ -164,25 +164,25 @@ def test_one_view_without_offsets_gives_the_plain_predictions(heads, synthetic):
     run = _train(heads, synthetic, synthetic.featureset)
     _predict(heads, run, "--tta")
     for split in ("validation", "test"):
-        plain, averaged = (read_predictions(run / names[split]) for names in (PREDICTIONS, TTA_PREDICTIONS))
-        assert averaged.narration_id == plain.narration_id
-        np.testing.assert_array_equal(averaged.verb, plain.verb)
-        np.testing.assert_array_equal(averaged.noun, plain.noun)
+        plain, tta_predictions = (read_predictions(run / names[split]) for names in (PREDICTIONS, TTA_PREDICTIONS))
+        assert tta_predictions.narration_id == plain.narration_id
+        np.testing.assert_array_equal(tta_predictions.verb, plain.verb)
+        np.testing.assert_array_equal(tta_predictions.noun, plain.noun)
 
 
-def test_three_views_give_the_mean_of_their_probabilities(heads, synthetic, with_views):
-    run = _train(heads, synthetic, with_views, options=("--view", "centre"))
+def test_three_views_give_the_mean_of_their_probabilities(heads, synthetic, views_set):
+    run = _train(heads, synthetic, views_set, options=("--view", "centre"))
     _predict(heads, run, "--tta", "--split", "validation")
-    averaged = read_predictions(run / TTA_PREDICTIONS["validation"])
+    tta_predictions = read_predictions(run / TTA_PREDICTIONS["validation"])
     by_view = []
     for view in VIEWS:  # a set of that view alone, with the record of the whole, is what the model sees of it
-        sources = open_sources([with_views], InputSettings(view=(view,)))
+        sources = open_sources([views_set], InputSettings(view=(view,)))
         split = load_split(sources, synthetic.segments("validation"), PLAIN, allow_missing=False, device=CPU)
         by_view.append(_logits(run, split))
     for task in ("verb", "noun"):
         expected = np.mean([_softmax(logits[task]) for logits in by_view], axis=0)
-        np.testing.assert_allclose(np.exp(getattr(averaged, task).astype(np.float64)), expected, rtol=1e-5)
-    assert np.abs(averaged.verb - read_predictions(run / PREDICTIONS["validation"]).verb).max() > 1e-3
+        np.testing.assert_allclose(np.exp(getattr(tta_predictions, task).astype(np.float64)), expected, rtol=1e-5)
+    assert np.abs(tta_predictions.verb - read_predictions(run / PREDICTIONS["validation"]).verb).max() > 1e-3
 
 
 def _logits(run: Path, split) -> dict[str, np.ndarray]:
@@ -192,36 +192,36 @@ def _logits(run: Path, split) -> dict[str, np.ndarray]:
 
 def test_plain_predictions_are_left_as_they_are(heads, synthetic, dense):
     run = _train(heads, synthetic, dense)
-    before = {name: (run / name).read_bytes() for name in PREDICTIONS.values() if (run / name).is_file()}
+    files_before = {name: (run / name).read_bytes() for name in PREDICTIONS.values() if (run / name).is_file()}
     _predict(heads, run, "--tta")
-    assert {name: (run / name).read_bytes() for name in before} == before
+    assert {name: (run / name).read_bytes() for name in files_before} == files_before
     assert {path.name for path in run.glob("*_tta_*")} == {"val_tta_predictions.pt", "test_tta_predictions.pt"}
 
 
 @pytest.mark.parametrize("fusion", ["early", "late"])
-def test_dense_sets_and_sets_by_segment_are_averaged_together(heads, synthetic, dense, with_views, fusion):
-    run = _train(heads, synthetic, with_views, dense, options=("--fusion", fusion))
+def test_dense_sets_and_sets_by_segment_are_averaged_together(heads, synthetic, dense, views_set, fusion):
+    run = _train(heads, synthetic, views_set, dense, options=("--fusion", fusion))
     _predict(heads, run, "--tta")
-    averaged = read_predictions(run / TTA_PREDICTIONS["validation"])
-    np.testing.assert_allclose(np.exp(averaged.noun.astype(np.float64)).sum(axis=1), 1, rtol=1e-5)
+    tta_predictions = read_predictions(run / TTA_PREDICTIONS["validation"])
+    np.testing.assert_allclose(np.exp(tta_predictions.noun.astype(np.float64)).sum(axis=1), 1, rtol=1e-5)
 
 
 def test_features_that_do_not_fit_into_memory_give_the_same(heads, synthetic, dense, monkeypatch):
     run = _train(heads, synthetic, dense)
     _predict(heads, run, "--tta", "--split", "test")
-    whole = read_predictions(run / TTA_PREDICTIONS["test"])
+    expected = read_predictions(run / TTA_PREDICTIONS["test"])
     (run / TTA_PREDICTIONS["test"]).unlink()
     monkeypatch.setattr("heads.data.load.free_bytes", lambda device: 4000.0)
     _predict(heads, run, "--tta", "--split", "test")
-    np.testing.assert_allclose(read_predictions(run / TTA_PREDICTIONS["test"]).noun, whole.noun, atol=1e-5)
+    np.testing.assert_allclose(read_predictions(run / TTA_PREDICTIONS["test"]).noun, expected.noun, atol=1e-5)
 
 
 def test_another_list_is_averaged_into_the_file_that_is_named(heads, synthetic, dense, tmp_path):
     run = _train(heads, synthetic, dense)
     _predict(heads, run, "--tta")
     _predict(heads, run, "--tta", "--annotations", synthetic.csv("test"), "--out", tmp_path / "mine.pt")
-    found = read_predictions(tmp_path / "mine.pt")
-    np.testing.assert_array_equal(found.verb, read_predictions(run / TTA_PREDICTIONS["test"]).verb)
+    predictions = read_predictions(tmp_path / "mine.pt")
+    np.testing.assert_array_equal(predictions.verb, read_predictions(run / TTA_PREDICTIONS["test"]).verb)
 
 
 def test_the_table_shows_it_and_an_ensemble_takes_it(heads, synthetic, dense):
@@ -229,15 +229,15 @@ def test_the_table_shows_it_and_an_ensemble_takes_it(heads, synthetic, dense):
     _predict(heads, run, "--tta")
     names = [line.split("  ")[0] for line in heads("evaluate").stdout.splitlines()]
     assert names[1:3] == ["bilstm", "bilstm +tta"]
-    ran = heads("ensemble", "--tta", "--name", "averaged")
-    assert ran.exit_code == 0, ran.output
-    found = read_predictions(Path("runs", "averaged", "test_predictions.pt"))
+    result = heads("ensemble", "--tta", "--name", "averaged")
+    assert result.exit_code == 0, result.output
+    predictions = read_predictions(Path("runs", "averaged", "test_predictions.pt"))
     expected = read_predictions(run / TTA_PREDICTIONS["test"])
-    np.testing.assert_allclose(found.noun, np.log(_softmax(expected.noun)), atol=1e-5)
+    np.testing.assert_allclose(predictions.noun, np.log(_softmax(expected.noun)), atol=1e-5)
 
 
 def test_runs_without_it_cannot_be_put_together_by_it(heads, synthetic):
     _train(heads, synthetic, synthetic.featureset)
-    ran = heads("ensemble", "--tta")
-    assert ran.exit_code == 1
-    assert "no predictions that all 1 members have; heads predict RUN --tta writes them" in ran.stderr
+    result = heads("ensemble", "--tta")
+    assert result.exit_code == 1
+    assert "no predictions that all 1 members have; heads predict RUN --tta writes them" in result.stderr

@@ -16,24 +16,24 @@ from heads.cli import main
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory) -> Synthetic:
+def dataset(tmp_path_factory) -> Synthetic:
     """A dataset with names of its verbs (but not of its nouns), large enough for every part to have some segments."""
-    made = write_synthetic(tmp_path_factory.mktemp("report"), train=90, validation=80)
+    dataset = write_synthetic(tmp_path_factory.mktemp("report"), train=90, validation=80)
     keys = pd.DataFrame({"id": VERBS.keys(), "key": VERBS.values()})
-    keys.to_csv(made.annotations / "EPIC_100_verb_classes.csv", index=False)
-    return made
+    keys.to_csv(dataset.annotations / "EPIC_100_verb_classes.csv", index=False)
+    return dataset
 
 
 @pytest.fixture(scope="session")
-def runs(made, tmp_path_factory) -> Path:
+def runs(dataset, tmp_path_factory) -> Path:
     """A night's runs; read them, never write into them."""
-    return write_runs(tmp_path_factory.mktemp("night") / "runs", made)
+    return write_runs(tmp_path_factory.mktemp("night") / "runs", dataset)
 
 
 @pytest.fixture
-def alone(made, tmp_path) -> Path:
+def single_run(dataset, tmp_path) -> Path:
     """A folder with one run of one seed, to do with as one likes."""
-    return write_run(tmp_path / "few", "mean_pool", made, head="mean_pool", seed=0, right=0.6)
+    return write_run(tmp_path / "few", "mean_pool", dataset, head="mean_pool", seed=0, right=0.6)
 
 
 @pytest.fixture
@@ -41,22 +41,22 @@ def report(heads, tmp_path):
     """Make a report, and give its page."""
 
     def run(*arguments: object) -> str:
-        ran = heads("report", *arguments, "-o", "made.html")
-        assert ran.exit_code == 0, ran.output
-        assert re.fullmatch(r"made.html \([\d.]+ [kM]B\)\n", ran.stdout)
+        result = heads("report", *arguments, "-o", "made.html")
+        assert result.exit_code == 0, result.output
+        assert re.fullmatch(r"made.html \([\d.]+ [kM]B\)\n", result.stdout)
         return (tmp_path / "made.html").read_text(encoding="utf-8")
 
     return run
 
 
 @pytest.fixture
-def told(heads):
+def markdown_report(heads):
     """Make a report, and give its Markdown: without plots it takes a tenth of the time."""
 
     def run(*arguments: object) -> str:
-        ran = heads("report", "--format", "md", *arguments)
-        assert ran.exit_code == 0, ran.output
-        return ran.stdout
+        result = heads("report", "--format", "md", *arguments)
+        assert result.exit_code == 0, result.output
+        return result.stdout
 
     return run
 
@@ -65,8 +65,8 @@ def told(heads):
 def page(runs, tmp_path_factory) -> str:
     """The page of the whole night."""
     out = tmp_path_factory.mktemp("page") / "report.html"
-    ran = CliRunner().invoke(main, ["report", "--runs", str(runs), "-o", str(out)])
-    assert ran.exit_code == 0, ran.output
+    result = CliRunner().invoke(main, ["report", "--runs", str(runs), "-o", str(out)])
+    assert result.exit_code == 0, result.output
     return out.read_text(encoding="utf-8")
 
 
@@ -76,8 +76,8 @@ def tables(page) -> Tables:
 
 
 @pytest.fixture(scope="session")
-def labels(made) -> pd.DataFrame:
-    return made.segments("validation").table
+def labels(dataset) -> pd.DataFrame:
+    return dataset.segments("validation").table
 
 
 @pytest.fixture(scope="session")

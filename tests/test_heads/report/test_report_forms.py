@@ -21,65 +21,65 @@ from features.predictions import Predictions, read_predictions, write_prediction
 # ---- what cannot be computed is said where it would stand
 
 
-def test_one_run_alone_says_what_it_lacks(report, alone):
-    (alone / "metrics.csv").unlink()
-    page = report(alone)
-    for said in (
+def test_one_run_alone_says_what_it_lacks(report, single_run):
+    (single_run / "metrics.csv").unlink()
+    page = report(single_run)
+    for sentence in (
         "Standard deviation over seeds: no row has two seeds (heads train --seeds 0-2).",
         "None of the runs has a metrics.csv.",
         "Main effects: only 1 run has a record of its settings; at least two are needed.",
         "Gain by size: at least two runs are needed; other ensembles are in the ranking.",
         "Names of nouns: there is no EPIC_100_noun_classes.csv beside the validation list, so ids are shown.",
     ):
-        assert html.escape(said) in page
+        assert html.escape(sentence) in page
 
 
-def test_without_lists_their_places_say_so(report, alone, made, tmp_path):
+def test_without_lists_their_places_say_so(report, single_run, dataset, tmp_path):
     (tmp_path / "bare").mkdir()
-    shutil.copy(made.csv("validation"), tmp_path / "bare")
-    page = report(alone, "--annotations", tmp_path / "bare" / "EPIC_100_validation.csv")
-    for said in (
+    shutil.copy(dataset.csv("validation"), tmp_path / "bare")
+    page = report(single_run, "--annotations", tmp_path / "bare" / "EPIC_100_validation.csv")
+    for sentence in (
         "Accuracy by frequency: there is no training list beside EPIC_100_validation.csv; give --annotations,",
         "Baselines (the most frequent classes, and chance): there is no training list beside the validation list.",
         "Unseen participants: there is no EPIC_100_unseen_participant_ids_validation.csv beside the validation list.",
         "Accuracy over unseen participants: there is no list of them beside the validation list, or no segment.",
         "Names of verbs: there is no EPIC_100_verb_classes.csv",
     ):
-        assert html.escape(said) in page
+        assert html.escape(sentence) in page
 
 
-def test_segments_of_one_video_have_no_intervals_and_the_page_says_why(report, made, labels):
+def test_segments_of_one_video_have_no_intervals_and_the_page_says_why(report, dataset, labels):
     one_video = labels.narration_id[labels.video_id == "P01_02"]
-    write_predictions(Path("some.pt"), drawn(made, seed=0, right=0.5).aligned(one_video))
-    page = report("some.pt", "--annotations", made.annotations)
+    write_predictions(Path("some.pt"), drawn(dataset, seed=0, right=0.5).aligned(one_video))
+    page = report("some.pt", "--annotations", dataset.annotations)
     assert "Intervals: some rows are scored on segments of a single video, so there is nothing to draw." in page
     assert "no interval" in page
 
 
-def test_runs_of_the_same_settings_have_no_main_effects(told, alone, made, tmp_path):
-    write_run(tmp_path / "few", "again", made, head="mean_pool", seed=0)
-    assert "Main effects: all 2 runs have the same settings and the same seed." in told(tmp_path / "few")
+def test_runs_of_the_same_settings_have_no_main_effects(markdown_report, single_run, dataset, tmp_path):
+    write_run(tmp_path / "few", "again", dataset, head="mean_pool", seed=0)
+    assert "Main effects: all 2 runs have the same settings and the same seed." in markdown_report(tmp_path / "few")
 
 
-def test_without_two_seeds_luck_is_not_known(told, runs):
-    text = told(runs / "bilstm-seed0", runs / "mean_pool-seed0")
+def test_without_two_seeds_luck_is_not_known(markdown_report, runs):
+    text = markdown_report(runs / "bilstm-seed0", runs / "mean_pool-seed0")
     assert "No settings have two seeds, so it is unknown how much of a difference is due to chance." in text
 
 
-def test_a_perfect_row_has_no_confusions(report, alone, made):
-    write_predictions(alone / "val_predictions.pt", drawn(made, seed=0, right=2.0))
-    predictions = read_predictions(alone / "val_predictions.pt")
+def test_a_perfect_row_has_no_confusions(report, single_run, dataset):
+    write_predictions(single_run / "val_predictions.pt", drawn(dataset, seed=0, right=2.0))
+    predictions = read_predictions(single_run / "val_predictions.pt")
     rows = np.arange(len(predictions))
-    segments = made.segments("validation")
+    segments = dataset.segments("validation")
     predictions.verb[rows, segments.verb_class] += 50
     predictions.noun[rows, segments.noun_class] += 50
-    write_predictions(alone / "val_predictions.pt", predictions)
-    assert "Confused verbs: every verb is right." in report(alone)
+    write_predictions(single_run / "val_predictions.pt", predictions)
+    assert "Confused verbs: every verb is right." in report(single_run)
 
 
-def test_a_run_whose_settings_are_not_known_is_left_out_by_name(told, runs, alone):
-    write_json(alone / "config.json", {**read_json(alone / "config.json"), "head": "gone_head"})
-    text = told(runs / "bilstm-seed0", runs / "mean_pool-seed0", alone)
+def test_a_run_whose_settings_are_not_known_is_left_out_by_name(markdown_report, runs, single_run):
+    write_json(single_run / "config.json", {**read_json(single_run / "config.json"), "head": "gone_head"})
+    text = markdown_report(runs / "bilstm-seed0", runs / "mean_pool-seed0", single_run)
     assert re.search(r"Left out: \S*mean_pool-seed0: its config.json is not of this version \(--head: no head", text)
     assert "No command: its config.json does not say how it was trained." in text
 
@@ -88,35 +88,35 @@ def test_a_run_whose_settings_are_not_known_is_left_out_by_name(told, runs, alon
 
 
 def test_markdown_has_the_tables_of_the_page(heads, runs, tables):
-    ran = heads("report", "--runs", runs, "--format", "md")
-    assert ran.exit_code == 0
-    assert tables_of_markdown(ran.stdout) == tables
-    assert ran.stdout.startswith("# bilstm: ")
+    result = heads("report", "--runs", runs, "--format", "md")
+    assert result.exit_code == 0
+    assert tables_of_markdown(result.stdout) == tables
+    assert result.stdout.startswith("# bilstm: ")
 
 
 def test_markdown_goes_into_a_file_when_asked(heads, runs):
-    shown = heads("report", runs / "bilstm-seed0", "--format", "md").stdout
-    ran = heads("report", runs / "bilstm-seed0", "--format", "md", "-o", "deep/report.md")
-    assert ran.stdout.startswith("deep/report.md (")
-    assert Path("deep/report.md").read_text(encoding="utf-8") == shown
+    markdown = heads("report", runs / "bilstm-seed0", "--format", "md").stdout
+    result = heads("report", runs / "bilstm-seed0", "--format", "md", "-o", "deep/report.md")
+    assert result.stdout.startswith("deep/report.md (")
+    assert Path("deep/report.md").read_text(encoding="utf-8") == markdown
 
 
-def test_markdown_takes_no_name_for_markup(heads, alone, tmp_path):
-    alone.rename(tmp_path / "few" / "a|b*<i>\x1b[31m-seed0")
-    shown = heads("report", tmp_path / "few", "--format", "md").stdout
-    assert r"| a\|b\*\<i>\\x1b\[31m " in shown
-    assert "\x1b" not in shown
+def test_markdown_takes_no_name_for_markup(heads, single_run, tmp_path):
+    single_run.rename(tmp_path / "few" / "a|b*<i>\x1b[31m-seed0")
+    markdown = heads("report", tmp_path / "few", "--format", "md").stdout
+    assert r"| a\|b\*\<i>\\x1b\[31m " in markdown
+    assert "\x1b" not in markdown
 
 
 # ---- the page as a file
 
 
-def test_names_from_files_are_text_wherever_they_stand(report, alone, made, tmp_path):
-    shutil.copytree(made.annotations, tmp_path / "annotations")
+def test_names_from_files_are_text_wherever_they_stand(report, single_run, dataset, tmp_path):
+    shutil.copytree(dataset.annotations, tmp_path / "annotations")
     keys = pd.DataFrame({"id": VERBS.keys(), "key": [f'<b onclick="x">{key}&$_$' for key in VERBS.values()]})
     keys.to_csv(tmp_path / "annotations" / "EPIC_100_verb_classes.csv", index=False)
     evil = '<img src=x onerror="alert(1)">$x^$'
-    alone.rename(tmp_path / "few" / f"{evil}-seed0")
+    single_run.rename(tmp_path / "few" / f"{evil}-seed0")
     write_json(tmp_path / "few" / "failed.json", {evil: {"0": evil}})
     page = report(tmp_path / "few", "--annotations", tmp_path / "annotations")
     assert "<img src=x" not in page
@@ -126,10 +126,10 @@ def test_names_from_files_are_text_wherever_they_stand(report, alone, made, tmp_
 
 
 def test_the_page_asks_for_nothing_outside_itself(page):
-    outside = [
+    external_links = [
         link for link in re.findall(r"""(?:src|href)=["']?([^"'\s>]+)""", page) if not link.startswith(("data:", "#"))
     ]
-    assert outside == []
+    assert external_links == []
     assert "url(" not in page
     assert "@import" not in page
 
@@ -144,8 +144,8 @@ def test_the_same_runs_give_the_same_bytes(report, runs, page):
     assert report("--runs", runs) == page
 
 
-def test_a_name_in_letters_that_a_font_lacks_is_drawn_all_the_same(report, alone, tmp_path):
-    alone.rename(tmp_path / "few" / "頭\u0378-seed0")
+def test_a_name_in_letters_that_a_font_lacks_is_drawn_all_the_same(report, single_run, tmp_path):
+    single_run.rename(tmp_path / "few" / "頭\u0378-seed0")
     assert "頭" in report(tmp_path / "few")
 
 
@@ -153,7 +153,7 @@ def test_a_name_in_letters_that_a_font_lacks_is_drawn_all_the_same(report, alone
 
 
 @pytest.fixture
-def night(runs, tmp_path) -> Path:
+def runs_copy(runs, tmp_path) -> Path:
     """A copy of two runs, to break."""
     for name in ("bilstm-seed0", "mean_pool-seed0"):
         shutil.copytree(runs / name, tmp_path / "runs" / name)
@@ -161,7 +161,7 @@ def night(runs, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["nowhere"], 1, "Error: nowhere: no such run or file.\n"),
         ([], 1, "Error: runs: no finished runs in it; train some first (heads train --head ...).\n"),
@@ -169,11 +169,11 @@ def night(runs, tmp_path) -> Path:
         (["--out"], 2, "Option '--out' requires an argument"),
     ],
 )
-def test_a_wrong_command_line_is_one_clear_line(command, arguments, code, said):
-    ran = command("heads", "report", *arguments)
-    assert (ran.returncode, ran.stdout) == (code, "")
-    assert said in ran.stderr
-    assert "Traceback" not in ran.stderr
+def test_a_wrong_command_line_is_one_clear_line(command, arguments, code, message):
+    result = command("heads", "report", *arguments)
+    assert (result.returncode, result.stdout) == (code, "")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def _cut(path: Path) -> None:
@@ -181,7 +181,7 @@ def _cut(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         (lambda run: _cut(run / "val_predictions.pt"), "val_predictions.pt: "),
         (lambda run: _cut(run / "config.json"), "config.json: not a JSON file"),
@@ -197,46 +197,46 @@ def _cut(path: Path) -> None:
         (lambda run: write_json(run.parent / "failed.json", []), "failed.json: not a list of failed runs"),
     ],
 )
-def test_a_damaged_file_is_named_and_an_older_report_kept(heads, night, harm, said):
+def test_a_damaged_file_is_named_and_an_older_report_kept(heads, runs_copy, harm, message):
     Path("report.html").write_text("older")
-    harm(night / "bilstm-seed0")
-    ran = heads("report")
-    assert (ran.exit_code, ran.stdout) == (1, "")
-    assert said in ran.stderr
-    assert len(ran.stderr.splitlines()) == 1
+    harm(runs_copy / "bilstm-seed0")
+    result = heads("report")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
     assert Path("report.html").read_text() == "older"
 
 
-def test_predictions_of_another_split_are_refused(heads, night, made):
-    strangers = made.segments("test")
-    run = night / "bilstm-seed0"
+def test_predictions_of_another_split_are_refused(heads, runs_copy, dataset):
+    test_segments = dataset.segments("test")
+    run = runs_copy / "bilstm-seed0"
     rng = np.random.default_rng(0)
-    verb, noun = (rng.normal(size=(len(strangers), num)).astype(np.float32) for num in (NUM_VERBS, NUM_NOUNS))
-    write_predictions(run / "val_predictions.pt", Predictions(tuple(strangers.narration_id), verb, noun, "x"))
-    ran = heads("report")
-    assert ran.exit_code == 1
-    assert "are these predictions for another split?" in ran.stderr
+    verb, noun = (rng.normal(size=(len(test_segments), num)).astype(np.float32) for num in (NUM_VERBS, NUM_NOUNS))
+    write_predictions(run / "val_predictions.pt", Predictions(tuple(test_segments.narration_id), verb, noun, "x"))
+    result = heads("report")
+    assert result.exit_code == 1
+    assert "are these predictions for another split?" in result.stderr
 
 
-def test_runs_that_have_only_begun_are_no_report(heads, made, tmp_path):
-    write_run(tmp_path / "runs", "tcn", made, head="tcn", seed=0, num_epochs=2)
-    ran = heads("report")
-    assert ran.exit_code == 1
-    assert "no predictions for validation in it" in ran.stderr
+def test_runs_that_have_only_begun_are_no_report(heads, dataset, tmp_path):
+    write_run(tmp_path / "runs", "tcn", dataset, head="tcn", seed=0, num_epochs=2)
+    result = heads("report")
+    assert result.exit_code == 1
+    assert "no predictions for validation in it" in result.stderr
 
 
-def test_a_folder_is_no_file_to_write_to(heads, night):
-    ran = heads("report", "-o", night)
-    assert ran.exit_code == 1
-    assert re.fullmatch(r"Error: \S+: cannot be written: Is a directory.\n", ran.stderr)
-    assert sorted(path.name for path in night.iterdir()) == ["bilstm-seed0", "mean_pool-seed0"]
+def test_a_folder_is_no_file_to_write_to(heads, runs_copy):
+    result = heads("report", "-o", runs_copy)
+    assert result.exit_code == 1
+    assert re.fullmatch(r"Error: \S+: cannot be written: Is a directory.\n", result.stderr)
+    assert sorted(path.name for path in runs_copy.iterdir()) == ["bilstm-seed0", "mean_pool-seed0"]
 
 
-def test_a_list_without_labels_cannot_be_reported_on(heads, night, made):
-    ran = heads("report", "--annotations", made.csv("test"))
-    assert (ran.exit_code, len(ran.stderr.splitlines())) == (1, 1)
+def test_a_list_without_labels_cannot_be_reported_on(heads, runs_copy, dataset):
+    result = heads("report", "--annotations", dataset.csv("test"))
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
 
 
-def test_report_html_is_the_default(heads, night):
+def test_report_html_is_the_default(heads, runs_copy):
     assert heads("report").stdout.startswith("report.html (")
     assert Path("report.html").is_file()

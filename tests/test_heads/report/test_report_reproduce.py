@@ -52,17 +52,17 @@ def configs(draw) -> TrainConfig:
     if "dropout" in options:
         options["dropout"] = draw(st.floats(0, 0.99))
     fields = [field for record in GROUPS.values() for field in dataclasses.fields(record)]
-    chosen = draw(st.lists(st.sampled_from(fields), unique_by=lambda field: field.name))
-    given = {field.name: draw(_values(field)) for field in chosen}
-    own = {
+    chosen_fields = draw(st.lists(st.sampled_from(fields), unique_by=lambda field: field.name))
+    values = {field.name: draw(_values(field)) for field in chosen_fields}
+    run_settings = {
         "seed": draw(st.integers(0, 2**32 - 1)),
         "separate": draw(st.booleans()),
         "split": draw(st.sampled_from(["official", "all", "fold:1/5"])),
     }
     try:
-        return make_config(head, options, {**given, **own})
+        return make_config(head, options, {**values, **run_settings})
     except OptionError:  # all weights 0
-        return make_config(head, options, own)
+        return make_config(head, options, run_settings)
 
 
 def _parsed(line: str) -> TrainConfig:
@@ -70,12 +70,12 @@ def _parsed(line: str) -> TrainConfig:
     words = shlex.split(line)
     assert words[:2] == ["heads", "train"]
     with train.make_context("train", words[2:]) as context:
-        found = dict(context.params)
-    settings = {name: value for name, value in found.items() if name in setting_names()}
+        params = dict(context.params)
+    settings = {name: value for name, value in params.items() if name in setting_names()}
     return make_config(
-        found["head"],
-        options_of(models.head_config(found["head"], _pairs(found["head_options"]))),
-        {**settings, "seed": int(found["seeds"])},
+        params["head"],
+        options_of(models.head_config(params["head"], _pairs(params["head_options"]))),
+        {**settings, "seed": int(params["seeds"])},
     )
 
 
@@ -102,32 +102,34 @@ def test_a_command_names_nothing_that_is_at_its_default(tmp_path):
 
 
 @pytest.fixture
-def trained(heads, synthetic, tmp_path) -> Path:
+def trained_runs(heads, synthetic, tmp_path) -> Path:
     """A run with a little of everything in its command, and the page that tells how to repeat it."""
-    places = ("--annotations", synthetic.annotations, "--features", synthetic.featureset)
+    paths = ("--annotations", synthetic.annotations, "--features", synthetic.featureset)
     options = ("--set", "hidden=4", "--epochs", 1, "--lr", 3e-4, "--lr-scale", "head=0.5", "--loss", "focal:gamma=1")
-    ran = heads(
-        "train", "--head", "mlp", *places, *options, "--seeds", "3,5", "--name", "it", "--separate", "--device", "cpu"
+    result = heads(
+        "train", "--head", "mlp", *paths, *options, "--seeds", "3,5", "--name", "it", "--separate", "--device", "cpu"
     )
-    assert ran.exit_code == 0, ran.output
+    assert result.exit_code == 0, result.output
     return tmp_path / "runs"
 
 
-def test_the_command_of_a_report_trains_the_same_runs_again(heads, trained, tmp_path):
-    shown = heads("report", "--format", "md").stdout
-    (line,) = re.findall(r"^    (heads train .*)$", shown, flags=re.MULTILINE)
+def test_the_command_of_a_report_trains_the_same_runs_again(heads, trained_runs, tmp_path):
+    markdown = heads("report", "--format", "md").stdout
+    (line,) = re.findall(r"^    (heads train .*)$", markdown, flags=re.MULTILINE)
     words = shlex.split(line)
     words[words.index("--runs") + 1] = str(tmp_path / "again")
-    ran = heads(*words[1:], "--device", "cpu")
-    assert ran.exit_code == 0, ran.output
+    result = heads(*words[1:], "--device", "cpu")
+    assert result.exit_code == 0, result.output
     for seed in (3, 5):
         name = Path(f"it-seed{seed}")
-        assert read_json(tmp_path / "again" / name / "config.json") == read_json(trained / name / "config.json")
-        again, before = ((at / name / "metrics.csv").read_text() for at in (tmp_path / "again", trained))
-        assert again == before
+        assert read_json(tmp_path / "again" / name / "config.json") == read_json(trained_runs / name / "config.json")
+        actual, expected = (
+            (folder / name / "metrics.csv").read_text() for folder in (tmp_path / "again", trained_runs)
+        )
+        assert actual == expected
 
 
-def test_a_report_gives_the_digests_of_the_features(heads, trained, synthetic):
+def test_a_report_gives_the_digests_of_the_features(heads, trained_runs, synthetic):
     digest = read_json(synthetic.featureset / "featureset.json")["digest"]
     assert f"- features {digest}, {synthetic.featureset}" in heads("report", "--format", "md").stdout
 
@@ -151,18 +153,18 @@ def test_lists_of_other_names_are_named_one_by_one(tmp_path):
         ("--weights", "fitted"),
     ],
 )
-def test_the_command_of_an_ensemble_makes_the_same_ensemble(heads, trained, options):
+def test_the_command_of_an_ensemble_makes_the_same_ensemble(heads, trained_runs, options):
     assert heads("ensemble", *options).exit_code == 0
-    before = read_json(trained / "ensemble" / "config.json")
-    words = shlex.split(ensemble_command(trained / "ensemble"))
+    config = read_json(trained_runs / "ensemble" / "config.json")
+    words = shlex.split(ensemble_command(trained_runs / "ensemble"))
     words[words.index("--name") + 1] = "again"
-    ran = heads(*words[1:])
-    assert ran.exit_code == 0, ran.output
-    assert read_json(trained / "again" / "config.json") == before
+    result = heads(*words[1:])
+    assert result.exit_code == 0, result.output
+    assert read_json(trained_runs / "again" / "config.json") == config
 
 
 @pytest.mark.parametrize(
-    ("record", "said"),
+    ("record", "message"),
     [
         (None, "there is no config.json"),
         ({"lr": 1}, "names no head"),
@@ -172,10 +174,10 @@ def test_the_command_of_an_ensemble_makes_the_same_ensemble(heads, trained, opti
         ({"head": ["mlp"]}, "not of this version"),
     ],
 )
-def test_a_record_that_does_not_tell_is_an_error_that_says_so(tmp_path, record, said):
+def test_a_record_that_does_not_tell_is_an_error_that_says_so(tmp_path, record, message):
     if record is not None:
         write_json(tmp_path / "config.json", record)
-    with pytest.raises(DataError, match=re.escape(said)):
+    with pytest.raises(DataError, match=re.escape(message)):
         train_command(tmp_path, [0])
 
 
@@ -188,8 +190,10 @@ def test_an_ensemble_that_does_not_tell_is_an_error_that_says_so(tmp_path):
 def test_every_option_of_train_that_is_a_setting_is_known_here():
     """Or a new kind of option would be missing from the commands without a word."""
     fields = {field.name for record in GROUPS.values() for field in dataclasses.fields(record)}
-    others = {option.name for option in train.params if isinstance(option, click.Option)} - fields - RENAMED.keys()
-    assert others == {
+    option_names = (
+        {option.name for option in train.params if isinstance(option, click.Option)} - fields - RENAMED.keys()
+    )
+    assert option_names == {
         *("head", "head_options", "features", "annotations", "train", "validation", "test", "split", "allow_missing"),
         *("memory", "separate", "runs", "name", "seeds", "device"),
     }

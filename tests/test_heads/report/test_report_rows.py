@@ -64,10 +64,10 @@ def test_the_best_row_is_in_the_title(page, tables, seeds, labels):
     assert f"<title>bilstm: {percent(accuracy(seeds, labels, 'action'))} % action top-1</title>" in page
 
 
-def test_ensembles_are_ranked_beside_runs(told, heads, runs, tmp_path):
+def test_ensembles_are_ranked_beside_runs(markdown_report, heads, runs, tmp_path):
     shutil.copytree(runs, tmp_path / "runs")
     assert heads("ensemble", *sorted((tmp_path / "runs").glob("bilstm-seed*"))).exit_code == 0
-    text = told()
+    text = markdown_report()
     ranking = tables_of_markdown(text)["All rows, accuracy in %"]
     kinds = dict(zip(column(ranking, "run"), column(ranking, "kind"), strict=True))
     assert (kinds["ensemble"], kinds["bilstm"], kinds["chance"]) == ("ensemble", "run", "baseline")
@@ -78,40 +78,44 @@ def test_ensembles_are_ranked_beside_runs(told, heads, runs, tmp_path):
     )
 
 
-def test_a_folder_of_runs_stands_for_what_is_in_it(told, runs):
+def test_a_folder_of_runs_stands_for_what_is_in_it(markdown_report, runs):
     rows = column(
-        tables_of_markdown(told(runs / "sweep", runs / "sweep", runs / "mean_pool-seed0"))["All rows, accuracy in %"],
+        tables_of_markdown(markdown_report(runs / "sweep", runs / "sweep", runs / "mean_pool-seed0"))[
+            "All rows, accuracy in %"
+        ],
         "run",
     )
     assert len(rows) == 4 + 1 + 2
     assert not any(row.startswith("bilstm") for row in rows)
 
 
-def test_rows_of_one_name_are_told_apart_by_their_folders(told, alone, made, tmp_path):
-    write_run(tmp_path / "other", "mean_pool", made, head="mean_pool", seed=0, right=0.3)
-    rows = column(tables_of_markdown(told(tmp_path / "few", tmp_path / "other"))["All rows, accuracy in %"], "run")
+def test_rows_of_one_name_are_told_apart_by_their_folders(markdown_report, single_run, dataset, tmp_path):
+    write_run(tmp_path / "other", "mean_pool", dataset, head="mean_pool", seed=0, right=0.3)
+    rows = column(
+        tables_of_markdown(markdown_report(tmp_path / "few", tmp_path / "other"))["All rows, accuracy in %"], "run"
+    )
     assert rows[:2] == ["few/mean_pool", "other/mean_pool"]
 
 
-def test_part_of_validation_is_scored_as_that_and_never_as_the_best_row(report, runs, made, labels):
-    some = drawn(made, seed=0, right=1.0).aligned(labels.narration_id[:5])
-    write_predictions(Path("some.pt"), some)
+def test_part_of_validation_is_scored_as_that_and_never_as_the_best_row(report, runs, dataset, labels):
+    subset = drawn(dataset, seed=0, right=1.0).aligned(labels.narration_id[:5])
+    write_predictions(Path("some.pt"), subset)
     page = report(runs / "mean_pool-seed0", "some.pt")
     assert "some.pt: scored on 5 of the 80 segments of validation" in page
     assert "Rows that are scored on different segments cannot be compared" in page
     assert "<title>mean_pool: " in page
 
 
-def test_predictions_for_some_segments_alone_are_looked_at_closely(told, runs, made, labels):
-    write_predictions(Path("some.pt"), drawn(made, seed=0, right=0.5).aligned(labels.narration_id[20:50]))
-    text = told("some.pt", "--annotations", made.annotations)
+def test_predictions_for_some_segments_alone_are_looked_at_closely(markdown_report, runs, dataset, labels):
+    write_predictions(Path("some.pt"), drawn(dataset, seed=0, right=0.5).aligned(labels.narration_id[20:50]))
+    text = markdown_report("some.pt", "--annotations", dataset.annotations)
     assert "some.pt: scored on 30 of the 80 segments of validation" in text
     assert sum(map(int, column(tables_of_markdown(text)["By participant, accuracy in %"], "segments"))) == 30
 
 
-def test_predictions_with_tta_are_a_row_and_no_other_trial(told, alone, made):
-    write_predictions(alone / "val_tta_predictions.pt", drawn(made, seed=1, right=0.9))
-    text = told(alone)
+def test_predictions_with_tta_are_a_row_and_no_other_trial(markdown_report, single_run, dataset):
+    write_predictions(single_run / "val_tta_predictions.pt", drawn(dataset, seed=1, right=0.9))
+    text = markdown_report(single_run)
     assert column(tables_of_markdown(text)["All rows, accuracy in %"], "run")[:2] == ["mean_pool +tta", "mean_pool"]
     assert text.count("heads train --head mean_pool") == 1
 
@@ -120,9 +124,9 @@ def test_predictions_with_tta_are_a_row_and_no_other_trial(told, alone, made):
 
 
 def test_each_run_has_its_best_epoch_cut_off_or_not(tables):
-    learned = tables["Best epoch of each run, accuracy in %"]
-    assert len(learned) - 1 == 3 + 2 + 1 + 8
-    row = dict(zip(learned[0], next(row for row in learned if row[0] == "tcn-seed0"), strict=True))
+    table = tables["Best epoch of each run, accuracy in %"]
+    assert len(table) - 1 == 3 + 2 + 1 + 8
+    row = dict(zip(table[0], next(row for row in table if row[0] == "tcn-seed0"), strict=True))
     assert row["how it ended"] == f"interrupted after 2 of {NUM_EPOCHS} epochs; the same command continues it"
     assert (row["best epoch"], row["action@1"], row["validation loss"], row["training loss of the last epoch"]) == (
         "2",
@@ -132,22 +136,22 @@ def test_each_run_has_its_best_epoch_cut_off_or_not(tables):
     )
 
 
-def test_a_run_that_lost_patience_says_so(told, made, tmp_path):
-    run = write_run(tmp_path / "runs", "mlp", made, head="mlp", seed=0, num_epochs=4, patience=2)
+def test_a_run_that_lost_patience_says_so(markdown_report, dataset, tmp_path):
+    run = write_run(tmp_path / "runs", "mlp", dataset, head="mlp", seed=0, num_epochs=4, patience=2)
     text = (run / "metrics.csv").read_text().splitlines()
-    falling = [line.rsplit(",", 3)[0] + f",1,1,{10 - place}" for place, line in enumerate(text[1:])]
-    (run / "metrics.csv").write_text("\n".join([text[0], *falling]) + "\n")
-    learned = tables_of_markdown(told())["Best epoch of each run, accuracy in %"]
-    assert learned[1][1] == f"stopped after 4 of {NUM_EPOCHS} epochs: no better epoch in 2 (--patience)"
-    assert learned[1][3] == "1"
+    rows = [line.rsplit(",", 3)[0] + f",1,1,{10 - index}" for index, line in enumerate(text[1:])]
+    (run / "metrics.csv").write_text("\n".join([text[0], *rows]) + "\n")
+    table = tables_of_markdown(markdown_report())["Best epoch of each run, accuracy in %"]
+    assert table[1][1] == f"stopped after 4 of {NUM_EPOCHS} epochs: no better epoch in 2 (--patience)"
+    assert table[1][3] == "1"
 
 
-def test_a_run_without_validation_has_its_losses(told, alone, made, tmp_path):
-    run = write_run(tmp_path / "few", "all", made, head="mlp", seed=0)
+def test_a_run_without_validation_has_its_losses(markdown_report, single_run, dataset, tmp_path):
+    run = write_run(tmp_path / "few", "all", dataset, head="mlp", seed=0)
     (run / "val_predictions.pt").unlink()
     table = pd.read_csv(run / "metrics.csv")
     table[["epoch", "lr", "train_loss"]].to_csv(run / "metrics.csv", index=False)
-    text = told(tmp_path / "few")
+    text = markdown_report(tmp_path / "few")
     assert "1 of 2 runs had no validation, so they only have a training loss." in text
     assert [row[0] for row in tables_of_markdown(text)["Best epoch of each run, accuracy in %"][1:]] == [
         "mean_pool-seed0",
@@ -159,29 +163,29 @@ def test_what_failed_in_a_sweep_stands_in_it(tables):
     assert tables["Runs that failed in a sweep"][1:] == [["sweep", "loss-ce_lr-10", "0", "the loss is nan in epoch 1"]]
 
 
-def test_what_failed_in_tasks_of_an_array_stands_in_it_as_well(told, alone):
-    write_json(alone.parent / "failed-0of2.json", {"lr-10": {"0": "the loss is nan"}})
-    write_json(alone.parent / "failed-1of2.json", {"lr-1": {"3": "out of memory"}})
-    failed = tables_of_markdown(told(alone.parent))["Runs that failed in a sweep"]
+def test_what_failed_in_tasks_of_an_array_stands_in_it_as_well(markdown_report, single_run):
+    write_json(single_run.parent / "failed-0of2.json", {"lr-10": {"0": "the loss is nan"}})
+    write_json(single_run.parent / "failed-1of2.json", {"lr-1": {"3": "out of memory"}})
+    failed = tables_of_markdown(markdown_report(single_run.parent))["Runs that failed in a sweep"]
     assert [row[1:] for row in failed[1:]] == [["lr-10", "0", "the loss is nan"], ["lr-1", "3", "out of memory"]]
 
 
-def test_a_run_that_halving_stopped_says_so_and_is_not_called_cut_off(told, alone, made, tmp_path):
-    write_run(tmp_path / "few", "worse", made, head="mlp", seed=0, num_epochs=2)
+def test_a_run_that_halving_stopped_says_so_and_is_not_called_cut_off(markdown_report, single_run, dataset, tmp_path):
+    write_run(tmp_path / "few", "worse", dataset, head="mlp", seed=0, num_epochs=2)
     decision = {"epoch": 2, "rank": 2, "name": "worse", "score": 1.0, "stopped": True}
-    write_json(alone.parent / "halving.json", [decision, {**decision, "name": "mean_pool", "stopped": False}])
-    text = told(alone.parent)
-    learned = {row[0]: row[1] for row in tables_of_markdown(text)["Best epoch of each run, accuracy in %"]}
-    assert learned["worse-seed0"] == f"stopped after 2 of {NUM_EPOCHS} epochs: in the worse half (--halving)"
-    assert learned["mean_pool-seed0"] == f"all {NUM_EPOCHS} epochs"
+    write_json(single_run.parent / "halving.json", [decision, {**decision, "name": "mean_pool", "stopped": False}])
+    text = markdown_report(single_run.parent)
+    endings = {row[0]: row[1] for row in tables_of_markdown(text)["Best epoch of each run, accuracy in %"]}
+    assert endings["worse-seed0"] == f"stopped after 2 of {NUM_EPOCHS} epochs: in the worse half (--halving)"
+    assert endings["mean_pool-seed0"] == f"all {NUM_EPOCHS} epochs"
     assert "interrupted" not in text
 
 
 # ---- which setting mattered
 
 
-def test_main_effects_are_the_means_of_the_runs_at_each_value(told, runs, labels):
-    tables = tables_of_markdown(told(runs / "sweep"))
+def test_main_effects_are_the_means_of_the_runs_at_each_value(markdown_report, runs, labels):
+    tables = tables_of_markdown(markdown_report(runs / "sweep"))
     trials = pd.DataFrame(
         [
             {**read_json(run / "config.json"), **{task: 100 * accuracy(run, labels, task) for task in TASKS}}
@@ -205,41 +209,41 @@ def test_main_effects_are_the_means_of_the_runs_at_each_value(told, runs, labels
             assert column(table, f"{task}@1") == [f"{means[task][value]:.1f}" for value in column(table, name)]
 
 
-def test_luck_is_what_seeds_alone_differ_by(told, runs, labels):
+def test_luck_is_what_seeds_alone_differ_by(markdown_report, runs, labels):
     actions = [
         [100 * accuracy(runs / "sweep" / f"{name}-seed{seed}", labels, "action") for seed in range(2)]
         for name in {path.name[:-6] for path in (runs / "sweep").glob("*-seed0")}
     ]
     pooled = np.sqrt(np.mean([np.var(pair, ddof=1) for pair in actions]))
-    assert f"a standard deviation of {pooled:.1f} points" in told(runs / "sweep")
+    assert f"a standard deviation of {pooled:.1f} points" in markdown_report(runs / "sweep")
 
 
-def test_settings_that_went_together_are_called_confounded(told, made, tmp_path):
+def test_settings_that_went_together_are_called_confounded(markdown_report, dataset, tmp_path):
     for name, lr, loss in (("a", 1e-3, "ce"), ("b", 1e-2, "cb")):
-        write_run(tmp_path / "runs", name, made, head="mlp", seed=0, lr=lr, loss=loss)
-    assert told().count("Confounded: its values met different other settings") == 2
+        write_run(tmp_path / "runs", name, dataset, head="mlp", seed=0, lr=lr, loss=loss)
+    assert markdown_report().count("Confounded: its values met different other settings") == 2
 
 
-def test_an_option_of_a_head_is_compared_within_that_head(told, made, tmp_path):
+def test_an_option_of_a_head_is_compared_within_that_head(markdown_report, dataset, tmp_path):
     for name, head in (("a", "mlp:hidden=8"), ("b", "mlp:hidden=16"), ("c", "bilstm:hidden=8")):
-        write_run(tmp_path / "runs", name, made, head=head, seed=0)
-    tables = tables_of_markdown(told())
+        write_run(tmp_path / "runs", name, dataset, head=head, seed=0)
+    tables = tables_of_markdown(markdown_report())
     (caption,) = [caption for caption in tables if caption.startswith("mlp hidden")]
     assert column(tables[caption], "mlp hidden") == ["8", "16"]
 
 
-def test_other_features_are_a_setting_even_under_the_same_name(told, made, tmp_path):
+def test_other_features_are_a_setting_even_under_the_same_name(markdown_report, dataset, tmp_path):
     for name, digest in (("a", "11" * 32), ("b", "22" * 32)):
-        run = write_run(tmp_path / "runs", name, made, head="mlp", seed=0)
+        run = write_run(tmp_path / "runs", name, dataset, head="mlp", seed=0)
         write_json(run / "config.json", {**read_json(run / "config.json"), "featureset_digests": [digest]})
-    tables = tables_of_markdown(told())
+    tables = tables_of_markdown(markdown_report())
     (caption,) = [caption for caption in tables if caption.startswith("features")]
     assert sorted(row[0] for row in tables[caption][1:]) == ["synthetic-seg5 (11111111)", "synthetic-seg5 (22222222)"]
 
 
-def test_a_random_search_has_a_table_and_no_plot_of_every_value(report, made, tmp_path):
-    for place in range(26):
-        write_run(tmp_path / "runs", f"lr{place}", made, head="mlp", seed=0, lr=1e-3 + 1e-4 * place)
+def test_a_random_search_has_a_table_and_no_plot_of_every_value(report, dataset, tmp_path):
+    for index in range(26):
+        write_run(tmp_path / "runs", f"lr{index}", dataset, head="mlp", seed=0, lr=1e-3 + 1e-4 * index)
     page = report()
     (caption,) = [caption for caption in tables_of_page(page) if caption.startswith("lr")]
     assert len(tables_of_page(page)[caption]) == 1 + 26
@@ -251,34 +255,37 @@ def test_a_random_search_has_a_table_and_no_plot_of_every_value(report, made, tm
 
 
 def _ensemble_accuracy(members: list[Path], labels: pd.DataFrame) -> float:
-    read = [read_predictions(one / "val_predictions.pt").aligned(labels.narration_id) for one in members]
+    predictions = [read_predictions(member / "val_predictions.pt").aligned(labels.narration_id) for member in members]
     best = {
-        task: np.mean([softmax(getattr(one, task), axis=1) for one in read], axis=0).argmax(axis=1) for task in CLASSES
+        task: np.mean([softmax(getattr(member, task), axis=1) for member in predictions], axis=0).argmax(axis=1)
+        for task in CLASSES
     }
     return 100 * float(np.mean((best["verb"] == labels.verb_class) & (best["noun"] == labels.noun_class)))
 
 
 def test_the_gain_of_seeds_begins_at_their_mean_and_ends_at_their_ensemble(tables, seeds, labels):
-    found = column(tables["seeds of bilstm"], "action@1")
+    cells = column(tables["seeds of bilstm"], "action@1")
     pairs = [_ensemble_accuracy([a, b], labels) for a, b in zip(seeds, [*seeds[1:], seeds[0]], strict=True)]
-    assert found[0] == percent(accuracy(seeds, labels, "action"))
-    assert float(found[1]) == pytest.approx(np.mean(pairs), abs=0.051)
-    assert float(found[2]) == pytest.approx(_ensemble_accuracy(seeds, labels), abs=0.051)
+    assert cells[0] == percent(accuracy(seeds, labels, "action"))
+    assert float(cells[1]) == pytest.approx(np.mean(pairs), abs=0.051)
+    assert float(cells[2]) == pytest.approx(_ensemble_accuracy(seeds, labels), abs=0.051)
 
 
 def test_the_best_runs_are_added_best_first(tables, runs, labels):
-    every = [path.parent for path in runs.rglob("val_predictions.pt")]
-    by_name = {run.name: run for run in every}
-    found = tables["the best runs, best first"]
-    added = [by_name[name] for name in column(found, "run added")]
-    accuracies = [accuracy(run, labels, "action") for run in added]
-    assert (len(added), accuracies) == (len(every), sorted(accuracies, reverse=True))
-    expected = [_ensemble_accuracy(added[: place + 1], labels) for place in range(len(added))]
-    assert [float(cell) for cell in column(found, "action@1")] == pytest.approx(expected, abs=0.051)
+    run_folders = [path.parent for path in runs.rglob("val_predictions.pt")]
+    by_name = {run.name: run for run in run_folders}
+    table = tables["the best runs, best first"]
+    added_runs = [by_name[name] for name in column(table, "run added")]
+    accuracies = [accuracy(run, labels, "action") for run in added_runs]
+    assert (len(added_runs), accuracies) == (len(run_folders), sorted(accuracies, reverse=True))
+    expected = [_ensemble_accuracy(added_runs[: index + 1], labels) for index in range(len(added_runs))]
+    assert [float(cell) for cell in column(table, "action@1")] == pytest.approx(expected, abs=0.051)
 
 
-def test_runs_that_predict_other_segments_are_not_put_together(told, runs, made, labels, tmp_path):
-    for name, part in (("a", slice(0, 60)), ("b", slice(20, 80))):
-        run = write_run(tmp_path / "runs", name, made, head="mlp", seed=0)
-        write_predictions(run / "val_predictions.pt", drawn(made, seed=0, right=0.5).aligned(labels.narration_id[part]))
-    assert "Gain by size: no two runs predict the same segments." in told()
+def test_runs_that_predict_other_segments_are_not_put_together(markdown_report, runs, dataset, labels, tmp_path):
+    for name, rows in (("a", slice(0, 60)), ("b", slice(20, 80))):
+        run = write_run(tmp_path / "runs", name, dataset, head="mlp", seed=0)
+        write_predictions(
+            run / "val_predictions.pt", drawn(dataset, seed=0, right=0.5).aligned(labels.narration_id[rows])
+        )
+    assert "Gain by size: no two runs predict the same segments." in markdown_report()

@@ -20,22 +20,22 @@ from heads.scoring.evaluation import evaluate_sources
 
 
 @pytest.fixture(scope="module")
-def predicted(synthetic) -> list[Predictions]:
+def run_predictions(synthetic) -> list[Predictions]:
     """Three predictions for validation, of which about half are right."""
     segments = synthetic.segments("validation")
-    drawn = [drawn_predictions(segments, seed=seed) for seed in range(3)]
-    for seed, predictions in enumerate(drawn):
+    all_predictions = [drawn_predictions(segments, seed=seed) for seed in range(3)]
+    for seed, predictions in enumerate(all_predictions):
         rng = np.random.default_rng(seed)
         rows = np.arange(len(segments))
         predictions.verb[rows, segments.verb_class] += 12 * (rng.random(len(segments)) < 0.6)
         predictions.noun[rows, segments.noun_class] += 12 * (rng.random(len(segments)) < 0.6)
-    return drawn
+    return all_predictions
 
 
 @pytest.fixture
-def runs(tmp_path, synthetic, predicted) -> Path:
+def runs(tmp_path, synthetic, run_predictions) -> Path:
     """runs/bilstm-seed0, bilstm-seed1 and mean_pool-seed0, as training leaves them."""
-    for name, predictions in zip(("bilstm-seed0", "bilstm-seed1", "mean_pool-seed0"), predicted, strict=True):
+    for name, predictions in zip(("bilstm-seed0", "bilstm-seed1", "mean_pool-seed0"), run_predictions, strict=True):
         write_predictions(tmp_path / "runs" / name / "val_predictions.pt", predictions)
         origin = {f"{split}_csv": str(synthetic.csv(split)) for split in ("train", "validation", "test")}
         write_json(tmp_path / "runs" / name / "config.json", {"head": name.split("-")[0], **origin})
@@ -48,13 +48,13 @@ def _rows(heads, *arguments: object) -> dict[str, dict]:
     return {row["name"]: row for row in json.loads(result.stdout)}
 
 
-def _counted(predictions: Predictions, synthetic: Synthetic, part: str) -> dict[str, float]:
+def _figures_by_counting(predictions: Predictions, synthetic: Synthetic, part: str) -> dict[str, float]:
     """Top-1 in percent, segment by segment: "tail verb@1" and the like."""
-    right = {"verb": [], "noun": [], "action": []}
+    hits = {"verb": [], "noun": [], "action": []}
     for row in synthetic.segments("validation").table.itertuples():
-        place = predictions.narration_id.index(row.narration_id)
-        verb = predictions.verb[place].argmax() == row.verb_class
-        noun = predictions.noun[place].argmax() == row.noun_class
+        index = predictions.narration_id.index(row.narration_id)
+        verb = predictions.verb[index].argmax() == row.verb_class
+        noun = predictions.noun[index].argmax() == row.noun_class
         tail_verb, tail_noun = row.verb_class in TAIL_VERBS, row.noun_class in TAIL_NOUNS
         for task, is_right, is_tail in (
             ("verb", verb, tail_verb),
@@ -62,19 +62,19 @@ def _counted(predictions: Predictions, synthetic: Synthetic, part: str) -> dict[
             ("action", verb and noun, tail_verb or tail_noun),
         ):
             if {"all": True, "unseen": row.participant_id == "P04", "tail": is_tail}[part]:
-                right[task].append(is_right)
-    of = "" if part == "all" else f"{part} "
-    return {f"{of}{task}@1": pytest.approx(100 * sum(values) / len(values)) for task, values in right.items()}
+                hits[task].append(is_right)
+    prefix = "" if part == "all" else f"{part} "
+    return {f"{prefix}{task}@1": pytest.approx(100 * sum(values) / len(values)) for task, values in hits.items()}
 
 
 # ---- what is scored
 
 
 @pytest.mark.parametrize("part", ["all", "unseen", "tail"])
-def test_validation_and_its_parts_are_those_counted_segment_by_segment(heads, runs, synthetic, predicted, part):
-    found = _rows(heads, runs / "bilstm-seed0", "--each")["bilstm-seed0"]["figures"]
-    expected = _counted(predicted[0], synthetic, part)
-    assert {name: found[name] for name in expected} == expected
+def test_validation_and_its_parts_are_those_counted_segment_by_segment(heads, runs, synthetic, run_predictions, part):
+    figures = _rows(heads, runs / "bilstm-seed0", "--each")["bilstm-seed0"]["figures"]
+    expected = _figures_by_counting(run_predictions[0], synthetic, part)
+    assert {name: figures[name] for name in expected} == expected
 
 
 def test_every_figure_of_the_requirement_is_there_with_its_interval(heads, runs):
@@ -99,43 +99,43 @@ def test_a_validation_csv_is_as_good_as_its_folder(heads, runs, synthetic):
     assert by_csv == _rows(heads, file, "--annotations", synthetic.annotations)
 
 
-def test_predictions_for_some_segments_are_scored_on_these(heads, runs, synthetic, predicted):
-    some = predicted[0].aligned(predicted[0].narration_id[3:8])
-    write_predictions(runs / "some.pt", some)
+def test_predictions_for_some_segments_are_scored_on_these(heads, runs, synthetic, run_predictions):
+    subset = run_predictions[0].aligned(run_predictions[0].narration_id[3:8])
+    write_predictions(runs / "some.pt", subset)
     row = _rows(heads, runs / "some.pt", "--annotations", synthetic.annotations)["some.pt"]
     assert (row["num_segments"], row["num_known"]) == (5, 12)
-    said = heads("evaluate", runs / "some.pt", "--annotations", synthetic.annotations).stdout
-    assert "some.pt: scored on 5 of the 12 segments of validation" in said
+    output = heads("evaluate", runs / "some.pt", "--annotations", synthetic.annotations).stdout
+    assert "some.pt: scored on 5 of the 12 segments of validation" in output
 
 
 @pytest.mark.parametrize("num", [1, 3])
-def test_segments_of_one_video_have_figures_and_no_intervals(heads, runs, synthetic, predicted, num):
-    write_predictions(runs / "some.pt", predicted[0].aligned(predicted[0].narration_id[:num]))
+def test_segments_of_one_video_have_figures_and_no_intervals(heads, runs, synthetic, run_predictions, num):
+    write_predictions(runs / "some.pt", run_predictions[0].aligned(run_predictions[0].narration_id[:num]))
     row = _rows(heads, runs / "some.pt", "--annotations", synthetic.annotations)["some.pt"]
     assert (row["num_segments"], row["intervals"]) == (num, {})
     assert heads("evaluate", runs / "some.pt", "--annotations", synthetic.annotations).exit_code == 0
 
 
-def test_a_part_without_segments_is_left_empty(heads, runs, synthetic, predicted):
-    seen = [name for name in predicted[0].narration_id if not name.startswith("P04")]
-    write_predictions(runs / "seen.pt", predicted[0].aligned(seen))
+def test_a_part_without_segments_is_left_empty(heads, runs, synthetic, run_predictions):
+    names = [name for name in run_predictions[0].narration_id if not name.startswith("P04")]
+    write_predictions(runs / "seen.pt", run_predictions[0].aligned(names))
     row = _rows(heads, runs / "seen.pt", "--annotations", synthetic.annotations)["seen.pt"]
     assert [name for name in row["figures"] if name.startswith("unseen")] == []
 
 
 def test_without_lists_there_are_no_parts(heads, runs, synthetic, tmp_path):
-    alone = tmp_path / "alone" / "validation.csv"
-    alone.parent.mkdir()
-    alone.write_bytes(synthetic.csv("validation").read_bytes())
-    row = _rows(heads, runs / "bilstm-seed0", "--annotations", alone)["bilstm"]
+    csv_path = tmp_path / "alone" / "validation.csv"
+    csv_path.parent.mkdir()
+    csv_path.write_bytes(synthetic.csv("validation").read_bytes())
+    row = _rows(heads, runs / "bilstm-seed0", "--annotations", csv_path)["bilstm"]
     assert [name for name in row["figures"] if name.startswith(("unseen", "tail"))] == []
 
 
 def test_without_training_annotations_there_are_no_baselines(heads, runs, synthetic, tmp_path):
-    alone = tmp_path / "alone" / "validation.csv"
-    alone.parent.mkdir()
-    alone.write_bytes(synthetic.csv("validation").read_bytes())
-    assert list(_rows(heads, runs / "bilstm-seed0", "--annotations", alone)) == ["bilstm"]
+    csv_path = tmp_path / "alone" / "validation.csv"
+    csv_path.parent.mkdir()
+    csv_path.write_bytes(synthetic.csv("validation").read_bytes())
+    assert list(_rows(heads, runs / "bilstm-seed0", "--annotations", csv_path)) == ["bilstm"]
 
 
 def test_baselines_stand_below_the_runs(heads, runs):
@@ -145,8 +145,8 @@ def test_baselines_stand_below_the_runs(heads, runs):
 def test_most_frequent_is_what_training_shows_most(heads, runs, synthetic):
     train, validation = (synthetic.segments(split).table for split in ("train", "validation"))
     expected = (validation.noun_class == train.noun_class.mode()[0]).mean()
-    found = _rows(heads, "--runs", runs)["most frequent"]["figures"]["noun@1"]
-    assert found == pytest.approx(100 * expected)
+    accuracy = _rows(heads, "--runs", runs)["most frequent"]["figures"]["noun@1"]
+    assert accuracy == pytest.approx(100 * expected)
 
 
 def test_chance_is_one_of_the_classes_of_training(heads, runs, synthetic):
@@ -157,16 +157,16 @@ def test_chance_is_one_of_the_classes_of_training(heads, runs, synthetic):
 # ---- how it is grouped
 
 
-def test_seeds_of_a_run_become_their_mean(heads, runs, predicted, synthetic):
-    found = _rows(heads, "--runs", runs)["bilstm"]["figures"]["action@1"]
-    of_seeds = [_rows(heads, runs / f"bilstm-seed{seed}")["bilstm"]["figures"]["action@1"] for seed in (0, 1)]
-    assert found == pytest.approx(np.mean(of_seeds))
+def test_seeds_of_a_run_become_their_mean(heads, runs, run_predictions, synthetic):
+    accuracy = _rows(heads, "--runs", runs)["bilstm"]["figures"]["action@1"]
+    seed_accuracies = [_rows(heads, runs / f"bilstm-seed{seed}")["bilstm"]["figures"]["action@1"] for seed in (0, 1)]
+    assert accuracy == pytest.approx(np.mean(seed_accuracies))
 
 
 def test_the_spread_of_seeds_is_the_deviation_of_action(heads, runs):
-    one, other = (_rows(heads, runs / f"bilstm-seed{seed}")["bilstm"]["figures"]["action@1"] for seed in (0, 1))
-    found = _rows(heads, "--runs", runs)["bilstm"]
-    assert (found["num_seeds"], found["spread"]) == (2, pytest.approx(abs(one - other) / 2**0.5))
+    first, second = (_rows(heads, runs / f"bilstm-seed{seed}")["bilstm"]["figures"]["action@1"] for seed in (0, 1))
+    row = _rows(heads, "--runs", runs)["bilstm"]
+    assert (row["num_seeds"], row["spread"]) == (2, pytest.approx(abs(first - second) / 2**0.5))
 
 
 def test_one_seed_has_no_spread(heads, runs):
@@ -174,8 +174,8 @@ def test_one_seed_has_no_spread(heads, runs):
 
 
 def test_each_seed_has_a_row_when_asked(heads, runs):
-    found = list(_rows(heads, "--runs", runs, "--each"))
-    assert found[:3] == ["bilstm-seed0", "bilstm-seed1", "mean_pool-seed0"]
+    names = list(_rows(heads, "--runs", runs, "--each"))
+    assert names[:3] == ["bilstm-seed0", "bilstm-seed1", "mean_pool-seed0"]
 
 
 def test_files_of_one_name_in_different_folders_are_not_seeds_of_one_run(heads, runs, synthetic):
@@ -184,19 +184,19 @@ def test_files_of_one_name_in_different_folders_are_not_seeds_of_one_run(heads, 
     assert [row["num_seeds"] for row in json.loads(result.stdout)] == [1, 1, 0, 0]
 
 
-@pytest.mark.parametrize("places", [slice(0, 5), slice(2, None)])
-def test_seeds_that_predict_different_segments_have_no_mean(heads, runs, places):
+@pytest.mark.parametrize("positions", [slice(0, 5), slice(2, None)])
+def test_seeds_that_predict_different_segments_have_no_mean(heads, runs, positions):
     predictions = [read_predictions(runs / f"bilstm-seed{seed}" / "val_predictions.pt") for seed in (0, 1)]
-    names = predictions[1].narration_id[places]
+    names = predictions[1].narration_id[positions]
     write_predictions(runs / "bilstm-seed1" / "val_predictions.pt", predictions[1].aligned(names))
     if len(names) == 10:  # as many, but others
         write_predictions(
             runs / "bilstm-seed0" / "val_predictions.pt",
             predictions[0].aligned(names[:-2] + predictions[0].narration_id[:2]),
         )
-    ran = heads("evaluate", "--runs", runs)
-    assert ran.exit_code == 1
-    assert "Error: bilstm: its seeds predict different segments (" in ran.stderr
+    result = heads("evaluate", "--runs", runs)
+    assert result.exit_code == 1
+    assert "Error: bilstm: its seeds predict different segments (" in result.stderr
 
 
 def test_a_folder_of_runs_stands_for_everything_in_it(heads, runs):
@@ -204,73 +204,73 @@ def test_a_folder_of_runs_stands_for_everything_in_it(heads, runs):
 
 
 @pytest.fixture
-def with_tta(runs, predicted) -> Path:
+def runs_with_tta(runs, run_predictions) -> Path:
     """The runs, of which both seeds of one have predictions with test-time augmentation: those of the third."""
     for seed in (0, 1):
-        write_predictions(runs / f"bilstm-seed{seed}" / "val_tta_predictions.pt", predicted[2])
+        write_predictions(runs / f"bilstm-seed{seed}" / "val_tta_predictions.pt", run_predictions[2])
     return runs
 
 
-def test_predictions_with_tta_have_a_row_of_their_own_below(heads, with_tta):
-    found = _rows(heads, "--runs", with_tta)
-    assert list(found)[:3] == ["bilstm", "bilstm +tta", "mean_pool"]
-    assert found["bilstm +tta"]["figures"] == found["mean_pool"]["figures"]
+def test_predictions_with_tta_have_a_row_of_their_own_below(heads, runs_with_tta):
+    rows = _rows(heads, "--runs", runs_with_tta)
+    assert list(rows)[:3] == ["bilstm", "bilstm +tta", "mean_pool"]
+    assert rows["bilstm +tta"]["figures"] == rows["mean_pool"]["figures"]
 
 
-def test_tta_of_some_of_the_seeds_has_no_row(heads, with_tta):
-    (with_tta / "bilstm-seed1" / "val_tta_predictions.pt").unlink()
-    assert "bilstm +tta" not in _rows(heads, "--runs", with_tta)
+def test_tta_of_some_of_the_seeds_has_no_row(heads, runs_with_tta):
+    (runs_with_tta / "bilstm-seed1" / "val_tta_predictions.pt").unlink()
+    assert "bilstm +tta" not in _rows(heads, "--runs", runs_with_tta)
 
 
 # ---- one against another
 
 
 def _differences(heads, *arguments: object) -> dict[str, dict]:
-    ran = heads("evaluate", "--compare", *arguments, "--json")
-    assert ran.exit_code == 0, ran.output
-    return {one["figure"]: one for one in json.loads(ran.stdout)}
+    result = heads("evaluate", "--compare", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return {row["figure"]: row for row in json.loads(result.stdout)}
 
 
 def test_a_difference_is_that_of_the_two_rows(heads, runs):
-    found = _differences(heads, runs / "bilstm-seed0", runs / "mean_pool-seed0")
+    differences = _differences(heads, runs / "bilstm-seed0", runs / "mean_pool-seed0")
     rows = [_rows(heads, runs / name, "--each")[name]["figures"] for name in ("bilstm-seed0", "mean_pool-seed0")]
-    assert {name: (one["a"], one["b"]) for name, one in found.items()} == {
+    assert {name: (row["a"], row["b"]) for name, row in differences.items()} == {
         name: (value, rows[1][name]) for name, value in rows[0].items()
     }
-    assert all(one["difference"] == pytest.approx(one["b"] - one["a"]) for one in found.values())
+    assert all(row["difference"] == pytest.approx(row["b"] - row["a"]) for row in differences.values())
 
 
 def test_the_other_way_round_it_has_the_other_sign(heads, runs):
-    one, other = runs / "bilstm-seed0", runs / "mean_pool-seed0"
-    there, back = _differences(heads, one, other)["action@1"], _differences(heads, other, one)["action@1"]
-    assert (back["difference"], back["low"], back["high"]) == pytest.approx(
-        (-there["difference"], -there["high"], -there["low"])
+    first, second = runs / "bilstm-seed0", runs / "mean_pool-seed0"
+    forward, backward = _differences(heads, first, second)["action@1"], _differences(heads, second, first)["action@1"]
+    assert (backward["difference"], backward["low"], backward["high"]) == pytest.approx(
+        (-forward["difference"], -forward["high"], -forward["low"])
     )
 
 
 def test_a_run_is_no_better_than_itself(heads, runs):
-    found = _differences(heads, runs / "bilstm-seed0", runs / "bilstm-seed0" / "val_predictions.pt")
-    assert {(one["difference"], one["low"], one["high"]) for one in found.values()} == {(0.0, 0.0, 0.0)}
+    differences = _differences(heads, runs / "bilstm-seed0", runs / "bilstm-seed0" / "val_predictions.pt")
+    assert {(row["difference"], row["low"], row["high"]) for row in differences.values()} == {(0.0, 0.0, 0.0)}
 
 
-def test_what_is_compared_are_the_segments_that_both_predict(heads, runs, predicted, synthetic):
-    write_predictions(runs / "some.pt", predicted[0].aligned(predicted[0].narration_id[3:8]))
-    found = _differences(heads, runs / "bilstm-seed0", runs / "some.pt")
-    assert {one["difference"] for one in found.values()} == {0.0}
-    said = heads("evaluate", "--compare", runs / "bilstm-seed0", runs / "some.pt").stdout
-    assert "5 of the 12 segments of validation" in said
+def test_what_is_compared_are_the_segments_that_both_predict(heads, runs, run_predictions, synthetic):
+    write_predictions(runs / "some.pt", run_predictions[0].aligned(run_predictions[0].narration_id[3:8]))
+    differences = _differences(heads, runs / "bilstm-seed0", runs / "some.pt")
+    assert {row["difference"] for row in differences.values()} == {0.0}
+    output = heads("evaluate", "--compare", runs / "bilstm-seed0", runs / "some.pt").stdout
+    assert "5 of the 12 segments of validation" in output
 
 
-def test_what_have_nothing_in_common_cannot_be_compared(heads, runs, predicted):
-    for name, places in (("one.pt", slice(0, 3)), ("other.pt", slice(5, 9))):
-        write_predictions(runs / name, predicted[0].aligned(predicted[0].narration_id[places]))
-    ran = heads("evaluate", "--compare", runs / "one.pt", runs / "other.pt", "--annotations", "nowhere")
-    assert ran.exit_code == 1
+def test_what_have_nothing_in_common_cannot_be_compared(heads, runs, run_predictions):
+    for name, positions in (("one.pt", slice(0, 3)), ("other.pt", slice(5, 9))):
+        write_predictions(runs / name, run_predictions[0].aligned(run_predictions[0].narration_id[positions]))
+    result = heads("evaluate", "--compare", runs / "one.pt", runs / "other.pt", "--annotations", "nowhere")
+    assert result.exit_code == 1
 
 
 def test_a_comparison_takes_no_others_beside_it(heads, runs):
-    one = runs / "bilstm-seed0"
-    assert heads("evaluate", one, "--compare", one, one).exit_code == 2
+    run = runs / "bilstm-seed0"
+    assert heads("evaluate", run, "--compare", run, run).exit_code == 2
 
 
 # ---- how it is shown
@@ -291,7 +291,7 @@ def test_the_table_shows_what_the_json_says(heads, runs):
 
 
 def test_the_table_shows_parts_recalls_and_calibration(heads, runs):
-    said = heads("evaluate", "--runs", runs).stdout
+    output = heads("evaluate", "--runs", runs).stdout
     expected = [
         "top-1 accuracy in % over",
         "top-5 accuracy in % over",
@@ -301,14 +301,14 @@ def test_the_table_shows_parts_recalls_and_calibration(heads, runs):
         "mean-class accuracy",
         "calibration error",
     ]
-    assert [text for text in expected if text not in said] == []
+    assert [text for text in expected if text not in output] == []
 
 
 def test_the_csv_has_a_line_for_each_figure_of_each_row(heads, runs):
     lines = list(csv.DictReader(io.StringIO(heads("evaluate", "--runs", runs, "--csv").stdout)))
-    found = {(line["name"], line["figure"]): float(line["percent"]) for line in lines}
+    percents = {(line["name"], line["figure"]): float(line["percent"]) for line in lines}
     rows = _rows(heads, "--runs", runs)
-    assert found == {(name, figure): value for name, row in rows.items() for figure, value in row["figures"].items()}
+    assert percents == {(name, figure): value for name, row in rows.items() for figure, value in row["figures"].items()}
     assert {line["known"] for line in lines} == {"12"}
 
 
@@ -350,19 +350,19 @@ def test_a_split_without_labels_cannot_be_scored_against(heads, runs, synthetic)
 
 
 def test_a_split_that_is_not_there_is_an_error(synthetic, runs, tmp_path):
-    only_train = tmp_path / "only"
-    only_train.mkdir()
-    (only_train / "EPIC_100_train.csv").write_bytes(synthetic.csv("train").read_bytes())
+    folder = tmp_path / "only"
+    folder.mkdir()
+    (folder / "EPIC_100_train.csv").write_bytes(synthetic.csv("train").read_bytes())
     with pytest.raises(DataError, match="no validation annotations to score against"):
-        evaluate_sources([runs / "bilstm-seed0"], read_annotations(only_train), each=False)
+        evaluate_sources([runs / "bilstm-seed0"], read_annotations(folder), each=False)
 
 
-def _written(tmp_path: Path, synthetic: Synthetic, **changes: object) -> Path:
+def _write_bad_predictions(tmp_path: Path, synthetic: Synthetic, **changes: object) -> Path:
     """Predictions for validation in the list format, of which the first entry is changed."""
-    drawn = drawn_predictions(synthetic.segments("validation"))
+    predictions = drawn_predictions(synthetic.segments("validation"))
     rows = [
         {"narration_id": name, "verb_output": torch.from_numpy(verb), "noun_output": torch.from_numpy(noun)}
-        for name, verb, noun in zip(drawn.narration_id, drawn.verb, drawn.noun, strict=True)
+        for name, verb, noun in zip(predictions.narration_id, predictions.verb, predictions.noun, strict=True)
     ]
     rows[0] |= changes
     torch.save(rows, tmp_path / "bad.pt")
@@ -370,7 +370,7 @@ def _written(tmp_path: Path, synthetic: Synthetic, **changes: object) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"verb_output": torch.full((97,), torch.nan)}, "verb logits are not finite for P01_02_0"),
         ({"noun_output": torch.zeros(299)}, "not a list of {narration_id, verb_output, noun_output}"),
@@ -379,10 +379,12 @@ def _written(tmp_path: Path, synthetic: Synthetic, **changes: object) -> Path:
     ids=["NaN", "a wrong width", "an id twice"],
 )
 @pytest.mark.parametrize("command", ["evaluate", "ensemble", "submit"])
-def test_bad_predictions_are_refused_in_one_line(heads, tmp_path, synthetic, command, changes, said):
-    ran = heads(command, _written(tmp_path, synthetic, **changes), "--annotations", synthetic.csv("validation"))
-    assert (ran.exit_code, ran.stdout) == (1, "")
-    assert said in ran.stderr
+def test_bad_predictions_are_refused_in_one_line(heads, tmp_path, synthetic, command, changes, message):
+    result = heads(
+        command, _write_bad_predictions(tmp_path, synthetic, **changes), "--annotations", synthetic.csv("validation")
+    )
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert message in result.stderr
 
 
 def test_a_file_that_would_run_code_is_refused(heads, tmp_path, synthetic):

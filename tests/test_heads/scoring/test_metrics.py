@@ -38,7 +38,7 @@ def _logits(rng: np.random.Generator, num_segments: int, num_classes: int) -> np
     return np.stack([rng.permutation(num_classes) for _ in range(num_segments)]).astype(np.float32) / 16
 
 
-def _drawn(seed: int, num_segments: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _random_logits_and_labels(seed: int, num_segments: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Logits of verb and noun and labels that are often, but not always, among the best."""
     rng = np.random.default_rng(seed)
     verb, noun = _logits(rng, num_segments, VERBS), _logits(rng, num_segments, NOUNS)
@@ -52,7 +52,7 @@ def _labels(rng: np.random.Generator, verb: np.ndarray, noun: np.ndarray) -> tup
     return verb_class, noun_class
 
 
-def _compared(verb, noun, verb_class, noun_class, *, num_videos: int = 3, parts=None) -> Results:
+def _results(verb, noun, verb_class, noun_class, *, num_videos: int = 3, parts=None) -> Results:
     """Results of logits against labels; segments lie in videos by turns."""
     names = [f"P01_{index % num_videos:02}_{index}" for index in range(len(verb))]
     table = pd.DataFrame(
@@ -83,7 +83,7 @@ KINDS = ("usual", "tied", "all tied", "huge", "offset", "extreme")
 def _scores(kind: str, rng: np.random.Generator, num_segments: int, num_classes: int) -> np.ndarray:
     """Scores as heads give them, and as they should not."""
     shape = (num_segments, num_classes)
-    drawn = {
+    generators = {
         "usual": lambda: rng.normal(0, 3, shape),
         "tied": lambda: rng.integers(0, 4, shape),
         "all tied": lambda: np.full(shape, rng.normal()),
@@ -91,7 +91,7 @@ def _scores(kind: str, rng: np.random.Generator, num_segments: int, num_classes:
         "offset": lambda: rng.normal(0, 3, shape) + rng.normal(0, 500, (num_segments, 1)),
         "extreme": lambda: rng.choice([-3e38, -1e3, 0, 1e3, 3e38], shape),
     }
-    return drawn[kind]().astype(np.float32)
+    return generators[kind]().astype(np.float32)
 
 
 @given(
@@ -106,44 +106,44 @@ def test_all_figures_are_those_of_the_challenges_way_written_plainly(seed, kinds
     verb = _scores(kinds[0], rng, num_segments, VERBS)
     noun = _scores(kinds[1], rng, num_segments, NOUNS)
     verb_class, noun_class = (rng.integers(0, num_classes, num_segments) for _ in range(2))
-    likely = rng.random(num_segments) < 0.7  # ties among the best are where orders differ
-    for row in np.flatnonzero(likely):
+    is_likely = rng.random(num_segments) < 0.7  # ties among the best are where orders differ
+    for row in np.flatnonzero(is_likely):
         pairs = official.best_actions(verb[row], noun[row])
         verb_class[row], noun_class[row] = pairs[rng.integers(8)]
     tail = {"verb": rng.random(num_segments) < 0.5, "noun": rng.random(num_segments) < 0.5}
     parts = {"tail": {**tail, "action": tail["verb"] | tail["noun"]}}
 
-    found = _points(_compared(verb, noun, verb_class, noun_class, parts=parts))
+    actual = _points(_results(verb, noun, verb_class, noun_class, parts=parts))
 
     truth = {"verb": verb_class.tolist(), "noun": noun_class.tolist()}
     truth["action"] = list(zip(truth["verb"], truth["noun"], strict=True))
     hits = official.hits(verb, noun, truth["action"])
     confidence = official.confidences(verb, noun)
-    expected = {name: official.percent(right) for name, right in hits.items()}
+    expected = {name: official.percent(task_hits) for name, task_hits in hits.items()}
     for task in ("verb", "noun", "action"):
         for k in (1, 5):
-            right = hits[f"{task}@{k}"]
-            expected[f"{task} mean-class@{k}"] = official.mean_class(right, truth[task])
-            in_tail = [value for value, is_tail in zip(right, parts["tail"][task], strict=True) if is_tail]
+            task_hits = hits[f"{task}@{k}"]
+            expected[f"{task} mean-class@{k}"] = official.mean_class(task_hits, truth[task])
+            in_tail = [value for value, is_tail in zip(task_hits, parts["tail"][task], strict=True) if is_tail]
             if in_tail:
                 expected[f"tail {task}@{k}"] = official.percent(in_tail)
         expected[f"{task} calibration"] = official.calibration(confidence[task], hits[f"{task}@1"])
-    assert found == pytest.approx(expected, rel=0, abs=1e-9)
+    assert actual == pytest.approx(expected, rel=0, abs=1e-9)
 
 
 @given(seed=seeds)
 @settings(deadline=None, max_examples=30)
 def test_verb_and_noun_figures_are_those_of_scikit_learn(seed):
-    verb, noun, verb_class, noun_class = _drawn(seed, 20)
-    found = _points(_compared(verb, noun, verb_class, noun_class))
+    verb, noun, verb_class, noun_class = _random_logits_and_labels(seed, 20)
+    points = _points(_results(verb, noun, verb_class, noun_class))
     for task, logits, truth in (("verb", verb, verb_class), ("noun", noun, noun_class)):
         for k in (1, 5):
             expected = top_k_accuracy_score(truth, logits, k=k, labels=range(logits.shape[1]))
-            assert found[f"{task}@{k}"] == pytest.approx(100 * expected)
-        known = np.isin(logits.argmax(axis=1), truth)  # scikit-learn warns of answers that no segment has
-        if known.all():
+            assert points[f"{task}@{k}"] == pytest.approx(100 * expected)
+        is_present = np.isin(logits.argmax(axis=1), truth)  # scikit-learn warns of answers that no segment has
+        if is_present.all():
             expected = balanced_accuracy_score(truth, logits.argmax(axis=1))
-            assert found[f"{task} mean-class@1"] == pytest.approx(100 * expected)
+            assert points[f"{task} mean-class@1"] == pytest.approx(100 * expected)
 
 
 @given(seed=seeds)
@@ -157,10 +157,10 @@ def test_action_accuracies_are_those_of_all_pairs_ranked_by_product(seed):
         products = {(v, n): verbs[v] * nouns[n] for v in range(VERBS) for n in range(NOUNS)}
         best.append(sorted(products, key=products.get, reverse=True)[:8])
     verb_class, noun_class = np.array([pairs[rng.integers(8)] for pairs in best]).T
-    found = _points(_compared(verb, noun, verb_class, noun_class))
+    points = _points(_results(verb, noun, verb_class, noun_class))
     for k in (1, 5):
-        right = [pair in pairs[:k] for pair, pairs in zip(zip(verb_class, noun_class, strict=True), best, strict=True)]
-        assert found[f"action@{k}"] == pytest.approx(100 * sum(right) / 3)
+        hits = [pair in pairs[:k] for pair, pairs in zip(zip(verb_class, noun_class, strict=True), best, strict=True)]
+        assert points[f"action@{k}"] == pytest.approx(100 * sum(hits) / 3)
 
 
 @given(seed=seeds, k=st.integers(1, 20), kinds=st.tuples(st.sampled_from(KINDS), st.sampled_from(KINDS)))
@@ -175,28 +175,28 @@ def test_the_best_actions_are_those_that_the_challenge_sorts_first(seed, k, kind
 @given(seed=seeds)
 @settings(deadline=None, max_examples=30)
 def test_an_action_is_right_first_when_both_its_verb_and_its_noun_are(seed):
-    verb, noun, verb_class, noun_class = _drawn(seed, 20)
-    both = (verb.argmax(axis=1) == verb_class) & (noun.argmax(axis=1) == noun_class)
-    assert _points(_compared(verb, noun, verb_class, noun_class))["action@1"] == pytest.approx(100 * both.mean())
+    verb, noun, verb_class, noun_class = _random_logits_and_labels(seed, 20)
+    is_right = (verb.argmax(axis=1) == verb_class) & (noun.argmax(axis=1) == noun_class)
+    assert _points(_results(verb, noun, verb_class, noun_class))["action@1"] == pytest.approx(100 * is_right.mean())
 
 
 @given(seed=seeds, shift=st.integers(-1000, 1000))
 @settings(deadline=None, max_examples=30)
 def test_a_constant_added_to_a_row_changes_nothing(seed, shift):
-    verb, noun, verb_class, noun_class = _drawn(seed, 10)
-    before = _points(_compared(verb, noun, verb_class, noun_class))
+    verb, noun, verb_class, noun_class = _random_logits_and_labels(seed, 10)
+    expected = _points(_results(verb, noun, verb_class, noun_class))
     verb[3] += shift
     noun[7] -= shift
-    assert _points(_compared(verb, noun, verb_class, noun_class)) == before
+    assert _points(_results(verb, noun, verb_class, noun_class)) == expected
 
 
 @given(seed=seeds)
 @settings(deadline=None, max_examples=20)
 def test_the_order_of_segments_changes_nothing(seed):
-    drawn = _drawn(seed, 10)
+    arrays = _random_logits_and_labels(seed, 10)
     order = np.random.default_rng(seed).permutation(10)
-    shuffled = _points(_compared(*(values[order] for values in drawn)))
-    assert shuffled == pytest.approx(_points(_compared(*drawn)))
+    points = _points(_results(*(values[order] for values in arrays)))
+    assert points == pytest.approx(_points(_results(*arrays)))
 
 
 @pytest.mark.parametrize("num_classes", [VERBS, NOUNS])
@@ -216,7 +216,7 @@ def test_probabilities_of_a_row_sum_to_one():
 
 
 def test_only_the_figures_that_are_asked_for_are_computed():
-    results = _compared(*_drawn(0, 10))
+    results = _results(*_random_logits_and_labels(0, 10))
     assert _points(results)["noun@5"] == figures(results, only=["noun@5"])["noun@5"][0]
     assert list(figures(results, only=["noun@5"])) == ["noun@5"]
 
@@ -224,28 +224,28 @@ def test_only_the_figures_that_are_asked_for_are_computed():
 # ---- intervals
 
 
-def _of_videos(results: Results, counts: np.ndarray, drawn) -> dict[str, float]:
+def _of_videos(results: Results, counts: np.ndarray, arrays) -> dict[str, float]:
     """All figures of a draw of videos, by scoring the segments of each as often as it was drawn."""
     rows = np.concatenate(
         [np.flatnonzero(results.video == video) for video in np.repeat(np.arange(len(counts)), counts)]
     )
-    return _points(_compared(*(values[rows] for values in drawn)))
+    return _points(_results(*(values[rows] for values in arrays)))
 
 
 @given(seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=8)
 def test_bootstrap_figures_are_those_of_segments_drawn_by_video_and_scored_anew(seed):
-    drawn = _drawn(seed, 30)
-    results = _compared(*drawn, num_videos=4)
+    arrays = _random_logits_and_labels(seed, 30)
+    results = _results(*arrays, num_videos=4)
     counts = draw_videos(results, draws=10, seed=seed)
-    found = figures(results, counts)
-    for place, each in enumerate(counts):
-        expected = _of_videos(results, each, drawn)
-        assert {name: values[place] for name, values in found.items()} == pytest.approx(expected, abs=1e-9)
+    bootstrap = figures(results, counts)
+    for index, draw in enumerate(counts):
+        expected = _of_videos(results, draw, arrays)
+        assert {name: values[index] for name, values in bootstrap.items()} == pytest.approx(expected, abs=1e-9)
 
 
 def test_each_draw_has_as_many_videos_as_there_are():
-    counts = draw_videos(_compared(*_drawn(0, 30), num_videos=7), draws=50)
+    counts = draw_videos(_results(*_random_logits_and_labels(0, 30), num_videos=7), draws=50)
     assert (counts.shape, set(counts.sum(axis=1))) == ((50, 7), {7})
 
 
@@ -257,25 +257,25 @@ def test_a_draw_without_a_part_does_not_spoil_the_interval():
     assert interval(np.array([np.nan, *np.arange(1001.0)])) == (25.0, 975.0)
 
 
-def _right_by_video(rng: np.random.Generator, num_videos: int, size: int) -> Results:
+def _random_results_by_video(rng: np.random.Generator, num_videos: int, size: int) -> Results:
     """Verbs that are right with a probability of the video's own, 0.5 on average."""
     chance_of_video = rng.beta(3, 3, num_videos)
-    right = rng.random((num_videos, size)) < chance_of_video[:, None]
+    is_right = rng.random((num_videos, size)) < chance_of_video[:, None]
     # No ties, which take long to rank as the official code does.
     verb, noun = (np.tile(-np.arange(n, dtype=np.float32) / n, (num_videos * size, 1)) for n in (VERBS, NOUNS))
-    verb[np.arange(len(verb)), np.where(right.T.ravel(), 0, 1)] = 1  # segments lie in videos by turns
+    verb[np.arange(len(verb)), np.where(is_right.T.ravel(), 0, 1)] = 1  # segments lie in videos by turns
     zeros = np.zeros(len(verb), dtype=int)
-    return _compared(verb, noun, zeros, zeros, num_videos=num_videos)
+    return _results(verb, noun, zeros, zeros, num_videos=num_videos)
 
 
 def test_intervals_hold_the_true_accuracy_as_often_as_they_promise():
     rng = np.random.default_rng(0)
-    held = []
+    is_inside = []
     for _ in range(150):
-        results = _right_by_video(rng, 40, 5)
+        results = _random_results_by_video(rng, 40, 5)
         low, high = interval(figures(results, draw_videos(results, draws=400), only=["verb@1"])["verb@1"])
-        held.append(low <= 50 <= high)
-    assert 0.88 <= np.mean(held) <= 0.99
+        is_inside.append(low <= 50 <= high)
+    assert 0.88 <= np.mean(is_inside) <= 0.99
 
 
 # ---- predictions against segments
@@ -297,9 +297,9 @@ def test_results_are_as_many_as_the_segments(segments):
 
 
 def test_a_segment_without_prediction_is_an_error_that_names_it(segments):
-    first = segments.where(np.arange(12) < 11)
+    subset = segments.where(np.arange(12) < 11)
     with pytest.raises(DataError, match="no prediction for 1 segments: P01_02_9"):
-        compare(drawn_predictions(first), segments)
+        compare(drawn_predictions(subset), segments)
 
 
 # ---- baselines
@@ -317,8 +317,8 @@ TRAIN = _labelled(*[(0, 0)] * 4, *[(0, 1)] * 3, *[(1, 2)] * 2, (2, 2), (3, 2), (
 
 
 def test_chance_counts_the_classes_that_training_shows():
-    found = chance(TRAIN)
-    assert {key: round(value, 6) for key, value in found.items()} == {
+    accuracies = chance(TRAIN)
+    assert {key: round(value, 6) for key, value in accuracies.items()} == {
         "verb@1": round(100 / 6, 6),  # 0 to 5
         "verb@5": round(500 / 6, 6),
         "noun@1": 25.0,  # 0 to 3: five of four classes are never wrong

@@ -37,20 +37,20 @@ def segments(synthetic) -> Segments:
 @pytest.fixture(scope="module")
 def predictions(segments) -> Predictions:
     """Predictions for the list, in another order than the list's."""
-    drawn = drawn_predictions(segments, scale=12)
-    return drawn.aligned(drawn.narration_id[::-1])
+    random_predictions = drawn_predictions(segments, scale=12)
+    return random_predictions.aligned(random_predictions.narration_id[::-1])
 
 
 @pytest.fixture(scope="module")
-def submitted(predictions, segments, tmp_path_factory) -> Path:
+def submission_folder(predictions, segments, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("submission")
     write_submission(predictions, segments, out, levels=SupervisionLevels(1, 4, 5), force=False)
     return out
 
 
 @pytest.fixture(scope="module")
-def test_json(submitted) -> dict:
-    with zipfile.ZipFile(submitted / "epic_submission.zip") as archive:
+def test_json(submission_folder) -> dict:
+    with zipfile.ZipFile(submission_folder / "epic_submission.zip") as archive:
         return json.loads(archive.read("test.json"))
 
 
@@ -61,13 +61,13 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
 # ---- epic_submission.zip
 
 
-def test_the_archive_holds_one_flat_file(submitted):
-    with zipfile.ZipFile(submitted / "epic_submission.zip") as archive:
+def test_the_archive_holds_one_flat_file(submission_folder):
+    with zipfile.ZipFile(submission_folder / "epic_submission.zip") as archive:
         assert archive.namelist() == ["test.json"]
 
 
-def test_the_archive_is_sound(submitted):
-    with zipfile.ZipFile(submitted / "epic_submission.zip") as archive:
+def test_the_archive_is_sound(submission_folder):
+    with zipfile.ZipFile(submission_folder / "epic_submission.zip") as archive:
         assert archive.testzip() is None
 
 
@@ -93,90 +93,94 @@ def test_every_class_has_a_score(test_json, task, width):
 @pytest.mark.parametrize("task", ["verb", "noun"])
 def test_scores_are_row_wise_log_probabilities(test_json, predictions, task):
     expected = _log_softmax(getattr(predictions, task))
-    found = [list(test_json["results"][name][task].values()) for name in predictions.narration_id]
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+    scores = [list(test_json["results"][name][task].values()) for name in predictions.narration_id]
+    np.testing.assert_allclose(scores, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_digits_suffice_for_float32(test_json, submitted):
-    rows = torch.load(submitted / "submission.pt", weights_only=True)
-    found = np.array([list(test_json["results"][row["narration_id"]]["noun"].values()) for row in rows])
-    np.testing.assert_array_equal(found.astype(np.float32), torch.stack([row["noun_output"] for row in rows]))
+def test_digits_suffice_for_float32(test_json, submission_folder):
+    rows = torch.load(submission_folder / "submission.pt", weights_only=True)
+    scores = np.array([list(test_json["results"][row["narration_id"]]["noun"].values()) for row in rows])
+    np.testing.assert_array_equal(scores.astype(np.float32), torch.stack([row["noun_output"] for row in rows]))
 
 
 def test_extreme_scores_are_json_numbers(segments, tmp_path):
-    drawn = drawn_predictions(segments)
-    drawn.verb[0, :2] = 1e4, -1e4
-    write_submission(drawn, segments, tmp_path, levels=LEVELS, force=False)
+    predictions = drawn_predictions(segments)
+    predictions.verb[0, :2] = 1e4, -1e4
+    write_submission(predictions, segments, tmp_path, levels=LEVELS, force=False)
     with zipfile.ZipFile(tmp_path / "epic_submission.zip") as archive:
-        scores = json.loads(archive.read("test.json"))["results"][drawn.narration_id[0]]["verb"]
+        scores = json.loads(archive.read("test.json"))["results"][predictions.narration_id[0]]["verb"]
     assert (scores["0"], scores["1"]) == (0.0, -2e4)
 
 
 # ---- submission.pt and ensemble_submission.zip
 
 
-def test_the_list_loads_without_running_code(submitted, segments):
-    rows = torch.load(submitted / "submission.pt", weights_only=True)
+def test_the_list_loads_without_running_code(submission_folder, segments):
+    rows = torch.load(submission_folder / "submission.pt", weights_only=True)
     assert [row["narration_id"] for row in rows] == segments.narration_id.tolist()
 
 
-def test_rows_of_the_list_hold_a_vector_a_task(submitted):
-    rows = torch.load(submitted / "submission.pt", weights_only=True)
+def test_rows_of_the_list_hold_a_vector_a_task(submission_folder):
+    rows = torch.load(submission_folder / "submission.pt", weights_only=True)
     shapes = {(tuple(row), row["verb_output"].shape, row["noun_output"].shape) for row in rows}
     assert shapes == {(("narration_id", "verb_output", "noun_output"), (97,), (300,))}
 
 
-def test_the_list_is_in_float32(submitted):
-    rows = torch.load(submitted / "submission.pt", weights_only=True)
+def test_the_list_is_in_float32(submission_folder):
+    rows = torch.load(submission_folder / "submission.pt", weights_only=True)
     assert {row[f"{task}_output"].dtype for row in rows for task in ("verb", "noun")} == {torch.float32}
 
 
-def test_the_list_holds_row_wise_log_probabilities(submitted, predictions, segments):
-    rows = torch.load(submitted / "submission.pt", weights_only=True)
+def test_the_list_holds_row_wise_log_probabilities(submission_folder, predictions, segments):
+    rows = torch.load(submission_folder / "submission.pt", weights_only=True)
     expected = _log_softmax(predictions.aligned(segments.narration_id).verb)
     np.testing.assert_allclose(torch.stack([row["verb_output"] for row in rows]), expected, rtol=1e-6, atol=1e-7)
 
 
-def test_the_zipped_list_is_that_file_and_nothing_else(submitted):
-    with zipfile.ZipFile(submitted / "ensemble_submission.zip") as archive:
+def test_the_zipped_list_is_that_file_and_nothing_else(submission_folder):
+    with zipfile.ZipFile(submission_folder / "ensemble_submission.zip") as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == {
-            "submission.pt": (submitted / "submission.pt").read_bytes()
+            "submission.pt": (submission_folder / "submission.pt").read_bytes()
         }
 
 
-def test_the_list_says_nothing_of_the_machine_and_process_that_wrote_it(submitted):
-    with zipfile.ZipFile(submitted / "submission.pt") as archive:  # what torch saves is a zip
+def test_the_list_says_nothing_of_the_machine_and_process_that_wrote_it(submission_folder):
+    with zipfile.ZipFile(submission_folder / "submission.pt") as archive:  # what torch saves is a zip
         assert not [name for name in archive.namelist() if f"{socket.gethostname()}.{os.getpid()}" in name]
 
 
-def test_the_same_predictions_give_the_same_bytes(predictions, segments, submitted, tmp_path):
+def test_the_same_predictions_give_the_same_bytes(predictions, segments, submission_folder, tmp_path):
     paths = write_submission(predictions, segments, tmp_path, levels=SupervisionLevels(1, 4, 5), force=False).paths
-    assert [path.name for path in paths if path.read_bytes() != (submitted / path.name).read_bytes()] == []
+    assert [path.name for path in paths if path.read_bytes() != (submission_folder / path.name).read_bytes()] == []
 
 
-def test_another_process_writes_the_same_bytes(predictions, synthetic, submitted, command, tmp_path):
+def test_another_process_writes_the_same_bytes(predictions, synthetic, submission_folder, command, tmp_path):
     write_predictions(tmp_path / "drawn.pt", predictions)
     levels = ("--sls-pt", 1, "--sls-tl", 4, "--sls-td", 5)
-    ran = command("heads", "submit", "drawn.pt", "--annotations", synthetic.csv("test"), "--out", "out", *levels)
-    assert ran.returncode == 0, ran.stderr
+    result = command("heads", "submit", "drawn.pt", "--annotations", synthetic.csv("test"), "--out", "out", *levels)
+    assert result.returncode == 0, result.stderr
     names = ("submission.pt", "ensemble_submission.zip", "epic_submission.zip")
-    assert [name for name in names if (tmp_path / "out" / name).read_bytes() != (submitted / name).read_bytes()] == []
+    assert [
+        name for name in names if (tmp_path / "out" / name).read_bytes() != (submission_folder / name).read_bytes()
+    ] == []
 
 
 # ---- what is refused
 
 
 def test_missing_segments_are_counted_and_named(predictions, segments, tmp_path):
-    some = predictions.aligned(sorted(predictions.narration_id)[2:])
-    named = r"does not cover the 10 segments of EPIC_100_test_timestamps.csv exactly \(2 not predicted: P02_102_0, P02"
-    with pytest.raises(DataError, match=named):
-        write_submission(some, segments, tmp_path, levels=LEVELS, force=False)
+    subset = predictions.aligned(sorted(predictions.narration_id)[2:])
+    message = (
+        r"does not cover the 10 segments of EPIC_100_test_timestamps.csv exactly \(2 not predicted: P02_102_0, P02"
+    )
+    with pytest.raises(DataError, match=message):
+        write_submission(subset, segments, tmp_path, levels=LEVELS, force=False)
 
 
 def test_extra_segments_are_counted_and_named(predictions, segments, tmp_path):
-    some = segments.where(segments.table.video_id == "P02_102")
+    subset = segments.where(segments.table.video_id == "P02_102")
     with pytest.raises(DataError, match=r"5 not in the list: P05_101_0, P05_101_1"):
-        write_submission(predictions, some, tmp_path, levels=LEVELS, force=False)
+        write_submission(predictions, subset, tmp_path, levels=LEVELS, force=False)
 
 
 def test_nothing_is_written_for_a_list_that_is_not_covered(predictions, segments, tmp_path):
@@ -195,7 +199,7 @@ def test_files_that_are_there_are_kept(predictions, segments, tmp_path, name):
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "precious"}
 
 
-def test_force_replaces_files_that_are_there(predictions, segments, submitted, tmp_path):
+def test_force_replaces_files_that_are_there(predictions, segments, submission_folder, tmp_path):
     (tmp_path / "epic_submission.zip").write_text("old")
     write_submission(predictions, segments, tmp_path, levels=SupervisionLevels(1, 4, 5), force=True)
     assert zipfile.is_zipfile(tmp_path / "epic_submission.zip")
@@ -234,16 +238,16 @@ def test_one_segment_can_be_submitted(predictions, segments, tmp_path):
 
 def test_the_whole_test_list_is_written_quickly_and_in_little_memory(tmp_path):
     """13,092 segments: 9,449 or any other number are fewer."""
-    ran = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", WHOLE_LIST, tmp_path],
         capture_output=True,
         text=True,
         check=True,
         cwd=SUPPORT,
     )
-    seconds, grown = map(float, ran.stdout.split())
+    seconds, memory_growth = map(float, result.stdout.split())
     assert seconds < 10
-    assert grown < 1e9
+    assert memory_growth < 1e9
 
 
 WHOLE_LIST = """
@@ -256,12 +260,12 @@ from heads.submission.files import SupervisionLevels, write_submission
 from synthetic import drawn_predictions
 
 names = [f"P01_{index // 200:02}_{index}" for index in range(13_092)]
-many = Segments(pd.DataFrame({"narration_id": names}), "test.csv")
-drawn = drawn_predictions(many)
+segments = Segments(pd.DataFrame({"narration_id": names}), "test.csv")
+predictions = drawn_predictions(segments)
 memory = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-began, before = time.process_time(), memory()
-write_submission(drawn, many, Path(sys.argv[1]), levels=SupervisionLevels(), force=False)
-print(time.process_time() - began, memory() - before)
+start_s, start_bytes = time.process_time(), memory()
+write_submission(predictions, segments, Path(sys.argv[1]), levels=SupervisionLevels(), force=False)
+print(time.process_time() - start_s, memory() - start_bytes)
 """
 
 
@@ -269,47 +273,59 @@ print(time.process_time() - began, memory() - before)
 
 
 @pytest.fixture
-def some(predictions) -> Predictions:
+def partial_predictions(predictions) -> Predictions:
     """Predictions for all but two segments of the list."""
     return predictions.aligned(sorted(predictions.narration_id)[2:])
 
 
-def test_missing_segments_may_be_left_out(some, segments, tmp_path):
-    written = write_submission(some, segments, tmp_path, levels=LEVELS, missing="omit", force=False)
+def test_missing_segments_may_be_left_out(partial_predictions, segments, tmp_path):
+    submission = write_submission(partial_predictions, segments, tmp_path, levels=LEVELS, missing="omit", force=False)
     assert read_predictions(tmp_path / "submission.pt").narration_id == tuple(segments.narration_id[2:])
-    assert written.note == (
+    assert submission.note == (
         "2 of 10 segments of EPIC_100_test_timestamps.csv have no prediction and are left out: P02_102_0, P02_102_1."
     )
 
 
-def test_missing_segments_may_be_answered_as_training_is_distributed(some, segments, synthetic, tmp_path):
+def test_missing_segments_may_be_answered_as_training_is_distributed(
+    partial_predictions, segments, synthetic, tmp_path
+):
     train = synthetic.segments("train")
-    written = write_submission(some, segments, tmp_path, levels=LEVELS, missing="prior", train=train, force=False)
-    found = read_predictions(tmp_path / "submission.pt")
-    assert found.narration_id == tuple(segments.narration_id)
-    shares = np.exp(found.noun[0].astype(np.float64))
+    submission = write_submission(
+        partial_predictions, segments, tmp_path, levels=LEVELS, missing="prior", train=train, force=False
+    )
+    predictions = read_predictions(tmp_path / "submission.pt")
+    assert predictions.narration_id == tuple(segments.narration_id)
+    shares = np.exp(predictions.noun[0].astype(np.float64))
     counts = np.bincount(train.noun_class, minlength=300)
-    shown = counts > 0
-    np.testing.assert_allclose(shares[shown] / shares[shown].sum(), counts[shown] / counts.sum(), rtol=1e-5)
+    is_shown = counts > 0
+    np.testing.assert_allclose(shares[is_shown] / shares[is_shown].sum(), counts[is_shown] / counts.sum(), rtol=1e-5)
     assert shares.sum() == pytest.approx(1, rel=1e-5)
-    assert "are answered by the frequencies of EPIC_100_train.csv: P02_102_0, P02_102_1" in written.note
+    assert "are answered by the frequencies of EPIC_100_train.csv: P02_102_0, P02_102_1" in submission.note
 
 
 @pytest.mark.parametrize("missing", ["omit", "prior"])
-def test_what_was_done_stands_in_a_note_beside_the_files(some, predictions, segments, synthetic, tmp_path, missing):
-    how = {"levels": LEVELS, "train": synthetic.segments("train")}
-    written = write_submission(some, segments, tmp_path, missing=missing, force=False, **how)
-    assert (tmp_path / "note.txt").read_text() == written.note + "\n"
-    write_submission(predictions, segments, tmp_path, missing=missing, force=True, **how)
+def test_what_was_done_stands_in_a_note_beside_the_files(
+    partial_predictions, predictions, segments, synthetic, tmp_path, missing
+):
+    options = {"levels": LEVELS, "train": synthetic.segments("train")}
+    submission = write_submission(partial_predictions, segments, tmp_path, missing=missing, force=False, **options)
+    assert (tmp_path / "note.txt").read_text() == submission.note + "\n"
+    write_submission(predictions, segments, tmp_path, missing=missing, force=True, **options)
     assert not (tmp_path / "note.txt").exists()  # nothing is missing any more
 
 
 @pytest.mark.parametrize("missing", ["omit", "prior"])
 def test_segments_that_the_list_has_not_are_never_let_through(predictions, segments, synthetic, tmp_path, missing):
-    few = segments.where(np.arange(10) < 4)
+    subset = segments.where(np.arange(10) < 4)
     with pytest.raises(DataError, match="6 predictions are not in"):
         write_submission(
-            predictions, few, tmp_path, levels=LEVELS, missing=missing, train=synthetic.segments("train"), force=False
+            predictions,
+            subset,
+            tmp_path,
+            levels=LEVELS,
+            missing=missing,
+            train=synthetic.segments("train"),
+            force=False,
         )
 
 
@@ -317,29 +333,29 @@ def test_segments_that_the_list_has_not_are_never_let_through(predictions, segme
 
 
 @pytest.mark.parametrize("name", ["submission.pt", "ensemble_submission.zip", "epic_submission.zip"])
-def test_what_was_written_is_sound(submitted, segments, name):
-    said = check_file(submitted / name, segments, expect=10)
-    assert said.endswith("for 10 segments, those of EPIC_100_test_timestamps.csv: sound.")
+def test_what_was_written_is_sound(submission_folder, segments, name):
+    summary = check_file(submission_folder / name, segments, expect=10)
+    assert summary.endswith("for 10 segments, those of EPIC_100_test_timestamps.csv: sound.")
 
 
 @given(seed=st.integers(0, 999), scale=st.sampled_from([0.1, 3.0, 1e4]))
 @settings(deadline=None, max_examples=15)
 def test_the_archive_is_read_back_as_the_scores_to_the_last_digit_of_float32(seed, scale):
     names = tuple(f"P01_01_{index}" for index in range(3))
-    drawn = drawn_predictions(Segments(pd.DataFrame({"narration_id": names}), "by hand"), seed=seed, scale=scale)
-    ours = as_log_probabilities(drawn)
-    results = json.loads(b"".join(challenge_json(ours, LEVELS)))["results"]
+    predictions = drawn_predictions(Segments(pd.DataFrame({"narration_id": names}), "by hand"), seed=seed, scale=scale)
+    expected = as_log_probabilities(predictions)
+    results = json.loads(b"".join(challenge_json(expected, LEVELS)))["results"]
     for task in ("verb", "noun"):
-        found = np.array([list(results[name][task].values()) for name in names])
-        np.testing.assert_array_equal(found.astype(np.float32), getattr(ours, task))
+        scores = np.array([list(results[name][task].values()) for name in names])
+        np.testing.assert_array_equal(scores.astype(np.float32), getattr(expected, task))
 
 
 @pytest.mark.parametrize("name", ["submission.pt", "ensemble_submission.zip", "epic_submission.zip"])
-def test_a_file_for_another_list_is_refused(submitted, segments, name):
+def test_a_file_for_another_list_is_refused(submission_folder, segments, name):
     with pytest.raises(DataError, match="5 not in the list: P05_101_0"):
-        check_file(submitted / name, segments.where(segments.table.video_id == "P02_102"))
+        check_file(submission_folder / name, segments.where(segments.table.video_id == "P02_102"))
     with pytest.raises(DataError, match="10 segments, and 9449 are expected"):
-        check_file(submitted / name, None, expect=9449)
+        check_file(submission_folder / name, None, expect=9449)
 
 
 def _zip_of(path: Path, **files: bytes) -> Path:
@@ -362,10 +378,10 @@ def test_what_is_no_archive_is_refused(tmp_path, damage):
         check_file(tmp_path / "bad.zip", None)
 
 
-def test_an_archive_that_was_cut_off_is_refused(submitted, tmp_path):
-    content = (submitted / "epic_submission.zip").read_bytes()
-    damaged = content[:2000] + bytes(100) + content[2100:]
-    (tmp_path / "bad.zip").write_bytes(damaged)
+def test_an_archive_that_was_cut_off_is_refused(submission_folder, tmp_path):
+    content = (submission_folder / "epic_submission.zip").read_bytes()
+    damaged_content = content[:2000] + bytes(100) + content[2100:]
+    (tmp_path / "bad.zip").write_bytes(damaged_content)
     with pytest.raises(DataError, match=r"bad\.zip"):
         check_file(tmp_path / "bad.zip", None)
 
@@ -402,11 +418,11 @@ DAMAGES = {
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_record_that_the_server_would_refuse_is_refused(test_json, tmp_path, name):
-    change, said = DAMAGES[name]
+    change, message = DAMAGES[name]
     record = json.loads(json.dumps(test_json))
     change(record)
     path = _zip_of(tmp_path / "bad.zip", **{"test.json": json.dumps(record).encode()})
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         check_file(path, None)
 
 
@@ -419,7 +435,7 @@ def test_a_segment_that_stands_twice_in_a_record_is_refused(test_json, tmp_path)
 # ---- why log-probabilities
 
 
-def _scored_by_the_public_code(verb: np.ndarray, noun: np.ndarray) -> np.ndarray:
+def _public_scores(verb: np.ndarray, noun: np.ndarray) -> np.ndarray:
     """Return every pair's probability, (N, 97, 300), as the public scoring code does: one softmax over all rows."""
 
     def softmax(x: np.ndarray) -> np.ndarray:
@@ -439,7 +455,7 @@ def _best_pairs(scores: np.ndarray, num: int) -> list[list[int]]:
 
 
 @pytest.fixture(scope="module")
-def with_an_outlier() -> Predictions:
+def predictions_with_outlier() -> Predictions:
     """Raw logits of which the first row's lie far above all others."""
     rng = np.random.default_rng(0)
     verb, noun = (rng.normal(0, 2, (8, width)).astype(np.float32) for width in (97, 300))
@@ -449,17 +465,17 @@ def with_an_outlier() -> Predictions:
 
 
 @pytest.fixture(scope="module")
-def true_order(with_an_outlier) -> list[list[int]]:
+def true_order(predictions_with_outlier) -> list[list[int]]:
     """The five best pairs of each row by the exact product of its probabilities."""
-    verb, noun = _log_softmax(with_an_outlier.verb), _log_softmax(with_an_outlier.noun)
+    verb, noun = _log_softmax(predictions_with_outlier.verb), _log_softmax(predictions_with_outlier.noun)
     return _best_pairs(verb[:, :, None] + noun[:, None, :], 5)
 
 
-def test_the_public_code_loses_the_order_of_raw_logits(with_an_outlier, true_order):
-    found = _best_pairs(_scored_by_the_public_code(with_an_outlier.verb, with_an_outlier.noun), 5)
-    assert [row == exact for row, exact in zip(found, true_order, strict=True)] == [True] + [False] * 7
+def test_the_public_code_loses_the_order_of_raw_logits(predictions_with_outlier, true_order):
+    best_pairs = _best_pairs(_public_scores(predictions_with_outlier.verb, predictions_with_outlier.noun), 5)
+    assert [row == exact for row, exact in zip(best_pairs, true_order, strict=True)] == [True] + [False] * 7
 
 
-def test_the_public_code_keeps_the_order_of_log_probabilities(with_an_outlier, true_order):
-    ours = as_log_probabilities(with_an_outlier)
-    assert _best_pairs(_scored_by_the_public_code(ours.verb, ours.noun), 5) == true_order
+def test_the_public_code_keeps_the_order_of_log_probabilities(predictions_with_outlier, true_order):
+    log_probabilities = as_log_probabilities(predictions_with_outlier)
+    assert _best_pairs(_public_scores(log_probabilities.verb, log_probabilities.noun), 5) == true_order

@@ -35,24 +35,26 @@ def test_one_epoch_has_nothing_to_stop():
 
 
 @given(scores)
-def test_the_best_half_rounded_up_goes_on(found):
-    decisions = decide(found, 8)
-    alive = {name for name, one in found.items() if one}
-    assert {one.name for one in decisions} == alive
-    kept = [one for one in decisions if not one.stopped]
-    assert len(kept) == math.ceil(len(alive) / 2)
-    assert [one.rank for one in decisions] == list(range(1, len(alive) + 1))
-    assert all(one.score >= other.score for one in kept for other in decisions if other.stopped)
+def test_the_best_half_rounded_up_goes_on(scores_by_name):
+    decisions = decide(scores_by_name, 8)
+    alive = {name for name, percents in scores_by_name.items() if percents}
+    assert {decision.name for decision in decisions} == alive
+    survivors = [decision for decision in decisions if not decision.stopped]
+    assert len(survivors) == math.ceil(len(alive) / 2)
+    assert [decision.rank for decision in decisions] == list(range(1, len(alive) + 1))
+    assert all(survivor.score >= loser.score for survivor in survivors for loser in decisions if loser.stopped)
 
 
 @given(scores)
-def test_variants_that_failed_take_no_place(found):
-    assert decide(found, 8) == decide({name: one for name, one in found.items() if one}, 8)
+def test_variants_that_failed_take_no_place(scores_by_name):
+    assert decide(scores_by_name, 8) == decide(
+        {name: percents for name, percents in scores_by_name.items() if percents}, 8
+    )
 
 
 @given(st.lists(st.text(max_size=3), unique=True, max_size=9))
 def test_of_equals_the_first_of_the_grid_go_on(names):
-    assert [one.name for one in decide({name: [50.0] for name in names}, 8)] == names
+    assert [decision.name for decision in decide({name: [50.0] for name in names}, 8)] == names
 
 
 @given(st.lists(percents, min_size=1, max_size=9), st.lists(percents, max_size=9))
@@ -69,7 +71,7 @@ def _files(validation: str | None = "validation.csv") -> SplitFiles:
 
 
 @pytest.mark.parametrize(
-    ("grid", "settings", "files", "shard", "said"),
+    ("grid", "settings", "files", "shard", "message"),
     [
         ({"lr": ["1"]}, {}, _files(), "0/2", "--shard 0/2 is a part"),
         ({"lr": ["1"]}, {}, _files(None), None, "split official has none"),
@@ -79,11 +81,11 @@ def _files(validation: str | None = "validation.csv") -> SplitFiles:
         ({"lr": ["1"]}, {"epochs": 1}, _files(), None, "give --epochs 2 or more"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(grid, settings, files, shard, said):
+def test_what_cannot_be_compared_is_refused(grid, settings, files, shard, message):
     variants = make_variants(grid, {"head": "mean_pool", **settings}, [0])
-    with pytest.raises(OptionError, match=r"^--halving: ") as caught:
+    with pytest.raises(OptionError, match=r"^--halving: ") as error:
         plan_sweep(variants, files, Path("sweep"), shard=shard, halving=True)
-    assert said in str(caught.value)
+    assert message in str(error.value)
 
 
 def test_folds_have_validation_without_a_validation_list_and_one_task_is_no_part():
@@ -99,9 +101,9 @@ GRID = ("--grid", "lr=1e-4,1e-3,1e-2", "loss=ce,focal")
 @pytest.fixture
 def sweep(heads, synthetic):
     def run(*options: object):
-        places = ("--annotations", synthetic.annotations, "--features", synthetic.featureset)
+        paths = ("--annotations", synthetic.annotations, "--features", synthetic.featureset)
         size = ("--head", "mean_pool", "--epochs", 6, "--batch-size", 8, "--device", "cpu")
-        return heads("sweep", *size, *places, "--seeds", "0-1", *options)
+        return heads("sweep", *size, *paths, "--seeds", "0-1", *options)
 
     return run
 
@@ -121,23 +123,27 @@ def _score(folder: Path, name: str, epochs: int | None) -> float:
 
 
 def test_the_rest_stops_at_each_rung_and_stays_behind_as_unfinished_runs(sweep, folder):
-    ran = sweep(*GRID, "--halving", "--json")
-    assert ran.exit_code == 0, ran.output
-    results = json.loads(ran.stdout)
+    result = sweep(*GRID, "--halving", "--json")
+    assert result.exit_code == 0, result.output
+    results = json.loads(result.stdout)
     decisions = read_json(folder / "halving.json")
-    assert [one["stopped"] for one in results] == [None, None, 3, 2, 2, 2]
+    assert [variant["stopped"] for variant in results] == [None, None, 3, 2, 2, 2]
     for rung, num_left in ((2, 6), (3, 3)):
-        at = [one for one in decisions if one["epoch"] == rung]
-        assert [one["rank"] for one in at] == list(range(1, num_left + 1))
-        assert [one["score"] for one in at] == pytest.approx([_score(folder, one["name"], rung) for one in at])
-        assert [one["score"] for one in at] == sorted((one["score"] for one in at), reverse=True)
-        assert sum(one["stopped"] for one in at) == num_left // 2
-    for one in results:
-        for run in folder.glob(f"{one['name']}-seed*"):
-            assert len(read_metrics(run / "metrics.csv")) == (one["stopped"] or 6)
+        at_rung = [decision for decision in decisions if decision["epoch"] == rung]
+        assert [decision["rank"] for decision in at_rung] == list(range(1, num_left + 1))
+        assert [decision["score"] for decision in at_rung] == pytest.approx(
+            [_score(folder, decision["name"], rung) for decision in at_rung]
+        )
+        assert [decision["score"] for decision in at_rung] == sorted(
+            (decision["score"] for decision in at_rung), reverse=True
+        )
+        assert sum(decision["stopped"] for decision in at_rung) == num_left // 2
+    for variant in results:
+        for run in folder.glob(f"{variant['name']}-seed*"):
+            assert len(read_metrics(run / "metrics.csv")) == (variant["stopped"] or 6)
             assert (run / "last.pth").is_file()
-            assert (run / "val_predictions.pt").is_file() == (one["stopped"] is None)
-        assert sum(one["scores"]) / 2 == pytest.approx(_score(folder, one["name"], one["stopped"]))
+            assert (run / "val_predictions.pt").is_file() == (variant["stopped"] is None)
+        assert sum(variant["scores"]) / 2 == pytest.approx(_score(folder, variant["name"], variant["stopped"]))
 
 
 def test_the_table_says_where_a_variant_was_stopped(sweep):
@@ -147,11 +153,11 @@ def test_the_table_says_where_a_variant_was_stopped(sweep):
 
 
 def test_repeating_it_changes_nothing(sweep, folder):
-    first = sweep(*GRID, "--halving", "--json").stdout
-    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("*/*")}
+    first_output = sweep(*GRID, "--halving", "--json").stdout
+    files = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("*/*")}
     decisions = (folder / "halving.json").read_bytes()
-    assert sweep(*GRID, "--halving", "--json").stdout == first
-    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("*/*")} == before
+    assert sweep(*GRID, "--halving", "--json").stdout == first_output
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("*/*")} == files
     assert (folder / "halving.json").read_bytes() == decisions
 
 
@@ -166,12 +172,12 @@ def test_without_halving_what_was_stopped_goes_on_and_ends_as_if_it_never_had(sw
 
 
 def test_a_variant_that_fails_takes_no_place_and_is_named(sweep, folder):
-    ran = sweep("--grid", "lr=1e30,1e-3,1e-2", "--warmup-epochs", 0, "--halving")
-    assert ran.exit_code == 1
-    assert "2 of 6 runs failed" in ran.stderr
+    result = sweep("--grid", "lr=1e30,1e-3,1e-2", "--warmup-epochs", 0, "--halving")
+    assert result.exit_code == 1
+    assert "2 of 6 runs failed" in result.stderr
     assert set(read_json(folder / "failed.json")) == {"lr-1e30"}
     decisions = read_json(folder / "halving.json")
-    assert [(one["epoch"], one["rank"], one["stopped"]) for one in decisions] == [
+    assert [(decision["epoch"], decision["rank"], decision["stopped"]) for decision in decisions] == [
         (2, 1, False),
         (2, 2, True),
         (3, 1, False),
@@ -197,5 +203,5 @@ def test_a_damaged_record_of_what_was_stopped_is_named(content, heads, synthetic
     path = tmp_path / "runs" / "sweep" / "halving.json"
     path.parent.mkdir(parents=True)
     path.write_text(content)
-    ran = heads("sweep", "lr=1e-3,1e-2", "--annotations", synthetic.annotations, "--dry-run")
-    assert (ran.exit_code, "halving.json: not a list of decisions" in ran.stderr) == (1, True)
+    result = heads("sweep", "lr=1e-3,1e-2", "--annotations", synthetic.annotations, "--dry-run")
+    assert (result.exit_code, "halving.json: not a list of decisions" in result.stderr) == (1, True)

@@ -42,19 +42,19 @@ def spec(tmp_path):
     ],
 )
 def test_a_value_is_its_text(text, word, spec):
-    found = spec(f"grid: {{lr: [{text}]}}\nseeds: {text}\nfeatures: [a, {text}]\n")
-    assert found.grid == (f"lr={word}",)
-    assert found.options == {"seeds": word, "features": ("a", word)}
+    file_options = spec(f"grid: {{lr: [{text}]}}\nseeds: {text}\nfeatures: [a, {text}]\n")
+    assert file_options.grid == (f"lr={word}",)
+    assert file_options.options == {"seeds": word, "features": ("a", word)}
 
 
 def test_dashes_and_single_values_are_taken_as_on_the_command_line(spec):
-    found = spec("batch-size: 8\nfeatures: a\ngrid:\n  batch-size: 8,16\n")
-    assert found.options == {"batch_size": "8", "features": ("a",)}
-    assert found.grid == ("batch_size=8,16",)
+    file_options = spec("batch-size: 8\nfeatures: a\ngrid:\n  batch-size: 8,16\n")
+    assert file_options.options == {"batch_size": "8", "features": ("a",)}
+    assert file_options.grid == ("batch_size=8,16",)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("seeds: 0\nseed: 1\n", "sweep.yaml, line 2: no option 'seed'; did you mean 'seeds'?"),
         ("seeds: 0\n\nseeds: 1\n", "sweep.yaml, line 3: seeds is given twice"),
@@ -74,10 +74,10 @@ def test_dashes_and_single_values_are_taken_as_on_the_command_line(spec):
         ("just words\n", "sweep.yaml: not a mapping of options"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_its_line(text, said, spec):
-    with pytest.raises(OptionError) as caught:
+def test_what_cannot_be_meant_is_refused_with_its_line(text, message, spec):
+    with pytest.raises(OptionError) as error:
         spec(text)
-    assert said in str(caught.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_what_cannot_be_meant_is_refused_with_its_line(text, said, spec):
     ids=["open", "colons", "tab", "latin", "binary", "two", "recursive", "deep"],
 )
 def test_a_file_that_is_not_yaml_is_refused_in_one_line(text, spec):
-    with pytest.raises(DataError, match=r"sweep\.yaml: not a YAML file") as caught:
+    with pytest.raises(DataError, match=r"sweep\.yaml: not a YAML file") as error:
         spec(text)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
@@ -125,9 +125,9 @@ def sweep(heads, synthetic, tmp_path):
     return run
 
 
-def _runs(ran) -> list[str]:
-    assert ran.exit_code == 0, ran.output
-    return [line.split()[0] for line in ran.stdout.splitlines()[1:]]
+def _runs(result) -> list[str]:
+    assert result.exit_code == 0, result.output
+    return [line.split()[0] for line in result.stdout.splitlines()[1:]]
 
 
 GRID = "grid:\n  loss: [ce, focal]\n  lr: [1e-4]\n"
@@ -141,7 +141,7 @@ def test_a_file_trains_what_the_command_line_would(heads, synthetic, tmp_path):
         "name: file\nseeds: 0-1\nsamples: 3\nallow_missing: yes\n"
     )
     assert heads("sweep", "sweep.yml").exit_code == 0
-    places = ("--annotations", synthetic.annotations, "--features", synthetic.featureset)
+    paths = ("--annotations", synthetic.annotations, "--features", synthetic.featureset)
     size = (
         "--head",
         "mean_pool",
@@ -157,12 +157,12 @@ def test_a_file_trains_what_the_command_line_would(heads, synthetic, tmp_path):
         3,
     )
     grid = ("--grid", "loss=ce,focal", "lr=1e-4", "separate=true,false")
-    assert heads("sweep", *grid, *size, *places, "--name", "typed").exit_code == 0
-    found = {path.parent.name: path.read_bytes() for path in (tmp_path / "runs" / "file").glob("*/metrics.csv")}
-    assert found == {
+    assert heads("sweep", *grid, *size, *paths, "--name", "typed").exit_code == 0
+    metrics = {path.parent.name: path.read_bytes() for path in (tmp_path / "runs" / "file").glob("*/metrics.csv")}
+    assert metrics == {
         path.parent.name: path.read_bytes() for path in (tmp_path / "runs" / "typed").glob("*/metrics.csv")
     }
-    assert len(found) == 6
+    assert len(metrics) == 6
 
 
 def test_what_is_typed_wins_over_the_file(sweep):
@@ -189,7 +189,7 @@ def test_a_switch_of_the_file_is_one(sweep):
 
 
 @pytest.mark.parametrize(
-    ("text", "options", "code", "said"),
+    ("text", "options", "code", "message"),
     [
         ("epoch: 3\n", (), 2, "sweep.yaml, line 5: no option 'epoch'; did you mean 'epochs'?"),
         ("epochs: many\n", (), 2, "sweep.yaml, line 5: --epochs: 'many' is not a valid integer"),
@@ -206,14 +206,14 @@ def test_a_switch_of_the_file_is_one(sweep):
         ("help: true\n", (), 2, "no option 'help'"),
     ],
 )
-def test_an_error_names_the_file_where_it_is_the_files(text, options, code, said, sweep):
-    ran = sweep(f"{GRID}{text}", *options, "--dry-run")
-    assert said in ran.stderr
-    assert ran.exit_code == code
+def test_an_error_names_the_file_where_it_is_the_files(text, options, code, message, sweep):
+    result = sweep(f"{GRID}{text}", *options, "--dry-run")
+    assert message in result.stderr
+    assert result.exit_code == code
 
 
 @pytest.mark.parametrize(
-    ("grid", "said"),
+    ("grid", "message"),
     [
         ("{los: [ce]}", "--grid: no setting 'los'; did you mean 'loss'?"),
         ("{lr: [fast]}", "--grid: lr is 'fast', not a number"),
@@ -223,10 +223,10 @@ def test_an_error_names_the_file_where_it_is_the_files(text, options, code, said
         ("{}", "--grid: nothing to vary"),
     ],
 )
-def test_a_grid_of_the_file_that_cannot_be_meant_is_refused(grid, said, sweep):
-    ran = sweep(f"grid: {grid}\n", "--dry-run")
-    assert said in ran.stderr.partition("sweep.yaml, line 2: ")[2]
-    assert ran.exit_code == 2
+def test_a_grid_of_the_file_that_cannot_be_meant_is_refused(grid, message, sweep):
+    result = sweep(f"grid: {grid}\n", "--dry-run")
+    assert message in result.stderr.partition("sweep.yaml, line 2: ")[2]
+    assert result.exit_code == 2
 
 
 def test_a_file_without_a_grid_needs_one_that_is_typed(sweep):
@@ -238,12 +238,14 @@ def test_the_example_of_the_guide_is_one(heads, synthetic, tmp_path):
     guide = (Path(__file__).resolve().parents[3] / "docs" / "heads.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"^    # sweep\.yaml\n(?:    .*\n)+", guide, flags=re.MULTILINE)
     (tmp_path / "sweep.yaml").write_text(example.replace("\n    ", "\n").lstrip())
-    ran = heads("sweep", "sweep.yaml", "lr=1e-3", "clip_grad=0,1", "--annotations", synthetic.annotations, "--dry-run")
-    assert len(_runs(ran)) == 2 * 1 * 2 * 2 * 3
+    result = heads(
+        "sweep", "sweep.yaml", "lr=1e-3", "clip_grad=0,1", "--annotations", synthetic.annotations, "--dry-run"
+    )
+    assert len(_runs(result)) == 2 * 1 * 2 * 2 * 3
 
 
 @pytest.mark.parametrize(
-    ("text", "typed", "expected"),
+    ("text", "arguments", "expected"),
     [
         ("clip: 2\ngrid:\n  lr: [1]\n", (), 2.0),
         ("clip: 2\ngrid:\n  lr: [1]\n", ("--clip-grad", 3), 3.0),
@@ -251,14 +253,14 @@ def test_the_example_of_the_guide_is_one(heads, synthetic, tmp_path):
         ("clip_grad: 2\ngrid:\n  clip: [3]\n", (), 3.0),
     ],
 )
-def test_the_old_name_of_a_setting_works_with_a_note(text, typed, expected, sweep, monkeypatch):
-    made = []
-    monkeypatch.setattr("heads.sweep.table.describe_sweep", lambda plan: made.extend(plan.variants) or [])
-    ran = sweep(text, "--dry-run", *typed)
-    assert (ran.exit_code, [one.config.optimisation.clip_grad for one in made]) == (0, [expected])
-    assert "--clip is called --clip-grad now" in ran.stderr
+def test_the_old_name_of_a_setting_works_with_a_note(text, arguments, expected, sweep, monkeypatch):
+    variants = []
+    monkeypatch.setattr("heads.sweep.table.describe_sweep", lambda plan: variants.extend(plan.variants) or [])
+    result = sweep(text, "--dry-run", *arguments)
+    assert (result.exit_code, [variant.config.optimisation.clip_grad for variant in variants]) == (0, [expected])
+    assert "--clip is called --clip-grad now" in result.stderr
 
 
 def test_a_grid_with_the_old_and_the_new_name_of_a_setting_is_refused(sweep):
-    ran = sweep("grid:\n  clip: [1]\n", "--grid", "clip=1", "--grid", "clip_grad=2", "--dry-run")
-    assert "'clip_grad=2' names a setting or a value twice" in ran.stderr
+    result = sweep("grid:\n  clip: [1]\n", "--grid", "clip=1", "--grid", "clip_grad=2", "--dry-run")
+    assert "'clip_grad=2' names a setting or a value twice" in result.stderr

@@ -28,9 +28,12 @@ SETTINGS = {"head": "mean_pool", "epochs": 2}
 def test_a_grid_is_the_product_of_its_values_for_each_seed(sizes, num_seeds):
     grid = {"loss": ["ce", "focal"], "batch_size": [str(size) for size in sizes]}
     variants = make_variants(grid, SETTINGS, range(num_seeds))
-    found = {(one.config.objective.loss, one.config.optimisation.batch_size, one.config.seed) for one in variants}
+    combinations = {
+        (variant.config.objective.loss, variant.config.optimisation.batch_size, variant.config.seed)
+        for variant in variants
+    }
     expected = {(loss, size, seed) for loss in ("ce", "focal") for size in sizes for seed in range(num_seeds)}
-    assert (found, len(variants)) == (expected, len(expected))
+    assert (combinations, len(variants)) == (expected, len(expected))
 
 
 def test_a_variant_has_its_head_with_options():
@@ -42,15 +45,15 @@ def test_a_variant_has_its_head_with_options():
 @pytest.mark.parametrize("samples", [1, 3, 100])
 def test_a_sample_is_part_of_the_product_and_the_same_each_time(samples):
     grid = {"lr": ["1e-4", "3e-4", "1e-3"], "loss": ["ce", "focal"]}
-    all_names = {one.name for one in make_variants(grid, SETTINGS, [0])}
-    drawn = [[one.name for one in make_variants(grid, SETTINGS, [0], samples=samples)] for _ in range(2)]
-    assert drawn[0] == drawn[1]
-    assert len(set(drawn[0])) == min(samples, 6)
-    assert set(drawn[0]) <= all_names
+    all_names = {variant.name for variant in make_variants(grid, SETTINGS, [0])}
+    draws = [[variant.name for variant in make_variants(grid, SETTINGS, [0], samples=samples)] for _ in range(2)]
+    assert draws[0] == draws[1]
+    assert len(set(draws[0])) == min(samples, 6)
+    assert set(draws[0]) <= all_names
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["loss"], "'loss' is not NAME=VALUE"),
         (["loss="], "'loss=' is not NAME=VALUE"),
@@ -60,14 +63,14 @@ def test_a_sample_is_part_of_the_product_and_the_same_each_time(samples):
         (["lr=fast"], "lr is 'fast', not a number"),
     ],
 )
-def test_a_grid_that_cannot_be_meant_is_refused(words, said):
-    with pytest.raises(OptionError, match="--grid") as caught:
+def test_a_grid_that_cannot_be_meant_is_refused(words, message):
+    with pytest.raises(OptionError, match="--grid") as error:
         parse_grid(words)
-    assert said in str(caught.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("grid", "said"),
+    ("grid", "message"),
     [
         ({"lr": ["fast"]}, "--grid: lr is 'fast', not a number"),
         ({"epochs": ["1.5"]}, "--grid: epochs is '1.5', not a whole number"),
@@ -78,10 +81,10 @@ def test_a_grid_that_cannot_be_meant_is_refused(words, said):
         ({}, "--grid: nothing to vary"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused(grid, said):
-    with pytest.raises(OptionError) as caught:
+def test_a_value_that_cannot_be_is_refused(grid, message):
+    with pytest.raises(OptionError) as error:
         make_variants(grid, SETTINGS, [0])
-    assert str(caught.value).startswith(said)
+    assert str(error.value).startswith(message)
 
 
 def test_variants_that_would_share_a_folder_are_refused():
@@ -91,7 +94,7 @@ def test_variants_that_would_share_a_folder_are_refused():
 
 @given(st.lists(st.text("aé/", min_size=90, max_size=140), min_size=2, max_size=4, unique=True))
 def test_long_names_fit_a_file_system_and_differ(values):
-    names = [one.name for one in make_variants({"teacher": values, "lr": ["1e-3"]}, SETTINGS, [0])]
+    names = [variant.name for variant in make_variants({"teacher": values, "lr": ["1e-3"]}, SETTINGS, [0])]
     assert len(set(names)) == len(values)
     assert all(len(f"{name}-seed4294967295".encode()) <= 255 for name in names)
 
@@ -104,22 +107,22 @@ QUICK = ("--epochs", 2, "--device", "cpu", "--batch-size", 8)
 @pytest.fixture
 def sweep(heads, synthetic):
     def run(*options: object):
-        places = ("--annotations", synthetic.annotations, "--features", synthetic.featureset)
-        return heads("sweep", "--head", "mean_pool", *QUICK, *places, *options)
+        paths = ("--annotations", synthetic.annotations, "--features", synthetic.featureset)
+        return heads("sweep", "--head", "mean_pool", *QUICK, *paths, *options)
 
     return run
 
 
-def _finished(folder: Path) -> dict[str, int]:
+def _finish_times(folder: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*/last.pth")}
 
 
 def test_a_sweep_leaves_a_run_folder_for_every_variant_and_ranks_them(sweep, heads, tmp_path):
-    ran = sweep("--grid", "loss=ce,focal", "head=mean_pool,mlp:hidden=8", "--seeds", "0-1", "--json")
-    assert ran.exit_code == 0, ran.output
-    ranked = json.loads(ran.stdout)
-    assert len(_finished(tmp_path / "runs" / "sweep")) == 8
-    means = [sum(row["scores"]) / 2 for row in ranked]
+    result = sweep("--grid", "loss=ce,focal", "head=mean_pool,mlp:hidden=8", "--seeds", "0-1", "--json")
+    assert result.exit_code == 0, result.output
+    ranking = json.loads(result.stdout)
+    assert len(_finish_times(tmp_path / "runs" / "sweep")) == 8
+    means = [sum(row["scores"]) / 2 for row in ranking]
     assert (len(means), means) == (4, sorted(means, reverse=True))
     assert heads("evaluate", "--runs", "runs/sweep").exit_code == 0
 
@@ -127,76 +130,76 @@ def test_a_sweep_leaves_a_run_folder_for_every_variant_and_ranks_them(sweep, hea
 def test_a_sweep_that_was_cut_off_trains_only_what_is_missing(sweep, tmp_path):
     line = ("--grid", "loss=ce,focal", "lr=1e-3,1e-2")
     sweep(*line)
-    before = _finished(tmp_path / "runs" / "sweep")
-    lost = next(iter(before))
-    for path in (tmp_path / "runs" / "sweep" / lost).iterdir():
+    before = _finish_times(tmp_path / "runs" / "sweep")
+    lost_run = next(iter(before))
+    for path in (tmp_path / "runs" / "sweep" / lost_run).iterdir():
         path.unlink()
     assert sweep(*line).exit_code == 0
-    after = _finished(tmp_path / "runs" / "sweep")
-    assert {name: when for name, when in after.items() if name != lost} == {
-        name: when for name, when in before.items() if name != lost
+    after = _finish_times(tmp_path / "runs" / "sweep")
+    assert {name: time_ns for name, time_ns in after.items() if name != lost_run} == {
+        name: time_ns for name, time_ns in before.items() if name != lost_run
     }
-    assert lost in after
+    assert lost_run in after
 
 
 def test_a_variant_that_fails_is_recorded_and_the_rest_goes_on(sweep, tmp_path):
-    ran = sweep("--grid", "lr=1e30,1e-3", "--warmup-epochs", 0, "--batch-size", 4)
-    assert ran.exit_code == 1
-    assert "1 of 2 runs failed" in ran.stderr
+    result = sweep("--grid", "lr=1e30,1e-3", "--warmup-epochs", 0, "--batch-size", 4)
+    assert result.exit_code == 1
+    assert "1 of 2 runs failed" in result.stderr
     failed = read_json(tmp_path / "runs" / "sweep" / "failed.json")
     assert list(failed) == ["lr-1e30"]
     assert "try a lower --lr" in failed["lr-1e30"]["0"]
-    assert "lr-1e-3-seed0" in _finished(tmp_path / "runs" / "sweep")
+    assert "lr-1e-3-seed0" in _finish_times(tmp_path / "runs" / "sweep")
 
 
 def test_variants_that_see_other_features_are_trained_in_one_sweep(sweep, tmp_path):
-    ran = sweep("--grid", "neighbours=0,1", "loss=ce,focal")
-    assert ran.exit_code == 0, ran.output
-    assert len(_finished(tmp_path / "runs" / "sweep")) == 4
+    result = sweep("--grid", "neighbours=0,1", "loss=ce,focal")
+    assert result.exit_code == 0, result.output
+    assert len(_finish_times(tmp_path / "runs" / "sweep")) == 4
 
 
 def test_a_sweep_can_be_dealt_to_tasks(sweep, tmp_path):
     for task in range(2):
         assert sweep("--grid", "loss=ce,focal,cb", "--shard", f"{task}/2").exit_code == 0
-    assert len(_finished(tmp_path / "runs" / "sweep")) == 3
+    assert len(_finish_times(tmp_path / "runs" / "sweep")) == 3
 
 
 # ---- several runs a pass
 
 
-def _scores(ran) -> dict[str, list[float]]:
-    return {row["name"]: row["scores"] for row in json.loads(ran.stdout)}
+def _scores(result) -> dict[str, list[float]]:
+    return {row["name"]: row["scores"] for row in json.loads(result.stdout)}
 
 
 def test_runs_that_train_together_score_as_each_alone(sweep):
     """Of two shapes, and two contents of memory; a pass takes at most three of one shape."""
     line = ("--grid", "loss=ce,focal", "head=mean_pool,mlp:hidden=8", "split=official,fold:1/2", "--seeds", "0-1")
-    alone, together = (sweep(*line, "--json", "--together", number, "--name", number) for number in (1, 3))
-    assert (alone.exit_code, together.exit_code) == (0, 0)
-    found, expected = _scores(together), _scores(alone)
-    assert found.keys() == expected.keys()
+    single, stacked = (sweep(*line, "--json", "--together", size, "--name", size) for size in (1, 3))
+    assert (single.exit_code, stacked.exit_code) == (0, 0)
+    actual, expected = _scores(stacked), _scores(single)
+    assert actual.keys() == expected.keys()
     for name, scores in expected.items():
-        assert found[name] == pytest.approx(scores, abs=1e-6), name
-    assert "3 runs together" in together.stderr
-    assert "runs together" not in alone.stderr
+        assert actual[name] == pytest.approx(scores, abs=1e-6), name
+    assert "3 runs together" in stacked.stderr
+    assert "runs together" not in single.stderr
 
 
 def test_one_that_fails_among_others_is_recorded(sweep, tmp_path):
     line = ("--grid", "lr=1e30,1e-3,1e-2", "--warmup-epochs", 0, "--batch-size", 4, "--together", 3)
-    ran = sweep(*line)
-    assert (ran.exit_code, "1 of 3 runs failed" in ran.stderr) == (1, True)
+    result = sweep(*line)
+    assert (result.exit_code, "1 of 3 runs failed" in result.stderr) == (1, True)
     assert list(read_json(tmp_path / "runs" / "sweep" / "failed.json")) == ["lr-1e30"]
-    assert set(_finished(tmp_path / "runs" / "sweep")) >= {"lr-1e-3-seed0", "lr-1e-2-seed0"}
+    assert set(_finish_times(tmp_path / "runs" / "sweep")) >= {"lr-1e-3-seed0", "lr-1e-2-seed0"}
 
 
 @pytest.mark.parametrize("together", [1, 2])
 def test_one_that_has_too_little_memory_is_recorded_and_the_rest_go_on(together, sweep, tmp_path):
-    ran = sweep("--grid", "head=mlp:hidden=1000000000000,mlp:hidden=8", "--together", together)
-    assert (ran.exit_code, "1 of 2 runs failed" in ran.stderr, "Traceback" in ran.stderr) == (1, True, False)
+    result = sweep("--grid", "head=mlp:hidden=1000000000000,mlp:hidden=8", "--together", together)
+    assert (result.exit_code, "1 of 2 runs failed" in result.stderr, "Traceback" in result.stderr) == (1, True, False)
     ((failed, reasons),) = read_json(tmp_path / "runs" / "sweep" / "failed.json").items()
     assert "1000000000000" in failed
     assert reasons == {"0": "out of memory"}
-    assert len(_finished(tmp_path / "runs" / "sweep")) == 1
+    assert len(_finish_times(tmp_path / "runs" / "sweep")) == 1
 
 
 def test_where_memory_is_too_small_for_all_at_once_they_are_trained_one_by_one(sweep, monkeypatch, tmp_path):
@@ -204,22 +207,22 @@ def test_where_memory_is_too_small_for_all_at_once_they_are_trained_one_by_one(s
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
     monkeypatch.setattr("heads.sweep.run.fit_together", is_full)
-    ran = sweep("--grid", "loss=ce,focal", "--together", 2)
-    assert ran.exit_code == 0, ran.output
-    assert len(_finished(tmp_path / "runs" / "sweep")) == 2
+    result = sweep("--grid", "loss=ce,focal", "--together", 2)
+    assert result.exit_code == 0, result.output
+    assert len(_finish_times(tmp_path / "runs" / "sweep")) == 2
 
 
 def test_features_are_freed_before_others_are_loaded(synthetic, tmp_path):
     files = find_splits(synthetic.annotations)
     variants = make_variants({"neighbours": ["0", "1"]}, {**SETTINGS, "epochs": 1}, [0])
-    loaded: list[weakref.ref] = []
+    references: list[weakref.ref] = []
     alive_at_load = []
 
     def load(config):
-        alive_at_load.append(sum(data() is not None for data in loaded))
+        alive_at_load.append(sum(data() is not None for data in references))
         cpu = torch.device("cpu")
         data = load_train_data([synthetic.featureset], files, config, allow_missing=False, device=cpu)
-        loaded.append(weakref.ref(data))
+        references.append(weakref.ref(data))
         return data
 
     run_sweep(plan_sweep(variants, files, tmp_path), load, device=torch.device("cpu"))
@@ -227,9 +230,9 @@ def test_features_are_freed_before_others_are_loaded(synthetic, tmp_path):
 
 
 def test_features_that_are_not_in_memory_are_read_by_one_run_at_a_time(sweep):
-    ran = sweep("--grid", "loss=ce,focal", "--together", 2, "--memory", 1e-9)
-    assert ran.exit_code == 0, ran.output
-    assert "runs together" not in ran.stderr
+    result = sweep("--grid", "loss=ce,focal", "--together", 2, "--memory", 1e-9)
+    assert result.exit_code == 0, result.output
+    assert "runs together" not in result.stderr
 
 
 @pytest.mark.parametrize("together", [1, 2])
@@ -237,7 +240,7 @@ def test_a_teacher_teaches_every_variant(together, sweep, synthetic, tmp_path):
     teacher = tmp_path / "teacher.pt"
     write_predictions(teacher, drawn_predictions(synthetic.segments("train")))
     line = ("--grid", "teacher_weight=0,1", "--together", together, "--json")
-    taught = sweep(*line, "--teacher", teacher, "--name", "taught")
+    result = sweep(*line, "--teacher", teacher, "--name", "taught")
     losses = [read_metrics(run / "metrics.csv")[-1]["train_loss"] for run in (tmp_path / "runs" / "taught").glob("*0")]
-    assert taught.exit_code == 0, taught.output
+    assert result.exit_code == 0, result.output
     assert len(set(losses)) == 2

@@ -24,32 +24,32 @@ GRID = ("--grid", "lr=1e-4,1e-3,1e-2", "loss=ce,focal")
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory) -> Synthetic:
+def larger_synthetic(tmp_path_factory) -> Synthetic:
     return write_synthetic(tmp_path_factory.mktemp("dataset"), train=40, validation=12, test=4)
 
 
-def _arguments(dataset: Synthetic, runs: Path, *more: str) -> list[str]:
+def _arguments(dataset: Synthetic, runs: Path, *options: str) -> list[str]:
     size = ("--head", "mean_pool:dropout=0.4", "--epochs", EPOCHS, "--batch-size", 8, "--device", "cpu")
-    places = ("--features", dataset.features, "--annotations", dataset.annotations, "--runs", runs)
-    return [str(word) for word in ("sweep", *GRID, *size, *places, *more)]
+    paths = ("--features", dataset.features, "--annotations", dataset.annotations, "--runs", runs)
+    return [str(word) for word in ("sweep", *GRID, *size, *paths, *options)]
 
 
 def _finish(arguments: list[str]) -> None:
-    ran = CliRunner().invoke(main, arguments)
-    assert ran.exit_code == 0, ran.output
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
 
 
 @pytest.fixture(scope="module")
-def unbroken(dataset, tmp_path_factory) -> Callable[..., Path]:
+def unbroken_sweep(larger_synthetic, tmp_path_factory) -> Callable[..., Path]:
     """The folder of a sweep with these options that ran in one go."""
-    made = {}
+    folders = {}
 
     def sweep(*options: str) -> Path:
-        if options not in made:
+        if options not in folders:
             runs = tmp_path_factory.mktemp("unbroken")
-            _finish(_arguments(dataset, runs, *options))
-            made[options] = runs / "sweep"
-        return made[options]
+            _finish(_arguments(larger_synthetic, runs, *options))
+            folders[options] = runs / "sweep"
+        return folders[options]
 
     return sweep
 
@@ -61,9 +61,9 @@ def _num_rows(folder: Path) -> list[int]:
     return [path.read_text().count("\n") - 1 for path in folder.glob("*/metrics.csv")]
 
 
-def _decided(folder: Path) -> set[int]:
+def _decided_epochs(folder: Path) -> set[int]:
     path = folder / "halving.json"
-    return {one["epoch"] for one in read_json(path)} if path.is_file() else set()
+    return {decision["epoch"] for decision in read_json(path)} if path.is_file() else set()
 
 
 def _num_finished(folder: Path) -> int:
@@ -84,16 +84,16 @@ MOMENTS = {
     ("--halving",): {
         "a few epochs": lambda folder: sum(_num_rows(folder)) > 3,
         "some variants are at the first rung": lambda folder: _num_rows(folder).count(RUNGS[0]) > 3,
-        "the first rung is decided": lambda folder: RUNGS[0] in _decided(folder),
+        "the first rung is decided": lambda folder: RUNGS[0] in _decided_epochs(folder),
         "within the second stretch": lambda folder: max(_num_rows(folder)) > RUNGS[0] + 3,
-        "the second rung is decided": lambda folder: RUNGS[1] in _decided(folder),
+        "the second rung is decided": lambda folder: RUNGS[1] in _decided_epochs(folder),
         "within the last stretch": lambda folder: max(_num_rows(folder)) > RUNGS[1] + 3,
         "one run is finished": lambda folder: _num_finished(folder) > 0,
     },
 }
 
 
-def _trained(folder: Path, ends: dict[str, int]) -> dict[str, int]:
+def _end_times(folder: Path, ends: dict[str, int]) -> dict[str, int]:
     """When those runs that have come as far as they ever will were last trained."""
     return {
         path.parent.name: path.with_name("last.pth").stat().st_mtime_ns
@@ -103,21 +103,23 @@ def _trained(folder: Path, ends: dict[str, int]) -> dict[str, int]:
     }
 
 
-def _differing(folder: Path, other: Path) -> list[str]:
+def _differences(folder: Path, other: Path) -> list[str]:
     """What of two sweeps is not the same to the last bit."""
     files = {str(path.relative_to(root)) for root in (folder, other) for path in root.rglob("*") if path.is_file()}
-    same = {name for name in files if name.endswith((".csv", ".json")) and "config" not in name}
-    different = [name for name in same if (folder / name).read_bytes() != (other / name).read_bytes()]
+    text_files = {name for name in files if name.endswith((".csv", ".json")) and "config" not in name}
+    differences = [name for name in text_files if (folder / name).read_bytes() != (other / name).read_bytes()]
     for name in sorted(files):
         if name.endswith(("best_model.pth", "last.pth")):
             ours, theirs = (torch.load(root / name, weights_only=True)["model"] for root in (folder, other))
             assert ours.keys() == theirs.keys()
-            different += [f"{name} {key}" for key in ours if not torch.equal(ours[key], theirs[key])]
+            differences += [f"{name} {key}" for key in ours if not torch.equal(ours[key], theirs[key])]
         elif name.endswith("predictions.pt"):
             ours, theirs = (torch.load(root / name, weights_only=True) for root in (folder, other))
-            for one, two in zip(ours, theirs, strict=True):
-                different += [name for task in ("verb_output", "noun_output") if not torch.equal(one[task], two[task])]
-    return different
+            for our_row, their_row in zip(ours, theirs, strict=True):
+                differences += [
+                    name for task in ("verb_output", "noun_output") if not torch.equal(our_row[task], their_row[task])
+                ]
+    return differences
 
 
 # From the keyboard in full only where nothing else is special.
@@ -129,29 +131,33 @@ CUTS = [
 
 
 @pytest.mark.parametrize(("options", "number"), CUTS)
-def test_a_sweep_that_is_cut_off_again_and_again_ends_as_an_unbroken_one(number, options, dataset, unbroken, tmp_path):
-    folder, expected = tmp_path / "runs" / "sweep", unbroken(*options)
-    arguments = _arguments(dataset, tmp_path / "runs", *options)
+def test_a_sweep_that_is_cut_off_again_and_again_ends_as_an_unbroken_one(
+    number, options, larger_synthetic, unbroken_sweep, tmp_path
+):
+    folder, expected = tmp_path / "runs" / "sweep", unbroken_sweep(*options)
+    arguments = _arguments(larger_synthetic, tmp_path / "runs", *options)
     ends = {path.parent.name: len(read_metrics(path)) for path in expected.glob("*/metrics.csv")}
-    trained = {}
-    for what, moment in MOMENTS[options].items():
-        code, said = cut_off_at(arguments, number, lambda moment=moment: moment(folder), tmp_path / what)
-        assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130), f"{what}: {said}"
-        assert "Traceback" not in said
-        assert trained.items() <= (trained := _trained(folder, ends)).items(), f"trained again before: {what}"
+    end_times = {}
+    for description, moment in MOMENTS[options].items():
+        code, log = cut_off_at(arguments, number, lambda moment=moment: moment(folder), tmp_path / description)
+        assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130), f"{description}: {log}"
+        assert "Traceback" not in log
+        assert end_times.items() <= (end_times := _end_times(folder, ends)).items(), (
+            f"trained again before: {description}"
+        )
     _finish(arguments)
-    assert trained.items() <= _trained(folder, ends).items()
-    assert _differing(folder, expected) == []
+    assert end_times.items() <= _end_times(folder, ends).items()
+    assert _differences(folder, expected) == []
 
 
-@pytest.mark.parametrize("lost", ["halving.json", "val_predictions.pt"])
-def test_a_sweep_whose_files_are_lost_writes_them_again(lost, dataset, unbroken, tmp_path):
-    arguments, folder = _arguments(dataset, tmp_path / "runs", "--halving"), tmp_path / "runs" / "sweep"
+@pytest.mark.parametrize("file_name", ["halving.json", "val_predictions.pt"])
+def test_a_sweep_whose_files_are_lost_writes_them_again(file_name, larger_synthetic, unbroken_sweep, tmp_path):
+    arguments, folder = _arguments(larger_synthetic, tmp_path / "runs", "--halving"), tmp_path / "runs" / "sweep"
     _finish(arguments)
-    for path in folder.rglob(lost):
+    for path in folder.rglob(file_name):
         path.unlink()
     _finish(arguments)
-    assert _differing(folder, unbroken("--halving")) == []
+    assert _differences(folder, unbroken_sweep("--halving")) == []
 
 
 # ---- a run that stops on its way, as those of such a sweep do
@@ -170,12 +176,12 @@ def test_a_run_that_stops_on_its_way_and_goes_on_ends_as_one_that_does_not(stops
     assert len(read_metrics(tmp_path / "a" / "metrics.csv")) == stops[-1]
     fit(config, train_data, tmp_path / "a", device=torch.device("cpu"))
     fit(config, train_data, tmp_path / "b", device=torch.device("cpu"))
-    assert _differing(tmp_path / "a", tmp_path / "b") == []
+    assert _differences(tmp_path / "a", tmp_path / "b") == []
 
 
 def test_what_is_read_of_metrics_is_what_was_measured(train_data, tmp_path):
     config = make_config("mean_pool", {}, {"epochs": 3, "batch_size": 8})
     rows = []
     fit(config, train_data, tmp_path, device=torch.device("cpu"), show=lambda row: rows.append(dict(row)))
-    for read, row in itertools.zip_longest(read_metrics(tmp_path / "metrics.csv"), rows):
-        assert read == {name: value for name, value in row.items() if name != "seconds"}
+    for stored_row, row in itertools.zip_longest(read_metrics(tmp_path / "metrics.csv"), rows):
+        assert stored_row == {name: value for name, value in row.items() if name != "seconds"}

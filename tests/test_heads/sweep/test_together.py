@@ -41,12 +41,12 @@ def configs(head: str, variants=VARIANTS, *, dropout: float = 0.4, **settings: o
 
 def train_both(runs: list[TrainConfig], data: TrainData, folder: Path) -> list[tuple[Path, Path]]:
     """Train each alone and all together; give the folders of each."""
-    pairs = [(folder / f"alone{place}", folder / f"together{place}") for place in range(len(runs))]
-    for config, (alone, _) in zip(runs, pairs, strict=True):
-        fit(config, data, alone, device=CPU)
-    together = [(config, pair[1]) for config, pair in zip(runs, pairs, strict=True)]
-    outcomes = fit_together(together, data, device=CPU, teachers=[None] * len(runs))
-    assert [one.folder for one in outcomes] == [pair[1] for pair in pairs]
+    pairs = [(folder / f"alone{index}", folder / f"together{index}") for index in range(len(runs))]
+    for config, (single_run, _) in zip(runs, pairs, strict=True):
+        fit(config, data, single_run, device=CPU)
+    stacked_runs = [(config, pair[1]) for config, pair in zip(runs, pairs, strict=True)]
+    outcomes = fit_together(stacked_runs, data, device=CPU, teachers=[None] * len(runs))
+    assert [outcome.folder for outcome in outcomes] == [pair[1] for pair in pairs]
     return pairs
 
 
@@ -55,63 +55,63 @@ def history(folder: Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def assert_same_run(alone: Path, together: Path) -> None:
-    ours, theirs = history(together), history(alone)
+def assert_same_run(single_run: Path, stacked_run: Path) -> None:
+    ours, theirs = history(stacked_run), history(single_run)
     assert len(ours) == len(theirs)
-    for found, expected in zip(ours, theirs, strict=True):
-        assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    for actual, expected in zip(ours, theirs, strict=True):
+        assert actual == pytest.approx(expected, rel=1e-4, abs=1e-4)
     for file in ("best_model.pth", "last.pth"):
-        ours, theirs = (torch.load(run / file, weights_only=True) for run in (together, alone))
+        ours, theirs = (torch.load(run / file, weights_only=True) for run in (stacked_run, single_run))
         torch.testing.assert_close(ours["model"], theirs["model"], rtol=0, atol=1e-4)
     assert torch.equal(ours["rng_cpu"], theirs["rng_cpu"])
-    assert {path.name for path in together.iterdir()} == {path.name for path in alone.iterdir()}
+    assert {path.name for path in stacked_run.iterdir()} == {path.name for path in single_run.iterdir()}
 
 
 @every_head
 def test_runs_together_end_as_each_alone(head, train_data, tmp_path):
-    for alone, together in train_both(configs(head), train_data, tmp_path):
-        assert_same_run(alone, together)
+    for single_run, stacked_run in train_both(configs(head), train_data, tmp_path):
+        assert_same_run(single_run, stacked_run)
 
 
 @pytest.fixture(scope="module")
 def two_sets(tmp_path_factory) -> TrainData:
     """Segments of a set by segment and a dense one, with their context: batches of many widths."""
-    made = write_synthetic(tmp_path_factory.mktemp("two"))
-    write_synthetic_dense(made)
+    dataset = write_synthetic(tmp_path_factory.mktemp("two"))
+    write_synthetic_dense(dataset)
     config = make_config("mean_pool", {}, {"context": 0.6, "fusion": "late"})
-    roots = [made.featureset, made.dense]
-    return load_train_data(roots, find_splits(made.annotations), config, allow_missing=False, device=CPU)
+    roots = [dataset.featureset, dataset.dense]
+    return load_train_data(roots, find_splits(dataset.annotations), config, allow_missing=False, device=CPU)
 
 
 @every_head
 def test_of_several_sets_with_context_as_well(head, two_sets, tmp_path):
     inputs = {"context": 0.6, "fusion": "late", "separate": True, "project": 6}
-    moved = {"jitter": 0.3, "speed": 0.3}
-    variants = [{"seed": 0, **moved}, {"seed": 1, **moved}, {"seed": 2, "step_dropout": 0.6}]
+    motion = {"jitter": 0.3, "speed": 0.3}
+    variants = [{"seed": 0, **motion}, {"seed": 1, **motion}, {"seed": 2, "step_dropout": 0.6}]
     runs = configs(head, variants, batch_size=5, **inputs)
-    for alone, together in train_both(runs, two_sets, tmp_path):
-        assert_same_run(alone, together)
+    for single_run, stacked_run in train_both(runs, two_sets, tmp_path):
+        assert_same_run(single_run, stacked_run)
 
 
 def test_a_task_that_is_not_trained_keeps_its_weights(train_data, tmp_path):
     runs = configs("mlp", [{"seed": 0}, {"seed": 1}], noun_weight=0.0, weight_decay=0.5)
-    for alone, together in train_both(runs, train_data, tmp_path):
-        assert_same_run(alone, together)
+    for single_run, stacked_run in train_both(runs, train_data, tmp_path):
+        assert_same_run(single_run, stacked_run)
 
 
 def test_a_teacher_is_listened_to(train_data, tmp_path):
     teacher = drawn_predictions(train_data.train.segments)
     runs = configs("mlp", [{"seed": 0}, {"seed": 1, "teacher": "drawn"}])
     fit(runs[1], train_data, tmp_path / "alone", device=CPU, teacher=teacher)
-    together = [(config, tmp_path / str(place)) for place, config in enumerate(runs)]
-    fit_together(together, train_data, device=CPU, teachers=[None, teacher])
+    stacked_runs = [(config, tmp_path / str(index)) for index, config in enumerate(runs)]
+    fit_together(stacked_runs, train_data, device=CPU, teachers=[None, teacher])
     assert_same_run(tmp_path / "alone", tmp_path / "1")
 
 
 def test_without_validation_the_last_epoch_counts(train_data, tmp_path):
     data = replace(train_data, validation=None)
-    for alone, together in train_both(configs("mlp", [{"seed": 0}, {"seed": 1}]), data, tmp_path):
-        assert_same_run(alone, together)
+    for single_run, stacked_run in train_both(configs("mlp", [{"seed": 0}, {"seed": 1}]), data, tmp_path):
+        assert_same_run(single_run, stacked_run)
 
 
 # ---- runs that are cut off, over, or fail
@@ -119,37 +119,43 @@ def test_without_validation_the_last_epoch_counts(train_data, tmp_path):
 
 @pytest.mark.parametrize("head", ["mlp", "tcn"])
 def test_runs_go_on_from_wherever_each_was(head, train_data, tmp_path):
-    runs = [(config, tmp_path / str(place)) for place, config in enumerate(configs(head))]
-    for place, (config, folder) in enumerate(runs[1:4], start=1):
-        fit(config, train_data, folder, device=CPU, until=place)  # 1 to 3 of 3 epochs
+    runs = [(config, tmp_path / str(index)) for index, config in enumerate(configs(head))]
+    for index, (config, folder) in enumerate(runs[1:4], start=1):
+        fit(config, train_data, folder, device=CPU, until=index)  # 1 to 3 of 3 epochs
     fit_together(runs[1:], train_data, device=CPU, teachers=[None] * 5, until=2)
     outcomes = fit_together(runs, train_data, device=CPU, teachers=[None] * 6)
-    assert [one.was_there for one in outcomes][3] is True
-    for place, (config, folder) in enumerate(runs):
-        fit(config, train_data, tmp_path / f"alone{place}", device=CPU)
-        assert_same_run(tmp_path / f"alone{place}", folder)
+    assert [outcome.was_there for outcome in outcomes][3] is True
+    for index, (config, folder) in enumerate(runs):
+        fit(config, train_data, tmp_path / f"alone{index}", device=CPU)
+        assert_same_run(tmp_path / f"alone{index}", folder)
 
 
 def test_until_leaves_runs_unfinished(train_data, tmp_path):
-    runs = [(config, tmp_path / str(place)) for place, config in enumerate(configs("mean_pool"))]
+    runs = [(config, tmp_path / str(index)) for index, config in enumerate(configs("mean_pool"))]
     outcomes = fit_together(runs, train_data, device=CPU, teachers=[None] * 6, until=1)
     assert all(len(history(folder)) == 1 and not (folder / "val_predictions.pt").exists() for _, folder in runs)
-    assert [one.best_epoch for one in outcomes] == [1] * 6
+    assert [outcome.best_epoch for outcome in outcomes] == [1] * 6
 
 
 def test_one_that_fails_does_not_touch_the_others(train_data, tmp_path):
     """A learning rate that blows up, a parameter that is not there, a folder that is another run's."""
     variants = [{"seed": 0}, {"seed": 1, "lr": 1e20}, {"seed": 2, "lr_scale": ("nothing=1",)}, {"seed": 3}, {"seed": 4}]
-    runs = [(config, tmp_path / str(place)) for place, config in enumerate(configs("mlp", variants))]
+    runs = [(config, tmp_path / str(index)) for index, config in enumerate(configs("mlp", variants))]
     fit(replace(runs[3][0], seed=7), train_data, runs[3][1], device=CPU)
     outcomes = fit_together(runs, train_data, device=CPU, teachers=[None] * 5)
-    said = ["", "the loss is |logits are no longer finite", "--lr-scale: no parameter's name", "holds another run", ""]
-    for outcome, text in zip(outcomes, said, strict=True):
+    messages = [
+        "",
+        "the loss is |logits are no longer finite",
+        "--lr-scale: no parameter's name",
+        "holds another run",
+        "",
+    ]
+    for outcome, text in zip(outcomes, messages, strict=True):
         assert isinstance(outcome, DataError | OptionError) == bool(text)
         assert re.search(text, str(outcome))
-    for place in (0, 4):
-        fit(runs[place][0], train_data, tmp_path / f"alone{place}", device=CPU)
-        assert_same_run(tmp_path / f"alone{place}", runs[place][1])
+    for index in (0, 4):
+        fit(runs[index][0], train_data, tmp_path / f"alone{index}", device=CPU)
+        assert_same_run(tmp_path / f"alone{index}", runs[index][1])
 
 
 # ---- what can be stacked
@@ -180,12 +186,12 @@ def test_what_runs_may_differ_in():
 
 def test_in_half_precision_losses_are_alike(train_data, tmp_path):
     runs = configs("transformer", [{"seed": 0}, {"seed": 1}], precision="bfloat16")
-    for alone, together in train_both(runs, train_data, tmp_path):
-        found, expected = ([row["train_loss"] for row in history(run)] for run in (together, alone))
-        assert found == pytest.approx(expected, rel=0.02)
+    for single_run, stacked_run in train_both(runs, train_data, tmp_path):
+        actual, expected = ([row["train_loss"] for row in history(run)] for run in (stacked_run, single_run))
+        assert actual == pytest.approx(expected, rel=0.02)
 
 
 def test_runs_of_lstms_or_with_stream_dropout_are_not_stacked():
-    alone = {head for head in names() if not can_train_together(configs(head)[0])}
-    assert alone == {"bilstm", "multiscale_lstm"}
+    unstackable_heads = {head for head in names() if not can_train_together(configs(head)[0])}
+    assert unstackable_heads == {"bilstm", "multiscale_lstm"}
     assert not can_train_together(configs("mlp", stream_dropout=0.1)[0])

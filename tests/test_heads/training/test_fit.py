@@ -37,8 +37,8 @@ def _with(config: TrainConfig = CONFIG, **settings: object) -> TrainConfig:
     return replace(config, optimisation=replace(config.optimisation, **settings))
 
 
-def _load(roots: list[Path], files: SplitFiles, config: TrainConfig = CONFIG, **how: object) -> TrainData:
-    return load_train_data(roots, files, config, **{"allow_missing": False, "device": CPU, **how})
+def _load(roots: list[Path], files: SplitFiles, config: TrainConfig = CONFIG, **options: object) -> TrainData:
+    return load_train_data(roots, files, config, **{"allow_missing": False, "device": CPU, **options})
 
 
 def _metrics(folder: Path) -> list[dict[str, float]]:
@@ -86,17 +86,17 @@ shares = st.lists(st.floats(0, 1), min_size=2, max_size=9).map(sorted)
 
 
 @given(schedules, shares)
-def test_the_learning_rate_is_never_below_zero_nor_above_its_peak(schedule, when):
+def test_the_learning_rate_is_never_below_zero_nor_above_its_peak(schedule, moments):
     peak, warmup, total = schedule
-    assert all(0 <= lr_at(share * total, peak=peak, warmup=warmup, total=total) <= peak for share in when)
+    assert all(0 <= lr_at(share * total, peak=peak, warmup=warmup, total=total) <= peak for share in moments)
 
 
 @given(schedules, shares)
-def test_the_learning_rate_rises_then_falls(schedule, when):
-    peak, warmup, after = schedule
-    total = warmup + after
-    rising = [lr_at(share * warmup, peak=peak, warmup=warmup, total=total) for share in when if share < 1]
-    falling = [lr_at(warmup + share * after, peak=peak, warmup=warmup, total=total) for share in when]
+def test_the_learning_rate_rises_then_falls(schedule, moments):
+    peak, warmup, decay = schedule
+    total = warmup + decay
+    rising = [lr_at(share * warmup, peak=peak, warmup=warmup, total=total) for share in moments if share < 1]
+    falling = [lr_at(warmup + share * decay, peak=peak, warmup=warmup, total=total) for share in moments]
     assert (rising, falling) == (sorted(rising), sorted(falling, reverse=True))
 
 
@@ -109,8 +109,8 @@ def test_warm_up_is_a_straight_line(schedule, share):
 
 @given(schedules)
 def test_the_learning_rate_ends_at_zero(schedule):
-    peak, warmup, after = schedule
-    total = warmup + after
+    peak, warmup, decay = schedule
+    total = warmup + decay
     assert lr_at(total, peak=peak, warmup=warmup, total=total) == pytest.approx(0, abs=1e-12 * peak)
 
 
@@ -154,15 +154,15 @@ def test_a_row_has_losses_and_accuracies(run):
 
 
 def test_the_config_repeats_the_run(run, train_data, tmp_path):
-    known = read_json(run.folder / "config.json")
-    config = config_from_json(known)
-    again = fit(config, train_data, tmp_path / "again", device=CPU)
-    assert _metrics(again.folder) == _metrics(run.folder)
+    record = read_json(run.folder / "config.json")
+    config = config_from_json(record)
+    second_run = fit(config, train_data, tmp_path / "again", device=CPU)
+    assert _metrics(second_run.folder) == _metrics(run.folder)
 
 
 def test_the_config_says_what_it_was_trained_on(run, synthetic):
-    known = read_json(run.folder / "config.json")
-    assert {name: known[name] for name in ("features", "train_csv", "validation_csv", "test_csv")} == {
+    record = read_json(run.folder / "config.json")
+    assert {name: record[name] for name in ("features", "train_csv", "validation_csv", "test_csv")} == {
         "features": [str(synthetic.featureset)],
         "train_csv": str(synthetic.csv("train")),
         "validation_csv": str(synthetic.csv("validation")),
@@ -171,8 +171,8 @@ def test_the_config_says_what_it_was_trained_on(run, synthetic):
 
 
 def test_options_that_were_not_given_stand_in_the_config_as_well(heads, synthetic, tmp_path):
-    ran = heads("train", "--head", "mean_pool", "--epochs", 1, *_places(synthetic))
-    assert ran.exit_code == 0, ran.output
+    result = heads("train", "--head", "mean_pool", "--epochs", 1, *_places(synthetic))
+    assert result.exit_code == 0, result.output
     assert read_json(tmp_path / "runs" / "mean_pool-seed0" / "config.json")["head_options"] == {"dropout": 0.0}
 
 
@@ -183,8 +183,8 @@ def test_predictions_cover_their_split_in_its_order(run, synthetic, name, split)
 
 
 def test_another_seed_gives_another_run(run, train_data, tmp_path):
-    other = fit(replace(CONFIG, seed=1), train_data, tmp_path / "other", device=CPU)
-    assert _metrics(other.folder) != _metrics(run.folder)
+    other_run = fit(replace(CONFIG, seed=1), train_data, tmp_path / "other", device=CPU)
+    assert _metrics(other_run.folder) != _metrics(run.folder)
 
 
 # ---- the best epoch
@@ -197,9 +197,11 @@ def test_the_best_epoch_is_the_one_of_the_highest_action_accuracy(run):
 
 def test_predictions_are_those_of_the_best_epoch(run, synthetic):
     predictions = read_predictions(run.folder / "val_predictions.pt")
-    found = figures(compare(predictions, synthetic.segments("validation")))
+    scores = figures(compare(predictions, synthetic.segments("validation")))
     row = _metrics(run.folder)[run.best_epoch - 1]
-    tops = {f"val_{task}_top{k}": float(found[f"{task}@{k}"][0]) for task in ("verb", "noun", "action") for k in (1, 5)}
+    tops = {
+        f"val_{task}_top{k}": float(scores[f"{task}@{k}"][0]) for task in ("verb", "noun", "action") for k in (1, 5)
+    }
     assert tops.items() <= row.items()
 
 
@@ -220,12 +222,12 @@ def test_without_validation_only_the_test_list_is_predicted(train_data, tmp_path
 
 
 def test_a_training_csv_alone_is_enough(heads, synthetic, tmp_path):
-    ran = heads(
+    result = heads(
         *("train", "--head", "mean_pool", "--epochs", 2),
         *("--train", synthetic.csv("train"), "--features", synthetic.featureset),
     )
-    assert ran.exit_code == 0, ran.output
-    assert ran.stdout == "runs/mean_pool-seed0: done, best epoch 2 (runs/mean_pool-seed0/best_model.pth)\n"
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "runs/mean_pool-seed0: done, best epoch 2 (runs/mean_pool-seed0/best_model.pth)\n"
 
 
 # ---- what goes wrong
@@ -261,9 +263,9 @@ def test_weights_that_are_not_finite_are_never_the_best(train_data, tmp_path):
 
 
 def test_a_training_list_without_labels_is_refused(synthetic, heads, tmp_path):
-    ran = heads("train", "--head", "mean_pool", "--train", synthetic.csv("test"), "--features", synthetic.features)
-    assert ran.exit_code == 1
-    assert "EPIC_100_test_timestamps.csv: segments have no verb_class" in ran.stderr
+    result = heads("train", "--head", "mean_pool", "--train", synthetic.csv("test"), "--features", synthetic.features)
+    assert result.exit_code == 1
+    assert "EPIC_100_test_timestamps.csv: segments have no verb_class" in result.stderr
 
 
 @pytest.mark.parametrize("option", ["--train", "--validation"])
@@ -274,7 +276,7 @@ def test_a_list_without_labels_is_refused_before_a_run_is_begun(synthetic, heads
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("config", "difference"),
     [
         (_with(lr=2e-2), "lr 0.01 there, 0.02 now"),
         (_with(epochs=7), "epochs 6 there, 7 now"),
@@ -284,16 +286,16 @@ def test_a_list_without_labels_is_refused_before_a_run_is_begun(synthetic, heads
     ],
     ids=["lr", "epochs", "seed", "separate", "head"],
 )
-def test_another_run_in_the_same_folder_is_refused(run, train_data, change, named):
-    with pytest.raises(DataError, match=f"holds another run .*{named}.*give this one a --name"):
-        fit(change, train_data, run.folder, device=CPU)
+def test_another_run_in_the_same_folder_is_refused(run, train_data, config, difference):
+    with pytest.raises(DataError, match=f"holds another run .*{difference}.*give this one a --name"):
+        fit(config, train_data, run.folder, device=CPU)
 
 
 def test_another_feature_set_in_the_same_folder_is_refused(run, train_data):
     (source,) = train_data.sources
-    other = replace(source, featureset=replace(source.featureset, backbone="another"))
+    other_source = replace(source, featureset=replace(source.featureset, backbone="another"))
     with pytest.raises(DataError, match=r"holds another run .*featureset_digests"):
-        fit(CONFIG, replace(train_data, sources=(other,)), run.folder, device=CPU)
+        fit(CONFIG, replace(train_data, sources=(other_source,)), run.folder, device=CPU)
 
 
 def test_validation_that_was_not_there_before_is_another_run(run, train_data):
@@ -309,17 +311,17 @@ def test_other_labels_in_the_same_folder_are_refused(run, synthetic, tmp_path):
         row[verb_class] = "5"
     (tmp_path / "train.csv").write_text("\n".join([lines[0], *(",".join(row) for row in cells)]))
     files = SplitFiles(tmp_path / "train.csv", synthetic.csv("validation"), synthetic.csv("test"))
-    relabelled = _load([synthetic.featureset], files)
-    assert set(relabelled.train.segments.verb_class) == {5}
+    relabelled_data = _load([synthetic.featureset], files)
+    assert set(relabelled_data.train.segments.verb_class) == {5}
     with pytest.raises(DataError, match="holds another run"):
-        fit(CONFIG, relabelled, run.folder, device=CPU)
+        fit(CONFIG, relabelled_data, run.folder, device=CPU)
 
 
 def test_a_finished_run_is_not_trained_again(run, train_data):
-    before = {path.name: path.stat().st_mtime_ns for path in run.folder.iterdir()}
-    again = fit(CONFIG, train_data, run.folder, device=CPU)
-    assert {path.name: path.stat().st_mtime_ns for path in run.folder.iterdir()} == before
-    assert again == Outcome(run.folder, run.best_epoch, run.metrics, was_there=True)
+    mtimes = {path.name: path.stat().st_mtime_ns for path in run.folder.iterdir()}
+    outcome = fit(CONFIG, train_data, run.folder, device=CPU)
+    assert {path.name: path.stat().st_mtime_ns for path in run.folder.iterdir()} == mtimes
+    assert outcome == Outcome(run.folder, run.best_epoch, run.metrics, was_there=True)
 
 
 def test_a_test_list_whose_features_came_later_is_predicted_by_a_finished_run(train_data, tmp_path):
@@ -373,7 +375,7 @@ def test_a_test_list_that_has_grown_is_predicted_again_without_training(train_da
         device=CPU,
     )
     fit(CONFIG, replace(train_data, test=first_four), folder, device=CPU)
-    before = (folder / "last.pth").stat().st_mtime_ns
+    mtime = (folder / "last.pth").stat().st_mtime_ns
     fit(CONFIG, train_data, folder, device=CPU)
     assert len(read_predictions(folder / "test_predictions.pt")) == len(train_data.test)
-    assert (folder / "last.pth").stat().st_mtime_ns == before
+    assert (folder / "last.pth").stat().st_mtime_ns == mtime

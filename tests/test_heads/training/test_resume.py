@@ -27,7 +27,7 @@ every_head = pytest.mark.parametrize("name", names())
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory) -> Synthetic:
+def larger_synthetic(tmp_path_factory) -> Synthetic:
     return write_synthetic(tmp_path_factory.mktemp("dataset"), train=40, validation=12, test=4)
 
 
@@ -41,22 +41,22 @@ def _set(options: dict[str, object]) -> list[object]:
 
 def _arguments(name: str, dataset: Synthetic, runs: Path) -> list[str]:
     size = ("--epochs", _epochs(name), *_set(small_options(name, dropout=0.4)))
-    places = ("--features", dataset.features, "--annotations", dataset.annotations, "--runs", runs)
-    return [str(word) for word in ("train", "--head", name, "--device", "cpu", *SETTINGS, *size, *places)]
+    paths = ("--features", dataset.features, "--annotations", dataset.annotations, "--runs", runs)
+    return [str(word) for word in ("train", "--head", name, "--device", "cpu", *SETTINGS, *size, *paths)]
 
 
 @pytest.fixture(scope="module")
-def unbroken(dataset, tmp_path_factory):
+def unbroken_run(larger_synthetic, tmp_path_factory):
     """The run folder of a head that was trained in one go."""
-    made = {}
+    folders = {}
 
     def train(name: str) -> Path:
-        if name not in made:
+        if name not in folders:
             runs = tmp_path_factory.mktemp("unbroken")
-            ran = CliRunner().invoke(main, _arguments(name, dataset, runs))
-            assert ran.exit_code == 0, ran.output
-            made[name] = runs / f"{name}-seed0"
-        return made[name]
+            result = CliRunner().invoke(main, _arguments(name, larger_synthetic, runs))
+            assert result.exit_code == 0, result.output
+            folders[name] = runs / f"{name}-seed0"
+        return folders[name]
 
     return train
 
@@ -69,47 +69,52 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=True)["model"]
 
 
-def _differing(folder: Path, other: Path) -> list[str]:
+def _differences(folder: Path, other: Path) -> list[str]:
     """What of two runs is not the same to the last bit."""
-    different = []
+    differences = []
     for file in ("best_model.pth", "last.pth"):
         ours, theirs = _tensors(folder / file), _tensors(other / file)
         assert ours.keys() == theirs.keys()
-        different += [f"{file} {key}" for key in ours if not torch.equal(ours[key], theirs[key])]
+        differences += [f"{file} {key}" for key in ours if not torch.equal(ours[key], theirs[key])]
     ours, theirs = (torch.load(run / "last.pth", weights_only=True) for run in (folder, other))
     if not torch.equal(ours["rng_cpu"], theirs["rng_cpu"]):
-        different.append("random state")
+        differences.append("random state")
     for number, state in theirs["optimizer"]["state"].items():
-        found = ours["optimizer"]["state"][number]
-        different += [f"optimizer {number} {key}" for key in state if not torch.equal(found[key], state[key])]
+        our_state = ours["optimizer"]["state"][number]
+        differences += [f"optimizer {number} {key}" for key in state if not torch.equal(our_state[key], state[key])]
     for file in ("val_predictions.pt", "test_predictions.pt"):
         ours, theirs = (torch.load(run / file, weights_only=True) for run in (folder, other))
         assert [row["narration_id"] for row in ours] == [row["narration_id"] for row in theirs]
         for task in ("verb_output", "noun_output"):
-            if any(not torch.equal(one[task], two[task]) for one, two in zip(ours, theirs, strict=True)):
-                different.append(f"{file} {task}")
+            if any(
+                not torch.equal(our_row[task], their_row[task]) for our_row, their_row in zip(ours, theirs, strict=True)
+            ):
+                differences.append(f"{file} {task}")
     if (folder / "metrics.csv").read_bytes() != (other / "metrics.csv").read_bytes():
-        different.append("metrics.csv")
-    return different
+        differences.append("metrics.csv")
+    return differences
 
 
 @every_head
-def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(name, dataset, unbroken, heads, tmp_path):
-    arguments = _arguments(name, dataset, tmp_path / "runs")
+def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(name, larger_synthetic, unbroken_run, heads, tmp_path):
+    arguments = _arguments(name, larger_synthetic, tmp_path / "runs")
     metrics = tmp_path / "runs" / f"{name}-seed0" / "metrics.csv"
     code, _ = cut_off_at(arguments, signal.SIGKILL, lambda: _num_epochs(metrics) >= 3, tmp_path / "log")
     assert code == -signal.SIGKILL
     assert 3 <= _num_epochs(metrics) < _epochs(name)
-    ran = heads(*arguments)
-    assert ran.exit_code == 0, ran.output
-    assert _differing(tmp_path / "runs" / f"{name}-seed0", unbroken(name)) == []
+    result = heads(*arguments)
+    assert result.exit_code == 0, result.output
+    assert _differences(tmp_path / "runs" / f"{name}-seed0", unbroken_run(name)) == []
 
 
 # ---- an interruption from the keyboard
 
 
-def test_an_interrupted_run_says_so_and_can_go_on(dataset, unbroken, heads, tmp_path):
-    arguments, folder = _arguments("mean_pool", dataset, tmp_path / "runs"), tmp_path / "runs" / "mean_pool-seed0"
+def test_an_interrupted_run_says_so_and_can_go_on(larger_synthetic, unbroken_run, heads, tmp_path):
+    arguments, folder = (
+        _arguments("mean_pool", larger_synthetic, tmp_path / "runs"),
+        tmp_path / "runs" / "mean_pool-seed0",
+    )
     # A shell's background jobs ignore SIGINT and so do their children; this one shall not.
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     program = Path(sys.executable).with_name("heads")
@@ -118,71 +123,77 @@ def test_an_interrupted_run_says_so_and_can_go_on(dataset, unbroken, heads, tmp_
     while process.poll() is None and _num_epochs(folder / "metrics.csv") < 3:
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.rstrip().endswith("Interrupted. Finished work is kept; the same command continues from there.")
-    assert "Traceback" not in said
+    assert stderr.rstrip().endswith("Interrupted. Finished work is kept; the same command continues from there.")
+    assert "Traceback" not in stderr
     assert heads(*arguments).exit_code == 0
-    assert _differing(folder, unbroken("mean_pool")) == []
+    assert _differences(folder, unbroken_run("mean_pool")) == []
 
 
 # ---- a kill between two files
 
 
 @pytest.fixture
-def cut_off(unbroken, tmp_path):
+def run_copy(unbroken_run, tmp_path):
     """A copy of a finished run, to be put back to what a kill leaves behind."""
-    return shutil.copytree(unbroken("mean_pool"), tmp_path / "runs" / "mean_pool-seed0")
+    return shutil.copytree(unbroken_run("mean_pool"), tmp_path / "runs" / "mean_pool-seed0")
 
 
 @pytest.mark.parametrize(
-    "lost", [("val_predictions.pt",), ("test_predictions.pt",), ("val_predictions.pt", "test_predictions.pt")]
+    "missing_files", [("val_predictions.pt",), ("test_predictions.pt",), ("val_predictions.pt", "test_predictions.pt")]
 )
-def test_predictions_that_were_not_written_yet_are(lost, dataset, unbroken, heads, cut_off, tmp_path):
-    for name in lost:
-        (cut_off / name).unlink()
-    heads(*_arguments("mean_pool", dataset, tmp_path / "runs"))
-    assert _differing(cut_off, unbroken("mean_pool")) == []
+def test_predictions_that_were_not_written_yet_are(
+    missing_files, larger_synthetic, unbroken_run, heads, run_copy, tmp_path
+):
+    for name in missing_files:
+        (run_copy / name).unlink()
+    heads(*_arguments("mean_pool", larger_synthetic, tmp_path / "runs"))
+    assert _differences(run_copy, unbroken_run("mean_pool")) == []
 
 
-def test_a_run_that_ended_before_the_metrics_of_its_last_epoch_writes_them(dataset, heads, tmp_path):
-    one_epoch = (*_arguments("mean_pool", dataset, tmp_path / "runs"), "--epochs", 1)
+def test_a_run_that_ended_before_the_metrics_of_its_last_epoch_writes_them(larger_synthetic, heads, tmp_path):
+    arguments = (*_arguments("mean_pool", larger_synthetic, tmp_path / "runs"), "--epochs", 1)
     metrics = tmp_path / "runs" / "mean_pool-seed0" / "metrics.csv"
     metrics.mkdir(parents=True)  # a folder in its place: the file cannot be written
-    assert "metrics.csv: cannot be written" in heads(*one_epoch).stderr
+    assert "metrics.csv: cannot be written" in heads(*arguments).stderr
     metrics.rmdir()
-    heads(*one_epoch)
+    heads(*arguments)
     assert metrics.is_file()
 
 
-def test_a_run_that_was_killed_before_its_first_epoch_begins_anew(dataset, unbroken, heads, cut_off, tmp_path):
-    for path in cut_off.iterdir():
+def test_a_run_that_was_killed_before_its_first_epoch_begins_anew(
+    larger_synthetic, unbroken_run, heads, run_copy, tmp_path
+):
+    for path in run_copy.iterdir():
         if path.name != "config.json":
             path.unlink()
-    heads(*_arguments("mean_pool", dataset, tmp_path / "runs"))
-    assert _differing(cut_off, unbroken("mean_pool")) == []
+    heads(*_arguments("mean_pool", larger_synthetic, tmp_path / "runs"))
+    assert _differences(run_copy, unbroken_run("mean_pool")) == []
 
 
-def test_files_that_a_kill_left_half_written_change_nothing(dataset, unbroken, heads, cut_off, tmp_path):
-    (cut_off / "last.pth").unlink()
-    (cut_off / ".last.pth.elsewhere.12345.tmp").write_bytes(b"half")
-    heads(*_arguments("mean_pool", dataset, tmp_path / "runs"))
-    assert _differing(cut_off, unbroken("mean_pool")) == []
+def test_files_that_a_kill_left_half_written_change_nothing(larger_synthetic, unbroken_run, heads, run_copy, tmp_path):
+    (run_copy / "last.pth").unlink()
+    (run_copy / ".last.pth.elsewhere.12345.tmp").write_bytes(b"half")
+    heads(*_arguments("mean_pool", larger_synthetic, tmp_path / "runs"))
+    assert _differences(run_copy, unbroken_run("mean_pool")) == []
 
 
-def test_a_damaged_checkpoint_is_an_error_that_names_it(dataset, heads, cut_off, tmp_path):
-    whole = (cut_off / "last.pth").read_bytes()
-    (cut_off / "last.pth").write_bytes(whole[: len(whole) // 2])
-    ran = heads(*_arguments("mean_pool", dataset, tmp_path / "runs"))
-    assert ran.exit_code == 1
-    assert "last.pth: cannot be loaded safely" in ran.stderr
+def test_a_damaged_checkpoint_is_an_error_that_names_it(larger_synthetic, heads, run_copy, tmp_path):
+    content = (run_copy / "last.pth").read_bytes()
+    (run_copy / "last.pth").write_bytes(content[: len(content) // 2])
+    result = heads(*_arguments("mean_pool", larger_synthetic, tmp_path / "runs"))
+    assert result.exit_code == 1
+    assert "last.pth: cannot be loaded safely" in result.stderr
 
 
-def test_a_run_whose_config_has_an_old_name_of_a_setting_goes_on(dataset, unbroken, heads, cut_off, tmp_path):
-    config = json.loads((cut_off / "config.json").read_text())
+def test_a_run_whose_config_has_an_old_name_of_a_setting_goes_on(
+    larger_synthetic, unbroken_run, heads, run_copy, tmp_path
+):
+    config = json.loads((run_copy / "config.json").read_text())
     config["clip"] = config.pop("clip_grad")
-    (cut_off / "config.json").write_text(json.dumps(config))
-    ran = heads(*_arguments("mean_pool", dataset, tmp_path / "runs"))
-    assert ran.exit_code == 0, ran.output
-    assert "clip" not in ran.output
-    assert _differing(cut_off, unbroken("mean_pool")) == []
+    (run_copy / "config.json").write_text(json.dumps(config))
+    result = heads(*_arguments("mean_pool", larger_synthetic, tmp_path / "runs"))
+    assert result.exit_code == 0, result.output
+    assert "clip" not in result.output
+    assert _differences(run_copy, unbroken_run("mean_pool")) == []

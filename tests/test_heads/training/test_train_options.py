@@ -19,14 +19,14 @@ QUICK = ("--epochs", 2, "--device", "cpu", "--batch-size", 8)
 
 
 @pytest.fixture(scope="module")
-def with_dense(synthetic) -> Synthetic:
+def dense_dataset(synthetic) -> Synthetic:
     write_synthetic_dense(synthetic)
     return synthetic
 
 
 def _train(heads, dataset: Synthetic, *options: object, head: str = "mean_pool", sets: tuple[Path, ...] = ()):
-    places = [word for root in sets or (dataset.featureset,) for word in ("--features", root)]
-    return heads("train", "--head", head, *QUICK, "--annotations", dataset.annotations, *places, *options)
+    paths = [word for root in sets or (dataset.featureset,) for word in ("--features", root)]
+    return heads("train", "--head", head, *QUICK, "--annotations", dataset.annotations, *paths, *options)
 
 
 def _losses(folder: Path) -> list[float]:
@@ -59,63 +59,63 @@ OPTIONS = [
 
 
 @pytest.fixture(scope="module")
-def plain(synthetic, tmp_path_factory) -> list[float]:
+def plain_losses(synthetic, tmp_path_factory) -> list[float]:
     """The losses of a run without any option."""
     from click.testing import CliRunner
 
     from heads.cli import main
 
     runs = tmp_path_factory.mktemp("plain")
-    places = ("--annotations", synthetic.annotations, "--features", synthetic.featureset, "--runs", runs)
-    ran = CliRunner().invoke(main, list(map(str, ("train", "--head", "mean_pool", *QUICK, *places))))
-    assert ran.exit_code == 0, ran.output
+    paths = ("--annotations", synthetic.annotations, "--features", synthetic.featureset, "--runs", runs)
+    result = CliRunner().invoke(main, list(map(str, ("train", "--head", "mean_pool", *QUICK, *paths))))
+    assert result.exit_code == 0, result.output
     return _losses(runs / "mean_pool-seed0")
 
 
 @pytest.mark.parametrize(("option", "value"), OPTIONS, ids=[option.removeprefix("--") for option, _ in OPTIONS])
-def test_an_option_changes_the_training_and_is_recorded(option, value, heads, synthetic, plain, tmp_path):
-    ran = _train(heads, synthetic, option, value)
-    assert ran.exit_code == 0, ran.output
+def test_an_option_changes_the_training_and_is_recorded(option, value, heads, synthetic, plain_losses, tmp_path):
+    result = _train(heads, synthetic, option, value)
+    assert result.exit_code == 0, result.output
     folder = tmp_path / "runs" / "mean_pool-seed0"
-    assert _losses(folder) != plain
-    recorded = read_json(folder / "config.json")[option.removeprefix("--").replace("-", "_")]
-    assert recorded == ([value] if isinstance(recorded, list) else value)
+    assert _losses(folder) != plain_losses
+    setting = read_json(folder / "config.json")[option.removeprefix("--").replace("-", "_")]
+    assert setting == ([value] if isinstance(setting, list) else value)
 
 
 @pytest.mark.parametrize(("option", "value"), [("--context", 1), ("--jitter", 0.3), ("--speed", 0.3)])
-def test_an_option_for_dense_sets_changes_the_training(option, value, heads, with_dense, tmp_path):
+def test_an_option_for_dense_sets_changes_the_training(option, value, heads, dense_dataset, tmp_path):
     for name, options in (("without", ()), ("with", (option, value))):
-        ran = _train(heads, with_dense, *options, "--name", name, sets=(with_dense.dense,))
-        assert ran.exit_code == 0, ran.output
+        result = _train(heads, dense_dataset, *options, "--name", name, sets=(dense_dataset.dense,))
+        assert result.exit_code == 0, result.output
     assert _losses(tmp_path / "runs" / "with-seed0") != _losses(tmp_path / "runs" / "without-seed0")
 
 
-def test_all_options_work_together(heads, with_dense):
-    everything = [word for pair in OPTIONS if pair[0] not in ("--neighbours", "--lr-scale") for word in pair]
-    more = ("--context", 1, "--jitter", 0.2, "--speed", 0.2, "--ema", 0.9, "--separate", "--adjust", 0.5)
-    both = (with_dense.dense, with_dense.featureset)
-    fused = ("--fusion", "late", "--stream-dropout", 0.3)
-    ran = _train(heads, with_dense, *everything, *more, *fused, head="transformer", sets=both)
-    assert ran.exit_code == 0, ran.output
+def test_all_options_work_together(heads, dense_dataset):
+    options = [word for pair in OPTIONS if pair[0] not in ("--neighbours", "--lr-scale") for word in pair]
+    more_options = ("--context", 1, "--jitter", 0.2, "--speed", 0.2, "--ema", 0.9, "--separate", "--adjust", 0.5)
+    sets = (dense_dataset.dense, dense_dataset.featureset)
+    fusion_options = ("--fusion", "late", "--stream-dropout", 0.3)
+    result = _train(heads, dense_dataset, *options, *more_options, *fusion_options, head="transformer", sets=sets)
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize("pair", list(itertools.combinations(["mixup", "cutmix", "step-dropout", "noise"], 2)), ids=str)
 def test_regularisations_combine(pair, heads, synthetic):
-    ran = _train(heads, synthetic, *[word for name in pair for word in (f"--{name}", 0.5)], head="attentive")
-    assert ran.exit_code == 0, ran.output
+    result = _train(heads, synthetic, *[word for name in pair for word in (f"--{name}", 0.5)], head="attentive")
+    assert result.exit_code == 0, result.output
 
 
 def test_clip_still_works_with_a_note(heads, synthetic, tmp_path):
-    plan = ("train", "--head", "mean_pool", *QUICK, "--annotations", synthetic.annotations)
-    old = heads(*plan, "--features", synthetic.featureset, "--clip", 0.01)
-    assert (old.exit_code, old.stderr.count("--clip is called --clip-grad now")) == (0, 1)
+    arguments = ("train", "--head", "mean_pool", *QUICK, "--annotations", synthetic.annotations)
+    result = heads(*arguments, "--features", synthetic.featureset, "--clip", 0.01)
+    assert (result.exit_code, result.stderr.count("--clip is called --clip-grad now")) == (0, 1)
     assert read_json(tmp_path / "runs" / "mean_pool-seed0" / "config.json")["clip_grad"] == 0.01
     assert "--clip " not in heads("train", "--help").stdout
 
 
 def test_a_run_that_gets_no_better_ends_early(heads, synthetic, tmp_path):
-    ran = _train(heads, synthetic, "--epochs", 50, "--patience", 2, "--lr", 1e-9)
-    assert ran.exit_code == 0, ran.output
+    result = _train(heads, synthetic, "--epochs", 50, "--patience", 2, "--lr", 1e-9)
+    assert result.exit_code == 0, result.output
     assert len(_losses(tmp_path / "runs" / "mean_pool-seed0")) == 3  # the first is the best, two are no better
 
 
@@ -131,16 +131,16 @@ def test_the_average_of_the_weights_is_what_is_kept(heads, synthetic, tmp_path):
     best = torch.load(folder / "best_model.pth", weights_only=True)["model"]
     last = torch.load(folder / "last.pth", weights_only=True)
     averages = {name.removeprefix("module."): value for name, value in last["average"].items()}
-    kept = [torch.equal(best[name], averages[name]) for name in best]
-    assert all(kept) or read_json(folder / "config.json")["epochs"] == 2  # of the last epoch, or of an earlier one
+    matches = [torch.equal(best[name], averages[name]) for name in best]
+    assert all(matches) or read_json(folder / "config.json")["epochs"] == 2  # of the last epoch, or of an earlier one
     assert not all(torch.equal(best[name], last["model"][name]) for name in best)
 
 
 def test_features_that_do_not_fit_are_read_in_chunks_with_the_same_result_on_each_run(heads, synthetic, tmp_path):
     for name in ("one", "again"):
-        ran = _train(heads, synthetic, "--memory", 1e-7, "--name", name)
-        assert ran.exit_code == 0, ran.output
-        assert "read a chunk of videos at a time" in ran.stderr
+        result = _train(heads, synthetic, "--memory", 1e-7, "--name", name)
+        assert result.exit_code == 0, result.output
+        assert "read a chunk of videos at a time" in result.stderr
     assert _losses(tmp_path / "runs" / "one-seed0") == _losses(tmp_path / "runs" / "again-seed0")
 
 
@@ -148,55 +148,55 @@ def test_features_that_do_not_fit_are_read_in_chunks_with_the_same_result_on_eac
 
 
 @pytest.mark.parametrize("fusion", ["early", "late"])
-def test_two_feature_sets_are_fused(fusion, heads, with_dense, tmp_path):
-    ran = _train(heads, with_dense, "--fusion", fusion, sets=(with_dense.featureset, with_dense.dense))
-    assert ran.exit_code == 0, ran.output
+def test_two_feature_sets_are_fused(fusion, heads, dense_dataset, tmp_path):
+    result = _train(heads, dense_dataset, "--fusion", fusion, sets=(dense_dataset.featureset, dense_dataset.dense))
+    assert result.exit_code == 0, result.output
     assert len(read_json(tmp_path / "runs" / "mean_pool-seed0" / "config.json")["features"]) == 2
 
 
 def test_the_same_feature_set_twice_is_refused(heads, synthetic):
-    ran = _train(heads, synthetic, sets=(synthetic.featureset, synthetic.featureset))
-    assert (ran.exit_code, "given twice" in ran.stderr) == (2, True)
+    result = _train(heads, synthetic, sets=(synthetic.featureset, synthetic.featureset))
+    assert (result.exit_code, "given twice" in result.stderr) == (2, True)
 
 
 # ---- what is trained on
 
 
 def test_both_lists_train_a_final_model(heads, synthetic, tmp_path):
-    ran = _train(heads, synthetic, "--split-train-val", "all")
-    assert ran.exit_code == 0, ran.output
+    result = _train(heads, synthetic, "--split-train-val", "all")
+    assert result.exit_code == 0, result.output
     config = read_json(tmp_path / "runs" / "mean_pool-seed0" / "config.json")
     assert (config["train_segments"], config["validation_segments"]) == (36, 0)
 
 
 def test_folds_hold_out_participants_and_are_scored_on_them(heads, synthetic, tmp_path):
     for fold in range(3):
-        ran = _train(heads, synthetic, "--split-train-val", f"fold:{fold}/3", "--name", f"fold{fold}")
-        assert ran.exit_code == 0, ran.output
-    predicted = [read_predictions(path).narration_id for path in sorted(tmp_path.glob("runs/*/val_predictions.pt"))]
-    participants = [{name.split("_")[0] for name in names} for names in predicted]
-    assert sum(map(len, predicted)) == 24
+        result = _train(heads, synthetic, "--split-train-val", f"fold:{fold}/3", "--name", f"fold{fold}")
+        assert result.exit_code == 0, result.output
+    predicted_ids = [read_predictions(path).narration_id for path in sorted(tmp_path.glob("runs/*/val_predictions.pt"))]
+    participants = [{name.split("_")[0] for name in names} for names in predicted_ids]
+    assert sum(map(len, predicted_ids)) == 24
     assert sum(map(len, participants)) == len(set.union(*participants)) == 3
     assert heads("evaluate").exit_code == 0
 
 
 def test_no_epochs_score_the_run_that_is_there(heads, synthetic):
-    trained = _train(heads, synthetic).stdout
-    again = _train(heads, synthetic, "--epochs", 0)
-    assert again.exit_code == 0, again.output
-    assert again.stdout == trained.replace("done", "was finished")
+    first_output = _train(heads, synthetic).stdout
+    result = _train(heads, synthetic, "--epochs", 0)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == first_output.replace("done", "was finished")
 
 
 def test_no_epochs_without_a_run_say_so(heads, synthetic):
-    ran = _train(heads, synthetic, "--epochs", 0)
-    assert (ran.exit_code, "no such file" in ran.stderr) == (1, True)
+    result = _train(heads, synthetic, "--epochs", 0)
+    assert (result.exit_code, "no such file" in result.stderr) == (1, True)
 
 
 def test_the_plan_says_what_training_never_shows(heads, synthetic):
-    said = _train(heads, synthetic, "--train", synthetic.csv("validation"), "--validation", synthetic.csv("train"))
-    assert said.exit_code == 0, said.output
-    assert "of 97 verbs" in said.stderr
-    assert "12 segments of EPIC_100_validation.csv" in said.stderr
+    result = _train(heads, synthetic, "--train", synthetic.csv("validation"), "--validation", synthetic.csv("train"))
+    assert result.exit_code == 0, result.output
+    assert "of 97 verbs" in result.stderr
+    assert "12 segments of EPIC_100_validation.csv" in result.stderr
 
 
 # ---- a teacher
@@ -205,30 +205,30 @@ def test_the_plan_says_what_training_never_shows(heads, synthetic):
 def test_a_student_learns_from_the_predictions_of_a_run(heads, synthetic, tmp_path):
     _train(heads, synthetic, "--name", "teacher")
     assert heads("predict", "runs/teacher-seed0", "--split", "train", "--device", "cpu").exit_code == 0
-    ran = _train(heads, synthetic, "--name", "student", "--teacher", "runs/teacher-seed0/train_predictions.pt")
-    assert ran.exit_code == 0, ran.output
+    result = _train(heads, synthetic, "--name", "student", "--teacher", "runs/teacher-seed0/train_predictions.pt")
+    assert result.exit_code == 0, result.output
     assert _losses(tmp_path / "runs" / "student-seed0") != _losses(tmp_path / "runs" / "teacher-seed0")
 
 
 def test_a_teacher_of_other_segments_is_refused_with_their_names(heads, synthetic):
     _train(heads, synthetic, "--name", "teacher")
-    ran = _train(heads, synthetic, "--name", "student", "--teacher", "runs/teacher-seed0/val_predictions.pt")
-    assert ran.exit_code == 1
-    assert "val_predictions.pt: no prediction for 24 segments: P0" in ran.stderr
+    result = _train(heads, synthetic, "--name", "student", "--teacher", "runs/teacher-seed0/val_predictions.pt")
+    assert result.exit_code == 1
+    assert "val_predictions.pt: no prediction for 24 segments: P0" in result.stderr
     assert not Path("runs/student-seed0").exists()
 
 
 def test_a_teacher_who_is_sure_of_the_labels_gives_their_gradient(heads, synthetic, tmp_path):
     segments = synthetic.segments("train")
-    sure = [np.full((len(segments), num), -50, dtype=np.float32) for num in (97, 300)]
-    for logits, labels in zip(sure, (segments.verb_class, segments.noun_class), strict=True):
+    certain_logits = [np.full((len(segments), num), -50, dtype=np.float32) for num in (97, 300)]
+    for logits, labels in zip(certain_logits, (segments.verb_class, segments.noun_class), strict=True):
         logits[np.arange(len(segments)), labels] = 50
-    write_predictions(tmp_path / "sure.pt", Predictions(tuple(segments.narration_id), *sure, "sure"))
-    how = ("--teacher", "sure.pt", "--teacher-weight", 1, "--temperature", 1)
-    assert _train(heads, synthetic, "--name", "taught", *how).exit_code == 0
+    write_predictions(tmp_path / "sure.pt", Predictions(tuple(segments.narration_id), *certain_logits, "sure"))
+    options = ("--teacher", "sure.pt", "--teacher-weight", 1, "--temperature", 1)
+    assert _train(heads, synthetic, "--name", "taught", *options).exit_code == 0
     assert _train(heads, synthetic, "--name", "labelled").exit_code == 0
-    taught, labelled = (_losses(tmp_path / "runs" / f"{name}-seed0") for name in ("taught", "labelled"))
-    np.testing.assert_allclose(taught, labelled, rtol=1e-5)
+    taught_losses, labelled_losses = (_losses(tmp_path / "runs" / f"{name}-seed0") for name in ("taught", "labelled"))
+    np.testing.assert_allclose(taught_losses, labelled_losses, rtol=1e-5)
 
 
 # ---- predictions
@@ -236,20 +236,20 @@ def test_a_teacher_who_is_sure_of_the_labels_gives_their_gradient(heads, synthet
 
 def test_any_list_can_be_predicted(heads, synthetic, tmp_path):
     _train(heads, synthetic)
-    ran = heads(
+    result = heads(
         *("predict", "runs/mean_pool-seed0", "--annotations", synthetic.csv("test"), "--out", "mine.pt"),
         *("--device", "cpu"),
     )
-    assert ran.exit_code == 0, ran.output
-    predicted = read_predictions(tmp_path / "mine.pt")
-    there = read_predictions(tmp_path / "runs" / "mean_pool-seed0" / "test_predictions.pt")
-    np.testing.assert_array_equal(predicted.verb, there.verb)
+    assert result.exit_code == 0, result.output
+    predictions = read_predictions(tmp_path / "mine.pt")
+    expected = read_predictions(tmp_path / "runs" / "mean_pool-seed0" / "test_predictions.pt")
+    np.testing.assert_array_equal(predictions.verb, expected.verb)
 
 
 def test_an_adjustment_afterwards_is_that_of_the_log_prior(heads, synthetic, tmp_path):
     for name, tau in (("plain", 0), ("adjusted", 0.7)):
-        ran = _train(heads, synthetic, "--name", name, "--adjust", tau, "--epochs", 1)
-        assert ran.exit_code == 0, ran.output
+        result = _train(heads, synthetic, "--name", name, "--adjust", tau, "--epochs", 1)
+        assert result.exit_code == 0, result.output
     plain, adjusted = (
         read_predictions(tmp_path / "runs" / f"{name}-seed0" / "val_predictions.pt") for name in ("plain", "adjusted")
     )
@@ -262,7 +262,7 @@ def test_an_adjustment_afterwards_is_that_of_the_log_prior(heads, synthetic, tmp
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "said"),
+    ("options", "code", "message"),
     [
         (("--loss", "focl"), 2, "--loss: no loss 'focl'; did you mean 'focal'?"),
         (("--noun-loss", "focal:gama=1"), 2, "--noun-loss: no option of focal 'gama'; did you mean 'gamma'?"),
@@ -283,26 +283,28 @@ def test_an_adjustment_afterwards_is_that_of_the_log_prior(heads, synthetic, tmp
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
 )
-def test_what_cannot_be_is_said_before_a_run_is_begun(options, code, said, heads, synthetic, tmp_path):
-    ran = _train(heads, synthetic, *options)
-    assert (ran.exit_code, ran.stdout) == (code, "")
-    assert said in ran.stderr
+def test_what_cannot_be_is_said_before_a_run_is_begun(options, code, message, heads, synthetic, tmp_path):
+    result = _train(heads, synthetic, *options)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert message in result.stderr
     assert not (tmp_path / "runs").exists()
 
 
 def test_arithmetic_that_a_cpu_has_not_is_refused(command, synthetic, monkeypatch, tmp_path):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")  # what does it is as if the CPU had no more
-    places = ("--annotations", synthetic.annotations, "--features", synthetic.featureset, "--device", "cpu")
-    ran = command("heads", "train", "--head", "bilstm", *places, "--precision", "bfloat16")
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert "--precision: this CPU cannot run LSTMs in bfloat16, which bilstm needs; leave the option out." in ran.stderr
+    paths = ("--annotations", synthetic.annotations, "--features", synthetic.featureset, "--device", "cpu")
+    result = command("heads", "train", "--head", "bilstm", *paths, "--precision", "bfloat16")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert (
+        "--precision: this CPU cannot run LSTMs in bfloat16, which bilstm needs; leave the option out." in result.stderr
+    )
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("option", ["--jitter", "--speed"])
 def test_changes_of_time_need_a_dense_set(option, heads, synthetic):
-    ran = _train(heads, synthetic, option, 0.1)
-    assert (ran.exit_code, f"{option}: needs a dense feature set" in ran.stderr) == (2, True)
+    result = _train(heads, synthetic, option, 0.1)
+    assert (result.exit_code, f"{option}: needs a dense feature set" in result.stderr) == (2, True)
 
 
 def test_features_that_are_not_finite_name_their_segment(heads, synthetic, tmp_path):
@@ -314,6 +316,6 @@ def test_features_that_are_not_finite_name_their_segment(heads, synthetic, tmp_p
         features[0, 0, 3] = np.nan
         file["features"][:] = features
         name = file["segments/narration_id"].asstr()[0]
-    ran = _train(heads, synthetic, sets=(root,))
-    assert ran.exit_code == 1
-    assert f"P01_01.h5: features of segment {name} are not finite" in ran.stderr
+    result = _train(heads, synthetic, sets=(root,))
+    assert result.exit_code == 1
+    assert f"P01_01.h5: features of segment {name} are not finite" in result.stderr
