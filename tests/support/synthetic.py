@@ -61,6 +61,11 @@ class Synthetic:
     def segments(self, split: str) -> Segments:
         return read_segments(self.csv(split))
 
+    @property
+    def options(self) -> tuple[object, ...]:
+        """The options of `heads ...` that say where the dataset lies."""
+        return "--annotations", self.annotations, "--features", self.features
+
 
 def write_synthetic(out: Path, *, train: int = 24, validation: int = 12, test: int = 10, seed: int = 0) -> Synthetic:
     """Write annotation files for this many segments a split, and the features of all of them."""
@@ -245,6 +250,14 @@ def write_synthetic_dense(made: Synthetic, *, every_s: float = 0.2, seed: int = 
                     x[within] = rng.normal(0, 0.3, (len(within), x.shape[1])) + _path(row, len(within), directions)
             steps[video_id] = x
     return write_dense(made.dense, steps, every_s=every_s)
+
+
+def labelled_segments(*pairs: tuple[int, int]) -> Segments:
+    """Return segments of one video with these verbs and nouns, (verb_class, noun_class) each."""
+    verb_class, noun_class = zip(*pairs, strict=True)
+    names = [f"P01_01_{index}" for index in range(len(pairs))]
+    table = pd.DataFrame({"narration_id": names, "verb_class": verb_class, "noun_class": noun_class})
+    return Segments(table, "by hand")
 
 
 def drawn_predictions(segments: Segments, *, seed: int = 0, scale: float = 3.0) -> Predictions:

@@ -31,6 +31,12 @@ def synthetic(tmp_path_factory) -> Synthetic:
 
 
 @pytest.fixture(scope="session")
+def larger_synthetic(tmp_path_factory) -> Synthetic:
+    """A synthetic dataset whose epochs are long enough to cut a run off in one; read it, never write into it."""
+    return write_synthetic(tmp_path_factory.mktemp("larger"), train=40, validation=12, test=4)
+
+
+@pytest.fixture(scope="session")
 def train_data(synthetic) -> TrainData:
     """Its three splits with their features, in memory."""
     files = find_splits(synthetic.annotations)

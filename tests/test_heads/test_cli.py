@@ -284,18 +284,14 @@ def incomplete_dataset(synthetic, tmp_path) -> Synthetic:
     return Synthetic(synthetic.annotations, tmp_path / "features")
 
 
-def _places(dataset: Synthetic) -> tuple[object, ...]:
-    return "--annotations", dataset.annotations, "--features", dataset.features
-
-
 def test_segments_without_features_stop_the_training(heads, incomplete_dataset):
-    result = heads("train", "--head", "mean_pool", *QUICK, *_places(incomplete_dataset))
+    result = heads("train", "--head", "mean_pool", *QUICK, *incomplete_dataset.options)
     assert result.exit_code == 1
     assert "no features for 8 of 24 segments of EPIC_100_train.csv (P03_01_0, " in result.stderr
 
 
 def test_segments_without_features_are_left_out_when_allowed(heads, incomplete_dataset, tmp_path):
-    result = heads("train", "--head", "mean_pool", *QUICK, *_places(incomplete_dataset), "--allow-missing")
+    result = heads("train", "--head", "mean_pool", *QUICK, *incomplete_dataset.options, "--allow-missing")
     assert result.exit_code == 0
     assert "training    16 segments of 24 (8 have no features and are left out) of EPIC_100_train.csv" in result.stderr
     assert read_json(tmp_path / "runs" / "mean_pool-seed0" / "config.json")["train_missing"] == 8

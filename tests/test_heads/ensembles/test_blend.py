@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from probabilities import softmax
 
 from features.annotations import Segments
 from features.errors import DataError
@@ -33,11 +34,6 @@ def _random_member(seed: int, *, scale: float = 3.0, num_segments: int = 6) -> P
     )
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    """Row by row, in the plain way."""
-    return np.stack([np.exp(row) / np.exp(row).sum() for row in logits.astype(np.float64)])
-
-
 def _mean(members: list[Predictions], kind: str = "probabilities") -> Predictions:
     return blend(members, uniform(len(members)), kind, source="ensemble")
 
@@ -50,7 +46,7 @@ def _mean(members: list[Predictions], kind: str = "probabilities") -> Prediction
 def test_an_ensemble_of_equals_is_the_member(num, seed, scale, kind):
     member = _random_member(seed, scale=scale)
     ensemble = _mean([member] * num, kind)
-    np.testing.assert_allclose(np.exp(ensemble.noun.astype(np.float64)), _softmax(member.noun), rtol=1e-4, atol=1e-12)
+    np.testing.assert_allclose(np.exp(ensemble.noun.astype(np.float64)), softmax(member.noun), rtol=1e-4, atol=1e-12)
 
 
 @given(order=st.permutations(range(4)), kind=st.sampled_from(KINDS))
@@ -66,14 +62,14 @@ def test_the_order_of_members_does_not_matter(order, kind):
 def test_the_mean_of_probabilities_is_that(task):
     members = [_random_member(seed) for seed in range(3)]
     weights = {"verb": np.array([0.5, 0.25, 0.25]), "noun": np.array([0.0, 0.1, 0.9])}
-    expected = np.average([_softmax(getattr(member, task)) for member in members], axis=0, weights=weights[task])
+    expected = np.average([softmax(getattr(member, task)) for member in members], axis=0, weights=weights[task])
     mean = getattr(blend(members, weights, "probabilities", source=""), task)
     np.testing.assert_allclose(np.exp(mean.astype(np.float64)), expected, rtol=1e-5)
 
 
 def test_the_mean_of_logits_is_the_geometric_mean_of_probabilities():
     members = [_random_member(seed) for seed in range(3)]
-    product = np.prod([_softmax(member.noun) for member in members], axis=0) ** (1 / 3)
+    product = np.prod([softmax(member.noun) for member in members], axis=0) ** (1 / 3)
     expected = product / product.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(np.exp(_mean(members, "logits").noun.astype(np.float64)), expected, rtol=1e-4)
 

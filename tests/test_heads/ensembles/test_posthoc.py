@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
+from probabilities import softmax
+from synthetic import labelled_segments
 
 from features.annotations import Segments
 from features.predictions import Predictions
@@ -21,21 +22,12 @@ def _random_predictions(seed: int, *, num_segments: int = 8, scale: float = 2.0)
 def train() -> Segments:
     """Three verbs with nouns of their own: 0 with 0 and 1, 1 with 2, 2 rarely with 3."""
     pairs = [(0, 0)] * 60 + [(0, 1)] * 30 + [(1, 2)] * 40 + [(2, 3)] * 4
-    verb_class, noun_class = zip(*pairs, strict=True)
-    names = [f"P01_01_{index}" for index in range(len(pairs))]
-    return Segments(
-        pd.DataFrame({"narration_id": names, "verb_class": verb_class, "noun_class": noun_class}), "by hand"
-    )
+    return labelled_segments(*pairs)
 
 
 @pytest.fixture(scope="module")
 def prior(train) -> Prior:
     return prior_of(train)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    weights = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
 
 
 # ---- applied
@@ -44,33 +36,31 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 def test_by_default_nothing_is_done(prior):
     predictions = _random_predictions(0)
     result = Correction().apply(predictions, prior, source="")
-    np.testing.assert_allclose(np.exp(result.verb), _softmax(predictions.verb), rtol=1e-5)
-    np.testing.assert_allclose(np.exp(result.noun), _softmax(predictions.noun), rtol=1e-5)
+    np.testing.assert_allclose(np.exp(result.verb), softmax(predictions.verb), rtol=1e-5)
+    np.testing.assert_allclose(np.exp(result.noun), softmax(predictions.noun), rtol=1e-5)
 
 
 def test_a_temperature_divides_logits(prior):
     predictions = _random_predictions(0)
     result = Correction(temperature=(2.0, 0.5)).apply(predictions, prior, source="")
-    np.testing.assert_allclose(np.exp(result.verb), _softmax(predictions.verb / 2), rtol=1e-4)
-    np.testing.assert_allclose(np.exp(result.noun), _softmax(predictions.noun * 2), rtol=1e-4)
+    np.testing.assert_allclose(np.exp(result.verb), softmax(predictions.verb / 2), rtol=1e-4)
+    np.testing.assert_allclose(np.exp(result.noun), softmax(predictions.noun * 2), rtol=1e-4)
 
 
 def test_logit_adjustment_divides_by_a_power_of_the_frequencies(prior, train):
     predictions = _random_predictions(0)
     counts = np.bincount(train.verb_class, minlength=97).clip(min=1)
     result = Correction(tau=(0.7, 0.0)).apply(predictions, prior, source="")
-    expected = _softmax(predictions.verb) / (counts / counts.sum()) ** 0.7
+    expected = softmax(predictions.verb) / (counts / counts.sum()) ** 0.7
     np.testing.assert_allclose(np.exp(result.verb), expected / expected.sum(axis=1, keepdims=True), rtol=1e-4)
-    np.testing.assert_allclose(np.exp(result.noun), _softmax(predictions.noun), rtol=1e-5)
+    np.testing.assert_allclose(np.exp(result.noun), softmax(predictions.noun), rtol=1e-5)
 
 
 def test_the_pair_prior_is_folded_back_as_the_marginals_of_all_pairs(prior):
     predictions = _random_predictions(0)
     result = Correction(pair_power=0.6).apply(predictions, prior, source="")
     pairs = (
-        _softmax(predictions.verb)[:, :, None]
-        * _softmax(predictions.noun)[:, None, :]
-        * np.exp(0.6 * prior.log_affinity)
+        softmax(predictions.verb)[:, :, None] * softmax(predictions.noun)[:, None, :] * np.exp(0.6 * prior.log_affinity)
     )
     pairs /= pairs.sum(axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(np.exp(result.verb), pairs.sum(axis=2), rtol=1e-4)
@@ -112,7 +102,7 @@ def _predictions_and_labels(num_segments: int, temperature: float) -> tuple[Pred
     predictions = _random_predictions(5, num_segments=num_segments, scale=3.0)
     rng = np.random.default_rng(6)
     truth = {
-        task: np.array([rng.choice(len(row), p=row) for row in _softmax(getattr(predictions, task))])
+        task: np.array([rng.choice(len(row), p=row) for row in softmax(getattr(predictions, task))])
         for task in ("verb", "noun")
     }
     return Predictions(

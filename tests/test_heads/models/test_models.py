@@ -448,9 +448,8 @@ def test_vectors_are_turned_as_complex_numbers_on_wavelengths_from_a_tenth_of_a_
 def test_transformer_does_not_read_where_time_begins(shift):
     head, steps = _head("transformer", CONTEXT), _steps(*ROWS[CONTEXT])
     shifted_logits = head(steps._replace(seconds=steps.seconds + shift))
-    torch.testing.assert_close(
-        shifted_logits, head(steps), rtol=0, atol=1e-3
-    )  # float32 of seconds, in tenths of a second
+    # The tolerance: float32 of seconds, in tenths of a second.
+    torch.testing.assert_close(shifted_logits, head(steps), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["attentive", "transformer"])

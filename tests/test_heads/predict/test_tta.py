@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from probabilities import softmax
 from synthetic import Synthetic, labelled_rows, write_csv, write_dense, write_features, write_synthetic_dense
 
 from features.annotations import read_segments
@@ -24,11 +25,6 @@ CPU = torch.device("cpu")
 PLAIN = InputSettings()
 VIEWS = ("centre", "left", "flip")
 QUICK = ("--epochs", 2, "--device", "cpu", "--set", "hidden=8")
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    weights = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +176,7 @@ def test_three_views_give_the_mean_of_their_probabilities(heads, synthetic, view
         split = load_split(sources, synthetic.segments("validation"), PLAIN, allow_missing=False, device=CPU)
         by_view.append(_logits(run, split))
     for task in ("verb", "noun"):
-        expected = np.mean([_softmax(logits[task]) for logits in by_view], axis=0)
+        expected = np.mean([softmax(logits[task]) for logits in by_view], axis=0)
         np.testing.assert_allclose(np.exp(getattr(tta_predictions, task).astype(np.float64)), expected, rtol=1e-5)
     assert np.abs(tta_predictions.verb - read_predictions(run / PREDICTIONS["validation"]).verb).max() > 1e-3
 
@@ -233,7 +229,7 @@ def test_the_table_shows_it_and_an_ensemble_takes_it(heads, synthetic, dense):
     assert result.exit_code == 0, result.output
     predictions = read_predictions(Path("runs", "averaged", "test_predictions.pt"))
     expected = read_predictions(run / TTA_PREDICTIONS["test"])
-    np.testing.assert_allclose(predictions.noun, np.log(_softmax(expected.noun)), atol=1e-5)
+    np.testing.assert_allclose(predictions.noun, np.log(softmax(expected.noun)), atol=1e-5)
 
 
 def test_runs_without_it_cannot_be_put_together_by_it(heads, synthetic):

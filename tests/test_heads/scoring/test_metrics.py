@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
-from synthetic import drawn_predictions, labelled_rows, write_csv
+from synthetic import drawn_predictions, labelled_rows, labelled_segments, write_csv
 
 from features.annotations import Segments, read_segments
 from features.errors import DataError
@@ -305,15 +305,7 @@ def test_a_segment_without_prediction_is_an_error_that_names_it(segments):
 # ---- baselines
 
 
-def _labelled(*pairs: tuple[int, int]) -> Segments:
-    verb_class, noun_class = zip(*pairs, strict=True)
-    names = [f"P01_01_{index}" for index in range(len(pairs))]
-    return Segments(
-        pd.DataFrame({"narration_id": names, "verb_class": verb_class, "noun_class": noun_class}), "by hand"
-    )
-
-
-TRAIN = _labelled(*[(0, 0)] * 4, *[(0, 1)] * 3, *[(1, 2)] * 2, (2, 2), (3, 2), (4, 3), (5, 3))
+TRAIN = labelled_segments(*[(0, 0)] * 4, *[(0, 1)] * 3, *[(1, 2)] * 2, (2, 2), (3, 2), (4, 3), (5, 3))
 
 
 def test_chance_counts_the_classes_that_training_shows():
@@ -329,7 +321,7 @@ def test_chance_counts_the_classes_that_training_shows():
 
 
 def test_most_frequent_answers_what_training_shows_most():
-    validation = _labelled((0, 2), (1, 0), (0, 0), (5, 4))
+    validation = labelled_segments((0, 2), (1, 0), (0, 0), (5, 4))
     # First verb 0, noun 2 (four times; so is 0, of a lower id), action (0, 0).
     assert most_frequent(TRAIN, validation) == {
         "verb@1": 50.0,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from forked import cut_off_at
-from synthetic import Synthetic, write_synthetic
+from synthetic import Synthetic
 
 from features.files import read_json
 from heads.cli import main
@@ -23,14 +23,9 @@ EPOCHS, RUNGS = 40, (10, 20)
 GRID = ("--grid", "lr=1e-4,1e-3,1e-2", "loss=ce,focal")
 
 
-@pytest.fixture(scope="module")
-def larger_synthetic(tmp_path_factory) -> Synthetic:
-    return write_synthetic(tmp_path_factory.mktemp("dataset"), train=40, validation=12, test=4)
-
-
 def _arguments(dataset: Synthetic, runs: Path, *options: str) -> list[str]:
     size = ("--head", "mean_pool:dropout=0.4", "--epochs", EPOCHS, "--batch-size", 8, "--device", "cpu")
-    paths = ("--features", dataset.features, "--annotations", dataset.annotations, "--runs", runs)
+    paths = (*dataset.options, "--runs", runs)
     return [str(word) for word in ("sweep", *GRID, *size, *paths, *options)]
 
 

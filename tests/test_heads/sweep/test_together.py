@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from run_files import metrics_of
 from small_heads import small_options
 from synthetic import drawn_predictions, write_synthetic, write_synthetic_dense
 
@@ -50,13 +50,8 @@ def train_both(runs: list[TrainConfig], data: TrainData, folder: Path) -> list[t
     return pairs
 
 
-def history(folder: Path) -> list[dict[str, float]]:
-    with (folder / "metrics.csv").open() as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-
 def assert_same_run(single_run: Path, stacked_run: Path) -> None:
-    ours, theirs = history(stacked_run), history(single_run)
+    ours, theirs = metrics_of(stacked_run), metrics_of(single_run)
     assert len(ours) == len(theirs)
     for actual, expected in zip(ours, theirs, strict=True):
         assert actual == pytest.approx(expected, rel=1e-4, abs=1e-4)
@@ -133,7 +128,7 @@ def test_runs_go_on_from_wherever_each_was(head, train_data, tmp_path):
 def test_until_leaves_runs_unfinished(train_data, tmp_path):
     runs = [(config, tmp_path / str(index)) for index, config in enumerate(configs("mean_pool"))]
     outcomes = fit_together(runs, train_data, device=CPU, teachers=[None] * 6, until=1)
-    assert all(len(history(folder)) == 1 and not (folder / "val_predictions.pt").exists() for _, folder in runs)
+    assert all(len(metrics_of(folder)) == 1 and not (folder / "val_predictions.pt").exists() for _, folder in runs)
     assert [outcome.best_epoch for outcome in outcomes] == [1] * 6
 
 
@@ -187,7 +182,7 @@ def test_what_runs_may_differ_in():
 def test_in_half_precision_losses_are_alike(train_data, tmp_path):
     runs = configs("transformer", [{"seed": 0}, {"seed": 1}], precision="bfloat16")
     for single_run, stacked_run in train_both(runs, train_data, tmp_path):
-        actual, expected = ([row["train_loss"] for row in history(run)] for run in (stacked_run, single_run))
+        actual, expected = ([row["train_loss"] for row in metrics_of(run)] for run in (stacked_run, single_run))
         assert actual == pytest.approx(expected, rel=0.02)
 
 

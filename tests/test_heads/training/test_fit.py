@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from run_files import metrics_of, weights_of
 from small_heads import small_options
 from synthetic import labelled_rows, write_csv, write_features
 
@@ -39,15 +39,6 @@ def _with(config: TrainConfig = CONFIG, **settings: object) -> TrainConfig:
 
 def _load(roots: list[Path], files: SplitFiles, config: TrainConfig = CONFIG, **options: object) -> TrainData:
     return load_train_data(roots, files, config, **{"allow_missing": False, "device": CPU, **options})
-
-
-def _metrics(folder: Path) -> list[dict[str, float]]:
-    with open(folder / "metrics.csv", newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-
-
-def _weights(path: Path) -> dict[str, torch.Tensor]:
-    return torch.load(path, weights_only=True)["model"]
 
 
 @pytest.fixture(scope="module")
@@ -133,11 +124,11 @@ def test_a_run_leaves_these_files(run):
 
 
 def test_every_epoch_has_a_row(run):
-    assert [row["epoch"] for row in _metrics(run.folder)] == [1, 2, 3, 4, 5, 6]
+    assert [row["epoch"] for row in metrics_of(run.folder)] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_row_has_losses_and_accuracies(run):
-    assert list(_metrics(run.folder)[0]) == [
+    assert list(metrics_of(run.folder)[0]) == [
         "epoch",
         "lr",
         "train_loss",
@@ -157,7 +148,7 @@ def test_the_config_repeats_the_run(run, train_data, tmp_path):
     record = read_json(run.folder / "config.json")
     config = config_from_json(record)
     second_run = fit(config, train_data, tmp_path / "again", device=CPU)
-    assert _metrics(second_run.folder) == _metrics(run.folder)
+    assert metrics_of(second_run.folder) == metrics_of(run.folder)
 
 
 def test_the_config_says_what_it_was_trained_on(run, synthetic):
@@ -171,7 +162,7 @@ def test_the_config_says_what_it_was_trained_on(run, synthetic):
 
 
 def test_options_that_were_not_given_stand_in_the_config_as_well(heads, synthetic, tmp_path):
-    result = heads("train", "--head", "mean_pool", "--epochs", 1, *_places(synthetic))
+    result = heads("train", "--head", "mean_pool", "--epochs", 1, *synthetic.options)
     assert result.exit_code == 0, result.output
     assert read_json(tmp_path / "runs" / "mean_pool-seed0" / "config.json")["head_options"] == {"dropout": 0.0}
 
@@ -184,21 +175,21 @@ def test_predictions_cover_their_split_in_its_order(run, synthetic, name, split)
 
 def test_another_seed_gives_another_run(run, train_data, tmp_path):
     other_run = fit(replace(CONFIG, seed=1), train_data, tmp_path / "other", device=CPU)
-    assert _metrics(other_run.folder) != _metrics(run.folder)
+    assert metrics_of(other_run.folder) != metrics_of(run.folder)
 
 
 # ---- the best epoch
 
 
 def test_the_best_epoch_is_the_one_of_the_highest_action_accuracy(run):
-    actions = [row["val_action_top1"] for row in _metrics(run.folder)]
+    actions = [row["val_action_top1"] for row in metrics_of(run.folder)]
     assert run.best_epoch == 1 + actions.index(max(actions))
 
 
 def test_predictions_are_those_of_the_best_epoch(run, synthetic):
     predictions = read_predictions(run.folder / "val_predictions.pt")
     scores = figures(compare(predictions, synthetic.segments("validation")))
-    row = _metrics(run.folder)[run.best_epoch - 1]
+    row = metrics_of(run.folder)[run.best_epoch - 1]
     tops = {
         f"val_{task}_top{k}": float(scores[f"{task}@{k}"][0]) for task in ("verb", "noun", "action") for k in (1, 5)
     }
@@ -211,7 +202,7 @@ def test_the_earliest_of_equal_epochs_is_the_best():
 
 def test_without_validation_the_last_epoch_is_the_best(train_data, tmp_path):
     outcome = fit(CONFIG, replace(train_data, validation=None), tmp_path / "run", device=CPU)
-    best, last = (_weights(outcome.folder / name) for name in ("best_model.pth", "last.pth"))
+    best, last = (weights_of(outcome.folder / name) for name in ("best_model.pth", "last.pth"))
     assert outcome.best_epoch == 6
     assert all(torch.equal(best[key], last[key]) for key in last)
 
@@ -259,7 +250,7 @@ def test_weights_that_are_not_finite_are_never_the_best(train_data, tmp_path):
     with pytest.raises(DataError, match="try a lower --lr"):
         fit(config, replace(train_data, validation=all_zero), tmp_path / "run", device=CPU)
     best = tmp_path / "run" / "best_model.pth"
-    assert not best.exists() or all(value.isfinite().all() for value in _weights(best).values())
+    assert not best.exists() or all(value.isfinite().all() for value in weights_of(best).values())
 
 
 def test_a_training_list_without_labels_is_refused(synthetic, heads, tmp_path):
@@ -270,8 +261,7 @@ def test_a_training_list_without_labels_is_refused(synthetic, heads, tmp_path):
 
 @pytest.mark.parametrize("option", ["--train", "--validation"])
 def test_a_list_without_labels_is_refused_before_a_run_is_begun(synthetic, heads, tmp_path, option):
-    places = _places(synthetic)
-    heads("train", "--head", "mean_pool", "--epochs", 1, *places, option, synthetic.csv("test"))
+    heads("train", "--head", "mean_pool", "--epochs", 1, *synthetic.options, option, synthetic.csv("test"))
     assert not (tmp_path / "runs" / "mean_pool-seed0").exists()
 
 
@@ -359,10 +349,6 @@ def test_a_test_list_without_features_is_left_out(synthetic, tmp_path):
     rows = labelled_rows(("P09_01",), 4, np.random.default_rng(0))
     files = SplitFiles(synthetic.csv("train"), None, write_csv(tmp_path / "test.csv", rows, labels=False))
     assert _load([synthetic.featureset], files).test is None
-
-
-def _places(synthetic) -> tuple[object, ...]:
-    return "--features", synthetic.features, "--annotations", synthetic.annotations
 
 
 def test_a_test_list_that_has_grown_is_predicted_again_without_training(train_data, tmp_path):

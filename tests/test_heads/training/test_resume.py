@@ -14,8 +14,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 from forked import cut_off_at
+from run_files import weights_of
 from small_heads import small_options
-from synthetic import Synthetic, write_synthetic
+from synthetic import Synthetic
 
 from heads.cli import main
 from heads.models.catalogue import names
@@ -24,11 +25,6 @@ from heads.models.catalogue import names
 EPOCHS = {"mean_pool": 80, "mlp": 40, "bilstm": 16}
 SETTINGS = ("--batch-size", 8, "--lr", 1e-3, "--warmup-epochs", 2)
 every_head = pytest.mark.parametrize("name", names())
-
-
-@pytest.fixture(scope="module")
-def larger_synthetic(tmp_path_factory) -> Synthetic:
-    return write_synthetic(tmp_path_factory.mktemp("dataset"), train=40, validation=12, test=4)
 
 
 def _epochs(name: str) -> int:
@@ -41,7 +37,7 @@ def _set(options: dict[str, object]) -> list[object]:
 
 def _arguments(name: str, dataset: Synthetic, runs: Path) -> list[str]:
     size = ("--epochs", _epochs(name), *_set(small_options(name, dropout=0.4)))
-    paths = ("--features", dataset.features, "--annotations", dataset.annotations, "--runs", runs)
+    paths = (*dataset.options, "--runs", runs)
     return [str(word) for word in ("train", "--head", name, "--device", "cpu", *SETTINGS, *size, *paths)]
 
 
@@ -65,15 +61,11 @@ def _num_epochs(metrics: Path) -> int:
     return metrics.read_text().count("\n") - 1 if metrics.is_file() else 0
 
 
-def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    return torch.load(path, weights_only=True)["model"]
-
-
 def _differences(folder: Path, other: Path) -> list[str]:
     """What of two runs is not the same to the last bit."""
     differences = []
     for file in ("best_model.pth", "last.pth"):
-        ours, theirs = _tensors(folder / file), _tensors(other / file)
+        ours, theirs = weights_of(folder / file), weights_of(other / file)
         assert ours.keys() == theirs.keys()
         differences += [f"{file} {key}" for key in ours if not torch.equal(ours[key], theirs[key])]
     ours, theirs = (torch.load(run / "last.pth", weights_only=True) for run in (folder, other))

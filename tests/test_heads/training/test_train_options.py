@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from run_files import metrics_of, weights_of
 from synthetic import Synthetic, write_synthetic_dense
 
 from features.files import read_json
@@ -30,8 +30,7 @@ def _train(heads, dataset: Synthetic, *options: object, head: str = "mean_pool",
 
 
 def _losses(folder: Path) -> list[float]:
-    with open(folder / "metrics.csv", newline="") as file:
-        return [float(row["train_loss"]) for row in csv.DictReader(file)]
+    return [row["train_loss"] for row in metrics_of(folder)]
 
 
 # ---- each option changes what is trained, and stands in the config
@@ -128,7 +127,7 @@ def test_a_run_that_ended_early_is_finished(heads, synthetic):
 def test_the_average_of_the_weights_is_what_is_kept(heads, synthetic, tmp_path):
     _train(heads, synthetic, "--ema", 0.5)
     folder = tmp_path / "runs" / "mean_pool-seed0"
-    best = torch.load(folder / "best_model.pth", weights_only=True)["model"]
+    best = weights_of(folder / "best_model.pth")
     last = torch.load(folder / "last.pth", weights_only=True)
     averages = {name.removeprefix("module."): value for name, value in last["average"].items()}
     matches = [torch.equal(best[name], averages[name]) for name in best]
