@@ -132,9 +132,15 @@ def test_callbacks_see_the_plan_each_epoch_and_each_outcome(train):
 
 
 def test_a_grid_is_planned_and_trained_with_plain_values(synthetic, tmp_path):
-    shared = {"head": "mean_pool", "annotations": synthetic.annotations, "runs": tmp_path, "epochs": 2, "batch_size": 8}
+    settings = {
+        "head": "mean_pool",
+        "annotations": synthetic.annotations,
+        "runs": tmp_path,
+        "epochs": 2,
+        "batch_size": 8,
+    }
     grid = {"lr": [1e-3, 1e-2], "separate": [True]}
-    plan = heads.plan_grid(grid=grid, seeds=[0], **shared)
+    plan = heads.plan_grid(grid=grid, seeds=[0], **settings)
     names = {"lr-0.001_separate-true", "lr-0.01_separate-true"}
     assert {variant.name for variant in plan.variants} == names
     assert not any(tmp_path.iterdir())

@@ -47,8 +47,8 @@ def dense(tmp_path_factory, synthetic) -> Path:
 
 
 def _train(heads, synthetic, *sets: Path, options: tuple[object, ...] = ()) -> Path:
-    places = [word for root in sets for word in ("--features", root)]
-    result = heads("train", "--head", "bilstm", *QUICK, "--annotations", synthetic.annotations, *places, *options)
+    paths = [word for root in sets for word in ("--features", root)]
+    result = heads("train", "--head", "bilstm", *QUICK, "--annotations", synthetic.annotations, *paths, *options)
     assert result.exit_code == 0, result.output
     return Path("runs", "bilstm-seed0")
 

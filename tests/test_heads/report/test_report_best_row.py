@@ -51,7 +51,7 @@ def test_classes_that_training_never_shows_are_apart(markdown_report, single_run
     assert (table[-1][0], table[-1][1], table[-1][2]) == ("never in training", "1", "0")
 
 
-def _pooled(seeds: list[Path], labels: pd.DataFrame, task: str) -> np.ndarray:
+def _confusion_matrix(seeds: list[Path], labels: pd.DataFrame, task: str) -> np.ndarray:
     """scikit-learn's confusion matrix of all seeds together, rows the truth."""
     best = [best_classes(read_predictions(seed / "val_predictions.pt"), labels)[task] for seed in seeds]
     truth = np.tile(true_classes(labels)[task], len(seeds))
@@ -62,7 +62,7 @@ def _pooled(seeds: list[Path], labels: pd.DataFrame, task: str) -> np.ndarray:
     ("task", "names"), [("verb", VERBS), ("noun", {class_id: f"noun {class_id}" for class_id in range(NUM_NOUNS)})]
 )
 def test_confusions_are_those_of_scikit_learn(tables, seeds, labels, task, names):
-    matrix = _pooled(seeds, labels, task)
+    matrix = _confusion_matrix(seeds, labels, task)
     class_sizes = matrix.sum(axis=1)
     np.fill_diagonal(confusions := matrix.copy(), 0)
     expected = sorted(confusions[confusions > 0].tolist(), reverse=True)[:15]
@@ -76,7 +76,7 @@ def test_confusions_are_those_of_scikit_learn(tables, seeds, labels, task, names
 
 
 def test_the_matrix_of_frequent_classes_is_that_of_scikit_learn(tables, seeds, labels):
-    matrix = _pooled(seeds, labels, "verb")
+    matrix = _confusion_matrix(seeds, labels, "verb")
     classes = sorted(VERBS, key=lambda class_id: (-matrix[class_id].sum(), class_id))
     percent = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     table = tables["Confusion matrix of the frequent verbs, %"]

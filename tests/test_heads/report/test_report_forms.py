@@ -115,14 +115,14 @@ def test_names_from_files_are_text_wherever_they_stand(report, single_run, datas
     shutil.copytree(dataset.annotations, tmp_path / "annotations")
     keys = pd.DataFrame({"id": VERBS.keys(), "key": [f'<b onclick="x">{key}&$_$' for key in VERBS.values()]})
     keys.to_csv(tmp_path / "annotations" / "EPIC_100_verb_classes.csv", index=False)
-    evil = '<img src=x onerror="alert(1)">$x^$'
-    single_run.rename(tmp_path / "few" / f"{evil}-seed0")
-    write_json(tmp_path / "few" / "failed.json", {evil: {"0": evil}})
+    markup = '<img src=x onerror="alert(1)">$x^$'
+    single_run.rename(tmp_path / "few" / f"{markup}-seed0")
+    write_json(tmp_path / "few" / "failed.json", {markup: {"0": markup}})
     page = report(tmp_path / "few", "--annotations", tmp_path / "annotations")
     assert "<img src=x" not in page
     assert "<b onclick" not in page
-    assert page.count(html.escape(evil)) >= 5
-    assert tables_of_page(page)["Runs that failed in a sweep"][1][1:] == [evil, "0", evil]
+    assert page.count(html.escape(markup)) >= 5
+    assert tables_of_page(page)["Runs that failed in a sweep"][1][1:] == [markup, "0", markup]
 
 
 def test_the_page_asks_for_nothing_outside_itself(page):

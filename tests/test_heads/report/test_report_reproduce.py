@@ -65,7 +65,7 @@ def configs(draw) -> TrainConfig:
         return make_config(head, options, run_settings)
 
 
-def _parsed(line: str) -> TrainConfig:
+def _parse(line: str) -> TrainConfig:
     """The configuration that `heads train` makes of a command line, for its only seed."""
     words = shlex.split(line)
     assert words[:2] == ["heads", "train"]
@@ -85,7 +85,7 @@ def test_a_command_makes_the_configuration_it_was_made_of(tmp_path, config):
     run = tmp_path / f"any name-seed{config.seed}"
     write_json(run / "config.json", {**config.as_json(), "features": ["/a b/set"], "train_csv": "/x/train.csv"})
     assert recorded_config(run) == config
-    assert _parsed(train_command(run, [config.seed])) == config
+    assert _parse(train_command(run, [config.seed])) == config
     (run / "config.json").unlink()
     run.rmdir()
 

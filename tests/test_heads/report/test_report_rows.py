@@ -25,13 +25,13 @@ from features.predictions import read_predictions, write_predictions
 def test_the_ranking_is_that_of_evaluate_best_first(tables, runs, heads):
     rows = [row for folder in (runs, runs / "sweep") for row in json.loads(heads("evaluate", folder, "--json").stdout)]
     expected = {row["name"]: row for row in rows}
-    ranked = [name for name in expected if expected[name]["num_seeds"]]
-    ranked.sort(key=lambda name: -expected[name]["figures"]["action@1"])
+    names = [name for name in expected if expected[name]["num_seeds"]]
+    names.sort(key=lambda name: -expected[name]["figures"]["action@1"])
     ranking = tables["All rows, accuracy in %"]
-    assert column(ranking, "run") == [*ranked, "most frequent", "chance"]
+    assert column(ranking, "run") == [*names, "most frequent", "chance"]
     for name in ("action@1", "verb@1", "noun@1"):
         assert column(ranking, name) == [f"{expected[row]['figures'][name]:.1f}" for row in column(ranking, "run")]
-    first = expected[ranked[0]]
+    first = expected[names[0]]
     assert ranking[1][ranking[0].index("action@1")] == "{:.1f} ({:.1f} to {:.1f})".format(
         first["figures"]["action@1"], *first["intervals"]["action@1"]
     )

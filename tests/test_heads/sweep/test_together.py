@@ -170,8 +170,8 @@ def test_one_that_fails_does_not_touch_the_others(train_data, tmp_path):
     ids=lambda change: next(iter(change)),
 )
 def test_what_changes_the_shape_of_a_run(change):
-    plain, changed = configs("mlp", [{}, change])
-    assert shape_of(plain) != shape_of(changed)
+    plain_config, changed_config = configs("mlp", [{}, change])
+    assert shape_of(plain_config) != shape_of(changed_config)
 
 
 def test_what_runs_may_differ_in():
