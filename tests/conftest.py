@@ -14,18 +14,18 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 from miniature import Miniature, write_miniature
 
-# Beside other workers of pytest-xdist one thread, here and in processes started from here; OpenMP's own wait for each
-# other on cores that others need.
+# One thread each where pytest-xdist runs several workers, here and in processes started from here: OpenMP's threads
+# would wait for each other on cores that other workers need.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))
 
 
-# `make test-floor` calls make again, and what that tells its own commands would make those of the tests talkative.
+# `make test-floor` runs the tests from make. What the tests call make for would print more if it inherited these.
 for _name in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS"):
     os.environ.pop(_name, None)
 
-# Where the time goes, the longest files first.
+# The files that take most of the time, the longest first.
 _LONG = (
     "tests/test_jobs/test_extract_job",
     "tests/e2e/test_demo.py",
@@ -34,7 +34,8 @@ _LONG = (
     "tests/e2e/",
     "tests/test_extract/",
 )
-# What starts processes, a cluster or a browser, runs whole networks or trains for long; so does what uses the fixtures.
+# Tests that start processes, a cluster or a browser, run whole networks or train for long. Those that use the fixtures
+# below do so too.
 _PROCESSES = (
     "tests/e2e/",
     "tests/test_jobs/",
@@ -65,12 +66,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what starts processes, and begin with the long files.
 
-    Dealt out file by file, a long one that comes last would keep a worker busy by itself.
+    pytest-xdist deals out file by file: a long file that comes last would keep one worker busy alone.
     """
     for item in items:
         if item.nodeid.startswith(_PROCESSES) or _PROCESS_FIXTURES.intersection(item.fixturenames):
             item.add_marker(pytest.mark.process)
-    items.sort(key=lambda item: next((at for at, path in enumerate(_LONG) if item.nodeid.startswith(path)), len(_LONG)))
+    items.sort(
+        key=lambda item: next((index for index, path in enumerate(_LONG) if item.nodeid.startswith(path)), len(_LONG))
+    )
 
 
 @pytest.fixture(scope="session")

@@ -53,9 +53,9 @@ def tree_in(text: str) -> Iterator[str]:
             continue
         depth = len(line) - len(line.lstrip())
         folders = [(indent, folder) for indent, folder in folders if indent < depth]
-        above = folders[-1][1] if folders else ""
-        yield from (above + name for name in names)
-        folders.append((depth, above + names[0]))
+        parent = folders[-1][1] if folders else ""
+        yield from (parent + name for name in names)
+        folders.append((depth, parent + names[0]))
 
 
 def names_in(text: str) -> set[str]:
@@ -63,20 +63,20 @@ def names_in(text: str) -> set[str]:
     return set(re.findall(rf"`((?:{_PACKAGES})(?:\.\w+)+)`", text))
 
 
-def resolved(name: str) -> object:
+def resolve(name: str) -> object:
     """Return what a dotted name stands for: the longest module that can be imported, then its attributes."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         module = ".".join(parts[:length])
         try:
-            found = importlib.import_module(module)
+            value = importlib.import_module(module)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{module}.".startswith(f"{error.name}."):
                 raise
             continue
         for part in parts[length:]:
-            found = getattr(found, part)
-        return found
+            value = getattr(value, part)
+        return value
     raise ModuleNotFoundError(name)
 
 
@@ -108,22 +108,22 @@ def test_a_tree_is_read_with_its_folders():
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
 def test_functions_that_a_page_names_exist(page):
     for name in sorted(names_in(page.read_text(encoding="utf-8"))):
-        resolved(name)
+        resolve(name)
 
 
 def test_the_walk_names_functions():
     assert len(names_in(_text("docs/structure.md"))) > 30
     with pytest.raises(AttributeError):
-        resolved("features.annotations.no_such_function")
+        resolve("features.annotations.no_such_function")
 
 
 @pytest.mark.parametrize("package", ["features", "extract", "heads"])
 def test_the_map_shows_every_module_and_folder(package):
     page = _text("docs/structure.md")
-    inside = {path for path in (ROOT / package).iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
-    shown = {path.rstrip("/") for path in paths_in(page)}
-    left_out = {path.relative_to(ROOT).as_posix() for path in inside if path.name != "__init__.py"} - shown
-    assert left_out == set()
+    modules = {path for path in (ROOT / package).iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    named_paths = {path.rstrip("/") for path in paths_in(page)}
+    missing = {path.relative_to(ROOT).as_posix() for path in modules if path.name != "__init__.py"} - named_paths
+    assert missing == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -159,11 +159,14 @@ def test_readme_counts_the_backbones():
 
 
 def test_readme_names_every_head_and_loss():
-    named = re.findall(r"\*\*(Heads|Losses)\.\*\* ((?:`\w+`,?\s)+)", README)
-    assert {kind: re.findall(r"\w+", names) for kind, names in named}.keys() == {"Heads", "Losses"}
-    known = {"Heads": {head.name for head in describe_heads()}, "Losses": {loss.name for loss in describe_losses()}}
-    for kind, names in named:
-        assert set(re.findall(r"\w+", names)) == known[kind]
+    lists = re.findall(r"\*\*(Heads|Losses)\.\*\* ((?:`\w+`,?\s)+)", README)
+    assert {kind: re.findall(r"\w+", names) for kind, names in lists}.keys() == {"Heads", "Losses"}
+    registry_names = {
+        "Heads": {head.name for head in describe_heads()},
+        "Losses": {loss.name for loss in describe_losses()},
+    }
+    for kind, names in lists:
+        assert set(re.findall(r"\w+", names)) == registry_names[kind]
 
 
 def test_table_of_heads_is_that_of_the_registry():
@@ -180,10 +183,10 @@ def test_table_of_losses_names_every_loss():
 
 
 def test_costs_of_training_are_those_that_were_measured():
-    measured = json.loads(_text("benchmarks/results/heads.json"))["heads"]
+    records = json.loads(_text("benchmarks/results/heads.json"))["heads"]
     rows = re.findall(r"^\| `(\w+)` \| ([\d,.]+) \| ([\d.]+) % \|", _text("docs/performance.md"), flags=re.MULTILINE)
     assert rows
     for name, epoch_s, share in rows:
-        record = measured[f"{name} on cpu"]
+        record = records[f"{name} on cpu"]
         assert float(epoch_s.replace(",", "")) == round(record["epoch_s"], 1)
         assert float(share) == round(100 * (1 - record["in_place_s"] / record["epoch_s"]), 1)

@@ -58,8 +58,8 @@ def test_every_package_has_modules() -> None:
     [("features", {"extract", "heads"}), ("extract", {"heads"}), ("heads", {"extract"})],
 )
 def test_imports_point_one_way(package: str, forbidden: set[str]) -> None:
-    wrong = {module: packages_of(module) & forbidden for module in modules_of(package)}
-    assert {module: names for module, names in wrong.items() if names} == {}
+    violations = {module: packages_of(module) & forbidden for module in modules_of(package)}
+    assert {module: names for module, names in violations.items() if names} == {}
 
 
 # ---- within a package: a folder or file imports only from those before it
@@ -90,12 +90,12 @@ def room_of(module: str) -> str:
 
 def arrows_of(package: str) -> set[tuple[str, str, str]]:
     """Every import between two rooms of a package, as importing room, imported room and importing module."""
-    known = set(modules_of(package)) - {package}
+    modules = set(modules_of(package)) - {package}
     return {
-        (room_of(module), room_of(imported), module)
-        for module in known
-        for imported in known & set(imports_of(module))
-        if room_of(module) != room_of(imported)
+        (room_of(module), room_of(target), module)
+        for module in modules
+        for target in modules & set(imports_of(module))
+        if room_of(module) != room_of(target)
     }
 
 
@@ -104,14 +104,14 @@ def test_every_folder_and_file_has_its_place_in_the_order(package: str) -> None:
     assert {room_of(module) for module in modules_of(package) if module != package} == set(ORDER[package])
 
 
-def against(order: tuple[str, ...], arrows: set[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
+def arrows_against(order: tuple[str, ...], arrows: set[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
     """The arrows that point to a room that comes later in the order."""
     return {arrow for arrow in arrows if order.index(arrow[1]) > order.index(arrow[0])}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_point_to_what_is_earlier_in_the_order(package: str) -> None:
-    assert against(ORDER[package], arrows_of(package)) == set()
+    assert arrows_against(ORDER[package], arrows_of(package)) == set()
 
 
 def test_an_arrow_against_the_order_is_found() -> None:
@@ -119,14 +119,14 @@ def test_an_arrow_against_the_order_is_found() -> None:
     downwards = ("data", "config", "heads.data.layout")
     upwards = ("data", "models", "heads.data.layout")
     assert downwards in arrows_of("heads")
-    assert against(ORDER["heads"], {downwards, upwards}) == {upwards}
+    assert arrows_against(ORDER["heads"], {downwards, upwards}) == {upwards}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_names_its_functions_and_loads_nothing(package: str) -> None:
-    own = {name for name in imports_of(package) if name.split(".")[0] in PACKAGES}
-    assert all(name.startswith(f"{package}.") or name == package for name in own)
-    assert loaded([package], [*HEAVY, "pandas", "numpy"]) == []
+    imports = {name for name in imports_of(package) if name.split(".")[0] in PACKAGES}
+    assert all(name.startswith(f"{package}.") or name == package for name in imports)
+    assert loaded_modules([package], [*HEAVY, "pandas", "numpy"]) == []
 
 
 # ---- libraries
@@ -151,8 +151,8 @@ def test_torchvision_and_transformers_stay_in_extract() -> None:
 
 def test_no_module_imports_a_command_line() -> None:
     command_lines = {f"{package}.cli" for package in PACKAGES}
-    wrong = {module: command_lines & set(imports_of(module)) for module in ALL_MODULES}
-    assert {module: names for module, names in wrong.items() if names} == {}
+    violations = {module: command_lines & set(imports_of(module)) for module in ALL_MODULES}
+    assert {module: names for module, names in violations.items() if names} == {}
 
 
 LOAD = """
@@ -164,7 +164,7 @@ print(*[name for name in unwanted if name in sys.modules])
 """
 
 
-def loaded(modules: list[str], unwanted: list[str]) -> list[str]:
+def loaded_modules(modules: list[str], unwanted: list[str]) -> list[str]:
     """Those of the `unwanted` that a new process has loaded once it has imported `modules`."""
     code, out, err = finished(python(LOAD, ",".join(modules), ",".join(unwanted)))
     assert code == 0, err
@@ -174,7 +174,7 @@ def loaded(modules: list[str], unwanted: list[str]) -> list[str]:
 @pytest.mark.parametrize(("package", "other"), [("features", "heads"), ("heads", "extract")])
 def test_package_loads_nothing_that_only_extraction_needs(package: str, other: str) -> None:
     unwanted = ["av", "torchvision", "transformers", "matplotlib", "extract", other]
-    assert loaded(modules_of(package), unwanted) == []
+    assert loaded_modules(modules_of(package), unwanted) == []
 
 
 # What computes on numbers and text alone, and so can be tested in milliseconds and used anywhere.
@@ -194,7 +194,7 @@ PURE_MODULES = [f"{package}.{name}" for package, names in PURE.items() for name 
 
 @pytest.mark.parametrize("module", PURE_MODULES)
 def test_pure_modules_load_no_heavy_library(module: str) -> None:
-    assert loaded([module], HEAVY) == []
+    assert loaded_modules([module], HEAVY) == []
 
 
 @pytest.mark.parametrize("package", ["extract", "heads"])
@@ -205,6 +205,6 @@ from {package}.cli import main
 main(["--help"], prog_name="{package}", standalone_mode=False)
 print("torch" in sys.modules, file=sys.stderr)
 """
-    end, out, err = finished(python(code))
-    assert (end, err) == (0, "False\n")
+    exit_code, out, err = finished(python(code))
+    assert (exit_code, err) == (0, "False\n")
     assert out.startswith(f"Usage: {package}")

@@ -33,43 +33,38 @@ COLUMNS = {
 SPLITS = ["train", "validation", "test_timestamps"]
 
 
-@pytest.fixture(scope="module")
-def made(miniature: Miniature) -> Miniature:
-    return miniature
+def read(miniature: Miniature, name: str) -> pd.DataFrame:
+    return pd.read_csv(miniature.annotations / f"EPIC_100_{name}.csv")
 
 
-def read(made: Miniature, name: str) -> pd.DataFrame:
-    return pd.read_csv(made.annotations / f"EPIC_100_{name}.csv")
-
-
-def all_segments(made: Miniature) -> pd.DataFrame:
-    return pd.concat([read(made, split) for split in SPLITS], ignore_index=True)
+def all_segments(miniature: Miniature) -> pd.DataFrame:
+    return pd.concat([read(miniature, split) for split in SPLITS], ignore_index=True)
 
 
 def seconds(timestamps: pd.Series) -> np.ndarray:
     return pd.to_timedelta(timestamps).dt.total_seconds().to_numpy()
 
 
-def video_path(made: Miniature, video_id: str) -> Path:
-    return made.videos / video_id.split("_", maxsplit=1)[0] / f"{video_id}.mp4"
+def video_path(miniature: Miniature, video_id: str) -> Path:
+    return miniature.videos / video_id.split("_", maxsplit=1)[0] / f"{video_id}.mp4"
 
 
 def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
-def test_the_files_are_the_published_ones(made: Miniature) -> None:
-    names = {path.name for path in made.annotations.iterdir()}
+def test_the_files_are_the_published_ones(miniature: Miniature) -> None:
+    names = {path.name for path in miniature.annotations.iterdir()}
     assert names == {f"EPIC_100_{name}.csv" for name in COLUMNS}
 
 
 @pytest.mark.parametrize("name", COLUMNS)
-def test_columns_are_the_published_ones(made: Miniature, name: str) -> None:
-    assert list(read(made, name)) == COLUMNS[name]
+def test_columns_are_the_published_ones(miniature: Miniature, name: str) -> None:
+    assert list(read(miniature, name)) == COLUMNS[name]
 
 
-def test_timestamps_have_the_published_form(made: Miniature) -> None:
-    segments = all_segments(made)
+def test_timestamps_have_the_published_form(miniature: Miniature) -> None:
+    segments = all_segments(miniature)
     decimals_of = {"narration_timestamp": 3, "start_timestamp": 2, "stop_timestamp": 2}
     for column, decimals in decimals_of.items():
         form = rf"\d\d:[0-5]\d:[0-5]\d\.\d{{{decimals}}}"
@@ -77,23 +72,23 @@ def test_timestamps_have_the_published_form(made: Miniature) -> None:
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_rows_are_in_the_order_of_their_ids_as_text(made: Miniature, split: str) -> None:
-    ids = read(made, split).narration_id
+def test_rows_are_in_the_order_of_their_ids_as_text(miniature: Miniature, split: str) -> None:
+    ids = read(miniature, split).narration_id
     assert ids.is_unique
     assert ids.is_monotonic_increasing
 
 
-def test_frame_columns_count_60_or_50_a_second_and_start_at_1(made: Miniature) -> None:
-    segments = all_segments(made)
+def test_frame_columns_count_60_or_50_a_second_and_start_at_1(miniature: Miniature) -> None:
+    segments = all_segments(miniature)
     rates = segments.video_id.str.fullmatch(r"P\d\d_1\d\d").map({True: 50, False: 60})
     for edge in ("start", "stop"):
-        counted = np.trunc(seconds(segments[f"{edge}_timestamp"]) * rates)
-        assert (segments[f"{edge}_frame"] == np.maximum(1, counted)).all()
+        frames = np.trunc(seconds(segments[f"{edge}_timestamp"]) * rates)
+        assert (segments[f"{edge}_frame"] == np.maximum(1, frames)).all()
 
 
-def test_segments_lie_inside_their_videos_and_last_as_long_as_said(made: Miniature) -> None:
-    segments = all_segments(made)
-    durations = segments.video_id.map(read(made, "video_info").set_index("video_id").duration)
+def test_segments_lie_inside_their_videos_and_last_as_long_as_said(miniature: Miniature) -> None:
+    segments = all_segments(miniature)
+    durations = segments.video_id.map(read(miniature, "video_info").set_index("video_id").duration)
     start_s, stop_s = seconds(segments.start_timestamp), seconds(segments.stop_timestamp)
     assert (start_s >= 0).all()
     assert (stop_s <= durations).all()
@@ -102,16 +97,16 @@ def test_segments_lie_inside_their_videos_and_last_as_long_as_said(made: Miniatu
     assert lengths.max() <= 8
 
 
-def test_some_segments_overlap_and_never_three(made: Miniature) -> None:
-    most = []
-    for _, rows in all_segments(made).groupby("video_id"):
+def test_some_segments_overlap_and_never_three(miniature: Miniature) -> None:
+    overlaps = []
+    for _, rows in all_segments(miniature).groupby("video_id"):
         start_s, stop_s = seconds(rows.start_timestamp), seconds(rows.stop_timestamp)
-        most.append(max(((start_s <= at) & (at < stop_s)).sum() for at in start_s))
-    assert max(most) == 2
+        overlaps.append(max(((start_s <= start) & (start < stop_s)).sum() for start in start_s))
+    assert max(overlaps) == 2
 
 
-def test_splits_share_no_video_and_have_the_published_kinds(made: Miniature) -> None:
-    videos = {split: set(read(made, split).video_id) for split in SPLITS}
+def test_splits_share_no_video_and_have_the_published_kinds(miniature: Miniature) -> None:
+    videos = {split: set(read(miniature, split).video_id) for split in SPLITS}
     extension = {split: {len(v) == len("P01_101") for v in ids} for split, ids in videos.items()}
     assert len(set.union(*videos.values())) == sum(map(len, videos.values()))
     assert extension == {
@@ -122,48 +117,48 @@ def test_splits_share_no_video_and_have_the_published_kinds(made: Miniature) -> 
 
 
 @pytest.mark.parametrize(
-    ("split", "unseen"),
+    ("split", "list_name"),
     [
         ("validation", "unseen_participant_ids_validation"),
         ("test_timestamps", "unseen_participant_ids_test"),
     ],
 )
-def test_unseen_participants_are_those_that_train_has_not(made: Miniature, split: str, unseen: str) -> None:
-    absent = set(read(made, split).participant_id) - set(read(made, "train").participant_id)
-    assert set(read(made, unseen).participant_id) == absent != set()
+def test_unseen_participants_are_those_that_train_has_not(miniature: Miniature, split: str, list_name: str) -> None:
+    participants = set(read(miniature, split).participant_id) - set(read(miniature, "train").participant_id)
+    assert set(read(miniature, list_name).participant_id) == participants != set()
 
 
-def test_every_class_occurs_in_train_and_the_tail_is_rare(made: Miniature) -> None:
-    train = read(made, "train")
+def test_every_class_occurs_in_train_and_the_tail_is_rare(miniature: Miniature) -> None:
+    train = read(miniature, "train")
     for kind, classes, tail in (("verb", VERBS, TAIL_VERBS), ("noun", NOUNS, TAIL_NOUNS)):
         assert set(train[f"{kind}_class"]) == set(range(len(classes)))
-        assert set(read(made, f"{kind}_classes").id) == set(range(len(classes)))
-        assert set(read(made, f"tail_{kind}s")[kind]) == set(tail)
+        assert set(read(miniature, f"{kind}_classes").id) == set(range(len(classes)))
+        assert set(read(miniature, f"tail_{kind}s")[kind]) == set(tail)
         assert train[f"{kind}_class"].isin(tail).mean() < 0.5
 
 
-def test_labels_agree_with_the_class_lists(made: Miniature) -> None:
-    train = read(made, "train")
-    verbs, nouns = (read(made, f"{kind}_classes").key for kind in ("verb", "noun"))
+def test_labels_agree_with_the_class_lists(miniature: Miniature) -> None:
+    train = read(miniature, "train")
+    verbs, nouns = (read(miniature, f"{kind}_classes").key for kind in ("verb", "noun"))
     assert (train.verb == train.verb_class.map(verbs)).all()
     assert (train.noun == train.noun_class.map(nouns)).all()
     for row in train.itertuples():
-        listed = ast.literal_eval(row.all_noun_classes)
-        assert listed[0] == row.noun_class
-        assert ast.literal_eval(row.all_nouns) == [nouns[noun] for noun in listed]
+        noun_classes = ast.literal_eval(row.all_noun_classes)
+        assert noun_classes[0] == row.noun_class
+        assert ast.literal_eval(row.all_nouns) == [nouns[noun] for noun in noun_classes]
     assert train.all_nouns.str.contains(",").any()  # so that some cells are quoted
 
 
-def test_videos_are_those_of_the_annotations(made: Miniature) -> None:
-    on_disk = {str(path.relative_to(made.videos)) for path in made.videos.rglob("*.*")}
-    named = set(all_segments(made).video_id)
-    assert set(read(made, "video_info").video_id) == named
-    assert on_disk == {f"{video_id[:3]}/{video_id}.mp4" for video_id in named}
+def test_videos_are_those_of_the_annotations(miniature: Miniature) -> None:
+    paths = {str(path.relative_to(miniature.videos)) for path in miniature.videos.rglob("*.*")}
+    video_ids = set(all_segments(miniature).video_id)
+    assert set(read(miniature, "video_info").video_id) == video_ids
+    assert paths == {f"{video_id[:3]}/{video_id}.mp4" for video_id in video_ids}
 
 
-def test_videos_have_the_codecs_rates_and_frames_stated(made: Miniature) -> None:
-    for video in read(made, "video_info").itertuples():
-        with av.open(video_path(made, video.video_id)) as container:
+def test_videos_have_the_codecs_rates_and_frames_stated(miniature: Miniature) -> None:
+    for video in read(miniature, "video_info").itertuples():
+        with av.open(video_path(miniature, video.video_id)) as container:
             stream = container.streams.video[0]
             frames = list(container.decode(stream))
             codec, fps = stream.codec_context.name, float(stream.average_rate)
@@ -180,50 +175,50 @@ def test_videos_have_the_codecs_rates_and_frames_stated(made: Miniature) -> None
         assert np.diff(key_s).max() < 2
 
 
-def test_objects_appear_on_the_first_frame_of_their_segments(made: Miniature) -> None:
+def test_objects_appear_on_the_first_frame_of_their_segments(miniature: Miniature) -> None:
     """In the picture, not in the plan: of nine frames around it, that one changes a place most."""
-    found = []
-    for video_id, rows in all_segments(made).groupby("video_id"):
-        with av.open(video_path(made, video_id)) as container:
+    hits = []
+    for video_id, rows in all_segments(miniature).groupby("video_id"):
+        with av.open(video_path(miniature, video_id)) as container:
             frames = [(frame.time, patch_means(frame)) for frame in container.decode(video=0)]
         shown_s, patches = (np.array(column) for column in zip(*frames, strict=True))
         change = np.abs(np.diff(patches, axis=0, prepend=patches[:1])).max(axis=(1, 2, 3))
         for first in np.searchsorted(shown_s, seconds(rows.start_timestamp) - 1e-4):
-            found.append(np.argmax(change[first - 4 : first + 5]) == 4)
-    assert np.mean(found) > 0.6  # the others come in dimly, in the colour of the worktop
+            hits.append(np.argmax(change[first - 4 : first + 5]) == 4)
+    assert np.mean(hits) > 0.6  # the others come in dimly, in the colour of the worktop
 
 
 def patch_means(frame: av.VideoFrame) -> np.ndarray:
     """Average (9, 16, 3) patches of 8 x 8 pixels, which the head's sway hardly changes."""
-    small = frame.to_ndarray(format="rgb24", width=16, height=9, interpolation=Interpolation.AREA)
-    return small.astype(np.float32)
+    picture = frame.to_ndarray(format="rgb24", width=16, height=9, interpolation=Interpolation.AREA)
+    return picture.astype(np.float32)
 
 
-def test_another_seed_makes_another_miniature(made: Miniature, tmp_path: Path) -> None:
-    first = contents(made.annotations.parent)
+def test_another_seed_makes_another_miniature(miniature: Miniature, tmp_path: Path) -> None:
+    first = contents(miniature.annotations.parent)
     write_miniature(tmp_path, size="test", seed=1)
     other = contents(tmp_path)
     assert other.keys() == first.keys()
     assert all(other[name] != first[name] for name in first if name.endswith(("train.csv", ".mp4")))
 
 
-def test_a_second_call_touches_nothing(made: Miniature, capsys: pytest.CaptureFixture[str]) -> None:
-    root = made.annotations.parent
-    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    assert write_miniature(root, size="test") == made
-    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+def test_a_second_call_touches_nothing(miniature: Miniature, capsys: pytest.CaptureFixture[str]) -> None:
+    root = miniature.annotations.parent
+    mtimes_before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    assert write_miniature(root, size="test") == miniature
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == mtimes_before
     assert "is there already" in capsys.readouterr().err
 
 
 def test_an_unfinished_miniature_is_made_anew_and_the_same_seed_makes_the_same_bytes(
-    made: Miniature, tmp_path: Path
+    miniature: Miniature, tmp_path: Path
 ) -> None:
     (tmp_path / "miniature.json").write_text("")
     (tmp_path / "videos" / "P01").mkdir(parents=True)
     (tmp_path / "videos" / "P01" / "P01_99.mp4").write_bytes(b"cut off")
     (tmp_path / ".unfinished").mkdir()
     write_miniature(tmp_path, size="test", seed=0)
-    assert contents(tmp_path) == contents(made.annotations.parent)
+    assert contents(tmp_path) == contents(miniature.annotations.parent)
 
 
 def test_a_real_dataset_is_never_deleted(tmp_path: Path) -> None:
@@ -243,8 +238,8 @@ def test_an_unknown_size_is_refused(tmp_path: Path) -> None:
 def test_every_verb_is_equally_long_at_every_place() -> None:
     progress = (np.arange(720) + 0.5) / 720
     for verb in VERBS:
-        places = motion(verb.turns, progress) % (2 * math.pi)
-        counts, _ = np.histogram(places, bins=12, range=(0, 2 * math.pi))
+        angles = motion(verb.turns, progress) % (2 * math.pi)
+        counts, _ = np.histogram(angles, bins=12, range=(0, 2 * math.pi))
         assert counts.tolist() == [60] * 12, verb.key
 
 

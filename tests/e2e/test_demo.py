@@ -37,8 +37,8 @@ def demo(tmp_path_factory) -> tuple[Path, str]:
 @pytest.fixture(scope="module")
 def rows(demo) -> dict[str, dict]:
     """The last table's rows, as `heads evaluate --json` gives them."""
-    evaluated = output_here(main, "evaluate", "--runs", demo[0] / "runs", "--json")
-    return {row["name"]: row for row in json.loads(evaluated)}
+    output = output_here(main, "evaluate", "--runs", demo[0] / "runs", "--json")
+    return {row["name"]: row for row in json.loads(output)}
 
 
 def _top(rows: dict[str, dict], name: str, column: str) -> float:
@@ -68,9 +68,9 @@ def test_temporal_heads_tell_verbs_that_mean_pooling_cannot(rows, head):
 
 @pytest.mark.parametrize("head", ["tcn", "transformer"])
 def test_so_do_the_other_heads_that_see_an_order(demo, rows, head, tmp_path):
-    places = ("--annotations", demo[0] / "annotations", "--features", demo[0] / "features" / "tiny_cnn-seg16")
-    how = ("--device", "cpu", "--epochs", 12, "--batch-size", 16, "--runs", tmp_path)
-    output_here(main, "train", "--head", head, "--set", "width=64", *places, *how)
+    data_options = ("--annotations", demo[0] / "annotations", "--features", demo[0] / "features" / "tiny_cnn-seg16")
+    train_options = ("--device", "cpu", "--epochs", 12, "--batch-size", 16, "--runs", tmp_path)
+    output_here(main, "train", "--head", head, "--set", "width=64", *data_options, *train_options)
     verb = max(row["val_verb_top1"] for row in read_metrics(tmp_path / f"{head}-seed0" / METRICS))
     assert verb > _top(rows, "mean_pool", "verb@1") + 10
 
@@ -93,13 +93,13 @@ def test_every_head_beats_chance(rows):
 
 def test_submission_covers_the_test_list(demo):
     folder = demo[0] / "runs" / "multiscale_ensemble" / "submission"
-    predicted = read_predictions(folder / "submission.pt")
-    assert list(predicted.narration_id) == list(read_segments(demo[0] / "annotations" / TEST_CSV).narration_id)
+    predictions = read_predictions(folder / "submission.pt")
+    assert list(predictions.narration_id) == list(read_segments(demo[0] / "annotations" / TEST_CSV).narration_id)
 
 
 def test_the_last_table_is_that_of_evaluate(demo, rows):
-    printed = demo[1][demo[1].rindex("$ heads evaluate") :]
-    table = printed[printed.index("accuracy in %") :]
+    output = demo[1][demo[1].rindex("$ heads evaluate") :]
+    table = output[output.index("accuracy in %") :]
     names = [line.split("  ")[0] for line in table[: table.index("\n\n")].splitlines()[1:]]
     assert names == list(rows)
     assert table.splitlines()[0].split() in [line.split() for line in (ROOT / "README.md").read_text().splitlines()]
@@ -117,8 +117,8 @@ def test_the_interval_of_an_accuracy_holds_it(rows):
 @pytest.mark.parametrize("name", ["submission.pt", "ensemble_submission.zip", "epic_submission.zip"])
 def test_files_for_the_servers_are_sound(demo, name):
     path = demo[0] / "runs" / "multiscale_ensemble" / "submission" / name
-    said = output_here(main, "submit", "--check", path, "--annotations", demo[0] / "annotations" / TEST_CSV)
-    assert said.rstrip().endswith("sound.")
+    output = output_here(main, "submit", "--check", path, "--annotations", demo[0] / "annotations" / TEST_CSV)
+    assert output.rstrip().endswith("sound.")
 
 
 def test_random_weights_are_submitted_as_no_pretraining(demo):
@@ -129,50 +129,52 @@ def test_random_weights_are_submitted_as_no_pretraining(demo):
 
 @pytest.fixture(scope="module")
 def greedy(demo, tmp_path_factory) -> tuple[Path, str]:
-    """Where an ensemble with everything fitted lies, chosen out of all runs of the demo, and what was said of it."""
+    """The folder of an ensemble chosen greedily from all runs of the demo, with all corrections, and the output."""
     runs = tmp_path_factory.mktemp("greedy")
     corrections = ("--temperature", "--adjust", "--pairs")
-    said = output_here(main, "ensemble", "--greedy", "--per-task", *corrections, "--runs", runs, demo[0] / "runs")
-    return runs / "ensemble", said
+    output = output_here(main, "ensemble", "--greedy", "--per-task", *corrections, "--runs", runs, demo[0] / "runs")
+    return runs / "ensemble", output
 
 
 def test_greedy_selection_trusts_the_best_head(greedy):
     config = json.loads((greedy[0] / "config.json").read_text())
-    of_verbs = dict(zip([Path(one).name for one in config["members"]], config["weights"]["verb"], strict=True))
-    assert len(of_verbs) == 9
-    assert sum(weight for name, weight in of_verbs.items() if name.startswith("multiscale_lstm")) > 0.5
+    verb_weights = dict(
+        zip([Path(member).name for member in config["members"]], config["weights"]["verb"], strict=True)
+    )
+    assert len(verb_weights) == 9
+    assert sum(weight for name, weight in verb_weights.items() if name.startswith("multiscale_lstm")) > 0.5
 
 
 def test_what_is_fitted_beats_the_plain_mean(demo, greedy):
-    compared = json.loads(
+    comparison = json.loads(
         output_here(main, "evaluate", "--compare", demo[0] / "runs" / "ensemble", greedy[0], "--json")
     )
-    action = next(one for one in compared if one["figure"] == "action@1")
+    action = next(row for row in comparison if row["figure"] == "action@1")
     assert action["difference"] > 0
     assert action["low"] <= action["difference"] <= action["high"]
 
 
 def test_each_correction_is_shown_with_its_gain(greedy):
-    alone = re.findall(r"^(\w+) alone .*: action@1 [+-][\d.]+ \(95 % interval: ", greedy[1], flags=re.MULTILINE)
-    assert alone == ["temperature", "adjust", "pairs"]
+    corrections = re.findall(r"^(\w+) alone .*: action@1 [+-][\d.]+ \(95 % interval: ", greedy[1], flags=re.MULTILINE)
+    assert corrections == ["temperature", "adjust", "pairs"]
 
 
 def test_with_one_view_and_no_dense_set_tta_changes_nothing(demo, tmp_path):
     shutil.copytree(demo[0] / "runs" / "bilstm-seed0", tmp_path / "bilstm-seed0")
     output_here(main, "predict", tmp_path / "bilstm-seed0", "--tta", "--split", "validation", "--device", "cpu")
-    found = {row["name"]: row for row in json.loads(output_here(main, "evaluate", "--runs", tmp_path, "--json"))}
-    assert found["bilstm +tta"]["figures"] == found["bilstm"]["figures"]
+    rows = {row["name"]: row for row in json.loads(output_here(main, "evaluate", "--runs", tmp_path, "--json"))}
+    assert rows["bilstm +tta"]["figures"] == rows["bilstm"]["figures"]
 
 
 def test_what_was_written_is_named(demo):
-    folder, printed = demo
-    named = [word for word in printed.split() if word.startswith(str(folder)) and "submission" in word]
-    assert {Path(word).name for word in named} >= {"submission.pt", "ensemble_submission.zip", "epic_submission.zip"}
-    assert all(Path(word).exists() for word in named)
+    folder, output = demo
+    paths = [word for word in output.split() if word.startswith(str(folder)) and "submission" in word]
+    assert {Path(word).name for word in paths} >= {"submission.pt", "ensemble_submission.zip", "epic_submission.zip"}
+    assert all(Path(word).exists() for word in paths)
 
 
 def test_repeating_it_trains_nothing_again(demo):
     out, _ = demo
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("last.pth")}
+    mtimes_before = {path: path.stat().st_mtime_ns for path in out.rglob("last.pth")}
     output_of("bash", "jobs/demo.sh", out, folder=ROOT, timeout_s=600)
-    assert {path: path.stat().st_mtime_ns for path in out.rglob("last.pth")} == before
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("last.pth")} == mtimes_before

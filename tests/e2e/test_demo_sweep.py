@@ -25,24 +25,24 @@ def _demo(out: Path) -> str:
 def demo(tmp_path_factory) -> tuple[Path, str]:
     """The demo's folder of the sweep, and what it printed."""
     out = tmp_path_factory.mktemp("demo") / "demo"
-    said = _demo(out)
-    return out / "runs" / "sweep", said
+    output = _demo(out)
+    return out / "runs" / "sweep", output
 
 
 def test_half_of_the_variants_are_stopped_and_half_of_the_rest(demo):
-    folder, said = demo
-    assert [said.count(f"at epoch {epoch}\n") for epoch in (2, 4)] == [3, 1]
-    assert sum(one["stopped"] for one in read_json(folder / "halving.json")) == 4
+    folder, output = demo
+    assert [output.count(f"at epoch {epoch}\n") for epoch in (2, 4)] == [3, 1]
+    assert sum(decision["stopped"] for decision in read_json(folder / "halving.json")) == 4
     assert len(list(folder.glob("*-seed*/val_predictions.pt"))) == 4
 
 
 def test_ensemble_is_chosen_among_those_that_ran_to_their_end_and_says_how_sure_its_gain_is(demo):
-    folder, said = demo
-    finished = {path.parent.name for path in folder.glob("*-seed*/val_predictions.pt")}
-    assert {Path(member).name for member in read_json(folder / "best" / "config.json")["members"]} == finished
+    folder, output = demo
+    run_names = {path.parent.name for path in folder.glob("*-seed*/val_predictions.pt")}
+    assert {Path(member).name for member in read_json(folder / "best" / "config.json")["members"]} == run_names
     form = r"^action@1: [+-][\d.]+ \(95 % interval: [+-][\d.]+ to [+-][\d.]+\) points over "
-    assert re.search(form, said, flags=re.MULTILINE)
-    assert "Validation is cross-fitted" in said
+    assert re.search(form, output, flags=re.MULTILINE)
+    assert "Validation is cross-fitted" in output
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine; on Debian: apt-get install chromium")
@@ -50,15 +50,15 @@ def test_its_page_opens_in_a_browser_without_complaint(demo, tmp_path):
     folder, _ = demo
     with chromium(tmp_path) as browser:
         browser.open(folder / "report.html", width=1280)
-        complaints = [browser.of(name) for name in ("Runtime.exceptionThrown", "Log.entryAdded")]
-        said = browser.run("document.body.textContent")
+        complaints = [browser.events_of(name) for name in ("Runtime.exceptionThrown", "Log.entryAdded")]
+        text = browser.run("document.body.textContent")
     assert complaints == [[], []]
-    assert all(run.name in said for run in folder.glob("*-seed0"))
+    assert all(run.name in text for run in folder.glob("*-seed0"))
 
 
 def test_repeating_it_trains_nothing_again(demo):
     folder, _ = demo
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("last.pth")}
+    mtimes_before = {path: path.stat().st_mtime_ns for path in folder.rglob("last.pth")}
     _demo(folder.parents[1])
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("last.pth")} == before
-    assert len(before) == 12
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("last.pth")} == mtimes_before
+    assert len(mtimes_before) == 12

@@ -29,9 +29,9 @@ def _cells() -> list[dict]:
 
 def test_script_goes_from_videos_to_a_submission(demo, capsys):
     runpy.run_path(str(SCRIPT))["main"](demo)
-    shown = capsys.readouterr().out
-    assert "mean_pool" in shown
-    assert "multiscale_lstm" in shown
+    output = capsys.readouterr().out
+    assert "mean_pool" in output
+    assert "multiscale_lstm" in output
     assert (demo / "features" / "tiny_cnn-seg16" / "featureset.json").is_file()
     submission = demo / "runs_from_python" / "ensemble" / "submission"
     assert {path.name for path in submission.iterdir()} >= {"submission.pt", "epic_submission.zip"}

@@ -39,9 +39,9 @@ def sequences(tmp_path_factory) -> Path:
 
 def _train(sequences: Path, name: str, *arguments: object, train: Path, validation: Path) -> list[dict[str, float]]:
     """Train by the command line, in this process; return the rows of metrics.csv."""
-    places = ("--features", sequences / "joints", "--runs", sequences / "runs", "--annotations", sequences)
-    how = ("--train", train, "--validation", validation, "--device", "cpu", "--max-steps", 16, "--batch-size", 32)
-    words = ("train", *places, *how, "--name", name, *arguments)
+    data_options = ("--features", sequences / "joints", "--runs", sequences / "runs", "--annotations", sequences)
+    options = ("--train", train, "--validation", validation, "--device", "cpu", "--max-steps", 16, "--batch-size", 32)
+    words = ("train", *data_options, *options, "--name", name, *arguments)
     output_here(main, *words)
     return read_metrics(sequences / "runs" / f"{name}-seed0" / METRICS)
 
@@ -77,45 +77,45 @@ def test_order_tells_more_of_real_hands_than_their_average(sequences):
     average = _train(sequences, "average", "--head", "mean_pool", *plan, **lists)
     options = _set({"hidden": 64, "dropout": 0.0})
     order = _train(sequences, "order", "--head", "bilstm", *options, *plan, **lists)
-    by_average, by_order = (max(row["val_action_top1"] for row in rows) for rows in (average, order))
-    assert by_order > by_average + 10
+    average_top1, order_top1 = (max(row["val_action_top1"] for row in rows) for rows in (average, order))
+    assert order_top1 > average_top1 + 10
 
 
 # ---- nouns that show before their segments
 
 
 @pytest.fixture(scope="module")
-def before(tmp_path_factory) -> Path:
+def dataset(tmp_path_factory) -> Path:
     """A folder with a miniature whose nouns show only before their segments, and a dense set of it."""
     folder = tmp_path_factory.mktemp("before")
     write_miniature(folder, size="context", nouns="before")
-    places = ("--annotations", folder / "annotations", "--videos", folder / "videos", "--out", folder / "dense")
-    how = ("--backbone", "tiny_cnn", "--weights", "random:0", "--every", 0.2)
-    output_of("extract", "run", *places, *how, folder=folder, timeout_s=900, OMP_NUM_THREADS=1)
+    data_options = ("--annotations", folder / "annotations", "--videos", folder / "videos", "--out", folder / "dense")
+    extract_options = ("--backbone", "tiny_cnn", "--weights", "random:0", "--every", 0.2)
+    output_of("extract", "run", *data_options, *extract_options, folder=folder, timeout_s=900, OMP_NUM_THREADS=1)
     return folder
 
 
-def _last_epochs(before: Path, name: str, *options: object) -> dict[str, float]:
+def _last_epochs(dataset: Path, name: str, *options: object) -> dict[str, float]:
     """Train two seeds; return the mean of their last epochs' rows."""
-    how = ("--head", "mean_pool", "--features", before / "dense", "--annotations", before / "annotations")
-    plan = ("--device", "cpu", "--epochs", 20, "--lr", 3e-3, "--runs", before / "runs", "--name", name)
-    output_here(main, "train", *how, *plan, "--seeds", "0-1", *options)
-    rows = [read_metrics(before / "runs" / f"{name}-seed{seed}" / METRICS)[-1] for seed in range(2)]
+    data_options = ("--head", "mean_pool", "--features", dataset / "dense", "--annotations", dataset / "annotations")
+    plan = ("--device", "cpu", "--epochs", 20, "--lr", 3e-3, "--runs", dataset / "runs", "--name", name)
+    output_here(main, "train", *data_options, *plan, "--seeds", "0-1", *options)
+    rows = [read_metrics(dataset / "runs" / f"{name}-seed{seed}" / METRICS)[-1] for seed in range(2)]
     return {column: sum(row[column] for row in rows) / 2 for column in rows[0]}
 
 
 @pytest.fixture(scope="module")
-def with_context(before) -> dict[str, float]:
-    return _last_epochs(before, "context", "--context", 0.6)
+def with_context(dataset) -> dict[str, float]:
+    return _last_epochs(dataset, "context", "--context", 0.6)
 
 
 @pytest.mark.slow
-def test_context_shows_nouns_that_the_segment_does_not(before, with_context):
-    alone = _last_epochs(before, "segment")
-    assert with_context["val_noun_top1"] > alone["val_noun_top1"] + 15
+def test_context_shows_nouns_that_the_segment_does_not(dataset, with_context):
+    without_context = _last_epochs(dataset, "segment")
+    assert with_context["val_noun_top1"] > without_context["val_noun_top1"] + 15
 
 
 @pytest.mark.slow
-def test_balanced_classes_find_more_of_the_rare_ones(before, with_context):
-    balanced = _last_epochs(before, "balanced", "--context", 0.6, "--loss", "cb")
+def test_balanced_classes_find_more_of_the_rare_ones(dataset, with_context):
+    balanced = _last_epochs(dataset, "balanced", "--context", 0.6, "--loss", "cb")
     assert balanced["val_noun_recall"] > with_context["val_noun_recall"] + 3

@@ -39,8 +39,8 @@ PROGRAMS: dict[str, click.Group] = {
 }
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
 
-# Run by other tests, or by whoever runs this one; each with the reason it is not run here.
-ELSEWHERE = {
+# Commands that are not run here, with the reason: mostly the test that runs them.
+EXCLUDED = {
     r"make demo": "tests/e2e/test_demo.py",
     r"make demo-sweep": "tests/e2e/test_demo_sweep.py",
     r"make (test|test-quick|test-all)": "is running",
@@ -56,13 +56,13 @@ ELSEWHERE = {
     r"python -m venv .*|pip install .*": "needs the network",
     r"python tests/support/miniature.py .*": "tests/test_miniature.py, tests/e2e/test_learning.py",
 }
-# No weights can be had in a test, and the pages' heads and sweeps have the sizes of real data.
-_HERE = f"make -s -C {ROOT} VENV={sys.prefix}"
-_QUICKLY = "WEIGHTS=random:0 DEVICE=cpu LOCAL=1"
-SMALLER = [
+# Tests have no published weights, and the heads and sweeps of the pages are as large as real data needs.
+_MAKE = f"make -s -C {ROOT} VENV={sys.prefix}"
+_QUICK_OPTIONS = "WEIGHTS=random:0 DEVICE=cpu LOCAL=1"
+SUBSTITUTIONS = [
     (r"^(make extract .*EVERY=.*)$", r"\1 OUT={here}/dense/tiny_cnn-every0.2"),
     (r"^(make extract (?!.*EVERY=).*)$", r"\1 OUT={here}/data/features/tiny_cnn-seg16"),
-    (r"^make (extract .*)$", rf"{_HERE} \1 {_QUICKLY}"),
+    (r"^make (extract .*)$", rf"{_MAKE} \1 {_QUICK_OPTIONS}"),
     (r"\bBACKBONE=\w+", "BACKBONE=tiny_cnn"),  # tests/e2e/test_videomae.py has the real one
     (r"--backbone \w+", "--backbone tiny_cnn"),
     (r"\bdata/features/dinov2-seg16", "other/tiny_cnn-seg16"),
@@ -102,63 +102,65 @@ def _inline(text: str) -> list[str]:
 
 def commands() -> list[str]:
     """Return the commands to run, each once, in the order in which they stand: of the README, then of the pages."""
-    is_elsewhere = re.compile("|".join(f"(?:{pattern})" for pattern in ELSEWHERE)).fullmatch
-    shown: list[str] = []
+    is_excluded = re.compile("|".join(f"(?:{pattern})" for pattern in EXCLUDED)).fullmatch
+    lines: list[str] = []
     for page, text in PAGES.items():
-        in_page = [*_blocks(text), *(_inline(text) if page == "README.md" else [])]
-        shown += sorted(in_page, key=text.find)
-    return [command for command in dict.fromkeys(shown) if not is_elsewhere(command) and not command.endswith("...")]
+        page_commands = [*_blocks(text), *(_inline(text) if page == "README.md" else [])]
+        lines += sorted(page_commands, key=text.find)
+    return [command for command in dict.fromkeys(lines) if not is_excluded(command) and not command.endswith("...")]
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory, miniature) -> Path:
-    """A folder as the pages describe it, with the data where they say, and a second feature set elsewhere."""
+def workspace(tmp_path_factory, miniature) -> Path:
+    """A folder with the data where the pages say, and a second feature set under other/."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "data").mkdir()
     (folder / "data" / "annotations").symlink_to(miniature.annotations)
     (folder / "data" / "videos").symlink_to(miniature.videos)
     shutil.copy(ROOT / "jobs" / "demo-sweep.yaml", folder / "sweep.yaml")
     (folder / "jobs").symlink_to(ROOT / "jobs")
-    sampled = ("--backbone", "tiny_cnn", "--weights", "random:0", "--device", "cpu")
-    _run(folder, ["extract", "run", *sampled, "--out", "other/tiny_cnn-seg16"])
+    extract_options = ("--backbone", "tiny_cnn", "--weights", "random:0", "--device", "cpu")
+    _run(folder, ["extract", "run", *extract_options, "--out", "other/tiny_cnn-seg16"])
     return folder
 
 
-def _run(here: Path, words: list[str]) -> None:
+def _run(folder: Path, words: list[str]) -> None:
     """Run a command in the folder: make in a process, this project's own commands in this one."""
-    places = {
-        "EPIC_ANNOTATIONS": str(here / "data" / "annotations"),
-        "EPIC_VIDEOS": str(here / "data" / "videos"),
+    variables = {
+        "EPIC_ANNOTATIONS": str(folder / "data" / "annotations"),
+        "EPIC_VIDEOS": str(folder / "data" / "videos"),
         "EPIC_FEATURES": None,
         "EPIC_RUNS": None,
     }
     if words[0] not in PROGRAMS:
-        environment = {name: value for name, value in {**os.environ, **places}.items() if value is not None}
+        environment = {name: value for name, value in {**os.environ, **variables}.items() if value is not None}
         environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        ran = subprocess.run(words, cwd=here, env=environment, capture_output=True, text=True, timeout=600, check=False)
-        assert ran.returncode == 0, ran.stdout + ran.stderr
+        process = subprocess.run(
+            words, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
+        )
+        assert process.returncode == 0, process.stdout + process.stderr
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(here)
+        patch.chdir(folder)
         # As a shell does with *.
         arguments = [str(path) for word in words[1:] for path in (sorted(Path().glob(word)) if "*" in word else [word])]
-        done = CliRunner().invoke(PROGRAMS[words[0]], arguments, env=places)
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == 0, done.output
+        result = CliRunner().invoke(PROGRAMS[words[0]], arguments, env=variables)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize("command", commands())
-def test_command_of_the_pages_works(command, here):
-    for pattern, replacement in SMALLER:
+def test_command_of_the_pages_works(command, workspace):
+    for pattern, replacement in SUBSTITUTIONS:
         command = re.sub(pattern, replacement, command)
-    _run(here, shlex.split(command.replace("{here}", str(here))))
+    _run(workspace, shlex.split(command.replace("{here}", str(workspace))))
 
 
 def test_commands_and_options_that_pages_name_exist():
     text = "\n".join(PAGES.values())
-    not_in_full = [command for command in _blocks(text) if command.endswith("...")]
-    for command in {*_inline(text), *not_in_full}:
+    partial_commands = [command for command in _blocks(text) if command.endswith("...")]
+    for command in {*_inline(text), *partial_commands}:
         program, name, *rest = command.split()
         if program == "make":
             assert name in TARGETS or "=" in name, command
@@ -168,9 +170,9 @@ def test_commands_and_options_that_pages_name_exist():
 
 
 @pytest.mark.parametrize("page", [page for page, text in PAGES.items() if "```python\n" in text])
-def test_python_of_the_pages_works(page, here, monkeypatch):
-    monkeypatch.chdir(here)
-    monkeypatch.setenv("EPIC_ANNOTATIONS", str(here / "data" / "annotations"))
+def test_python_of_the_pages_works(page, workspace, monkeypatch):
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("EPIC_ANNOTATIONS", str(workspace / "data" / "annotations"))
     for code in re.findall(r"^```python\n(.*?)^```", PAGES[page], flags=re.MULTILINE | re.DOTALL):
         exec(compile(_smaller_code(code), page, "exec"), {"__name__": "__main__"})
 
@@ -182,5 +184,5 @@ def _smaller_code(code: str) -> str:
     return re.sub(r"\bepochs=\d+", "epochs=1", code)
 
 
-def test_make_extract_wrote_the_feature_set_the_readme_names(here):
-    assert read_featureset(here / "data" / "features" / "tiny_cnn-seg16").sampling.num_frames == 16
+def test_make_extract_wrote_the_feature_set_the_readme_names(workspace):
+    assert read_featureset(workspace / "data" / "features" / "tiny_cnn-seg16").sampling.num_frames == 16

@@ -23,15 +23,15 @@ PHONE, DESK = 390, 1280
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Path:
-    """A report of runs with names as long as a sweep's, and one as bad as a name can be."""
+    """A report of runs, one with a name as long as a sweep's and one whose name is HTML with a script."""
     folder = tmp_path_factory.mktemp("report")
-    made = write_synthetic(folder / "made", train=90, validation=80)
-    runs = write_runs(folder / "runs", made)
-    write_run(runs, EVIL, made, head="mean_pool", seed=0, right=0.2)
-    write_run(runs, "loss-focal.gamma.1_" * 6, made, head="mean_pool", seed=0, right=0.2)
+    dataset = write_synthetic(folder / "made", train=90, validation=80)
+    runs = write_runs(folder / "runs", dataset)
+    write_run(runs, EVIL, dataset, head="mean_pool", seed=0, right=0.2)
+    write_run(runs, "loss-focal.gamma.1_" * 6, dataset, head="mean_pool", seed=0, right=0.2)
     program = Path(sys.executable).with_name("heads")
-    ran = subprocess.run([program, "report"], cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    process = subprocess.run([program, "report"], cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr
     return folder / "report.html"
 
 
@@ -55,27 +55,24 @@ def phone(browser, page) -> Browser:
 
 def test_it_renders_all_of_its_plots(desk):
     assert re.fullmatch(r"bilstm: [\d.]+ % action top-1", desk.run("document.title"))
-    sizes = desk.run("[...document.images].map((one) => [one.complete, one.naturalWidth, one.alt.length])")
+    sizes = desk.run("[...document.images].map((image) => [image.complete, image.naturalWidth, image.alt.length])")
     assert len(sizes) > 10
     assert all(complete and width > 100 and alt > 40 for complete, width, alt in sizes)
 
 
 def test_every_section_has_its_link(desk):
-    linked = desk.run("[...document.querySelectorAll('nav a')].map((one) => one.getAttribute('href').slice(1))")
-    assert linked == desk.run("[...document.querySelectorAll('section')].map((one) => one.id)")
+    anchors = desk.run("[...document.querySelectorAll('nav a')].map((link) => link.getAttribute('href').slice(1))")
+    assert anchors == desk.run("[...document.querySelectorAll('section')].map((section) => section.id)")
 
 
 def test_nothing_is_complained_of(desk):
-    assert [desk.of(name) for name in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")] == [
-        [],
-        [],
-        [],
-    ]
+    names = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
+    assert [desk.events_of(name) for name in names] == [[], [], []]
 
 
 def test_nothing_is_asked_of_the_network(desk, page):
-    asked = {event["request"]["url"] for event in desk.of("Network.requestWillBeSent")}
-    assert {url for url in asked if not url.startswith("data:")} == {page.as_uri()}
+    urls = {event["request"]["url"] for event in desk.events_of("Network.requestWillBeSent")}
+    assert {url for url in urls if not url.startswith("data:")} == {page.as_uri()}
 
 
 def test_names_from_files_run_no_code(desk):
@@ -99,80 +96,80 @@ HEADERS = f"[...{RANKING}.tHead.rows[0].cells]"
 
 
 def _column(browser: Browser, name: str) -> list[float | str | None]:
-    """What stands in a column of the ranking: its numbers, its words, None where there is nothing."""
+    """Return the cells of a column of the ranking: numbers, text, or None where a cell is empty."""
     return browser.run(
         f"""(() => {{
-            const place = {HEADERS}.findIndex((one) => one.textContent === {name!r});
-            return [...{RANKING}.tBodies[0].rows].map((row) => row.cells[place]).map((cell) =>
+            const index = {HEADERS}.findIndex((header) => header.textContent === {name!r});
+            return [...{RANKING}.tBodies[0].rows].map((row) => row.cells[index]).map((cell) =>
                 cell.dataset.value === undefined ? cell.textContent || null : Number(cell.dataset.value));
         }})()"""
     )
 
 
 def _click(browser: Browser, name: str) -> None:
-    browser.run(f"{HEADERS}.find((one) => one.textContent === {name!r}).querySelector('button').click()")
+    browser.run(f"{HEADERS}.find((header) => header.textContent === {name!r}).querySelector('button').click()")
 
 
-def _sorted_as(browser: Browser) -> dict[str, str]:
-    cells = f"{HEADERS}.filter((one) => one.ariaSort).map((one) => [one.textContent, one.ariaSort])"
+def _sort_order(browser: Browser) -> dict[str, str]:
+    cells = f"{HEADERS}.filter((cell) => cell.ariaSort).map((cell) => [cell.textContent, cell.ariaSort])"
     return dict(browser.run(cells))
 
 
 def test_a_click_on_a_header_sorts_by_number_the_highest_first(desk):
     _click(desk, "run")
-    before = _column(desk, "action@1")
+    values_before = _column(desk, "action@1")
     _click(desk, "action@1")
-    assert _column(desk, "action@1") == sorted(before, reverse=True) != before
-    assert min(before) < 10 < max(before)  # in the order of words 9 would stand above 80
-    assert _sorted_as(desk) == {"action@1": "descending"}
+    assert _column(desk, "action@1") == sorted(values_before, reverse=True) != values_before
+    assert min(values_before) < 10 < max(values_before)  # in the order of words 9 would stand above 80
+    assert _sort_order(desk) == {"action@1": "descending"}
 
 
 def test_another_click_turns_it_round(desk):
     _click(desk, "noun@1")
     _click(desk, "noun@1")
     assert _column(desk, "noun@1") == sorted(_column(desk, "noun@1"))
-    assert _sorted_as(desk) == {"noun@1": "ascending"}
+    assert _sort_order(desk) == {"noun@1": "ascending"}
 
 
 def test_words_are_sorted_from_a_to_z(desk):
     _click(desk, "run")
-    found = [name[:4] for name in _column(desk, "run") if name[0].isalpha()]
-    assert found == sorted(found)
-    assert _sorted_as(desk) == {"run": "ascending"}
+    names = [name[:4] for name in _column(desk, "run") if name[0].isalpha()]
+    assert names == sorted(names)
+    assert _sort_order(desk) == {"run": "ascending"}
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_what_has_no_value_stays_below(desk, times):
-    for _ in range(times):
+@pytest.mark.parametrize("num_clicks", [1, 2])
+def test_what_has_no_value_stays_below(desk, num_clicks):
+    for _ in range(num_clicks):
         _click(desk, "std over seeds")
     values = _column(desk, "std over seeds")
-    there = [value for value in values if value is not None]
-    assert values[: len(there)] == sorted(there, reverse=times == 1)
-    assert values[len(there) :] == [None] * (len(values) - len(there)) != []
+    numbers = [value for value in values if value is not None]
+    assert values[: len(numbers)] == sorted(numbers, reverse=num_clicks == 1)
+    assert values[len(numbers) :] == [None] * (len(values) - len(numbers)) != []
 
 
 def test_whole_rows_move(desk):
     def rows() -> set[str]:
         return set(desk.run(f"[...{RANKING}.tBodies[0].rows].map((row) => row.textContent)"))
 
-    before = rows()
+    rows_before = rows()
     _click(desk, "verb@1")
-    assert rows() == before
+    assert rows() == rows_before
 
 
 def test_a_table_sorts_by_the_keyboard(desk):
-    desk.run(f"{HEADERS}.find((one) => one.textContent === 'run').querySelector('button').focus()")
+    desk.run(f"{HEADERS}.find((header) => header.textContent === 'run').querySelector('button').focus()")
     desk.press("Tab")
     assert desk.run("document.activeElement.textContent") == "action@1"
     desk.press("Enter")
-    assert _sorted_as(desk) == {"action@1": "descending"}
+    assert _sort_order(desk) == {"action@1": "descending"}
 
 
 def test_every_table_has_headers_to_click(desk):
     counts = desk.run(
-        "[...document.querySelectorAll('table')].map((one) => [one.tHead.rows[0].cells.length,"
-        " one.tHead.querySelectorAll('th[scope=col] > button[type=button]').length,"
-        " new Set([...one.rows].map((row) => row.cells.length)).size])"
+        "[...document.querySelectorAll('table')].map((table) => [table.tHead.rows[0].cells.length,"
+        " table.tHead.querySelectorAll('th[scope=col] > button[type=button]').length,"
+        " new Set([...table.rows].map((row) => row.cells.length)).size])"
     )
     assert all(cells == buttons and widths == 1 for cells, buttons, widths in counts)
 
@@ -181,19 +178,19 @@ def test_every_table_has_headers_to_click(desk):
 
 
 def _too_wide(browser: Browser, width: int) -> list[str]:
-    """What stands out of the window, but for what scrolls in a box of its own."""
+    """Return the elements that reach beyond the window, except those that scroll in their own box."""
     return browser.run(
         f"""[...document.body.querySelectorAll("*")]
-            .filter((one) => one.getBoundingClientRect().right > {width} + 0.5)
-            .filter((one) => !one.parentElement.closest(".scroll, .wide"))
-            .map((one) => one.outerHTML.slice(0, 80))"""
+            .filter((element) => element.getBoundingClientRect().right > {width} + 0.5)
+            .filter((element) => !element.parentElement.closest(".scroll, .wide"))
+            .map((element) => element.outerHTML.slice(0, 80))"""
     )
 
 
 @pytest.mark.parametrize("width", [320, PHONE, 768, DESK])
 def test_the_page_is_never_wider_than_the_window(browser, page, width):
     browser.open(page, width=width)
-    browser.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    browser.run("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
     assert browser.run("document.documentElement.scrollWidth") <= width
     assert _too_wide(browser, width) == []
 
@@ -208,7 +205,7 @@ def test_a_wide_table_scrolls_in_its_own_box(phone):
 
 
 def test_plots_are_as_wide_as_the_phone_can_show(phone):
-    widths = phone.run("[...document.querySelectorAll('figure:not(.wide) img')].map((one) => one.clientWidth)")
+    widths = phone.run("[...document.querySelectorAll('figure:not(.wide) img')].map((image) => image.clientWidth)")
     assert widths
     assert all(250 < width <= PHONE for width in widths)
 
@@ -216,6 +213,6 @@ def test_plots_are_as_wide_as_the_phone_can_show(phone):
 def test_words_are_large_enough_to_read(phone):
     sizes = phone.run(
         "[...document.querySelectorAll('p, td, th button, li, dd, dt, pre, small, summary')]"
-        ".map((one) => parseFloat(getComputedStyle(one).fontSize))"
+        ".map((element) => parseFloat(getComputedStyle(element).fontSize))"
     )
     assert min(sizes) >= 11

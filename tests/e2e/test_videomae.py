@@ -19,15 +19,15 @@ def test_videomae_features_train_a_head(miniature, tmp_path):
     annotations.mkdir()
     for file in miniature.annotations.glob("*.csv"):
         rows = pd.read_csv(file)
-        small = rows.head({"EPIC_100_train.csv": 4}.get(file.name, 1)) if "narration_id" in rows else rows
-        small.to_csv(annotations / file.name, index=False)
-    places = {
+        selection = rows.head({"EPIC_100_train.csv": 4}.get(file.name, 1)) if "narration_id" in rows else rows
+        selection.to_csv(annotations / file.name, index=False)
+    variables = {
         "EPIC_ANNOTATIONS": annotations,
         "EPIC_VIDEOS": miniature.videos,
         "EPIC_FEATURES": tmp_path / "features",
         "EPIC_RUNS": tmp_path / "runs",
     }
-    run = partial(output_of, folder=tmp_path, timeout_s=600, **places)
+    run = partial(output_of, folder=tmp_path, timeout_s=600, **variables)
     make = ("make", "-C", ROOT, f"VENV={sys.prefix}", "LOCAL=1")
     run(*make, "extract", "BACKBONE=videomae", "WEIGHTS=random:0", "DEVICE=cpu")
     featureset = read_featureset(tmp_path / "features" / "videomae-seg16")

@@ -40,38 +40,38 @@ def wheel(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory) -> Path:
-    """The programs of a fresh environment with the wheel in it; what the wheel requires is borrowed from this one."""
+def bin_folder(wheel, tmp_path_factory) -> Path:
+    """The bin folder of a fresh environment with the wheel; the libraries that it needs come from this environment."""
     folder = tmp_path_factory.mktemp("fresh")
     venv.create(folder, with_pip=False)
     site_packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
     pip = (sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "--no-deps", "--no-index")
     output_of(*pip, wheel, folder=folder, timeout_s=300)
     # Read after the wheel's own folder, so that ours is imported from there.
-    borrowed = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
-    (site_packages / "borrowed.pth").write_text("\n".join(borrowed))
+    library_paths = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+    (site_packages / "borrowed.pth").write_text("\n".join(library_paths))
     return folder / "bin"
 
 
 def test_wheel_holds_every_file_of_the_packages(wheel):
     files = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.*")}
     with zipfile.ZipFile(wheel) as archive:
-        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert packed == {name for name in files if "__pycache__" not in name}
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert names == {name for name in files if "__pycache__" not in name}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_package_is_imported_from_the_wheel(package, installed, tmp_path):
+def test_package_is_imported_from_the_wheel(package, bin_folder, tmp_path):
     script = f"import {package}; print({package}.__file__)"
-    said = output_of(installed / "python", "-c", script, folder=tmp_path, timeout_s=60)
-    assert Path(said.strip()).is_relative_to(installed.parent)
+    output = output_of(bin_folder / "python", "-c", script, folder=tmp_path, timeout_s=60)
+    assert Path(output.strip()).is_relative_to(bin_folder.parent)
 
 
 @pytest.mark.parametrize("program", PACKAGES)
-def test_program_of_the_wheel_answers(program, installed, tmp_path):
-    assert f"Usage: {program} " in output_of(installed / program, "--help", folder=tmp_path, timeout_s=60)
+def test_program_of_the_wheel_answers(program, bin_folder, tmp_path):
+    assert f"Usage: {program} " in output_of(bin_folder / program, "--help", folder=tmp_path, timeout_s=60)
 
 
-def test_report_of_the_wheel_has_its_style_and_script(installed, tmp_path):
+def test_report_of_the_wheel_has_its_style_and_script(bin_folder, tmp_path):
     script = "from importlib.resources import files; print(files('heads.report').joinpath('page.css').read_text())"
-    assert "{" in output_of(installed / "python", "-c", script, folder=tmp_path, timeout_s=60)
+    assert "{" in output_of(bin_folder / "python", "-c", script, folder=tmp_path, timeout_s=60)

@@ -1,7 +1,7 @@
 """A real browser for tests: Debian's Chromium without a window, over its debugging pipe. Standard library alone.
 
-What goes to it are lines of the DevTools protocol, ended by a zero byte, on its file descriptors 3 and 4
-(https://chromedevtools.github.io/devtools-protocol/); so that nothing listens on a port.
+It speaks the DevTools protocol (https://chromedevtools.github.io/devtools-protocol/): messages that end with a zero
+byte, on its file descriptors 3 and 4. So nothing listens on a port.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ CHROMIUM = shutil.which("chromium")
 
 
 class Browser:
-    """One page of a browser. What it asks the network for, logs, or throws is gathered in `events`."""
+    """One page of a browser. `events` collects its network requests, log entries and exceptions."""
 
-    def __init__(self, asks: int, answers: int) -> None:
-        self._asks, self._answers = asks, os.fdopen(answers, "rb", buffering=0)
-        self._number, self._left, self._session = 0, b"", None
+    def __init__(self, requests: int, responses: int) -> None:
+        self._requests, self._responses = requests, os.fdopen(responses, "rb", buffering=0)
+        self._number, self._buffer, self._session = 0, b"", None
         self.events: list[dict[str, Any]] = []
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -37,7 +37,7 @@ class Browser:
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session is not None:
             message["sessionId"] = self._session
-        os.write(self._asks, json.dumps(message).encode() + b"\0")
+        os.write(self._requests, json.dumps(message).encode() + b"\0")
         while True:
             answer = self._next()
             if answer.get("id") == self._number:
@@ -45,11 +45,11 @@ class Browser:
                 return answer["result"]
 
     def _next(self) -> dict[str, Any]:
-        while b"\0" not in self._left:
-            block = self._answers.read(1 << 16)
+        while b"\0" not in self._buffer:
+            block = self._responses.read(1 << 16)
             assert block, "the browser is gone"
-            self._left += block
-        line, _, self._left = self._left.partition(b"\0")
+            self._buffer += block
+        line, _, self._buffer = self._buffer.partition(b"\0")
         message = json.loads(line)
         if "method" in message:
             self.events.append(message)
@@ -62,25 +62,25 @@ class Browser:
         )
         self.events.clear()
         self.send("Page.navigate", url=path.resolve().as_uri())
-        while not self.of("Page.loadEventFired"):
+        while not self.events_of("Page.loadEventFired"):
             self._next()
 
-    def of(self, method: str) -> list[dict[str, Any]]:
-        """Return what has been reported under a name since the page was opened."""
+    def events_of(self, method: str) -> list[dict[str, Any]]:
+        """Return the parameters of all events of a name since the page was opened."""
         return [event["params"] for event in self.events if event["method"] == method]
 
     def run(self, expression: str) -> Any:
         """Return the value of a JavaScript expression in the page."""
-        found = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in found, found["exceptionDetails"]
-        return found["result"].get("value")
+        answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
 
     def press(self, key: str) -> None:
         """Press and release a key where the focus is."""
-        known = {"key": key, "code": key, "windowsVirtualKeyCode": {"Enter": 13, "Tab": 9}[key]}
+        event = {"key": key, "code": key, "windowsVirtualKeyCode": {"Enter": 13, "Tab": 9}[key]}
         text = {"text": "\r"} if key == "Enter" else {}
-        self.send("Input.dispatchKeyEvent", type="keyDown", **known, **text)
-        self.send("Input.dispatchKeyEvent", type="keyUp", **known)
+        self.send("Input.dispatchKeyEvent", type="keyDown", **event, **text)
+        self.send("Input.dispatchKeyEvent", type="keyUp", **event)
 
     def screenshot(self, path: Path) -> None:
         """Write a picture of the whole page, below the window's edge as well."""
@@ -91,28 +91,28 @@ class Browser:
 @contextmanager
 def chromium(home: Path) -> Iterator[Browser]:
     """Start Chromium with nothing of the user's, which lives in `home`."""
-    asks_out, asks_in = os.pipe()
-    answers_out, answers_in = os.pipe()
+    requests_out, requests_in = os.pipe()
+    responses_out, responses_in = os.pipe()
     options = (
         "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-extensions "
         "--disable-background-networking --disable-component-update --remote-debugging-pipe"
     )
-    script = f'exec "$0" {options} --user-data-dir="$1" about:blank 3<&{asks_out} 4>&{answers_in}'
+    script = f'exec "$0" {options} --user-data-dir="$1" about:blank 3<&{requests_out} 4>&{responses_in}'
     process = subprocess.Popen(
         ["bash", "-c", script, CHROMIUM, home],
-        pass_fds=(asks_out, answers_in),
+        pass_fds=(requests_out, responses_in),
         env={**os.environ, "HOME": str(home)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    os.close(asks_out)
-    os.close(answers_in)
+    os.close(requests_out)
+    os.close(responses_in)
     try:
-        browser = Browser(asks_in, answers_out)
+        browser = Browser(requests_in, responses_out)
         yield browser
-        browser._answers.close()
+        browser._responses.close()
     finally:
-        os.close(asks_in)
+        os.close(requests_in)
         try:
             process.wait(timeout=20)
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""A SLURM of our own to submit to, and what may be asked of it."""
+"""A SLURM of our own to submit jobs to, and what tests need to know of it."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ class Cluster:
 
     def make(self, *words: object, **variables: object) -> str:
         """Run make with a target that submits; return the job's id."""
-        said = self.run("make", "-s", "-C", ROOT, f"VENV={sys.prefix}", *words, **variables)
-        return said.split("Submitted job ", 1)[1].split(",", 1)[0]
+        output = self.run("make", "-s", "-C", ROOT, f"VENV={sys.prefix}", *words, **variables)
+        return output.split("Submitted job ", 1)[1].split(",", 1)[0]
 
-    def site(self, name: str, more: str) -> Path:
-        """Write a site's file that changes something."""
+    def site(self, name: str, lines: str) -> Path:
+        """Write a site's file with more lines than SITE."""
         path = self.folder / f"{name}.env"
-        path.write_text(f"{SITE}{more}\n")
+        path.write_text(f"{SITE}{lines}\n")
         return path
 
     def states(self, job: str) -> dict[str, str]:
         """Return the state of each task of a job that has begun, JobId -> state."""
         lines = self.run("scontrol", "show", "job", "-o", job).splitlines()
-        fields = [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines]
-        return {one["JobId"]: one["JobState"] for one in fields}
+        tasks = [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines]
+        return {task["JobId"]: task["JobState"] for task in tasks}
 
-    def wait(self, condition: Callable[[], bool], what: str, *, seconds: float = 300) -> None:
+    def wait(self, condition: Callable[[], bool], description: str, *, seconds: float = 300) -> None:
         """Wait until a condition holds, or fail."""
-        until = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < until, f"waited in vain for {what}"
+            assert time.monotonic() < deadline, f"waited in vain for {description}"
             time.sleep(0.5)
 
     def finish(self, job: str) -> set[str]:
@@ -69,12 +69,12 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def started(folder: Path, *, nodes: int) -> Iterator[dict[str, str]]:
+def running_slurm(folder: Path, *, nodes: int) -> Iterator[dict[str, str]]:
     """Start a SLURM with its files in a folder, and stop it in the end; return the environment to submit from."""
     (folder / "test.env").write_text(SITE)
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))}
     settings = {"SL_NODES": str(nodes), "SL_SLURMD_TIMEOUT": "10"}
-    subprocess.run(["bash", SLURM, "start", folder / "slurm"], env=clean | settings, check=True, timeout=120)
+    subprocess.run(["bash", SLURM, "start", folder / "slurm"], env=environment | settings, check=True, timeout=120)
     variables = {
         "SLURM_CONF": str(folder / "slurm" / "conf" / "slurm.conf"),
         "SITE": str(folder / "test.env"),
@@ -82,6 +82,6 @@ def started(folder: Path, *, nodes: int) -> Iterator[dict[str, str]]:
         "OMP_NUM_THREADS": "1",
     }
     try:
-        yield clean | variables
+        yield environment | variables
     finally:
-        subprocess.run(["bash", SLURM, "stop", folder / "slurm"], env=clean, check=True, timeout=120)
+        subprocess.run(["bash", SLURM, "stop", folder / "slurm"], env=environment, check=True, timeout=120)

@@ -29,7 +29,7 @@ _OPTIONS = {
 }
 
 
-def painted(number: int) -> np.ndarray:
+def number_picture(number: int) -> np.ndarray:
     """Return a picture of a frame number, (HEIGHT, WIDTH, 3) uint8.
 
     Black and white tell the number; a shade that differs from block to block and from frame to frame, within what is
@@ -51,7 +51,7 @@ def write_video(
     path: Path,
     *,
     num_frames: int = 60,
-    picture: Callable[[int], np.ndarray] = painted,
+    picture: Callable[[int], np.ndarray] = number_picture,
     fps: Fraction | int = 30,
     codec: str = "libx264",
     pts: Sequence[int] | None = None,
@@ -122,10 +122,10 @@ def without_start(path: Path, out: Path, *, num_frames: int, fps: Fraction | int
     with av.open(str(path)) as source, av.open(str(out), "w") as target:
         stream = source.streams.video[0]
         copy = target.add_stream_from_template(stream)
-        hidden = int(num_frames / Fraction(fps) / stream.time_base)
+        shift = int(num_frames / Fraction(fps) / stream.time_base)
         for packet in source.demux(stream):
             if packet.pts is not None:
-                packet.pts, packet.dts, packet.stream = packet.pts - hidden, packet.dts - hidden, copy
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, copy
                 target.mux(packet)
     return out
 
@@ -149,11 +149,11 @@ def repeat_video(path: Path, out: Path, times: int) -> Path:
         stream = source.streams.video[0]
         copy = target.add_stream_from_template(stream)
         packets = [packet for packet in source.demux(stream) if packet.pts is not None]
-        stamps = [(packet.pts, packet.dts) for packet in packets]
-        length = max(pts for pts, _ in stamps) + packets[0].duration
-        for turn in range(times):
-            for packet, (pts, dts) in zip(packets, stamps, strict=True):
-                packet.pts, packet.dts, packet.stream = pts + turn * length, dts + turn * length, copy
+        timestamps = [(packet.pts, packet.dts) for packet in packets]
+        length = max(pts for pts, _ in timestamps) + packets[0].duration
+        for repetition in range(times):
+            for packet, (pts, dts) in zip(packets, timestamps, strict=True):
+                packet.pts, packet.dts, packet.stream = pts + repetition * length, dts + repetition * length, copy
                 target.mux(packet)
     return out
 
@@ -167,8 +167,8 @@ def planes_of_all(path: Path) -> list[list[np.ndarray]]:
 def _planes(frame: av.VideoFrame) -> list[np.ndarray]:
     if frame.format.name not in ("yuv420p", "yuvj420p"):
         frame = frame.reformat(format="yuv420p", dst_color_range="MPEG")
-    whole = [np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size) for plane in frame.planes]
-    return [lines[: plane.height, : plane.width].copy() for lines, plane in zip(whole, frame.planes, strict=True)]
+    arrays = [np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size) for plane in frame.planes]
+    return [lines[: plane.height, : plane.width].copy() for lines, plane in zip(arrays, frame.planes, strict=True)]
 
 
 def decode_all(path: Path) -> Iterator[tuple[float, np.ndarray]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +26,7 @@ DENSE = Sampling(kind="dense", clip_frames=16, steps_per_clip=8, every_s=0.2, cl
 def row(index: int, *, video_id: str = "P01_01", **cells: str) -> dict[str, str]:
     """Return a row as published: segment `index` of a video, from second 2 * index on, one second long."""
     start, stop = 2 * index, 2 * index + 1
-    usual = {
+    defaults = {
         "narration_id": f"{video_id}_{index}",
         "participant_id": video_id.split("_", maxsplit=1)[0],
         "video_id": video_id,
@@ -42,7 +43,7 @@ def row(index: int, *, video_id: str = "P01_01", **cells: str) -> dict[str, str]
         "all_nouns": "['tap', 'spoon']",
         "all_noun_classes": "[0, 1]",
     }
-    return {**usual, **cells}
+    return {**defaults, **cells}
 
 
 def write_rows(
@@ -57,9 +58,9 @@ def write_rows(
     return path
 
 
-def made_of(**changes: object) -> FeatureSet:
+def make_featureset(**changes: object) -> FeatureSet:
     """Return the record of a small feature set, with these fields changed."""
-    usual = {
+    defaults = {
         "backbone": "drawn",
         "weights": Weights("random:0", "none", "0" * 64),
         "preprocess": {"crop": 32, "mean": [0.5, 0.5, 0.5]},
@@ -67,7 +68,7 @@ def made_of(**changes: object) -> FeatureSet:
         "sampling": SEGMENT_16,
         "dim": 8,
     }
-    return FeatureSet(**{**usual, **changes})
+    return FeatureSet(**{**defaults, **changes})
 
 
 def video(
@@ -87,12 +88,14 @@ def video(
     start_s = 2.0 * np.arange(len(lengths))
     seconds = np.arange(num_steps) * 0.2
     if lengths:
-        seconds = np.concatenate([np.linspace(at, at + 1, length) for at, length in zip(start_s, lengths, strict=True)])
-    drawn = np.random.default_rng(seed).normal(size=(num_steps, views, dim))
-    usual = {
+        seconds = np.concatenate(
+            [np.linspace(start, start + 1, length) for start, length in zip(start_s, lengths, strict=True)]
+        )
+    values = np.random.default_rng(seed).normal(size=(num_steps, views, dim))
+    defaults = {
         "video_id": video_id,
         "fps": 60000 / 1001,
-        "features": drawn.astype(np.float16),
+        "features": values.astype(np.float16),
         "seconds": seconds,
         "frame": (seconds * 60000 / 1001).astype(np.int32),
         "narration_id": tuple(f"{video_id}_{index}" for index in range(len(lengths))),
@@ -100,12 +103,12 @@ def video(
         "start_s": start_s,
         "stop_s": start_s + 1,
     }
-    return VideoFeatures(**{**usual, **changes})
+    return VideoFeatures(**{**defaults, **changes})
 
 
 def write_set(root: Path, *videos: VideoFeatures, **changes: object) -> FeatureSet:
     """Write a feature set of these videos; give its record."""
-    featureset = create_featureset(root, made_of(**changes))
+    featureset = create_featureset(root, make_featureset(**changes))
     for features in videos:
         write_video(root, features, featureset)
     return featureset
@@ -122,3 +125,16 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Wait for a process; give its exit code, stdout and stderr."""
     out, err = process.communicate(timeout=120)
     return process.returncode, out, err
+
+
+def kill_when_stopped(process: subprocess.Popen[str]) -> None:
+    """Kill a process once it has printed "stopped"."""
+    assert process.stdout.readline() == "stopped\n", finished(process)
+    process.kill()
+    code, _, _ = finished(process)
+    assert code == -signal.SIGKILL
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names of all files and folders in a folder, sorted."""
+    return sorted(path.name for path in folder.iterdir())

@@ -26,17 +26,17 @@ def _command(arguments: list[str], log: Path) -> None:
 
     # A shell's background jobs ignore SIGINT and so do their children; this one shall not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    said = os.open(log, os.O_WRONLY | os.O_CREAT)
-    os.dup2(said, 1)
-    os.dup2(said, 2)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
     main(arguments)
 
 
 def cut_off_at(arguments: list[str], number: signal.Signals, moment: Callable[[], bool], log: Path) -> tuple[int, str]:
-    """Run a command line of heads until a moment has come, and send it a signal; return its exit code and what it said.
+    """Run a command line of heads until a moment has come, and send it a signal; return its exit code and output.
 
     Args:
-        log: where to write that.
+        log: file to write the output to.
     """
     process = _CONTEXT.Process(target=_command, args=(arguments, log))
     process.start()

@@ -50,24 +50,24 @@ def run_smallest_path(folder: Path) -> dict[str, np.ndarray]:
     """Run the path in an empty folder; return everything that it computed, by name."""
     miniature = write_miniature(folder, size="test")
     lists = ("--annotations", miniature.annotations)
-    sampled = ("--backbone", "tiny_cnn", "--weights", "random:0", "--device", "cpu")
-    places = (*lists, "--videos", miniature.videos)
+    backbone_options = ("--backbone", "tiny_cnn", "--weights", "random:0", "--device", "cpu")
+    data_options = (*lists, "--videos", miniature.videos)
     for out, sampling in (("features", ()), ("dense", ("--every", 0.2))):
-        extraction = ("extract", "run", *sampled, *places, *sampling, "--out", out)
+        extraction = ("extract", "run", *backbone_options, *data_options, *sampling, "--out", out)
         output_of(*extraction, folder=folder, timeout_s=600, OMP_NUM_THREADS=1)
     runs = ("--runs", folder / "runs")
     plan = ("--features", folder / "features", *lists, "--device", "cpu", "--epochs", 2, "--batch-size", 8, *runs)
     for name, options in RUNS.items():
         output_here(main, "train", "--head", _HEAD_OF.get(name, name), *options, *plan, "--name", name)
-    how = ("--context", 0.5, "--jitter", 0.2, "--speed", 0.2, "--max-steps", 12)
+    window_options = ("--context", 0.5, "--jitter", 0.2, "--speed", 0.2, "--max-steps", 12)
     dense = ("--features", folder / "dense", *plan[2:], "--name", "dense", "--set", "hidden=8")
-    output_here(main, "train", "--head", "bilstm", *how, *dense)
+    output_here(main, "train", "--head", "bilstm", *window_options, *dense)
     output_here(main, "predict", folder / "runs" / "dense-seed0", "--tta")
     output_here(main, "ensemble", *lists, "--weights", "fitted", "--temperature", *runs)
-    return dict(_computed(folder))
+    return dict(_arrays(folder))
 
 
-def _computed(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+def _arrays(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     for path in sorted([*folder.glob("features/*.h5"), *folder.glob("dense/*.h5")]):
         with h5py.File(path) as file:
             yield f"{path.parent.name}/{path.stem}", file["features"][:]
@@ -110,18 +110,18 @@ def values_of(array: np.ndarray) -> list[float]:
     return [float(value) for value in flat[np.linspace(0, len(flat) - 1, _VALUES).astype(int)]]
 
 
-def describe(computed: dict[str, np.ndarray]) -> dict[str, object]:
+def describe(arrays: dict[str, np.ndarray]) -> dict[str, object]:
     """Return the record of a path."""
-    arrays = {name: {"digest": digest_of(one), "values": values_of(one)} for name, one in computed.items()}
-    return {"machine": machine(), "arrays": arrays}
+    records = {name: {"digest": digest_of(array), "values": values_of(array)} for name, array in arrays.items()}
+    return {"machine": machine(), "arrays": records}
 
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["store"]:
         sys.exit(__doc__)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with tempfile.TemporaryDirectory() as made:
-        record = describe(run_smallest_path(Path(made)))
+    with tempfile.TemporaryDirectory() as folder:
+        record = describe(run_smallest_path(Path(folder)))
     RECORD.parent.mkdir(exist_ok=True)
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
     print(f"{RECORD}: {len(record['arrays'])} arrays")

@@ -203,7 +203,7 @@ def write_miniature(out: Path, *, size: str = "test", seed: int = 0, nouns: str 
     """Write a miniature into `out`, or find it there: of this size and seed, by this version.
 
     Args:
-        nouns: "within" their segments are they seen, or only "before" them.
+        nouns: whether objects show "within" their segments, or only "before" them.
 
     An unfinished or another miniature there is replaced. One machine always makes the same bytes.
 
@@ -213,43 +213,43 @@ def write_miniature(out: Path, *, size: str = "test", seed: int = 0, nouns: str 
     """
     if size not in _SIZES:
         raise ValueError(f"--size: no size {size!r}. Known: {', '.join(_SIZES)}.")
-    began = time.monotonic()
-    made = Miniature(annotations=Path(out, "annotations"), videos=Path(out, "videos"))
+    start_time = time.monotonic()
+    miniature = Miniature(annotations=Path(out, "annotations"), videos=Path(out, "videos"))
     marker = Path(out, "miniature.json")
     version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     record = json.dumps({"size": size, "seed": seed, "nouns": nouns, "version": version})
     if marker.is_file():
         if marker.read_text() == record:
             print(f"{out}: is there already (--size {size} --seed {seed})", file=sys.stderr)
-            return made
-    elif made.annotations.exists() or made.videos.exists():
+            return miniature
+    elif miniature.annotations.exists() or miniature.videos.exists():
         raise FileExistsError(f"{out}: holds a dataset that is no miniature; choose another folder.")
 
-    unfinished = Path(out, ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    unfinished_folder = Path(out, ".unfinished")
+    shutil.rmtree(unfinished_folder, ignore_errors=True)
+    unfinished_folder.mkdir(parents=True)
     marker.write_text("")  # what lies here is ours to replace, and not finished
     splits = _plan(_SIZES[size], np.random.default_rng(seed))
     if nouns == "before":
         splits = {split: [_with_nouns_before(video) for video in videos] for split, videos in splits.items()}
     videos = list(itertools.chain.from_iterable(splits.values()))
-    _write_annotations(unfinished / "annotations", splits)
+    _write_annotations(unfinished_folder / "annotations", splits)
     # Threads suffice: encoding is most of the time, and goes on without the interpreter's lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda video: _write_video(unfinished / "videos", video, seed), videos))
-    for folder in (made.annotations, made.videos):
+        list(pool.map(lambda video: _write_video(unfinished_folder / "videos", video, seed), videos))
+    for folder in (miniature.annotations, miniature.videos):
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(unfinished / folder.name, folder)
-    unfinished.rmdir()
+        os.replace(unfinished_folder / folder.name, folder)
+    unfinished_folder.rmdir()
     marker.write_text(record)
 
     print(
         f"{out}: {len(videos)} videos, {sum(len(video.actions) for video in videos)} segments, "
         f"{sum(video.duration_s for video in videos):.0f} s of video "
-        f"(made in {time.monotonic() - began:.0f} s)",
+        f"(made in {time.monotonic() - start_time:.0f} s)",
         file=sys.stderr,
     )
-    return made
+    return miniature
 
 
 def motion(turns: Sequence[int], progress: np.ndarray) -> np.ndarray:
@@ -270,9 +270,9 @@ def _plan(size: _Size, rng: np.random.Generator) -> dict[str, list[_Video]]:
     plan = {}
     for split, video_ids in size.splits.items():
         counts = rng.integers(least, most + 1, len(video_ids))
-        each = split == "train"
-        verbs = iter(_zipf(rng, counts.sum(), num_classes=len(VERBS), each=each))
-        nouns = iter(_zipf(rng, counts.sum(), num_classes=len(NOUNS), each=each))
+        every_class = split == "train"
+        verbs = iter(_zipf(rng, counts.sum(), num_classes=len(VERBS), every_class=every_class))
+        nouns = iter(_zipf(rng, counts.sum(), num_classes=len(NOUNS), every_class=every_class))
         plan[split] = [
             _plan_video(rng, video_id, _timeline(rng, count), verbs, nouns)
             for video_id, count in zip(video_ids, counts, strict=True)
@@ -280,12 +280,12 @@ def _plan(size: _Size, rng: np.random.Generator) -> dict[str, list[_Video]]:
     return plan
 
 
-def _zipf(rng: np.random.Generator, num: int, *, num_classes: int, each: bool) -> list[int]:
-    """Draw class ids by Zipf's law, in random order; with `each`, every class at least once."""
-    given = np.arange(num_classes if each else 0)
+def _zipf(rng: np.random.Generator, num: int, *, num_classes: int, every_class: bool) -> list[int]:
+    """Draw class ids by Zipf's law, in random order; with `every_class`, every class at least once."""
+    required_classes = np.arange(num_classes if every_class else 0)
     weights = 1 / np.arange(1, num_classes + 1)
-    drawn = rng.choice(num_classes, num - len(given), p=weights / weights.sum())
-    return rng.permutation(np.concatenate([given, drawn])).tolist()
+    draws = rng.choice(num_classes, num - len(required_classes), p=weights / weights.sum())
+    return rng.permutation(np.concatenate([required_classes, draws])).tolist()
 
 
 def _timeline(rng: np.random.Generator, num: int) -> list[tuple[int, int]]:
@@ -318,10 +318,10 @@ def _with_nouns_before(video: _Video) -> _Video:
     rng = np.random.default_rng(video.stop_cs)
     actions, free_from = [], 0
     for action in video.actions:
-        before = int(rng.integers(*_BEFORE_CS))
-        start = free_from + int(rng.integers(*_APART_CS)) + before
+        before_cs = int(rng.integers(*_BEFORE_CS))
+        start = free_from + int(rng.integers(*_APART_CS)) + before_cs
         stop = start + action.stop_cs - action.start_cs
-        actions.append(replace(action, start_cs=start, stop_cs=stop, before_cs=before))
+        actions.append(replace(action, start_cs=start, stop_cs=stop, before_cs=before_cs))
         free_from = stop
     return replace(video, actions=tuple(actions), stop_cs=free_from + 50)
 
@@ -344,15 +344,15 @@ def _write_annotations(folder: Path, splits: dict[str, list[_Video]]) -> None:
 
     for kind, classes, tail in (("verb", VERBS, TAIL_VERBS), ("noun", NOUNS, TAIL_NOUNS)):
         rows = pd.DataFrame(
-            {"id": index, "key": known.key, "instances": str([known.key]), "category": known.category}
-            for index, known in enumerate(classes)
+            {"id": index, "key": entry.key, "instances": str([entry.key]), "category": entry.category}
+            for index, entry in enumerate(classes)
         )
         write(f"{kind}_classes", rows, newline="\r\n")  # as published; the other files have "\n"
         write(f"tail_{kind}s", pd.DataFrame({kind: tail}))
 
-    seen = {video.participant_id for video in splits["train"]}
+    train_participants = {video.participant_id for video in splits["train"]}
     for split in ("validation", "test"):
-        unseen = sorted({video.participant_id for video in splits[split]} - seen)
+        unseen = sorted({video.participant_id for video in splits[split]} - train_participants)
         write(f"unseen_participant_ids_{split}", pd.DataFrame({"participant_id": unseen}))
 
     rows = pd.DataFrame(
@@ -370,11 +370,11 @@ def _write_annotations(folder: Path, splits: dict[str, list[_Video]]) -> None:
 def _rows(video: _Video) -> Iterator[dict[str, object]]:
     rate = 50 if video.is_extension else 60  # of the frame columns; the file has 60000/1001
     for index, action in enumerate(video.actions):
-        seen = [action]
+        visible_actions = [action]
         if index and action.start_cs < video.actions[index - 1].stop_cs:
-            seen.append(video.actions[index - 1])  # still there: the narration names both objects
+            visible_actions.append(video.actions[index - 1])  # still there: the narration names both objects
         verb = VERBS[action.verb_class].key
-        nouns = [NOUNS[other.noun_class].key for other in seen]
+        nouns = [NOUNS[visible.noun_class].key for visible in visible_actions]
         yield {
             "narration_id": f"{video.video_id}_{index}",
             "participant_id": video.participant_id,
@@ -390,7 +390,7 @@ def _rows(video: _Video) -> Iterator[dict[str, object]]:
             "noun": nouns[0],
             "noun_class": action.noun_class,
             "all_nouns": str(nouns),
-            "all_noun_classes": str([other.noun_class for other in seen]),
+            "all_noun_classes": str([visible.noun_class for visible in visible_actions]),
         }
 
 
@@ -452,12 +452,12 @@ def _frames(video: _Video, worktop: np.ndarray, rng: np.random.Generator) -> Ite
     for action in video.actions:
         for index, stamp in _appearance(rng, action, seconds):
             stamps[index].append(stamp)
-    for (dx, dy), on_frame in zip(_sway(rng, seconds), stamps, strict=True):
+    for (dx, dy), frame_stamps in zip(_sway(rng, seconds), stamps, strict=True):
         scene = worktop.copy()
-        for stamp in on_frame:
+        for stamp in frame_stamps:
             stamp.press(scene)
-        seen = scene[_MARGIN + dy :, _MARGIN + dx :][:HEIGHT, :WIDTH]
-        yield seen.clip(0, 255).astype(np.uint8)
+        crop = scene[_MARGIN + dy :, _MARGIN + dx :][:HEIGHT, :WIDTH]
+        yield crop.clip(0, 255).astype(np.uint8)
 
 
 def _sway(rng: np.random.Generator, seconds: np.ndarray) -> np.ndarray:
@@ -478,8 +478,8 @@ class _Stamp:
 
     def press(self, scene: np.ndarray) -> None:
         top, left = self.y - len(self.cover) // 2, self.x - len(self.cover) // 2
-        under = scene[top:, left:][: len(self.cover), : len(self.cover)]
-        under += self.cover[..., None] * (self.rgb - under)
+        region = scene[top:, left:][: len(self.cover), : len(self.cover)]
+        region += self.cover[..., None] * (self.rgb - region)
 
 
 def _appearance(rng: np.random.Generator, action: _Action, seconds: np.ndarray) -> Iterator[tuple[int, _Stamp]]:
@@ -489,7 +489,7 @@ def _appearance(rng: np.random.Generator, action: _Action, seconds: np.ndarray) 
     first, end = np.searchsorted(seconds, [start_s - action.before_cs / 100, stop_s])
     progress = (seconds[first:end] - start_s) / (stop_s - start_s)  # below 0 before the segment, where nothing moves
     is_before = progress < 0
-    inputs = _DISC if action.before_cs else noun
+    inside_noun = _DISC if action.before_cs else noun
     angle = rng.normal(-math.pi / 2, _START_SPREAD) + motion(VERBS[action.verb_class].turns, progress)
     nearness, height = 1 + _DEPTH * np.cos(angle), np.sin(angle)
 
@@ -497,13 +497,13 @@ def _appearance(rng: np.random.Generator, action: _Action, seconds: np.ndarray) 
     x = np.rint(middle_x + action.lane * (_LANE_X + _OUTWARD * np.cos(angle))).astype(int)
     y = np.rint(middle_y - _CIRCLE_RADIUS * height).astype(int)
     light, spread = rng.uniform(*_LIGHT), rng.normal(0, _COLOUR_SPREAD, 3)
-    rgb = np.where(is_before[:, None], noun.rgb, inputs.rgb) * light + spread
+    rgb = np.where(is_before[:, None], noun.rgb, inside_noun.rgb) * light + spread
     rgb = (rgb * (1 + 0.2 * height[:, None])).astype(np.float32)  # (T, 3)
     radius = np.rint(2 * rng.uniform(*_OBJECT_RADIUS) * nearness) / 2  # few sizes, drawn once each
     tilt = rng.normal(0, 0.25)
-    shapes = {True: noun, False: inputs}
+    shapes = {True: noun, False: inside_noun}
     pairs = sorted(set(zip(radius.tolist(), is_before.tolist(), strict=True)))
-    covers = {(size, before): _cover(shapes[before], size, tilt) for size, before in pairs}
+    covers = {(size, early): _cover(shapes[early], size, tilt) for size, early in pairs}
     for index in range(end - first):
         cover = covers[radius[index], bool(is_before[index])]
         yield first + index, _Stamp(x[index], y[index], rgb[index], cover)
@@ -529,9 +529,9 @@ def main() -> None:
     parser.add_argument("--size", choices=_SIZES, default="demo", help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="another draws another (default: 0)")
     parser.add_argument("--nouns", choices=["within", "before"], default="within", help="default: %(default)s")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        write_miniature(given.out, size=given.size, seed=given.seed, nouns=given.nouns)
+        write_miniature(arguments.out, size=arguments.size, seed=arguments.seed, nouns=arguments.nouns)
     except FileExistsError as error:
         sys.exit(str(error))
 

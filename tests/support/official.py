@@ -21,7 +21,7 @@ def best_actions(verb: np.ndarray, noun: np.ndarray) -> list[tuple[int, int]]:
     verbs, nouns = best_classes(verb)[:TOP_N], best_classes(noun)[:TOP_N]
     products = np.outer(_softmax(verb[verbs]), _softmax(noun[nouns]))
     order = products.ravel().argsort()[::-1][:TOP_N]
-    return [(int(verbs[place // len(nouns)]), int(nouns[place % len(nouns)])) for place in order]
+    return [(int(verbs[index // len(nouns)]), int(nouns[index % len(nouns)])) for index in order]
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
@@ -30,14 +30,14 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
 
 
 def hits(verb: np.ndarray, noun: np.ndarray, truth: list[tuple[int, int]]) -> dict[str, list[bool]]:
-    """Whether each segment's class is among the k best: "verb@1" ... "action@5" -> one a segment."""
-    found: dict[str, list[bool]] = {f"{task}@{k}": [] for task in ("verb", "noun", "action") for k in (1, 5)}
+    """Whether each segment's class is among the k best: "verb@1" ... "action@5" -> a value per segment."""
+    results: dict[str, list[bool]] = {f"{task}@{k}": [] for task in ("verb", "noun", "action") for k in (1, 5)}
     for verb_scores, noun_scores, pair in zip(verb, noun, truth, strict=True):
         for k in (1, 5):
-            found[f"verb@{k}"].append(pair[0] in best_classes(verb_scores)[:k])
-            found[f"noun@{k}"].append(pair[1] in best_classes(noun_scores)[:k])
-            found[f"action@{k}"].append(pair in best_actions(verb_scores, noun_scores)[:k])
-    return found
+            results[f"verb@{k}"].append(pair[0] in best_classes(verb_scores)[:k])
+            results[f"noun@{k}"].append(pair[1] in best_classes(noun_scores)[:k])
+            results[f"action@{k}"].append(pair in best_actions(verb_scores, noun_scores)[:k])
+    return results
 
 
 def percent(values: list[bool]) -> float:
@@ -48,27 +48,27 @@ def percent(values: list[bool]) -> float:
 def mean_class(right: list[bool], classes: list) -> float:
     """The mean over classes of the share of their segments that are right."""
     shares = []
-    for one in sorted(set(classes)):
-        of_class = [value for value, its in zip(right, classes, strict=True) if its == one]
-        shares.append(sum(of_class) / len(of_class))
+    for class_id in sorted(set(classes)):
+        class_hits = [value for value, label in zip(right, classes, strict=True) if label == class_id]
+        shares.append(sum(class_hits) / len(class_hits))
     return 100 * sum(shares) / len(shares)
 
 
 def confidences(verb: np.ndarray, noun: np.ndarray) -> dict[str, list[float]]:
     """The probability of the best class of each segment."""
-    of = {
+    by_task = {
         task: [float(_softmax(scores).max()) for scores in logits] for task, logits in (("verb", verb), ("noun", noun))
     }
-    return {**of, "action": [v * n for v, n in zip(of["verb"], of["noun"], strict=True)]}
+    return {**by_task, "action": [v * n for v, n in zip(by_task["verb"], by_task["noun"], strict=True)]}
 
 
 def calibration(confidence: list[float], right: list[bool], num_bins: int = 15) -> float:
     """Expected calibration error: how far confidence and accuracy lie apart in each bin, weighed by its segments."""
     total = 0.0
-    for place in range(num_bins):
-        inside = [i for i, one in enumerate(confidence) if min(int(one * num_bins), num_bins - 1) == place]
-        if inside:
-            sure = sum(confidence[i] for i in inside) / len(inside)
-            accuracy = sum(right[i] for i in inside) / len(inside)
-            total += len(inside) / len(confidence) * abs(sure - accuracy)
+    for bin_index in range(num_bins):
+        members = [i for i, value in enumerate(confidence) if min(int(value * num_bins), num_bins - 1) == bin_index]
+        if members:
+            mean_confidence = sum(confidence[i] for i in members) / len(members)
+            accuracy = sum(right[i] for i in members) / len(members)
+            total += len(members) / len(confidence) * abs(mean_confidence - accuracy)
     return 100 * total

@@ -42,7 +42,7 @@ REPRESENTATIVES = (
 )
 
 
-def had_here(names: Iterable[str], *marks: pytest.MarkDecorator) -> list:
+def available(names: Iterable[str], *marks: pytest.MarkDecorator) -> list:
     """Return names of backbones as a test's parameters; those that came after this transformers are skipped."""
     skip = pytest.mark.skipif(BEFORE_DINOV3, reason="DINOv3 came with transformers 4.56, which wants torch 2.2")
     return [pytest.param(name, marks=[*marks, skip] if get(name).family == "DINOv3" else marks) for name in names]
@@ -53,21 +53,21 @@ def network_of(entry: Backbone) -> tuple[object, ...]:
     return repr(entry.model), entry.clip.num_frames, entry.clip.num_steps, entry.preprocess.crop, entry.classifier
 
 
-def every_variant(*slow_ones: str) -> list:
+def every_variant(*slow_names: str) -> list:
     """Return a name for each network as a test's parameters: those that represent no family are slow, and some more."""
     networks: dict[object, str] = {}
     for name in (*REPRESENTATIVES, *backbones.names()):
         networks.setdefault(network_of(get(name)), name)
     others = [name for name in networks.values() if name not in REPRESENTATIVES]
-    return [*representatives(*slow_ones), *had_here(others, pytest.mark.slow)]
+    return [*representatives(*slow_names), *available(others, pytest.mark.slow)]
 
 
-def representatives(*slow_ones: str) -> list:
+def representatives(*slow_names: str) -> list:
     """Return the names of one variant of each family as a test's parameters; some of them are slow."""
     return [
         parameter
         for name in REPRESENTATIVES
-        for parameter in had_here([name], *([pytest.mark.slow] if name in slow_ones else []))
+        for parameter in available([name], *([pytest.mark.slow] if name in slow_names else []))
     ]
 
 
@@ -85,11 +85,11 @@ def as_tested(name: str) -> Backbone:
     `at_full_size` is for one variant of each family.
     """
     entry = narrow(shallow(get(name)))
-    for beginning, num_frames in _SHORTER_CLIPS.items():
-        if name.startswith(beginning):
+    for prefix, num_frames in _SHORTER_CLIPS.items():
+        if name.startswith(prefix):
             clip = entry.clip
-            shorter = replace(clip, num_frames=num_frames, num_steps=num_frames * clip.num_steps // clip.num_frames)
-            entry = replace(entry, clip=shorter)
+            short_clip = replace(clip, num_frames=num_frames, num_steps=num_frames * clip.num_steps // clip.num_frames)
+            entry = replace(entry, clip=short_clip)
     return entry
 
 
@@ -219,24 +219,24 @@ def _saved_state(network: nn.Module) -> Callable[[Path], Path]:
     return save
 
 
-class _Seen(Exception):  # noqa: N818
-    """What was looked for; no error, but it ends a forward pass."""
+class _LayerValue(Exception):  # noqa: N818
+    """Carries a layer's input or output; no error, but it ends a forward pass."""
 
 
-def _seen(network: nn.Module, layer: nn.Module, x: object, *, what: str) -> torch.Tensor:
-    """Return what goes into a layer, or comes out of it, in a forward pass of the network, which ends there.
+def _layer_value(network: nn.Module, layer: nn.Module, x: object, *, side: str) -> torch.Tensor:
+    """Return the input ("in") or the output ("out") of a layer in a forward pass of the network, which ends there.
 
-    What comes after it may want pictures of one size.
+    The layers after it may need pictures of one size.
     """
 
-    def look(_: nn.Module, inputs: tuple, output: object) -> None:
-        raise _Seen(inputs[0] if what == "in" else output)
+    def hook(_: nn.Module, inputs: tuple, output: object) -> None:
+        raise _LayerValue(inputs[0] if side == "in" else output)
 
-    handle = layer.register_forward_hook(look)
+    handle = layer.register_forward_hook(hook)
     try:
         network(x)
-    except _Seen as seen:
-        return seen.args[0]
+    except _LayerValue as value:
+        return value.args[0]
     finally:
         handle.remove()
     raise AssertionError("the layer is no part of the network")
@@ -249,7 +249,7 @@ def _torchvision_image(entry: Backbone) -> Source:
     classifier = network.fc if hasattr(network, "fc") else network.classifier[-1]
 
     def steps(clips: torch.Tensor) -> torch.Tensor:
-        return _seen(network, classifier, clips[:, :, 0], what="in").unsqueeze(1)
+        return _layer_value(network, classifier, clips[:, :, 0], side="in").unsqueeze(1)
 
     return Source(_saved_state(network), steps)
 
@@ -261,12 +261,12 @@ def _torchvision_video(entry: Backbone) -> Source:
 
     def steps(clips: torch.Tensor) -> torch.Tensor:
         if entry.family == "Swin3D":
-            return _seen(network, network.norm, clips, what="out").flatten(2, 3).mean(dim=2)
+            return _layer_value(network, network.norm, clips, side="out").flatten(2, 3).mean(dim=2)
         if entry.family == "MViT":
-            tokens = _seen(network, network.norm, clips, what="out")[:, 1:]
+            tokens = _layer_value(network, network.norm, clips, side="out")[:, 1:]
             return torch.stack(list(tokens.split(49, dim=1)), dim=1).mean(dim=2)
         last = network.features if entry.name == "s3d" else network.layer4
-        return _seen(network, last, clips, what="out").flatten(3).mean(dim=3).transpose(1, 2)
+        return _layer_value(network, last, clips, side="out").flatten(3).mean(dim=3).transpose(1, 2)
 
     return Source(_saved_state(network), steps)
 
@@ -284,15 +284,15 @@ def _pytorchvideo(entry: Backbone) -> Source:
 
     def steps(clips: torch.Tensor) -> torch.Tensor:
         if entry.name == "slow_r50":
-            return _seen(network, network.blocks[4], clips, what="out").flatten(3).mean(dim=3).transpose(1, 2)
+            return _layer_value(network, network.blocks[4], clips, side="out").flatten(3).mean(dim=3).transpose(1, 2)
         # As PackPathway of their tutorial: the slow pathway's frames are spread from the first to the last.
         slow = torch.index_select(clips, 2, torch.linspace(0, clips.shape[2] - 1, clips.shape[2] // 4).long())
         slow, fast = (
             maps.flatten(3).mean(dim=3).transpose(1, 2)
-            for maps in _seen(network, network.blocks[4], [slow, clips], what="out")
+            for maps in _layer_value(network, network.blocks[4], [slow, clips], side="out")
         )
-        fours = torch.stack([fast[:, start : start + 4].mean(dim=1) for start in range(0, 32, 4)], dim=1)
-        return torch.cat([slow, fours], dim=2)
+        fast_means = torch.stack([fast[:, start : start + 4].mean(dim=1) for start in range(0, 32, 4)], dim=1)
+        return torch.cat([slow, fast_means], dim=2)
 
     return Source(save, steps)
 
@@ -300,7 +300,7 @@ def _pytorchvideo(entry: Backbone) -> Source:
 # ---- transformers
 
 
-def _quietly_saved(network: nn.Module) -> Callable[[Path], Path]:
+def _saved_pretrained(network: nn.Module) -> Callable[[Path], Path]:
     def save(folder: Path) -> Path:
         network.save_pretrained(folder)
         assert json.loads((folder / "config.json").read_text())["architectures"] == [type(network).__name__]
@@ -324,7 +324,7 @@ def _dino(entry: Backbone) -> Source:
         tokens = network(pixel_values=clips[:, :, 0]).last_hidden_state
         return tokens[:, num_others:].mean(dim=1, keepdim=True)
 
-    return Source(_quietly_saved(network), steps)
+    return Source(_saved_pretrained(network), steps)
 
 
 def _siglip2(entry: Backbone) -> Source:
@@ -338,7 +338,7 @@ def _siglip2(entry: Backbone) -> Source:
     def steps(clips: torch.Tensor) -> torch.Tensor:
         return network.vision_model(pixel_values=clips[:, :, 0]).last_hidden_state.mean(dim=1, keepdim=True)
 
-    return Source(_quietly_saved(network), steps)
+    return Source(_saved_pretrained(network), steps)
 
 
 def _timesformer(entry: Backbone) -> Source:
@@ -351,22 +351,22 @@ def _timesformer(entry: Backbone) -> Source:
         num_frames = clips.shape[2]
         return torch.stack([tokens[:, 1 + frame :: num_frames].mean(dim=1) for frame in range(num_frames)], dim=1)
 
-    return Source(_quietly_saved(network), steps)
+    return Source(_saved_pretrained(network), steps)
 
 
 def _videomae(entry: Backbone) -> Source:
     from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
 
-    tuned = not entry.name.endswith("_ssl")
-    kind = VideoMAEForVideoClassification if tuned else VideoMAEForPreTraining
+    is_finetuned = not entry.name.endswith("_ssl")
+    kind = VideoMAEForVideoClassification if is_finetuned else VideoMAEForPreTraining
     network = with_random_weights(kind(VideoMAEConfig(**entry.model.settings, decoder_num_hidden_layers=1)))
 
     def steps(clips: torch.Tensor) -> torch.Tensor:
         tokens = network.videomae(pixel_values=clips.transpose(1, 2)).last_hidden_state
         means = torch.stack([part.mean(dim=1) for part in tokens.split(14 * 14, dim=1)], dim=1)
-        return network.fc_norm(means) if tuned else means
+        return network.fc_norm(means) if is_finetuned else means
 
-    return Source(_quietly_saved(network), steps)
+    return Source(_saved_pretrained(network), steps)
 
 
 def _vjepa2(entry: Backbone) -> Source:
@@ -379,4 +379,4 @@ def _vjepa2(entry: Backbone) -> Source:
         tokens = network.get_vision_features(clips.transpose(1, 2))
         return torch.stack([part.mean(dim=1) for part in tokens.split(entry.side**2, dim=1)], dim=1)
 
-    return Source(_quietly_saved(network), steps)
+    return Source(_saved_pretrained(network), steps)

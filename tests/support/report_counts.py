@@ -16,8 +16,8 @@ TASKS = ("action", "verb", "noun")
 
 def best_classes(predictions: Predictions, labels: pd.DataFrame) -> dict[str, np.ndarray]:
     """The best class of each task, an action as a pair of them, by argmax alone."""
-    one = predictions.aligned(labels.narration_id)
-    verb, noun = one.verb.argmax(axis=1), one.noun.argmax(axis=1)
+    rows = predictions.aligned(labels.narration_id)
+    verb, noun = rows.verb.argmax(axis=1), rows.noun.argmax(axis=1)
     return {"verb": verb, "noun": noun, "action": verb * 1000 + noun}
 
 
@@ -30,15 +30,16 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def accuracy(of: Path | list[Path], labels: pd.DataFrame, task: str, mask: np.ndarray | None = None) -> float:
+def accuracy(runs: Path | list[Path], labels: pd.DataFrame, task: str, mask: np.ndarray | None = None) -> float:
     """The mean accuracy over the seeds of a row, counted segment by segment."""
     mask = np.ones(len(labels), dtype=bool) if mask is None else mask
-    best = [
+    best_by_run = [
         best_classes(read_predictions(run / "val_predictions.pt"), labels)[task]
-        for run in ([of] if isinstance(of, Path) else of)
+        for run in ([runs] if isinstance(runs, Path) else runs)
     ]
-    found = [
-        np.mean([one == other for one, other in zip(true_classes(labels)[task][mask], each[mask], strict=True)])
-        for each in best
+    truth = true_classes(labels)[task][mask]
+    accuracies = [
+        np.mean([label == prediction for label, prediction in zip(truth, best[mask], strict=True)])
+        for best in best_by_run
     ]
-    return float(np.mean(found))
+    return float(np.mean(accuracies))

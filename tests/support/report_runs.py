@@ -20,7 +20,7 @@ DIGEST = "5f" * 32
 def write_run(
     runs: Path,
     name: str,
-    made: Synthetic,
+    dataset: Synthetic,
     *,
     head: str,
     seed: int,
@@ -37,17 +37,17 @@ def write_run(
     spec = parse_head(head)
     config = make_config(spec.name, spec.options, {"epochs": NUM_EPOCHS, "seed": seed, **settings})
     folder = run_folder(runs, name, seed)
-    origin = {f"{split}_csv": str(made.csv(split)) for split in ("train", "validation", "test")}
+    origin = {f"{split}_csv": str(dataset.csv(split)) for split in ("train", "validation", "test")}
     record = {"featureset_digests": [DIGEST], "labels_digest": "0123456789ab", "train_missing": 0}
-    write_json(folder / "config.json", {**config.as_json(), **record, "features": [str(made.featureset)], **origin})
+    write_json(folder / "config.json", {**config.as_json(), **record, "features": [str(dataset.featureset)], **origin})
     rows = [
-        {"epoch": 1 + place, "lr": 1e-3, "train_loss": 5.0 / (1 + place), "val_loss": 6.0 / (1 + place)}
-        | {f"val_{task}_top1": 10.0 * right * (1 + place) for task in ("verb", "noun", "action")}
-        for place in range(num_epochs)
+        {"epoch": 1 + index, "lr": 1e-3, "train_loss": 5.0 / (1 + index), "val_loss": 6.0 / (1 + index)}
+        | {f"val_{task}_top1": 10.0 * right * (1 + index) for task in ("verb", "noun", "action")}
+        for index in range(num_epochs)
     ]
     write_metrics(folder / "metrics.csv", rows)
     if num_epochs == NUM_EPOCHS or "patience" in settings:
-        write_predictions(folder / "val_predictions.pt", drawn(made, seed=hash_of(name, seed), right=right))
+        write_predictions(folder / "val_predictions.pt", drawn(dataset, seed=hash_of(name, seed), right=right))
     return folder
 
 
@@ -56,29 +56,29 @@ def hash_of(name: str, seed: int) -> int:
     return sum(map(ord, name)) * 10 + seed
 
 
-def drawn(made: Synthetic, *, seed: int, right: float) -> Predictions:
+def drawn(dataset: Synthetic, *, seed: int, right: float) -> Predictions:
     """Return logits of which about a share `right` is highest at the label of verb and noun, each by itself."""
-    segments, rng = made.segments("validation"), np.random.default_rng(seed)
-    found = drawn_predictions(segments, seed=seed, scale=1.0)
+    segments, rng = dataset.segments("validation"), np.random.default_rng(seed)
+    predictions = drawn_predictions(segments, seed=seed, scale=1.0)
     rows = np.arange(len(segments))
     for task in ("verb", "noun"):
         classes = np.unique(getattr(segments, f"{task}_class"))
-        getattr(found, task)[:, classes] += 2  # mistakes are mostly among classes that there are
-        getattr(found, task)[rows, getattr(segments, f"{task}_class")] += 4 * (rng.random(len(segments)) < right)
-    return found
+        getattr(predictions, task)[:, classes] += 2  # mistakes are mostly among classes that there are
+        getattr(predictions, task)[rows, getattr(segments, f"{task}_class")] += 4 * (rng.random(len(segments)) < right)
+    return predictions
 
 
-def write_runs(runs: Path, made: Synthetic) -> Path:
+def write_runs(runs: Path, dataset: Synthetic) -> Path:
     """Write a few runs with seeds, one that was cut off, and a sweep of which one variant failed."""
     for seed in range(3):
-        write_run(runs, "bilstm", made, head="bilstm:hidden=8", seed=seed, right=0.9)
+        write_run(runs, "bilstm", dataset, head="bilstm:hidden=8", seed=seed, right=0.9)
     for seed in range(2):
-        write_run(runs, "mean_pool", made, head="mean_pool", seed=seed, right=0.4)
-    write_run(runs, "tcn", made, head="tcn", seed=0, num_epochs=2)
+        write_run(runs, "mean_pool", dataset, head="mean_pool", seed=seed, right=0.4)
+    write_run(runs, "tcn", dataset, head="tcn", seed=0, num_epochs=2)
     for loss, right in (("ce", 0.45), ("focal:gamma=1", 0.65)):
-        for lr, more in ((1e-4, 0.0), (1e-3, 0.15)):
+        for lr, bonus in ((1e-4, 0.0), (1e-3, 0.15)):
             for seed in range(2):
                 name = f"loss-{loss.replace(':', '.').replace('=', '.')}_lr-{lr:g}"
-                write_run(runs / "sweep", name, made, head="mlp", seed=seed, right=right + more, loss=loss, lr=lr)
+                write_run(runs / "sweep", name, dataset, head="mlp", seed=seed, right=right + bonus, loss=loss, lr=lr)
     write_json(runs / "sweep" / "failed.json", {"loss-ce_lr-10": {"0": "the loss is nan in epoch 1"}})
     return runs

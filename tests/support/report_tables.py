@@ -18,9 +18,9 @@ class _Reader(HTMLParser):
         self._in_cell = False
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        known = dict(attributes)
-        if known.get("role") == "region":
-            self._rows = self.tables[known["aria-label"]] = []
+        values = dict(attributes)
+        if values.get("role") == "region":
+            self._rows = self.tables[values["aria-label"]] = []
         elif tag == "tr":
             self._rows.append([])
         elif tag in ("th", "td"):
@@ -62,5 +62,5 @@ def _unescaped(text: str) -> str:
 
 def column(table: list[list[str]], name: str) -> list[str]:
     """Return the cells of one column, without what stands in brackets behind a figure."""
-    place = table[0].index(name)
-    return [row[place].partition(" (")[0] for row in table[1:]]
+    index = table[0].index(name)
+    return [row[index].partition(" (")[0] for row in table[1:]]

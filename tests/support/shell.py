@@ -28,7 +28,7 @@ def output_of(
     environment = dict(os.environ if environment is None else environment)
     environment |= {name: str(value) for name, value in variables.items()}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    ran = subprocess.run(
+    process = subprocess.run(
         [str(word) for word in command],
         cwd=folder,
         env=environment,
@@ -37,8 +37,8 @@ def output_of(
         timeout=timeout_s,
         check=False,
     )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
 
 
 def output_here(program: click.Command, *arguments: object, **variables: object) -> str:
@@ -53,10 +53,10 @@ def output_here(program: click.Command, *arguments: object, **variables: object)
     torch.set_num_threads(1)
     try:
         words = [str(word) for word in arguments]
-        ran = CliRunner().invoke(program, words, env={name: str(value) for name, value in variables.items()})
+        result = CliRunner().invoke(program, words, env={name: str(value) for name, value in variables.items()})
     finally:
         torch.set_num_threads(threads)
-    if ran.exception is not None and not isinstance(ran.exception, SystemExit):
-        raise ran.exception
-    assert ran.exit_code == 0, ran.output
-    return ran.stdout
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout

@@ -69,16 +69,16 @@ class Synthetic:
 
 def write_synthetic(out: Path, *, train: int = 24, validation: int = 12, test: int = 10, seed: int = 0) -> Synthetic:
     """Write annotation files for this many segments a split, and the features of all of them."""
-    made = Synthetic(annotations=out / "annotations", features=out / "features")
+    dataset = Synthetic(annotations=out / "annotations", features=out / "features")
     rng = np.random.default_rng(seed)
     for split, count in (("train", train), ("validation", validation), ("test", test)):
-        write_csv(made.csv(split), labelled_rows(VIDEOS[split], count, rng), labels=split != "test")
-    write_lists(made.annotations)
+        write_csv(dataset.csv(split), labelled_rows(VIDEOS[split], count, rng), labels=split != "test")
+    write_lists(dataset.annotations)
     directions = _directions(seed)
     for split in CSV:
-        segments = made.segments(split)
-        write_features(made.featureset, segments, _steps_of(segments, directions, rng))
-    return made
+        segments = dataset.segments(split)
+        write_features(dataset.featureset, segments, _steps_of(segments, directions, rng))
+    return dataset
 
 
 def labelled_rows(videos: tuple[str, ...], count: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -87,13 +87,13 @@ def labelled_rows(videos: tuple[str, ...], count: int, rng: np.random.Generator)
     return pd.DataFrame(rows).sort_values("narration_id", ignore_index=True)
 
 
-def _row(video_id: str, place: int, rng: np.random.Generator) -> dict[str, object]:
-    start_cs = 137 + 310 * place
+def _row(video_id: str, index: int, rng: np.random.Generator) -> dict[str, object]:
+    start_cs = 137 + 310 * index
     stop_cs = start_cs + int(rng.integers(30, 400))
     rate = 50 if len(video_id) == len("P01_101") else 60
     verb, noun = (int(rng.choice(list(classes))) for classes in (VERBS, NOUNS))
     return {
-        "narration_id": f"{video_id}_{place}",
+        "narration_id": f"{video_id}_{index}",
         "participant_id": video_id.split("_", maxsplit=1)[0],
         "video_id": video_id,
         "narration_timestamp": f"{_timestamp(start_cs)}0",
@@ -169,18 +169,18 @@ def write_features(root: Path, segments: Segments, steps: Mapping[str, np.ndarra
     sampling = Sampling(kind="segment", clip_frames=1, steps_per_clip=1, num_frames=NUM_STEPS)
     featureset = create_featureset(root, _record(sampling, next(iter(steps.values())), changes))
     for video_id, rows in segments.by_video():
-        there = rows.table[rows.table.narration_id.isin(list(steps))]
-        if there.empty:
+        table = rows.table[rows.table.narration_id.isin(list(steps))]
+        if table.empty:
             continue
-        lengths = [len(steps[name]) for name in there.narration_id]
+        lengths = [len(steps[name]) for name in table.narration_id]
         seconds = np.concatenate(
             [
                 np.linspace(row.start_s, row.stop_s, length)
-                for row, length in zip(there.itertuples(), lengths, strict=True)
+                for row, length in zip(table.itertuples(), lengths, strict=True)
             ]
         )
-        features = np.concatenate([_with_views(steps[name]) for name in there.narration_id])
-        times = SegmentTimes(tuple(there.narration_id), there.start_s.to_numpy(), there.stop_s.to_numpy())
+        features = np.concatenate([_with_views(steps[name]) for name in table.narration_id])
+        times = SegmentTimes(tuple(table.narration_id), table.start_s.to_numpy(), table.stop_s.to_numpy())
         write_video(root, _video(video_id, features, seconds, times, np.cumsum([0, *lengths])), featureset)
     return featureset
 
@@ -201,7 +201,7 @@ def write_dense(root: Path, steps: Mapping[str, np.ndarray], *, every_s: float =
 
 
 def _record(sampling: Sampling, steps: np.ndarray, changes: Mapping[str, object]) -> FeatureSet:
-    usual = {
+    defaults = {
         "backbone": "synthetic",
         "weights": Weights("random:0", "none", "0" * 64),
         "preprocess": {},
@@ -209,7 +209,7 @@ def _record(sampling: Sampling, steps: np.ndarray, changes: Mapping[str, object]
         "sampling": sampling,
         "dim": steps.shape[-1],
     }
-    return FeatureSet(**{**usual, **changes})
+    return FeatureSet(**{**defaults, **changes})
 
 
 def _with_views(steps: np.ndarray) -> np.ndarray:
@@ -233,7 +233,7 @@ def _video(
     )
 
 
-def write_synthetic_dense(made: Synthetic, *, every_s: float = 0.2, seed: int = 0) -> FeatureSet:
+def write_synthetic_dense(dataset: Synthetic, *, every_s: float = 0.2, seed: int = 0) -> FeatureSet:
     """Write the dense set of a synthetic dataset: steps over whole videos, with the same directions as its segments'.
 
     Where segments overlap, the later one is seen.
@@ -241,15 +241,15 @@ def write_synthetic_dense(made: Synthetic, *, every_s: float = 0.2, seed: int = 
     directions, rng = _directions(seed), np.random.default_rng(seed + 2)
     steps = {}
     for split in CSV:
-        for video_id, rows in made.segments(split).by_video():
+        for video_id, rows in dataset.segments(split).by_video():
             seconds = every_s * (np.arange(int(rows.table.stop_s.max() / every_s) + 3) + 0.5)
             x = rng.normal(0, 0.3, (len(seconds), directions.shape[1]))
             for row in rows.table.itertuples():
-                within = np.flatnonzero((row.start_s <= seconds) & (seconds <= row.stop_s))
-                if rows.is_labelled and len(within):
-                    x[within] = rng.normal(0, 0.3, (len(within), x.shape[1])) + _path(row, len(within), directions)
+                indices = np.flatnonzero((row.start_s <= seconds) & (seconds <= row.stop_s))
+                if rows.is_labelled and len(indices):
+                    x[indices] = rng.normal(0, 0.3, (len(indices), x.shape[1])) + _path(row, len(indices), directions)
             steps[video_id] = x
-    return write_dense(made.dense, steps, every_s=every_s)
+    return write_dense(dataset.dense, steps, every_s=every_s)
 
 
 def labelled_segments(*pairs: tuple[int, int]) -> Segments:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import re
 import shutil
@@ -13,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from annotate import annotate
 from click.testing import CliRunner, Result
 from encode import repeat_video, write_video
 
@@ -27,16 +27,6 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "videos"
 TINY = ("--backbone", "tiny_cnn", "--weights", "random:0", "--device", "cpu")
 
 
-def _annotate(path: Path, *rows: tuple[str, str, str]) -> Path:
-    """Write an annotation file of (narration_id, start, stop)."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        lines = csv.writer(file)
-        lines.writerow(["narration_id", "participant_id", "video_id", "start_timestamp", "stop_timestamp"])
-        for name, start, stop in rows:
-            lines.writerow([name, name.split("_")[0], name.rsplit("_", 1)[0], start, stop])
-    return path
-
-
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory) -> Path:
     """Two videos of 2 s; read them, never write there."""
@@ -48,11 +38,9 @@ def videos(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def segments(tmp_path) -> Path:
-    return _annotate(
+    return annotate(
         tmp_path / "segments.csv",
-        ("P01_101_0", "00:00:00.10", "00:00:00.90"),
-        ("P01_101_1", "00:00:00.50", "00:00:01.90"),
-        ("P01_02_0", "00:00:00.00", "00:00:01.50"),
+        {"P01_101_0": (0.1, 0.9), "P01_101_1": (0.5, 1.9), "P01_02_0": (0.0, 1.5)},
     )
 
 
@@ -61,8 +49,8 @@ def run(videos, tmp_path):
     """Run `extract run` in this process, by default with tiny_cnn and 4 frames into out/; a later option wins."""
 
     def extract(*arguments: object, videos: Path = videos) -> Result:
-        given = ["run", "--videos", videos, *TINY, "--frames", 4, "--out", tmp_path / "out", *arguments]
-        return CliRunner().invoke(main, [str(argument) for argument in given])
+        command_line = ["run", "--videos", videos, *TINY, "--frames", 4, "--out", tmp_path / "out", *arguments]
+        return CliRunner().invoke(main, [str(argument) for argument in command_line])
 
     return extract
 
@@ -82,12 +70,12 @@ def _is_one_clear_line(result: Result, exit_code: int) -> bool:
 
 def test_miniature_is_extracted_whole_and_sound(command, miniature, tmp_path):
     out = tmp_path / "out"
-    done = command(
+    process = command(
         "extract", "run", "--annotations", miniature.annotations, "--videos", miniature.videos, *TINY, "--out", out
     )
-    assert done.returncode == 0, done.stderr
-    found = info(out, read_all_segments([miniature.annotations]))
-    assert (found.missing_segments, found.failed_segments) == (0, 0)
+    assert process.returncode == 0, process.stderr
+    counts = info(out, read_all_segments([miniature.annotations]))
+    assert (counts.missing_segments, counts.failed_segments) == (0, 0)
     assert list(verify(out)) == []
 
 
@@ -95,8 +83,10 @@ def test_videos_that_others_encoded_are_extracted_whole_and_sound(command, tmp_p
     if not SHARED.is_dir():
         pytest.skip(f"the real clips are not at {SHARED.name}/ beside the checkout")
     out = tmp_path / "out"
-    done = command("extract", "run", "--annotations", SHARED / "segments.csv", "--videos", SHARED, *TINY, "--out", out)
-    assert done.returncode == 0, done.stderr
+    process = command(
+        "extract", "run", "--annotations", SHARED / "segments.csv", "--videos", SHARED, *TINY, "--out", out
+    )
+    assert process.returncode == 0, process.stderr
     assert info(out, read_all_segments([SHARED / "segments.csv"])).complete_segments == 5
     assert list(verify(out)) == []
 
@@ -107,25 +97,25 @@ def test_killed_run_is_completed_to_the_bytes_of_an_unbroken_one(command, miniat
         settings = ["--annotations", train, "--videos", miniature.videos, *TINY, "--frames", 16]
         return ["extract", "run", *settings, "--out", out]
 
-    killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
-    assert command(*arguments(unbroken)).returncode == 0
-    expected = {path.name: path.read_bytes() for path in unbroken.glob("*.h5")}
+    killed_out, unbroken_out = tmp_path / "killed", tmp_path / "unbroken"
+    assert command(*arguments(unbroken_out)).returncode == 0
+    expected = {path.name: path.read_bytes() for path in unbroken_out.glob("*.h5")}
 
     program = Path(sys.executable).with_name("extract")
     with subprocess.Popen(
-        [program, *map(str, arguments(killed)[1:])], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [program, *map(str, arguments(killed_out)[1:])], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
-        while not list(killed.glob("[!.]*.h5")):
+        while not list(killed_out.glob("[!.]*.h5")):
             assert process.poll() is None
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
-    there = {path.name: path.read_bytes() for path in killed.glob("[!.]*.h5")}
-    assert 0 < len(there) < len(expected)
-    assert there.items() <= expected.items()
+    files = {path.name: path.read_bytes() for path in killed_out.glob("[!.]*.h5")}
+    assert 0 < len(files) < len(expected)
+    assert files.items() <= expected.items()
 
-    assert command(*arguments(killed)).returncode == 0
-    assert {path.name: path.read_bytes() for path in killed.glob("*.h5")} == expected
-    assert sorted(path.name for path in killed.iterdir() if path.name.endswith(".tmp")) == []
+    assert command(*arguments(killed_out)).returncode == 0
+    assert {path.name: path.read_bytes() for path in killed_out.glob("*.h5")} == expected
+    assert sorted(path.name for path in killed_out.iterdir() if path.name.endswith(".tmp")) == []
 
 
 def test_results_go_to_stdout_and_progress_to_stderr(run, segments):
@@ -142,18 +132,18 @@ def test_second_run_says_that_all_was_there(run, segments):
     assert "0 done, 3 there before, 0 failed" in run("--annotations", segments).stdout
 
 
-@pytest.mark.parametrize("again", [[], ["--annotations"]], ids=["as arguments", "as options"])
-def test_several_annotation_files_are_taken_together(run, tmp_path, again):
-    first = _annotate(tmp_path / "a.csv", ("P01_101_0", "00:00:00.10", "00:00:00.90"))
-    second = _annotate(tmp_path / "b.csv", ("P01_02_0", "00:00:00.10", "00:00:00.90"))
-    assert "asked for 2 segments in 2 videos: 2 done" in run("--annotations", first, *again, second).stdout
+@pytest.mark.parametrize("option", [[], ["--annotations"]], ids=["as arguments", "as options"])
+def test_several_annotation_files_are_taken_together(run, tmp_path, option):
+    first = annotate(tmp_path / "a.csv", {"P01_101_0": (0.1, 0.9)})
+    second = annotate(tmp_path / "b.csv", {"P01_02_0": (0.1, 0.9)})
+    assert "asked for 2 segments in 2 videos: 2 done" in run("--annotations", first, *option, second).stdout
 
 
 def test_annotations_may_be_the_published_folder(run, tmp_path):
     folder = tmp_path / "annotations"
     folder.mkdir()
-    _annotate(folder / "EPIC_100_train.csv", ("P01_101_0", "00:00:00.10", "00:00:00.90"))
-    _annotate(folder / "EPIC_100_test_timestamps.csv", ("P01_02_0", "00:00:00.10", "00:00:00.90"))
+    annotate(folder / "EPIC_100_train.csv", {"P01_101_0": (0.1, 0.9)})
+    annotate(folder / "EPIC_100_test_timestamps.csv", {"P01_02_0": (0.1, 0.9)})
     assert "asked for 2 segments in 2 videos: 2 done" in run("--annotations", folder).stdout
 
 
@@ -179,11 +169,9 @@ def test_dry_run_shows_the_shares_from_the_annotations_alone_and_does_nothing(ru
 
 
 def test_failures_end_in_exit_code_1_with_the_place_of_the_reasons(run, tmp_path):
-    segments = _annotate(
+    segments = annotate(
         tmp_path / "segments.csv",
-        ("P01_101_0", "00:00:00.10", "00:00:00.90"),
-        ("P01_101_1", "00:00:00.10", "00:00:09.00"),
-        ("P09_01_0", "00:00:00.10", "00:00:09.00"),
+        {"P01_101_0": (0.1, 0.9), "P01_101_1": (0.1, 9.0), "P09_01_0": (0.1, 9.0)},
     )
     result = run("--annotations", segments)
     assert result.exit_code == 1
@@ -280,22 +268,22 @@ def test_same_annotations_twice_end_in_exit_code_1(run, segments):
     assert "P01_101_0" in result.stderr
 
 
-@pytest.mark.parametrize("left_out", ["--annotations", "--videos", "--backbone", "--out"])
-def test_option_that_is_left_out_ends_in_exit_code_2_with_its_name(segments, videos, tmp_path, left_out):
-    given = {"--annotations": segments, "--videos": videos, "--backbone": "tiny_cnn", "--out": tmp_path / "out"}
-    del given[left_out]
-    result = CliRunner().invoke(main, ["run", *(str(part) for option in given.items() for part in option)])
+@pytest.mark.parametrize("missing_option", ["--annotations", "--videos", "--backbone", "--out"])
+def test_option_that_is_left_out_ends_in_exit_code_2_with_its_name(segments, videos, tmp_path, missing_option):
+    options = {"--annotations": segments, "--videos": videos, "--backbone": "tiny_cnn", "--out": tmp_path / "out"}
+    del options[missing_option]
+    result = CliRunner().invoke(main, ["run", *(str(part) for option in options.items() for part in option)])
     assert _is_one_clear_line(result, 2)
-    assert left_out in result.stderr
+    assert missing_option in result.stderr
 
 
 def test_wrong_option_leaves_no_traceback_in_a_process_of_its_own(command, segments, tmp_path):
-    done = command(
+    process = command(
         "extract", "run", "--annotations", segments, "--videos", tmp_path, "--backbone", "resnet5", "--out", "out"
     )
-    assert done.returncode == 2
-    assert "did you mean" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert process.returncode == 2
+    assert "did you mean" in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 def test_help_names_every_option():
@@ -309,9 +297,9 @@ def test_help_names_every_option():
 def test_without_the_extraction_extra_it_says_what_to_install(package):
     words = ["run", "--annotations", "a.csv", "--videos", "v", "--backbone", "tiny_cnn", "--out", "o"]
     program = f"import sys; sys.modules[{package!r}] = None; from extract.cli import main; main({words!r})"
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert ran.returncode == 1
-    assert ran.stderr == f"Error: {package} is not installed, and extraction needs it: pip install '.[extract]'\n"
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    assert process.stderr == f"Error: {package} is not installed, and extraction needs it: pip install '.[extract]'\n"
 
 
 # ---- long videos
@@ -332,19 +320,19 @@ print(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, re
 def _peak_memory(folder: Path, minutes: int) -> int:
     """Extract a video of this length; give the most memory that a process of it had, in units of the system."""
     folder.mkdir()
-    short = write_video(folder.with_suffix(".mp4"), gop=50, num_frames=500, fps=50)
-    repeat_video(short, folder / "P01_101.mp4", 6 * minutes)
-    _annotate(folder / "segments.csv", ("P01_101_0", "00:00:01.00", "00:00:05.00"))
-    ran = subprocess.run(
+    short_video = write_video(folder.with_suffix(".mp4"), gop=50, num_frames=500, fps=50)
+    repeat_video(short_video, folder / "P01_101.mp4", 6 * minutes)
+    annotate(folder / "segments.csv", {"P01_101_0": (1.0, 5.0)})
+    process = subprocess.run(
         [sys.executable, "-c", _MEASURED, folder], capture_output=True, text=True, timeout=300, check=False
     )
-    assert ran.returncode == 0, ran.stderr
-    found = read_featureset(folder / "out")
-    assert len(read_video(folder / "out", "P01_101", digest=found.digest).seconds) == 60 * minutes
-    return int(ran.stdout)
+    assert process.returncode == 0, process.stderr
+    featureset = read_featureset(folder / "out")
+    assert len(read_video(folder / "out", "P01_101", digest=featureset.digest).seconds) == 60 * minutes
+    return int(process.stdout)
 
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path):
-    short, long = _peak_memory(tmp_path / "1", 1), _peak_memory(tmp_path / "20", 20)
-    assert long < 1.15 * short
+    short_peak, long_peak = _peak_memory(tmp_path / "1", 1), _peak_memory(tmp_path / "20", 20)
+    assert long_peak < 1.15 * short_peak

@@ -40,12 +40,12 @@ SEGMENTS = {
 }
 
 
-def only(*names: str) -> dict[str, tuple[float, float]]:
+def select(*names: str) -> dict[str, tuple[float, float]]:
     return {name: SEGMENTS[name] for name in names}
 
 
 @pytest.fixture(scope="module")
-def encoded(tmp_path_factory) -> Path:
+def original_videos(tmp_path_factory) -> Path:
     """Three videos of 2 s: H.264, HEVC and MPEG-4; copied by those who change them."""
     folder = tmp_path_factory.mktemp("videos")
     write_video(folder / "P01" / "P01_101.mp4", container_options={"movflags": "faststart"})
@@ -55,8 +55,8 @@ def encoded(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def videos(encoded, tmp_path) -> Path:
-    return shutil.copytree(encoded, tmp_path / "videos")
+def videos(original_videos, tmp_path) -> Path:
+    return shutil.copytree(original_videos, tmp_path / "videos")
 
 
 @pytest.fixture
@@ -72,11 +72,11 @@ def extract(videos, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def unbroken(encoded, tmp_path_factory) -> Path:
+def complete_set(original_videos, tmp_path_factory) -> Path:
     """The feature set of one run over everything; read it, never write into it."""
     out = tmp_path_factory.mktemp("unbroken")
     segments = read_segments(annotate(out / "segments.csv", SEGMENTS))
-    extract_videos(segments, encoded, out, backbone="tiny_cnn", weights="random:0", num_frames=4, workers=1)
+    extract_videos(segments, original_videos, out, backbone="tiny_cnn", weights="random:0", num_frames=4, workers=1)
     return out
 
 
@@ -96,7 +96,7 @@ def _bytes(root: Path) -> dict[str, bytes]:
 
 
 def _errors(root: Path, video_id: str) -> dict[str, str]:
-    return {one.narration_id: one.error for one in read_failures(root, video_id)}
+    return {failure.narration_id: failure.error for failure in read_failures(root, video_id)}
 
 
 def _add_up(summary: Summary) -> bool:
@@ -131,7 +131,7 @@ def _plain_picture(planes: list[np.ndarray], recipe: Preprocess) -> torch.Tensor
     size = [recipe.resize] if isinstance(recipe.resize, int) else list(recipe.resize)
     luma = F.resize(torch.from_numpy(planes[0])[None].float(), size, antialias=recipe.antialias)
     size = list(luma.shape[1:])
-    u, v = (F.resize(torch.from_numpy(one)[None].float(), size, antialias=recipe.antialias) for one in planes[1:])
+    u, v = (F.resize(torch.from_numpy(plane)[None].float(), size, antialias=recipe.antialias) for plane in planes[1:])
     rgb = (_BT601 @ torch.cat([luma - 16, u - 128, v - 128]).reshape(3, -1)).clamp(0, 1).reshape(3, *size)
     if recipe.crop:
         rgb = F.center_crop(rgb, list(recipe.crop))
@@ -145,11 +145,11 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", SEGMENTS)
-def test_features_equal_those_of_a_plain_slow_loop(encoded, unbroken, name):
+def test_features_equal_those_of_a_plain_slow_loop(original_videos, complete_set, name):
     video_id = name.rsplit("_", 1)[0]
-    path = next(encoded.rglob(f"{video_id}.mp4"))
+    path = next(original_videos.rglob(f"{video_id}.mp4"))
     expected = _plain_features(path, *SEGMENTS[name], num_frames=4, backbone="tiny_cnn")
-    assert _cosine(_steps(unbroken, name), expected).min() >= 0.9999
+    assert _cosine(_steps(complete_set, name), expected).min() >= 0.9999
 
 
 @pytest.mark.parametrize("backbone", [pytest.param("resnet50", marks=pytest.mark.slow), "r2plus1d_18"])
@@ -165,27 +165,27 @@ def test_features_of_the_miniature_equal_those_of_a_plain_slow_loop(miniature, t
     assert _cosine(_steps(tmp_path, row.narration_id), expected).min() >= 0.9999
 
 
-def test_times_and_frames_are_those_of_the_steps(unbroken):
-    video = _read(unbroken, "P01_101")
+def test_times_and_frames_are_those_of_the_steps(complete_set):
+    video = _read(complete_set, "P01_101")
     np.testing.assert_allclose(video.seconds[:4], [0.2, 0.4, 0.6, 0.8])
     assert video.frame[:4].tolist() == [6, 12, 18, 24]
 
 
-def test_intervals_are_kept_beside_the_features(unbroken):
-    video = _read(unbroken, "P01_102")
-    kept = zip(video.narration_id, video.start_s, video.stop_s, strict=True)
-    assert {name: (start, stop) for name, start, stop in kept} == only("P01_102_0", "P01_102_1")
+def test_intervals_are_kept_beside_the_features(complete_set):
+    video = _read(complete_set, "P01_102")
+    intervals = zip(video.narration_id, video.start_s, video.stop_s, strict=True)
+    assert {name: (start, stop) for name, start, stop in intervals} == select("P01_102_0", "P01_102_1")
 
 
-def test_rate_of_the_video_is_kept(unbroken):
-    assert _read(unbroken, "P02_01").fps == pytest.approx(29.97, abs=0.001)
+def test_rate_of_the_video_is_kept(complete_set):
+    assert _read(complete_set, "P02_01").fps == pytest.approx(29.97, abs=0.001)
 
 
-def test_overlapping_segments_do_not_change_each_other(extract, tmp_path, unbroken):
+def test_overlapping_segments_do_not_change_each_other(extract, tmp_path, complete_set):
     for name in ("P01_101_0", "P01_101_1", "P01_101_2"):
-        extract(only(name), out=name)
+        extract(select(name), out=name)
         # float16 keeps 11 bits.
-        np.testing.assert_allclose(_steps(tmp_path / name, name), _steps(unbroken, name), rtol=2**-10, atol=1e-4)
+        np.testing.assert_allclose(_steps(tmp_path / name, name), _steps(complete_set, name), rtol=2**-10, atol=1e-4)
 
 
 def test_segments_of_the_same_interval_have_the_same_features(extract, tmp_path):
@@ -193,8 +193,8 @@ def test_segments_of_the_same_interval_have_the_same_features(extract, tmp_path)
     np.testing.assert_array_equal(_steps(tmp_path / "out", "P01_101_0"), _steps(tmp_path / "out", "P01_101_1"))
 
 
-def test_feature_set_is_sound(unbroken):
-    assert list(verify(unbroken)) == []
+def test_feature_set_is_sound(complete_set):
+    assert list(verify(complete_set)) == []
 
 
 def test_more_frames_than_the_segment_has_repeat_frames(extract, tmp_path):
@@ -205,7 +205,7 @@ def test_more_frames_than_the_segment_has_repeat_frames(extract, tmp_path):
 
 
 def test_clip_backbone_gives_its_steps_at_their_times(videos, tmp_path):
-    segments = read_segments(annotate(tmp_path / "segments.csv", only("P01_101_1")))
+    segments = read_segments(annotate(tmp_path / "segments.csv", select("P01_101_1")))
     extract_videos(segments, videos, tmp_path / "out", backbone="r2plus1d_18", weights="random:0", num_frames=16)
     video = _read(tmp_path / "out", "P01_101")
     assert video.features.shape == (2, 1, 512)
@@ -222,10 +222,10 @@ def test_summary_counts_what_was_done(extract):
 
 def test_second_run_does_nothing(extract, tmp_path):
     extract()
-    before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in (tmp_path / "out").rglob("*")}
+    stats = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in (tmp_path / "out").rglob("*")}
     summary = extract()
     assert (summary.kept, summary.done) == (6, 0)
-    assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in (tmp_path / "out").rglob("*")} == before
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in (tmp_path / "out").rglob("*")} == stats
 
 
 def test_second_run_does_not_need_the_videos(extract, tmp_path):
@@ -235,37 +235,37 @@ def test_second_run_does_not_need_the_videos(extract, tmp_path):
     assert extract().kept == 6
 
 
-def test_order_of_the_annotations_does_not_change_the_bytes(extract, tmp_path, unbroken):
+def test_order_of_the_annotations_does_not_change_the_bytes(extract, tmp_path, complete_set):
     extract(dict(reversed(SEGMENTS.items())))
-    assert _bytes(tmp_path / "out") == _bytes(unbroken)
+    assert _bytes(tmp_path / "out") == _bytes(complete_set)
 
 
-def test_number_of_annotation_files_does_not_change_the_bytes(videos, tmp_path, unbroken):
+def test_number_of_annotation_files_does_not_change_the_bytes(videos, tmp_path, complete_set):
     files = [
-        annotate(tmp_path / "b.csv", only("P01_101_2", "P02_01_0")),
-        annotate(tmp_path / "a.csv", only("P01_101_0", "P01_102_1", "P01_101_1", "P01_102_0")),
+        annotate(tmp_path / "b.csv", select("P01_101_2", "P02_01_0")),
+        annotate(tmp_path / "a.csv", select("P01_101_0", "P01_102_1", "P01_101_1", "P01_102_0")),
     ]
     segments = read_all_segments(files)
     extract_videos(segments, videos, tmp_path / "out", backbone="tiny_cnn", weights="random:0", num_frames=4, workers=1)
-    assert _bytes(tmp_path / "out") == _bytes(unbroken)
+    assert _bytes(tmp_path / "out") == _bytes(complete_set)
 
 
 def test_segments_added_later_leave_the_first_ones_as_they_were(extract, tmp_path):
-    extract(only("P01_101_1"))
-    before = _steps(tmp_path / "out", "P01_101_1")
-    summary = extract(only("P01_101_0", "P01_101_2"))
+    extract(select("P01_101_1"))
+    steps_before = _steps(tmp_path / "out", "P01_101_1")
+    summary = extract(select("P01_101_0", "P01_101_2"))
     assert (summary.done, summary.kept) == (2, 0)
-    np.testing.assert_array_equal(_steps(tmp_path / "out", "P01_101_1"), before)
+    np.testing.assert_array_equal(_steps(tmp_path / "out", "P01_101_1"), steps_before)
 
 
-def test_segments_added_later_end_in_the_bytes_of_one_run(extract, tmp_path, unbroken):
-    extract(only("P01_101_1"))
+def test_segments_added_later_end_in_the_bytes_of_one_run(extract, tmp_path, complete_set):
+    extract(select("P01_101_1"))
     extract(SEGMENTS)
-    assert _bytes(tmp_path / "out") == _bytes(unbroken)
+    assert _bytes(tmp_path / "out") == _bytes(complete_set)
 
 
 def test_segments_asked_for_again_beside_new_ones_count_as_there(extract):
-    extract(only("P01_101_1", "P02_01_0"))
+    extract(select("P01_101_1", "P02_01_0"))
     summary = extract()
     assert (summary.segments, summary.done, summary.kept, summary.failed) == (6, 4, 2, 0)
 
@@ -286,17 +286,17 @@ def test_changed_interval_is_an_error_that_says_both(extract):
     ids=["backbone", "frames", "weights"],
 )
 def test_other_settings_in_the_same_folder_are_an_error_that_says_what_differs(extract, options, difference):
-    extract(only("P01_101_0"))
+    extract(select("P01_101_0"))
     with pytest.raises(DataError, match=difference):
         extract(**options)
 
 
 def test_other_settings_leave_the_folder_as_it_was(extract, tmp_path):
-    extract(only("P01_101_0"))
-    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    extract(select("P01_101_0"))
+    files_before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     with pytest.raises(DataError):
         extract(num_frames=8)
-    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == files_before
 
 
 def test_damaged_file_of_features_is_an_error_that_names_it(extract, tmp_path):
@@ -325,15 +325,15 @@ def test_segment_beyond_the_end_is_recorded_with_its_place(extract, tmp_path):
 def test_segments_beyond_the_cut_of_a_truncated_video_are_recorded_as_that(extract, videos, tmp_path):
     cut(videos / "P01" / "P01_101.mp4", share=0.75)  # its index lies at the start
     extract()
-    [failure] = [one for one in read_failures(tmp_path / "out", "P01_101") if one.narration_id == "P01_101_2"]
+    [failure] = [record for record in read_failures(tmp_path / "out", "P01_101") if record.narration_id == "P01_101_2"]
     assert failure.error == "BeyondEnd"
     assert "truncated" in failure.message
 
 
-def test_segments_before_the_cut_of_a_truncated_video_are_there(extract, videos, tmp_path, unbroken):
+def test_segments_before_the_cut_of_a_truncated_video_are_there(extract, videos, tmp_path, complete_set):
     cut(videos / "P01" / "P01_101.mp4", share=0.75)
     extract()
-    np.testing.assert_array_equal(_steps(tmp_path / "out", "P01_101_0"), _steps(unbroken, "P01_101_0"))
+    np.testing.assert_array_equal(_steps(tmp_path / "out", "P01_101_0"), _steps(complete_set, "P01_101_0"))
 
 
 @pytest.mark.parametrize("content", [b"", b"no video\n", "sound", "cut"], ids=["empty", "text", "sound", "cut"])
@@ -347,8 +347,8 @@ def test_video_that_cannot_be_opened_is_recorded(extract, videos, tmp_path, cont
         path.write_bytes(content)
     extract()
     failures = read_failures(tmp_path / "out", "P01_102")
-    assert [one.error for one in failures] == ["UnreadableVideo", "UnreadableVideo"]
-    assert all("P01_102.mp4" in one.message for one in failures)
+    assert [failure.error for failure in failures] == ["UnreadableVideo", "UnreadableVideo"]
+    assert all("P01_102.mp4" in failure.message for failure in failures)
 
 
 def test_damaged_frame_is_recorded_with_its_number(extract, videos, tmp_path):
@@ -363,7 +363,7 @@ def test_values_beyond_float16_are_recorded(extract, tmp_path):
     state = load_backbone(get("tiny_cnn"), "random:0")[0].network.state_dict()
     state["2.bias"].fill_(1e6)
     torch.save(state, tmp_path / "large.pth")
-    extract(only("P01_101_0"), weights=str(tmp_path / "large.pth"))
+    extract(select("P01_101_0"), weights=str(tmp_path / "large.pth"))
     assert _errors(tmp_path / "out", "P01_101") == {"P01_101_0": "NotFinite"}
 
 
@@ -377,13 +377,15 @@ def _break_all(videos: Path) -> dict[str, tuple[float, float]]:
 def test_failures_do_not_keep_the_other_segments(extract, videos, tmp_path):
     extract(_break_all(videos))
     root = tmp_path / "out"
-    there = {name for video_id in video_ids(root) for name in _read(root, video_id).narration_id}
-    failed = {one.narration_id for video_id in failed_video_ids(root) for one in read_failures(root, video_id)}
-    assert "P01_101_0" in there
-    assert "P02_01_0" in there
-    assert {"P01_101_2", "P01_102_0", "P01_102_1", "P02_01_1"} <= failed
-    assert there | failed == {*SEGMENTS, "P02_01_1"}
-    assert not there & failed
+    stored_ids = {name for video_id in video_ids(root) for name in _read(root, video_id).narration_id}
+    failed_ids = {
+        failure.narration_id for video_id in failed_video_ids(root) for failure in read_failures(root, video_id)
+    }
+    assert "P01_101_0" in stored_ids
+    assert "P02_01_0" in stored_ids
+    assert {"P01_101_2", "P01_102_0", "P01_102_1", "P02_01_1"} <= failed_ids
+    assert stored_ids | failed_ids == {*SEGMENTS, "P02_01_1"}
+    assert not stored_ids & failed_ids
 
 
 def test_feature_set_with_failures_is_sound(extract, videos, tmp_path):
@@ -393,55 +395,55 @@ def test_feature_set_with_failures_is_sound(extract, videos, tmp_path):
 
 def test_summary_with_failures_adds_up(extract, videos):
     segments = _break_all(videos)
-    first = extract(segments)
-    again = extract(segments)
-    assert _add_up(first)
-    assert _add_up(again)
-    assert (first.segments, again.kept, again.done) == (7, first.done, 0)
-    assert first.failed_videos == ("P01_101", "P01_102", "P02_01")
+    first_run = extract(segments)
+    second_run = extract(segments)
+    assert _add_up(first_run)
+    assert _add_up(second_run)
+    assert (first_run.segments, second_run.kept, second_run.done) == (7, first_run.done, 0)
+    assert first_run.failed_videos == ("P01_101", "P01_102", "P02_01")
 
 
-def test_mended_videos_are_completed_by_the_same_run(extract, videos, encoded, tmp_path, unbroken):
+def test_mended_videos_are_completed_by_the_same_run(extract, videos, original_videos, tmp_path, complete_set):
     cut(videos / "P01" / "P01_101.mp4", share=0.75)
     (videos / "P01" / "P01_102.mp4").unlink()
     extract()
-    shutil.copytree(encoded, videos, dirs_exist_ok=True)
+    shutil.copytree(original_videos, videos, dirs_exist_ok=True)
     summary = extract()
     assert summary.failed == 0
-    assert _bytes(tmp_path / "out") == _bytes(unbroken)
+    assert _bytes(tmp_path / "out") == _bytes(complete_set)
 
 
-def test_record_of_failures_is_gone_once_the_video_is_mended(extract, videos, encoded, tmp_path):
+def test_record_of_failures_is_gone_once_the_video_is_mended(extract, videos, original_videos, tmp_path):
     cut(videos / "P01" / "P01_101.mp4", share=0.75)
     extract()
     assert failed_video_ids(tmp_path / "out") == ["P01_101"]
-    shutil.copytree(encoded, videos, dirs_exist_ok=True)
+    shutil.copytree(original_videos, videos, dirs_exist_ok=True)
     extract()
     assert failed_video_ids(tmp_path / "out") == []
 
 
 def test_features_are_kept_when_their_video_has_since_been_cut(extract, videos, tmp_path):
-    extract(only("P01_101_1", "P01_101_2"))
-    before = _bytes(tmp_path / "out")
+    extract(select("P01_101_1", "P01_101_2"))
+    bytes_before = _bytes(tmp_path / "out")
     cut(videos / "P01" / "P01_101.mp4", share=0.75)
-    summary = extract(only("P01_101_0", "P01_101_1", "P01_101_2"))
-    assert _bytes(tmp_path / "out") == before
+    summary = extract(select("P01_101_0", "P01_101_1", "P01_101_2"))
+    assert _bytes(tmp_path / "out") == bytes_before
     assert _errors(tmp_path / "out", "P01_101") == {"P01_101_0": "KeptEarlier"}
     assert (summary.kept, summary.failed) == (2, 1)
 
 
 def test_features_are_kept_when_their_video_has_since_gone(extract, videos, tmp_path):
-    extract(only("P01_101_1"))
-    before = _bytes(tmp_path / "out")
+    extract(select("P01_101_1"))
+    bytes_before = _bytes(tmp_path / "out")
     (videos / "P01" / "P01_101.mp4").unlink()
-    extract(only("P01_101_0"))
-    assert _bytes(tmp_path / "out") == before
+    extract(select("P01_101_0"))
+    assert _bytes(tmp_path / "out") == bytes_before
 
 
 def test_reason_says_that_the_video_of_kept_features_has_gone(extract, videos, tmp_path):
-    extract(only("P01_101_1"))
+    extract(select("P01_101_1"))
     (videos / "P01" / "P01_101.mp4").unlink()
-    extract(only("P01_101_0"))
+    extract(select("P01_101_0"))
     [failure] = read_failures(tmp_path / "out", "P01_101")
     assert "None" not in failure.message
     assert "P01_101" in failure.message
@@ -454,8 +456,8 @@ def test_failures_of_other_segments_of_the_video_are_not_forgotten(extract, tmp_
 
 
 def test_failure_is_gone_once_its_interval_is_corrected(extract, tmp_path):
-    extract({**only("P01_101_0"), "P01_101_9": (1.0, 9.0)})
-    extract({**only("P01_101_0"), "P01_101_9": (1.0, 1.9)})
+    extract({**select("P01_101_0"), "P01_101_9": (1.0, 9.0)})
+    extract({**select("P01_101_0"), "P01_101_9": (1.0, 1.9)})
     assert failed_video_ids(tmp_path / "out") == []
 
 
@@ -480,24 +482,24 @@ def test_wrong_options_leave_no_folder_behind(extract, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_painted_numbers_are_found_by_time(encoded, unbroken):
+def test_painted_numbers_are_found_by_time(original_videos, complete_set):
     # The frame that a step is said to come from is the one that is on at its second.
-    video = _read(unbroken, "P02_01")
-    shown = [(second, number_in(picture)) for second, picture in decode_all(encoded / "P02" / "P02_01.mp4")]
-    nearest: Sequence[int] = [min(shown, key=lambda one: abs(one[0] - second))[1] for second in video.seconds]
+    video = _read(complete_set, "P02_01")
+    frames = [(second, number_in(picture)) for second, picture in decode_all(original_videos / "P02" / "P02_01.mp4")]
+    nearest: Sequence[int] = [min(frames, key=lambda frame: abs(frame[0] - second))[1] for second in video.seconds]
     assert video.frame.tolist() == nearest
 
 
 def test_other_segments_that_another_run_writes_meanwhile_are_kept(extract, tmp_path, monkeypatch):
-    def interrupted(*arguments):
+    def write_after_another_run(*arguments):
         monkeypatch.undo()
-        extract(only("P01_101_2"))  # begins and ends while the first run is at work on the same video
+        extract(select("P01_101_2"))  # begins and ends while the first run is at work on the same video
         return write_outcome(*arguments)
 
-    monkeypatch.setattr("extract.extraction.write_outcome", interrupted)
-    assert extract(only("P01_101_0", "P01_101_1")).done == 2
-    stored = read_video(tmp_path / "out", "P01_101", digest=read_featureset(tmp_path / "out").digest)
-    assert stored.narration_id == ("P01_101_0", "P01_101_1", "P01_101_2")
+    monkeypatch.setattr("extract.extraction.write_outcome", write_after_another_run)
+    assert extract(select("P01_101_0", "P01_101_1")).done == 2
+    video = read_video(tmp_path / "out", "P01_101", digest=read_featureset(tmp_path / "out").digest)
+    assert video.narration_id == ("P01_101_0", "P01_101_1", "P01_101_2")
 
 
 def test_file_under_another_videos_name_is_refused(extract, tmp_path):
@@ -521,26 +523,26 @@ def test_dense_set_has_a_step_at_every_interval_of_every_video(extract, tmp_path
     assert list(verify(tmp_path / "out")) == []
 
 
-def test_steps_of_a_dense_set_are_the_plain_slow_ones(extract, encoded, tmp_path):
+def test_steps_of_a_dense_set_are_the_plain_slow_ones(extract, original_videos, tmp_path):
     extract(every_s=0.25)
-    expected = _plain_features(encoded / "P01" / "P01_102.mp4", 0, 2, num_frames=8, backbone="tiny_cnn")
+    expected = _plain_features(original_videos / "P01" / "P01_102.mp4", 0, 2, num_frames=8, backbone="tiny_cnn")
     assert _cosine(_read(tmp_path / "out", "P01_102").features[:, 0], expected).min() >= 0.9999
 
 
 def test_second_dense_run_does_nothing_even_for_other_segments(extract, tmp_path):
-    extract(only("P01_101_0", "P01_102_0"), every_s=0.25)
-    before = _bytes(tmp_path / "out")
-    summary = extract(only("P01_101_1", "P01_101_2", "P01_102_1"), every_s=0.25)
+    extract(select("P01_101_0", "P01_102_0"), every_s=0.25)
+    bytes_before = _bytes(tmp_path / "out")
+    summary = extract(select("P01_101_1", "P01_101_2", "P01_102_1"), every_s=0.25)
     assert (summary.kept, summary.done) == (3, 0)
-    assert _bytes(tmp_path / "out") == before
+    assert _bytes(tmp_path / "out") == bytes_before
 
 
 def test_dense_segments_that_cannot_be_had_are_recorded_at_every_run(extract, videos, tmp_path):
     cut(videos / "P01" / "P01_101.mp4", share=0.75)
-    for kept in (0, 4):
+    for num_kept in (0, 4):
         summary = extract(every_s=0.25)
         assert _add_up(summary)
-        assert (summary.kept, summary.failed, summary.failed_videos) == (kept, 2, ("P01_101",))
+        assert (summary.kept, summary.failed, summary.failed_videos) == (num_kept, 2, ("P01_101",))
         # The last frames before the cut cannot be decoded, and every step of a segment counts.
         errors = {"P01_101_1": "Undecodable", "P01_101_2": "BeyondEnd"}
         assert _errors(tmp_path / "out", "P01_101") == errors
@@ -551,28 +553,28 @@ def test_dense_set_has_no_step_at_a_frame_that_is_lost(extract, videos, tmp_path
     path = write_video(videos / "P01" / "P01_101.mp4", gop=1, b_frames=0)
     damage_packet(path, 19)  # nearest to the step at 0.625 s
     summary = extract(every_s=0.25)
-    lost = {"P01_101_0": "Undecodable", "P01_101_1": "Undecodable"}
-    assert _errors(tmp_path / "out", "P01_101") == lost
+    errors = {"P01_101_0": "Undecodable", "P01_101_1": "Undecodable"}
+    assert _errors(tmp_path / "out", "P01_101") == errors
     assert summary.failed == 2
     expected = np.delete(0.125 + 0.25 * np.arange(8), 2)
     np.testing.assert_allclose(_seconds(tmp_path / "out", "P01_101"), expected, atol=1e-6)
 
 
-def test_mended_video_is_completed_in_a_dense_set(extract, videos, encoded, tmp_path):
+def test_mended_video_is_completed_in_a_dense_set(extract, videos, original_videos, tmp_path):
     cut(videos / "P01" / "P01_101.mp4", share=0.75)
     extract(every_s=0.25)
-    shutil.copytree(encoded, videos, dirs_exist_ok=True)
+    shutil.copytree(original_videos, videos, dirs_exist_ok=True)
     assert extract(every_s=0.25).failed == 0
     assert len(_seconds(tmp_path / "out", "P01_101")) == 8
     assert failed_video_ids(tmp_path / "out") == []
 
 
 def test_dense_steps_are_kept_when_their_video_has_since_been_cut(extract, videos, tmp_path):
-    extract({**only("P01_101_0", "P01_101_2"), "P01_101_9": (1.0, 9.0)}, every_s=0.25)
-    before = _bytes(tmp_path / "out")
+    extract({**select("P01_101_0", "P01_101_2"), "P01_101_9": (1.0, 9.0)}, every_s=0.25)
+    bytes_before = _bytes(tmp_path / "out")
     cut(videos / "P01" / "P01_101.mp4", share=0.75)
-    extract({**only("P01_101_0"), "P01_101_9": (1.0, 9.0)}, every_s=0.25)
-    assert _bytes(tmp_path / "out") == before
+    extract({**select("P01_101_0"), "P01_101_9": (1.0, 9.0)}, every_s=0.25)
+    assert _bytes(tmp_path / "out") == bytes_before
     assert _errors(tmp_path / "out", "P01_101") == {"P01_101_9": "KeptEarlier"}
 
 
@@ -604,12 +606,12 @@ def test_further_numbers_that_make_no_sense_are_wrong_options(extract, options):
 # ---- from Python
 
 
-def test_run_extracts_what_extract_videos_does(videos, unbroken, tmp_path):
+def test_run_extracts_what_extract_videos_does(videos, complete_set, tmp_path):
     csv_path = annotate(tmp_path / "segments.csv", SEGMENTS)
     settings = {"backbone": "tiny_cnn", "weights": "random:0", "frames": 4, "workers": 1, "device": "cpu"}
     summary = extract_package.run(annotations=str(csv_path), videos=str(videos), out=str(tmp_path / "out"), **settings)
     assert summary == Summary(videos=3, segments=6, done=6, kept=0, failed=0, failed_videos=())
-    assert _bytes(tmp_path / "out") == _bytes(unbroken)
+    assert _bytes(tmp_path / "out") == _bytes(complete_set)
 
 
 def test_run_takes_frames_or_an_interval_but_not_both(videos, tmp_path):

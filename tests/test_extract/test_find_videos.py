@@ -17,7 +17,7 @@ def _touch(path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "place",
+    "relative_path",
     [
         "P01/P01_101.mp4",  # one folder a participant
         "P01/videos/P01_101.MP4",  # the official downloads
@@ -26,8 +26,8 @@ def _touch(path: Path) -> Path:
         "train/P01/P01_101.mkv",
     ],
 )
-def test_video_is_found_in_every_layout(tmp_path, place):
-    path = _touch(tmp_path / place)
+def test_video_is_found_in_every_layout(tmp_path, relative_path):
+    path = _touch(tmp_path / relative_path)
     assert find_videos(tmp_path, ["P01_101"]) == {"P01_101": path}
 
 
@@ -58,9 +58,9 @@ def test_each_video_is_given_once_however_often_it_is_asked_for(tmp_path):
 
 def test_video_that_is_there_twice_is_refused_with_both_places(tmp_path):
     paths = [_touch(tmp_path / "P01" / "P01_101.mp4"), _touch(tmp_path / "P01" / "videos" / "P01_101.MP4")]
-    with pytest.raises(DataError) as refused:
+    with pytest.raises(DataError) as error:
         find_videos(tmp_path, ["P01_101"])
-    assert all(str(path) in str(refused.value) for path in paths)
+    assert all(str(path) in str(error.value) for path in paths)
 
 
 def test_other_video_that_is_there_twice_does_not_matter(tmp_path):
@@ -90,8 +90,8 @@ def test_linked_folder_of_a_participant_is_looked_into(tmp_path):
     _touch(tmp_path / "scratch" / "P01" / "P01_101.mp4")
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "P01").symlink_to(tmp_path / "scratch" / "P01")
-    found = find_videos(tmp_path / "videos", ["P01_101"])["P01_101"]
-    assert found is not None
+    path = find_videos(tmp_path / "videos", ["P01_101"])["P01_101"]
+    assert path is not None
 
 
 def test_linked_file_is_found(tmp_path):

@@ -30,7 +30,7 @@ class _Reader(nn.Module):
         return nn.functional.avg_pool3d(x, (1, 16, 16)).mean(dim=1).flatten(2).unsqueeze(2)
 
 
-_AS_THEY_ARE = Preprocess(resize=(48, 64), crop=None, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+_UNSCALED = Preprocess(resize=(48, 64), crop=None, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
 def _run(
@@ -44,8 +44,8 @@ def _run(
     on_clips: Callable[[str, int, int], None] = lambda *_: None,
 ) -> dict[str, ClipFeatures]:
     pipeline = Pipeline(
-        Forward(network or _Reader(), _AS_THEY_ARE, CPU, "float32"),
-        preprocess=_AS_THEY_ARE,
+        Forward(network or _Reader(), _UNSCALED, CPU, "float32"),
+        preprocess=_UNSCALED,
         dim=dim,
         device=CPU,
         batch_size=batch_size,
@@ -93,26 +93,28 @@ def test_every_clip_gets_its_own_frames_in_their_order(video, decoders, clip):
 
 
 def test_every_frame_of_a_dense_plan_is_its_own(video, decoders):
-    none = SegmentTimes((), np.zeros(0), np.zeros(0))
+    no_segments = SegmentTimes((), np.zeros(0), np.zeros(0))
     clip = ClipShape()
-    result = _run({"a": video}, lambda seconds: plan_dense(seconds, none, every_s=0.2, clip=clip), decoders)["a"]
+    result = _run({"a": video}, lambda seconds: plan_dense(seconds, no_segments, every_s=0.2, clip=clip), decoders)["a"]
     assert len(result.plan.clips) == 300
     np.testing.assert_array_equal(_numbers(result), result.plan.clips)
 
 
 def test_steps_of_a_dense_clip_are_averaged(video, decoders):
-    none = SegmentTimes((), np.zeros(0), np.zeros(0))
+    no_segments = SegmentTimes((), np.zeros(0), np.zeros(0))
     clip = ClipShape(4, 25.0, 4)
 
     def every_step(seconds):
-        plan = plan_dense(seconds, none, every_s=7.0, clip=clip)
+        plan = plan_dense(seconds, no_segments, every_s=7.0, clip=clip)
         return type(plan)(**{**vars(plan), "seconds": np.zeros((len(plan.clips), 4))})
 
-    averaged = _run({"a": video}, lambda seconds: plan_dense(seconds, none, every_s=7.0, clip=clip), decoders)["a"]
-    each = _run({"a": video}, every_step, decoders)["a"]
-    assert averaged.steps.shape == (9, 1, 12)
+    clip_result = _run(
+        {"a": video}, lambda seconds: plan_dense(seconds, no_segments, every_s=7.0, clip=clip), decoders
+    )["a"]
+    step_result = _run({"a": video}, every_step, decoders)["a"]
+    assert clip_result.steps.shape == (9, 1, 12)
     np.testing.assert_allclose(
-        averaged.steps[:, 0], each.steps.astype(np.float32).mean(axis=1), rtol=2**-10, atol=2**-11
+        clip_result.steps[:, 0], step_result.steps.astype(np.float32).mean(axis=1), rtol=2**-10, atol=2**-11
     )
 
 
@@ -144,21 +146,21 @@ class _Mixer(nn.Module):
 
 
 def test_features_do_not_depend_on_workers_batches_or_order(video, tmp_path, decoders):
-    other = write_video(tmp_path / "P01_102.mp4", codec="libx265", num_frames=90)
+    second_video = write_video(tmp_path / "P01_102.mp4", codec="libx265", num_frames=90)
     segments = _segments(60, 3.0)
     network = _Mixer()
 
     def plan(seconds):
         return plan_segments(seconds, segments, num_frames=8, clip=ClipShape(4, 10.0, 4))
 
-    with Decoders(1) as one:
-        expected = _run({"a": video, "b": other}, plan, one, batch_size=1, network=network)
-    for batch_size, videos in ((7, {"b": other, "a": video}), (64, {"a": video, "b": other})):
+    with Decoders(1) as single_worker:
+        expected = _run({"a": video, "b": second_video}, plan, single_worker, batch_size=1, network=network)
+    for batch_size, videos in ((7, {"b": second_video, "a": video}), (64, {"a": video, "b": second_video})):
         results = _run(videos, plan, decoders, batch_size=batch_size, network=network)
         for video_id in ("a", "b"):
             # Steps are kept as float16, of which one unit in the last place is 2**-11 of the value.
-            got, wanted = (one.steps.astype(np.float32) for one in (results[video_id], expected[video_id]))
-            np.testing.assert_allclose(got, wanted, rtol=2**-10, atol=1e-5)
+            actual, reference = (result.steps.astype(np.float32) for result in (results[video_id], expected[video_id]))
+            np.testing.assert_allclose(actual, reference, rtol=2**-10, atol=1e-5)
 
 
 def test_frame_that_is_lost_costs_only_the_clips_that_need_it(tmp_path, decoders):
@@ -170,11 +172,11 @@ def test_frame_that_is_lost_costs_only_the_clips_that_need_it(tmp_path, decoders
         lambda seconds: plan_segments(seconds, segments, num_frames=4, clip=ClipShape(4, 10.0, 4)),
         decoders,
     )["a"]
-    needs_it = (result.plan.clips == 20).any(axis=1)
-    assert needs_it.any()
-    assert sorted(result.failures) == np.flatnonzero(needs_it).tolist()
+    is_affected = (result.plan.clips == 20).any(axis=1)
+    assert is_affected.any()
+    assert sorted(result.failures) == np.flatnonzero(is_affected).tolist()
     assert {(failure.error, failure.frame) for failure in result.failures.values()} == {("Undecodable", 20)}
-    np.testing.assert_array_equal(_numbers(result)[~needs_it], result.plan.clips[~needs_it])
+    np.testing.assert_array_equal(_numbers(result)[~is_affected], result.plan.clips[~is_affected])
 
 
 def test_progress_counts_every_clip_once(video, decoders):
@@ -207,8 +209,8 @@ def test_values_beyond_float16_are_lost_by_name(video, decoders):
 
 def test_half_precision_comes_close(video, decoders):
     x = torch.rand(4, 3, 4, 48, 64, generator=torch.Generator().manual_seed(0))
-    exact = Forward(_Mixer(), _AS_THEY_ARE, CPU, "float32").steps(x).get()
-    half = Forward(_Mixer(), _AS_THEY_ARE, CPU, "bfloat16").steps(x).get()
+    exact = Forward(_Mixer(), _UNSCALED, CPU, "float32").steps(x).get()
+    half = Forward(_Mixer(), _UNSCALED, CPU, "bfloat16").steps(x).get()
     assert exact.dtype == half.dtype == torch.float32
     assert 0 < (exact - half).abs().max() < 0.02 * exact.abs().max()
 

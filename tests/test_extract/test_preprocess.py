@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from av.video.reformatter import ColorRange, Colorspace
-from published_networks import had_here, shallow
+from published_networks import available, shallow
 from torchvision.models import ResNet50_Weights
 from torchvision.models.video import R2Plus1D_18_Weights
 from torchvision.transforms.v2 import InterpolationMode
@@ -67,7 +67,7 @@ def _scene(size: tuple[int, int], moment: int = 0, seed: int = 0) -> np.ndarray:
     return (128 + texture + shades + edges).clip(0, 255).round().astype(np.uint8).transpose(1, 2, 0)
 
 
-def _filmed(scene: np.ndarray, colour: Colour, flags: int | None = ROUNDED) -> tuple[PlaneBatch, torch.Tensor]:
+def _film(scene: np.ndarray, colour: Colour, flags: int | None = ROUNDED) -> tuple[PlaneBatch, torch.Tensor]:
     """Return the planes of a scene, and the (3, H, W) uint8 RGB that libswscale makes of those planes."""
     space = Colorspace.ITU601 if colour.kr == BT601.kr else Colorspace.ITU709
     color_range = ColorRange.JPEG if colour.full_range else ColorRange.MPEG
@@ -78,7 +78,7 @@ def _filmed(scene: np.ndarray, colour: Colour, flags: int | None = ROUNDED) -> t
     return PlaneBatch(y[None].copy(), np.stack([u, v])[None]), torch.from_numpy(rgb.to_ndarray()).permute(2, 0, 1)
 
 
-def _published(rgb: torch.Tensor, recipe: str) -> torch.Tensor:
+def _published_input(rgb: torch.Tensor, recipe: str) -> torch.Tensor:
     """Return the input that torchvision makes of a frame, (3, H, W) uint8 RGB."""
     if recipe == "r2plus1d_18":
         return R2PLUS1D_18(rgb.unsqueeze(0)).squeeze(1)  # (T, C, H, W) -> (C, T, H, W)
@@ -88,11 +88,11 @@ def _published(rgb: torch.Tensor, recipe: str) -> torch.Tensor:
     return F.normalize(x / 255, [0.5] * 3, [0.5] * 3)
 
 
-def _levels_apart(size: tuple[int, int], colour: str, recipe: str, flags: int | None = ROUNDED) -> torch.Tensor:
+def _level_difference(size: tuple[int, int], colour: str, recipe: str, flags: int | None = ROUNDED) -> torch.Tensor:
     """Return our input minus the published one, (3, h, w), in levels of 255."""
-    batch, rgb = _filmed(_scene(size), COLOURS[colour], flags)
+    batch, rgb = _film(_scene(size), COLOURS[colour], flags)
     ours = normalised(scaled(batch, RECIPES[recipe], CPU), [COLOURS[colour]], RECIPES[recipe])[0]
-    return 255 * (ours - _published(rgb, recipe)) * torch.tensor(RECIPES[recipe].std)[:, None, None]
+    return 255 * (ours - _published_input(rgb, recipe)) * torch.tensor(RECIPES[recipe].std)[:, None, None]
 
 
 def _noise(num_pictures: int, size: tuple[int, int] = (37, 51), seed: int = 0) -> PlaneBatch:
@@ -110,39 +110,39 @@ def _noise(num_pictures: int, size: tuple[int, int] = (37, 51), seed: int = 0) -
 @every_size
 def test_pictures_are_torchvisions_to_two_levels(size, colour, recipe):
     # 0.6 to 1.4 as measured: chroma is resized once instead of twice, and planes are rounded instead of colours.
-    assert _levels_apart(size, colour, recipe).abs().mean() < 2
+    assert _level_difference(size, colour, recipe).abs().mean() < 2
 
 
 @every_recipe
 @every_colour
 @every_size
 def test_no_channel_is_brighter_or_darker(size, colour, recipe):
-    assert _levels_apart(size, colour, recipe).mean(dim=(1, 2)).abs().max() < 0.5
+    assert _level_difference(size, colour, recipe).mean(dim=(1, 2)).abs().max() < 0.5
 
 
 @every_recipe
 @every_colour
 def test_pictures_are_those_of_libswscales_short_cut_to_two_levels(colour, recipe):
     # What `frame.to_ndarray(format="rgb24")` gives: of 1.9 levels at most, 1.2 are its own cutting off.
-    assert _levels_apart((360, 640), colour, recipe, SHORT_CUT).abs().mean() < 2
+    assert _level_difference((360, 640), colour, recipe, SHORT_CUT).abs().mean() < 2
 
 
 @pytest.mark.parametrize("name", ["resnet50", pytest.param("r2plus1d_18", marks=pytest.mark.slow)])
 def test_features_are_those_of_torchvisions_pictures(name):
     entry = get(name)
     network, _ = load_backbone(entry, "random:0")
-    ours, theirs, elsewhere = [], [], []
+    ours, theirs, other_scene = [], [], []
     for moment in range(entry.clip.num_frames):
-        batch, rgb = _filmed(_scene((360, 640), moment), BT709, SHORT_CUT)
+        batch, rgb = _film(_scene((360, 640), moment), BT709, SHORT_CUT)
         ours.append(normalised(scaled(batch, entry.preprocess, CPU), [BT709], entry.preprocess)[0])
-        theirs.append(_published(rgb, name))
-        elsewhere.append(_published(_filmed(_scene((360, 640), moment, seed=1), BT709, SHORT_CUT)[1], name))
-    clips = torch.stack([torch.stack(clip, dim=1) for clip in (ours, theirs, elsewhere)])  # (B, C, L, H, W)
-    ours, theirs, elsewhere = network(clips, 1).flatten(1)
+        theirs.append(_published_input(rgb, name))
+        other_scene.append(_published_input(_film(_scene((360, 640), moment, seed=1), BT709, SHORT_CUT)[1], name))
+    clips = torch.stack([torch.stack(clip, dim=1) for clip in (ours, theirs, other_scene)])  # (B, C, L, H, W)
+    ours, theirs, other_scene = network(clips, 1).flatten(1)
     assert torch.cosine_similarity(ours, theirs, dim=0) >= 0.999
     # All features of a random network point much the same way, even those of two scenes that share only their edges
     # and shades (0.9989 and 0.9997): a tenth of what lies between those is measured here.
-    assert (ours - theirs).norm() < 0.2 * (elsewhere - theirs).norm()
+    assert (ours - theirs).norm() < 0.2 * (other_scene - theirs).norm()
 
 
 # Against what transformers publishes
@@ -150,7 +150,7 @@ def test_features_are_those_of_torchvisions_pictures(name):
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 
 
-def _processed(rgb: torch.Tensor, name: str) -> torch.Tensor:
+def _processor_input(rgb: torch.Tensor, name: str) -> torch.Tensor:
     """Return the input that the processor published with a backbone makes of a frame, (3, H, W) uint8 RGB."""
     from transformers import BitImageProcessor, SiglipImageProcessor, VideoMAEImageProcessor, VJEPA2VideoProcessor
 
@@ -177,7 +177,7 @@ def _processed(rgb: torch.Tensor, name: str) -> torch.Tensor:
 
 
 _OF_TRANSFORMERS = ["dinov2_base", "dinov3_base", "siglip2_base", "timesformer_base_k400", "videomae_base_k400"]
-every_processor = pytest.mark.parametrize("name", had_here([*_OF_TRANSFORMERS, "vjepa2_vitl_256"]))
+every_processor = pytest.mark.parametrize("name", available([*_OF_TRANSFORMERS, "vjepa2_vitl_256"]))
 
 
 # Sizes at which the margins of a crop are even: of odd ones transformers crops a pixel further to the left or top than
@@ -186,22 +186,22 @@ every_processor = pytest.mark.parametrize("name", had_here([*_OF_TRANSFORMERS, "
 @pytest.mark.parametrize("size", [(360, 720), (1080, 2160), (720, 360)], ids=str)
 def test_pictures_are_those_of_the_published_processor_to_two_levels(name, size):
     recipe = get(name).preprocess
-    batch, rgb = _filmed(_scene(size), BT709)
+    batch, rgb = _film(_scene(size), BT709)
     ours = normalised(scaled(batch, recipe, CPU), [BT709], recipe)[0]
-    apart = 255 * (ours - _processed(rgb, name)) * torch.tensor(recipe.std)[:, None, None]
-    assert apart.abs().mean() < 2
-    assert apart.mean(dim=(1, 2)).abs().max() < 0.5
+    difference = 255 * (ours - _processor_input(rgb, name)) * torch.tensor(recipe.std)[:, None, None]
+    assert difference.abs().mean() < 2
+    assert difference.mean(dim=(1, 2)).abs().max() < 0.5
 
 
-@pytest.mark.parametrize("name", [*had_here(_OF_TRANSFORMERS), *had_here(["vjepa2_vitl_256"], pytest.mark.slow)])
+@pytest.mark.parametrize("name", [*available(_OF_TRANSFORMERS), *available(["vjepa2_vitl_256"], pytest.mark.slow)])
 def test_features_are_those_of_the_published_processors_pictures(name):
     entry = shallow(get(name))
     network, _ = load_backbone(entry, "random:0")
     ours, theirs = [], []
     for moment in range(entry.clip.num_frames):
-        batch, rgb = _filmed(_scene((360, 720), moment), BT709)
+        batch, rgb = _film(_scene((360, 720), moment), BT709)
         ours.append(normalised(scaled(batch, entry.preprocess, CPU), [BT709], entry.preprocess)[0])
-        theirs.append(_processed(rgb, name))
+        theirs.append(_processor_input(rgb, name))
     clips = torch.stack([torch.stack(clip, dim=1) for clip in (ours, theirs)])  # (B, C, L, H, W)
     with torch.inference_mode():
         ours, theirs = network(clips, 1)
@@ -229,8 +229,8 @@ def test_each_plane_is_resized_and_cropped_as_torchvision_does(size, recipe):
 @pytest.mark.parametrize("num_pictures", range(1, 10))
 def test_a_picture_does_not_depend_on_those_beside_it(num_pictures, recipe):
     batch, settings = _noise(num_pictures), RECIPES[recipe]
-    alone = [PlaneBatch(batch.y[k : k + 1], batch.uv[k : k + 1]) for k in range(num_pictures)]
-    assert torch.equal(scaled(batch, settings, CPU), torch.cat([scaled(one, settings, CPU) for one in alone]))
+    singles = [PlaneBatch(batch.y[k : k + 1], batch.uv[k : k + 1]) for k in range(num_pictures)]
+    assert torch.equal(scaled(batch, settings, CPU), torch.cat([scaled(single, settings, CPU) for single in singles]))
 
 
 def test_recipe_without_crop_keeps_the_whole_picture():
@@ -247,9 +247,9 @@ def test_recipe_without_crop_keeps_the_whole_picture():
 def test_pictures_do_not_change_with_the_arrays_they_were_made_of(size):
     batch = _noise(4, size)
     pictures = scaled(batch, WHOLE, CPU)
-    before = pictures.clone()
+    pictures_before = pictures.clone()
     batch.y[:], batch.uv[:] = 0, 0
-    assert torch.equal(pictures, before)
+    assert torch.equal(pictures, pictures_before)
 
 
 def test_planes_are_left_as_they_were():
@@ -263,14 +263,14 @@ def test_planes_are_left_as_they_were():
 # normalised
 
 
-def _plainly(picture: torch.Tensor, colour: Colour, recipe: Preprocess) -> torch.Tensor:
+def _plain_formula(picture: torch.Tensor, colour: Colour, recipe: Preprocess) -> torch.Tensor:
     """Normalise one picture step by step in float64."""
     matrix, offset = map(torch.from_numpy, colour.to_rgb())
     rgb = torch.einsum("ij,jhw->ihw", matrix, picture.double()) + offset[:, None, None]
     return F.normalize(rgb.clamp(0, 1), list(recipe.mean), list(recipe.std))
 
 
-def _mixed(num_pictures: int) -> tuple[torch.Tensor, Sequence[Colour]]:
+def _mixed_pictures(num_pictures: int) -> tuple[torch.Tensor, Sequence[Colour]]:
     """Return pictures, (K, 3, 20, 30) uint8 of every value, and a colour per picture, in turn."""
     pictures = torch.randint(0, 256, (num_pictures, 3, 20, 30), dtype=torch.uint8, generator=torch.manual_seed(0))
     return pictures, [list(COLOURS.values())[number % 4] for number in range(num_pictures)]
@@ -278,28 +278,28 @@ def _mixed(num_pictures: int) -> tuple[torch.Tensor, Sequence[Colour]]:
 
 @every_recipe
 def test_normalised_is_the_plain_formula(recipe):
-    pictures, colours = _mixed(9)
-    expected = [_plainly(*pair, RECIPES[recipe]) for pair in zip(pictures, colours, strict=True)]
+    pictures, colours = _mixed_pictures(9)
+    expected = [_plain_formula(*pair, RECIPES[recipe]) for pair in zip(pictures, colours, strict=True)]
     ours = normalised(pictures, colours, RECIPES[recipe])
     assert ours.dtype == torch.float32
     torch.testing.assert_close(ours.double(), torch.stack(expected), rtol=0, atol=1e-5)
 
 
 def test_batch_that_mixes_colours_is_each_picture_alone():
-    pictures, colours = _mixed(7)
-    alone = [normalised(pictures[k : k + 1], colours[k : k + 1], BICUBIC) for k in range(7)]
-    torch.testing.assert_close(normalised(pictures, colours, BICUBIC), torch.cat(alone), rtol=0, atol=1e-6)
+    pictures, colours = _mixed_pictures(7)
+    singles = [normalised(pictures[k : k + 1], colours[k : k + 1], BICUBIC) for k in range(7)]
+    torch.testing.assert_close(normalised(pictures, colours, BICUBIC), torch.cat(singles), rtol=0, atol=1e-6)
 
 
 def test_autocast_changes_nothing():
-    pictures, colours = _mixed(5)
+    pictures, colours = _mixed_pictures(5)
     expected = normalised(pictures, colours, BICUBIC)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(normalised(pictures, colours, BICUBIC), expected)
 
 
 def test_a_colour_is_needed_for_every_picture():
-    pictures, colours = _mixed(5)
+    pictures, colours = _mixed_pictures(5)
     with pytest.raises(RuntimeError, match="batch"):
         normalised(pictures, colours[:4], BICUBIC)
 
@@ -314,7 +314,7 @@ def test_a_colour_is_needed_for_every_picture():
 @every_recipe
 def test_other_devices_give_what_the_cpu_gives(recipe, device):
     batch, settings = _noise(6, (90, 120)), RECIPES[recipe]
-    colours = _mixed(6)[1]
+    colours = _mixed_pictures(6)[1]
     ours, expected = (scaled(batch, settings, torch.device(name)) for name in (device, "cpu"))
     torch.testing.assert_close(ours.cpu().int(), expected.int(), rtol=0, atol=1)
     x = normalised(ours, colours, settings)

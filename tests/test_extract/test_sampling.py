@@ -46,9 +46,9 @@ def videos_and_segments(draw) -> tuple[np.ndarray, SegmentTimes]:
     """A video, and segments between its first frame and its last."""
     seconds = draw(videos())
     length = seconds[-1] - seconds[0]
-    places = draw(st.lists(st.tuples(st.floats(0, 0.9), st.floats(0.01, 0.1)), min_size=1, max_size=5))
-    start_s = np.array([seconds[0] + start * length for start, _ in places])
-    stop_s = np.array([start + max(share * length, 0.01) for start, (_, share) in zip(start_s, places, strict=True)])
+    intervals = draw(st.lists(st.tuples(st.floats(0, 0.9), st.floats(0.01, 0.1)), min_size=1, max_size=5))
+    start_s = np.array([seconds[0] + start * length for start, _ in intervals])
+    stop_s = np.array([start + max(share * length, 0.01) for start, (_, share) in zip(start_s, intervals, strict=True)])
     return seconds, _segments(start_s, stop_s)
 
 
@@ -67,23 +67,23 @@ def _clips_of(plan: VideoPlan, index: int) -> slice:
 
 
 @given(videos_and_segments(), st.integers(1, 40), SHAPES)
-def test_frames_lie_inside_the_video(given_, num_frames, clip):
-    seconds, segments = given_
+def test_frames_lie_inside_the_video(example, num_frames, clip):
+    seconds, segments = example
     plan = plan_segments(seconds, segments, num_frames=num_frames, clip=clip)
     assert plan.clips.min() >= 0
     assert plan.clips.max() < len(seconds)
 
 
 @given(videos_and_segments(), st.integers(1, 40), SHAPES)
-def test_frames_ascend_within_a_clip(given_, num_frames, clip):
-    seconds, segments = given_
+def test_frames_ascend_within_a_clip(example, num_frames, clip):
+    seconds, segments = example
     plan = plan_segments(seconds, segments, num_frames=num_frames, clip=clip)
     assert (np.diff(plan.clips, axis=1) >= 0).all()
 
 
 @given(videos_and_segments(), st.integers(1, 40))
-def test_frames_of_a_segment_ascend(given_, num_frames):
-    seconds, segments = given_
+def test_frames_of_a_segment_ascend(example, num_frames):
+    seconds, segments = example
     plan = plan_segments(seconds, segments, num_frames=num_frames, clip=IMAGE)
     for index in range(len(plan.narration_id)):
         assert (np.diff(plan.clips[_clips_of(plan, index), 0]) >= 0).all()
@@ -91,13 +91,15 @@ def test_frames_of_a_segment_ascend(given_, num_frames):
 
 @given(videos(), st.lists(st.floats(-10, 500), max_size=20))
 def test_chosen_frame_is_the_nearest_in_presentation_time(seconds, positions):
-    chosen = nearest_frames(seconds, np.array(positions))
-    assert chosen.tolist() == [min(range(len(seconds)), key=lambda frame: abs(seconds[frame] - at)) for at in positions]
+    frames = nearest_frames(seconds, np.array(positions))
+    assert frames.tolist() == [
+        min(range(len(seconds)), key=lambda frame: abs(seconds[frame] - position)) for position in positions
+    ]
 
 
 @given(videos_and_segments(), st.integers(1, 40))
-def test_image_backbone_sees_the_frame_nearest_to_the_middle_of_each_part(given_, num_frames):
-    seconds, segments = given_
+def test_image_backbone_sees_the_frame_nearest_to_the_middle_of_each_part(example, num_frames):
+    seconds, segments = example
     plan = plan_segments(seconds, segments, num_frames=num_frames, clip=IMAGE)
     for index, (start_s, stop_s) in enumerate(zip(segments.start_s, segments.stop_s, strict=True)):
         middles = _parts(start_s, stop_s, num_frames)
@@ -107,15 +109,15 @@ def test_image_backbone_sees_the_frame_nearest_to_the_middle_of_each_part(given_
 
 
 @given(videos_and_segments(), st.integers(1, 40))
-def test_image_backbone_gives_as_many_frames_as_asked(given_, num_frames):
-    seconds, segments = given_
+def test_image_backbone_gives_as_many_frames_as_asked(example, num_frames):
+    seconds, segments = example
     plan = plan_segments(seconds, segments, num_frames=num_frames, clip=IMAGE)
     assert np.diff(plan.clip_range)[:, 0].tolist() == [num_frames] * len(segments.narration_id)
 
 
 @given(videos_and_segments(), st.integers(1, 100))
-def test_fewest_clips_that_cover_the_frames_asked(given_, num_frames):
-    seconds, segments = given_
+def test_fewest_clips_that_cover_the_frames_asked(example, num_frames):
+    seconds, segments = example
     plan = plan_segments(seconds, segments, num_frames=num_frames, clip=CLIP)
     fewest = next(num for num in range(1, 100) if num * 16 >= num_frames)
     assert np.diff(plan.clip_range)[:, 0].tolist() == [fewest] * len(segments.narration_id)
@@ -146,8 +148,8 @@ def test_steps_stand_in_the_middle_of_the_frames_they_come_from(start_s, length_
 
 
 @given(videos_and_segments(), st.integers(1, 40), SHAPES)
-def test_seconds_of_steps_lie_within_the_video(given_, num_frames, clip):
-    seconds, segments = given_
+def test_seconds_of_steps_lie_within_the_video(example, num_frames, clip):
+    seconds, segments = example
     plan = plan_segments(seconds, segments, num_frames=num_frames, clip=clip)
     last_s = seconds[-1] + (np.median(np.diff(seconds)) if len(seconds) > 1 else 0)
     assert plan.seconds.min() >= seconds[0]
@@ -155,43 +157,43 @@ def test_seconds_of_steps_lie_within_the_video(given_, num_frames, clip):
 
 
 @given(videos_and_segments(), st.integers(1, 40), SHAPES)
-def test_seconds_of_steps_ascend_within_a_clip(given_, num_frames, clip):
-    seconds, segments = given_
+def test_seconds_of_steps_ascend_within_a_clip(example, num_frames, clip):
+    seconds, segments = example
     plan = plan_segments(seconds, segments, num_frames=num_frames, clip=clip)
     assert (np.diff(plan.seconds, axis=1) >= 0).all()
 
 
 @given(videos_and_segments(), SHAPES)
-def test_frame_of_a_step_is_the_nearest_to_its_second(given_, clip):
-    seconds, segments = given_
+def test_frame_of_a_step_is_the_nearest_to_its_second(example, clip):
+    seconds, segments = example
     plan = plan_segments(seconds, segments, num_frames=16, clip=clip)
     distance = np.abs(seconds[plan.frame] - plan.seconds)
     assert (distance <= np.abs(seconds[:, None, None] - plan.seconds).min(axis=0)).all()
 
 
 @given(videos_and_segments(), SHAPES)
-def test_wanted_frames_are_those_of_all_clips_once_and_ascending(given_, clip):
-    seconds, segments = given_
+def test_wanted_frames_are_those_of_all_clips_once_and_ascending(example, clip):
+    seconds, segments = example
     plan = plan_segments(seconds, segments, num_frames=16, clip=clip)
     assert plan.wanted.tolist() == sorted(set(plan.clips.reshape(-1).tolist()))
 
 
 @given(videos_and_segments(), SHAPES, st.integers(0, 5), st.floats(0.2, 1000))
-def test_segment_beyond_the_end_does_not_disturb_the_others(given_, clip, place, beyond_s):
-    seconds, segments = given_
+def test_segment_beyond_the_end_does_not_disturb_the_others(example, clip, index, beyond_s):
+    seconds, segments = example
     end_s = seconds[-1] + (np.median(np.diff(seconds)) if len(seconds) > 1 else 0)
-    place = min(place, len(segments.narration_id))
-    with_one_more = SegmentTimes(
-        (*segments.narration_id[:place], "P01_01_beyond", *segments.narration_id[place:]),
-        np.insert(segments.start_s, place, seconds[0]),
-        np.insert(segments.stop_s, place, end_s + beyond_s),
+    index = min(index, len(segments.narration_id))
+    more_segments = SegmentTimes(
+        (*segments.narration_id[:index], "P01_01_beyond", *segments.narration_id[index:]),
+        np.insert(segments.start_s, index, seconds[0]),
+        np.insert(segments.stop_s, index, end_s + beyond_s),
     )
-    plan = plan_segments(seconds, with_one_more, num_frames=16, clip=clip)
-    alone = plan_segments(seconds, segments, num_frames=16, clip=clip)
-    assert plan.narration_id == alone.narration_id
-    np.testing.assert_array_equal(plan.clips, alone.clips)
-    np.testing.assert_array_equal(plan.clip_range, alone.clip_range)
-    np.testing.assert_array_equal(plan.seconds, alone.seconds)
+    plan = plan_segments(seconds, more_segments, num_frames=16, clip=clip)
+    expected = plan_segments(seconds, segments, num_frames=16, clip=clip)
+    assert plan.narration_id == expected.narration_id
+    np.testing.assert_array_equal(plan.clips, expected.clips)
+    np.testing.assert_array_equal(plan.clip_range, expected.clip_range)
+    np.testing.assert_array_equal(plan.seconds, expected.seconds)
 
 
 def test_segment_beyond_the_end_is_reported_with_its_times_and_the_videos_end():
@@ -247,8 +249,8 @@ def test_sampling_is_recorded_with_the_clip_it_was_made_for():
 
 
 @given(videos_and_segments(), st.sampled_from([0.05, 0.2, 1.0, 7.0]), SHAPES)
-def test_dense_steps_lie_evenly_over_the_video(given_, every_s, clip):
-    seconds, segments = given_
+def test_dense_steps_lie_evenly_over_the_video(example, every_s, clip):
+    seconds, segments = example
     plan = plan_dense(seconds, segments, every_s=every_s, clip=clip)
     assert plan.seconds.shape == plan.frame.shape == (len(plan.clips), 1)
     gaps = np.diff(plan.seconds[:, 0]) / every_s
@@ -258,8 +260,8 @@ def test_dense_steps_lie_evenly_over_the_video(given_, every_s, clip):
 
 
 @given(videos_and_segments(), st.sampled_from([0.05, 0.2, 1.0]))
-def test_dense_steps_are_those_of_a_plain_slow_loop(given_, every_s):
-    seconds, segments = given_
+def test_dense_steps_are_those_of_a_plain_slow_loop(example, every_s):
+    seconds, segments = example
     plan = plan_dense(seconds, segments, every_s=every_s, clip=IMAGE)
     interval = np.median(np.diff(seconds)) if len(seconds) > 1 else 0
     expected, number = [], 0
@@ -276,8 +278,8 @@ def test_dense_steps_are_those_of_a_plain_slow_loop(given_, every_s):
 
 
 @given(videos_and_segments(), st.sampled_from([0.05, 0.2, 1.0]))
-def test_dense_clips_of_a_segment_cover_it(given_, every_s):
-    seconds, segments = given_
+def test_dense_clips_of_a_segment_cover_it(example, every_s):
+    seconds, segments = example
     plan = plan_dense(seconds, segments, every_s=every_s, clip=IMAGE)
     for name, (first, stop) in zip(plan.narration_id, plan.clip_range, strict=True):
         index = segments.narration_id.index(name)

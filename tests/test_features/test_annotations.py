@@ -38,18 +38,18 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def published() -> Annotations:
+def annotations() -> Annotations:
     if not PUBLISHED.is_dir():
         pytest.skip("the published annotation files are not there (shared/epic100 beside the repository)")
     return read_annotations(PUBLISHED)
 
 
-def split_of(published: Annotations, split: str) -> Segments:
-    return getattr(published, split)
+def split_of(annotations: Annotations, split: str) -> Segments:
+    return getattr(annotations, split)
 
 
 @pytest.fixture(scope="module")
-def video_info(published: Annotations) -> pd.DataFrame:
+def video_info(annotations: Annotations) -> pd.DataFrame:
     return read_video_info(PUBLISHED / "EPIC_100_video_info.csv")
 
 
@@ -57,107 +57,107 @@ def video_info(published: Annotations) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 67217), ("validation", 9668), ("test", 13092)])
-def test_published_split_is_read_whole(published: Annotations, split: str, count: int) -> None:
-    assert len(split_of(published, split)) == count
+def test_published_split_is_read_whole(annotations: Annotations, split: str, count: int) -> None:
+    assert len(split_of(annotations, split)) == count
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 495), ("validation", 138), ("test", 67)])
-def test_published_split_has_its_videos(published: Annotations, split: str, count: int) -> None:
-    assert split_of(published, split).table.video_id.nunique() == count
+def test_published_split_has_its_videos(annotations: Annotations, split: str, count: int) -> None:
+    assert split_of(annotations, split).table.video_id.nunique() == count
 
 
-def test_published_class_lists_number_97_verbs_and_300_nouns(published: Annotations) -> None:
-    assert sorted(published.verb_keys) == list(range(NUM_VERBS)) == list(range(97))
-    assert sorted(published.noun_keys) == list(range(NUM_NOUNS)) == list(range(300))
+def test_published_class_lists_number_97_verbs_and_300_nouns(annotations: Annotations) -> None:
+    assert sorted(annotations.verb_keys) == list(range(NUM_VERBS)) == list(range(97))
+    assert sorted(annotations.noun_keys) == list(range(NUM_NOUNS)) == list(range(300))
 
 
-def test_published_class_keys_are_those_of_the_ids(published: Annotations) -> None:
-    named = (published.verb_keys[0], published.verb_keys[6], published.noun_keys[0])
-    assert named == ("take", "turn-on", "tap")
+def test_published_class_keys_are_those_of_the_ids(annotations: Annotations) -> None:
+    keys = (annotations.verb_keys[0], annotations.verb_keys[6], annotations.noun_keys[0])
+    assert keys == ("take", "turn-on", "tap")
 
 
-def test_published_tail_has_86_verbs_and_228_nouns(published: Annotations) -> None:
-    assert (len(published.tail_verbs), len(published.tail_nouns)) == (86, 228)
+def test_published_tail_has_86_verbs_and_228_nouns(annotations: Annotations) -> None:
+    assert (len(annotations.tail_verbs), len(annotations.tail_nouns)) == (86, 228)
 
 
-def test_published_unseen_participants(published: Annotations) -> None:
-    assert published.unseen_validation == {"P18", "P32"}
-    assert published.unseen_test == {"P33", "P34", "P36"}
+def test_published_unseen_participants(annotations: Annotations) -> None:
+    assert annotations.unseen_validation == {"P18", "P32"}
+    assert annotations.unseen_test == {"P33", "P34", "P36"}
 
 
 @pytest.mark.parametrize(("split", "count"), [("validation", 1065), ("test", 4110)])
 def test_published_unseen_segments_are_as_many_as_the_challenge_says(
-    published: Annotations, split: str, count: int
+    annotations: Annotations, split: str, count: int
 ) -> None:
-    unseen = getattr(published, f"unseen_{split}")
-    assert split_of(published, split).table.participant_id.isin(unseen).sum() == count
+    participants = getattr(annotations, f"unseen_{split}")
+    assert split_of(annotations, split).table.participant_id.isin(participants).sum() == count
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_order_of_the_published_rows_is_kept(published: Annotations, split: str) -> None:
-    in_file = pd.read_csv(PUBLISHED / FILES[split], usecols=["narration_id"]).narration_id
-    assert split_of(published, split).narration_id.tolist() == in_file.tolist()
+def test_order_of_the_published_rows_is_kept(annotations: Annotations, split: str) -> None:
+    rows = pd.read_csv(PUBLISHED / FILES[split], usecols=["narration_id"]).narration_id
+    assert split_of(annotations, split).narration_id.tolist() == rows.tolist()
 
 
-def test_published_rows_are_in_lexicographic_order_not_in_order_of_time(published: Annotations) -> None:
-    assert published.train.narration_id[:4].tolist() == ["P01_01_0", "P01_01_1", "P01_01_10", "P01_01_100"]
+def test_published_rows_are_in_lexicographic_order_not_in_order_of_time(annotations: Annotations) -> None:
+    assert annotations.train.narration_id[:4].tolist() == ["P01_01_0", "P01_01_1", "P01_01_10", "P01_01_100"]
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_seconds_are_those_of_the_timestamps(published: Annotations, split: str) -> None:
-    in_file = pd.read_csv(PUBLISHED / FILES[split], usecols=["start_timestamp", "stop_timestamp"])
+def test_seconds_are_those_of_the_timestamps(annotations: Annotations, split: str) -> None:
+    rows = pd.read_csv(PUBLISHED / FILES[split], usecols=["start_timestamp", "stop_timestamp"])
     for edge in ("start", "stop"):
-        expected = pd.to_timedelta(in_file[f"{edge}_timestamp"]).dt.total_seconds()
-        np.testing.assert_allclose(split_of(published, split).table[f"{edge}_s"], expected, rtol=0, atol=1e-9)
+        expected = pd.to_timedelta(rows[f"{edge}_timestamp"]).dt.total_seconds()
+        np.testing.assert_allclose(split_of(annotations, split).table[f"{edge}_s"], expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_labels_are_those_of_the_file(published: Annotations, split: str) -> None:
-    in_file = pd.read_csv(PUBLISHED / FILES[split], usecols=["verb_class", "noun_class"])
-    segments = split_of(published, split)
-    np.testing.assert_array_equal(segments.verb_class, in_file.verb_class)
-    np.testing.assert_array_equal(segments.noun_class, in_file.noun_class)
+def test_labels_are_those_of_the_file(annotations: Annotations, split: str) -> None:
+    rows = pd.read_csv(PUBLISHED / FILES[split], usecols=["verb_class", "noun_class"])
+    segments = split_of(annotations, split)
+    np.testing.assert_array_equal(segments.verb_class, rows.verb_class)
+    np.testing.assert_array_equal(segments.noun_class, rows.noun_class)
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_frame_columns_count_the_seconds_at_60_or_50_fps(published: Annotations, split: str) -> None:
+def test_frame_columns_count_the_seconds_at_60_or_50_fps(annotations: Annotations, split: str) -> None:
     """Not a rule of ours: that it holds says that frames and seconds were read from the right cells."""
-    table = split_of(published, split).table
+    table = split_of(annotations, split).table
     rate = np.where(table.video_id.str.fullmatch(r"P\d\d_1\d\d"), 50, 60)
     for edge in ("start", "stop"):
-        counted = np.maximum(1, np.trunc(table[f"{edge}_s"] * rate))
-        assert (table[f"{edge}_frame"] == counted).mean() > 0.999
+        frames = np.maximum(1, np.trunc(table[f"{edge}_s"] * rate))
+        assert (table[f"{edge}_frame"] == frames).mean() > 0.999
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 21), ("validation", 10), ("test", 4)])
-def test_rows_whose_start_frame_is_clamped_to_1_are_kept(published: Annotations, split: str, count: int) -> None:
-    assert (split_of(published, split).table.start_frame == 1).sum() == count
+def test_rows_whose_start_frame_is_clamped_to_1_are_kept(annotations: Annotations, split: str, count: int) -> None:
+    assert (split_of(annotations, split).table.start_frame == 1).sum() == count
 
 
-def test_rows_of_one_and_the_same_interval_are_all_kept(published: Annotations) -> None:
-    table = published.train.table
+def test_rows_of_one_and_the_same_interval_are_all_kept(annotations: Annotations) -> None:
+    table = annotations.train.table
     twins = table[table.duplicated(["video_id", "start_frame", "stop_frame"], keep=False)]
     assert len(twins) == 2 * 5
     assert {"P07_10_230", "P07_10_231"} <= set(twins.narration_id)
 
 
-def test_the_one_segment_that_ends_after_its_video_is_kept(published: Annotations, video_info: pd.DataFrame) -> None:
-    tables = pd.concat([split_of(published, split).table for split in SPLITS])
+def test_the_one_segment_that_ends_after_its_video_is_kept(annotations: Annotations, video_info: pd.DataFrame) -> None:
+    tables = pd.concat([split_of(annotations, split).table for split in SPLITS])
     over_s = (tables.stop_s - tables.video_id.map(video_info.duration_s)).set_axis(tables.narration_id)
     assert over_s[over_s > 0].round(3).to_dict() == {"P29_05_563": 0.013}
 
 
-def test_validation_has_nouns_that_train_never_shows(published: Annotations) -> None:
-    unseen = set(published.validation.noun_class) - set(published.train.noun_class)
-    assert unseen == {205, 240, 288, 295}
+def test_validation_has_nouns_that_train_never_shows(annotations: Annotations) -> None:
+    nouns = set(annotations.validation.noun_class) - set(annotations.train.noun_class)
+    assert nouns == {205, 240, 288, 295}
 
 
-def test_every_verb_is_in_train(published: Annotations) -> None:
-    assert set(published.train.verb_class) == set(range(97))
+def test_every_verb_is_in_train(annotations: Annotations) -> None:
+    assert set(annotations.train.verb_class) == set(range(97))
 
 
-def test_test_split_is_not_labelled(published: Annotations) -> None:
-    assert (published.train.is_labelled, published.validation.is_labelled, published.test.is_labelled) == (
+def test_test_split_is_not_labelled(annotations: Annotations) -> None:
+    assert (annotations.train.is_labelled, annotations.validation.is_labelled, annotations.test.is_labelled) == (
         True,
         True,
         False,
@@ -165,18 +165,18 @@ def test_test_split_is_not_labelled(published: Annotations) -> None:
 
 
 @pytest.mark.parametrize("column", ["verb_class", "noun_class"])
-def test_labels_of_the_test_split_are_refused_not_invented(published: Annotations, column: str) -> None:
+def test_labels_of_the_test_split_are_refused_not_invented(annotations: Annotations, column: str) -> None:
     with pytest.raises(DataError, match=rf"EPIC_100_test_timestamps\.csv: segments have no {column}"):
-        getattr(published.test, column)
+        getattr(annotations.test, column)
 
 
 def test_splits_share_neither_video_nor_segment_and_are_the_700_videos(
-    published: Annotations, video_info: pd.DataFrame
+    annotations: Annotations, video_info: pd.DataFrame
 ) -> None:
-    together = read_all_segments([PUBLISHED]).table
-    assert len(together) == 67217 + 9668 + 13092
+    table = read_all_segments([PUBLISHED]).table
+    assert len(table) == 67217 + 9668 + 13092
     assert len(video_info) == 700
-    assert set(together.video_id) == set(video_info.index)
+    assert set(table.video_id) == set(video_info.index)
 
 
 def test_video_info_has_the_native_frame_rates(video_info: pd.DataFrame) -> None:
@@ -184,7 +184,7 @@ def test_video_info_has_the_native_frame_rates(video_info: pd.DataFrame) -> None
     assert rates == {59.94: 423, 50.0: 268, 29.97: 4, 47.95: 4, 90.0: 1}
 
 
-def test_noun_list_of_the_second_version_is_refused(published: Annotations) -> None:
+def test_noun_list_of_the_second_version_is_refused(annotations: Annotations) -> None:
     with pytest.raises(DataError, match=r"EPIC_100_noun_classes_v2\.csv, row \d+: id is '300', not a class id"):
         read_noun_keys(PUBLISHED / "EPIC_100_noun_classes_v2.csv")
 
@@ -193,36 +193,36 @@ def test_noun_list_of_the_second_version_is_refused(published: Annotations) -> N
 
 
 def test_compressed_file_reads_like_the_plain_one(tmp_path: Path) -> None:
-    plain = write_rows(tmp_path / "EPIC_100_train.csv", [row(0), row(1)])
-    packed = tmp_path / "EPIC_100_train.csv.gz"
-    packed.write_bytes(gzip.compress(plain.read_bytes()))
-    pd.testing.assert_frame_equal(read_segments(packed).table, read_segments(plain).table)
+    plain_path = write_rows(tmp_path / "EPIC_100_train.csv", [row(0), row(1)])
+    compressed_path = tmp_path / "EPIC_100_train.csv.gz"
+    compressed_path.write_bytes(gzip.compress(plain_path.read_bytes()))
+    pd.testing.assert_frame_equal(read_segments(compressed_path).table, read_segments(plain_path).table)
 
 
 def test_compressed_file_is_found_in_a_folder(tmp_path: Path) -> None:
-    plain = write_rows(tmp_path / "EPIC_100_train.csv", [row(0), row(1)])
-    plain.with_name("EPIC_100_train.csv.gz").write_bytes(gzip.compress(plain.read_bytes()))
-    plain.unlink()
+    plain_path = write_rows(tmp_path / "EPIC_100_train.csv", [row(0), row(1)])
+    plain_path.with_name("EPIC_100_train.csv.gz").write_bytes(gzip.compress(plain_path.read_bytes()))
+    plain_path.unlink()
     assert len(read_annotations(tmp_path).train) == 2
 
 
 def test_train_file_alone_is_enough(tmp_path: Path) -> None:
     write_rows(tmp_path / "EPIC_100_train.csv", [row(0)])
-    found = read_annotations(tmp_path)
-    assert found == Annotations(train=found.train)
-    assert len(found.train) == 1
+    annotations = read_annotations(tmp_path)
+    assert annotations == Annotations(train=annotations.train)
+    assert len(annotations.train) == 1
 
 
 def test_file_given_by_name_stands_for_its_split(tmp_path: Path) -> None:
     write_rows(tmp_path / "EPIC_100_train.csv", [row(0)])
-    mine = write_rows(tmp_path / "mine.csv", [row(0), row(1)])
-    files = find_splits(tmp_path, train=mine)
+    path = write_rows(tmp_path / "mine.csv", [row(0), row(1)])
+    files = find_splits(tmp_path, train=path)
     assert len(read_annotations(tmp_path, files).train) == 2
 
 
 def test_required_columns_are_enough(tmp_path: Path) -> None:
-    required = [column for column in COLUMNS if not column.endswith("frame") and column != "narration_timestamp"]
-    segments = read_segments(write_rows(tmp_path / "own.csv", [row(3)], columns=required))
+    columns = [column for column in COLUMNS if not column.endswith("frame") and column != "narration_timestamp"]
+    segments = read_segments(write_rows(tmp_path / "own.csv", [row(3)], columns=columns))
     assert segments.table.loc[0, ["start_s", "stop_s"]].tolist() == [6.0, 7.0]
 
 
@@ -240,8 +240,8 @@ def test_byte_order_mark_of_a_spreadsheet_is_no_part_of_the_first_column(tmp_pat
 def test_videos_come_sorted_and_their_rows_in_the_order_of_the_file(tmp_path: Path) -> None:
     rows = [row(1, video_id="P02_01"), row(2), row(10, video_id="P02_01"), row(0)]
     segments = read_segments(write_rows(tmp_path / "own.csv", rows))
-    given = [(video_id, part.narration_id.tolist()) for video_id, part in segments.by_video()]
-    assert given == [("P01_01", ["P01_01_2", "P01_01_0"]), ("P02_01", ["P02_01_1", "P02_01_10"])]
+    videos = [(video_id, part.narration_id.tolist()) for video_id, part in segments.by_video()]
+    assert videos == [("P01_01", ["P01_01_2", "P01_01_0"]), ("P02_01", ["P02_01_1", "P02_01_10"])]
 
 
 def test_selection_keeps_the_order_and_refuses_to_be_empty(tmp_path: Path) -> None:
@@ -256,9 +256,9 @@ def test_selection_keeps_the_order_and_refuses_to_be_empty(tmp_path: Path) -> No
 
 def refusal(path: Path) -> str:
     """The message that reading a file of segments ends with."""
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as error:
         read_segments(path)
-    return str(caught.value)
+    return str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -348,15 +348,15 @@ def test_blank_lines_count_as_rows_in_a_message(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("column", ["narration_id", "video_id", "start_timestamp", "stop_timestamp"])
 def test_missing_column_is_named_with_those_that_are_there(tmp_path: Path, column: str) -> None:
-    there = [name for name in COLUMNS if name != column]
-    message = refusal(write_rows(tmp_path / "own.csv", [row(0)], columns=there))
-    assert message == f"{tmp_path / 'own.csv'}: no column {column}; it has {', '.join(there)}."
+    columns = [name for name in COLUMNS if name != column]
+    message = refusal(write_rows(tmp_path / "own.csv", [row(0)], columns=columns))
+    assert message == f"{tmp_path / 'own.csv'}: no column {column}; it has {', '.join(columns)}."
 
 
-@pytest.mark.parametrize(("given", "other"), [("verb_class", "noun_class"), ("noun_class", "verb_class")])
-def test_one_kind_of_label_alone_is_refused(tmp_path: Path, given: str, other: str) -> None:
-    path = write_rows(tmp_path / "own.csv", [row(0)], columns=[*COLUMNS, given])
-    assert refusal(path) == f"{path}: it has the column {given} but not {other}; give both or neither."
+@pytest.mark.parametrize(("column", "missing"), [("verb_class", "noun_class"), ("noun_class", "verb_class")])
+def test_one_kind_of_label_alone_is_refused(tmp_path: Path, column: str, missing: str) -> None:
+    path = write_rows(tmp_path / "own.csv", [row(0)], columns=[*COLUMNS, column])
+    assert refusal(path) == f"{path}: it has the column {column} but not {missing}; give both or neither."
 
 
 def test_file_of_a_header_alone_has_no_segments(tmp_path: Path) -> None:
@@ -383,13 +383,13 @@ def test_file_that_is_no_csv_of_utf8_is_refused_by_name(tmp_path: Path, content:
 @pytest.mark.parametrize("damage", ["cut", "plain", "flipped"])
 def test_damaged_compressed_file_is_refused_by_name(tmp_path: Path, damage: str) -> None:
     path = write_rows(tmp_path / "own.csv", [row(index) for index in range(20)])
-    packed = gzip.compress(path.read_bytes())
-    middle = len(packed) // 2
+    compressed = gzip.compress(path.read_bytes())
+    middle = len(compressed) // 2
     path = path.with_name("own.csv.gz")
     contents = {
-        "cut": packed[:middle],
+        "cut": compressed[:middle],
         "plain": b"narration_id,video_id\n",
-        "flipped": packed[:middle] + bytes([packed[middle] ^ 0xFF]) + packed[middle + 1 :],
+        "flipped": compressed[:middle] + bytes([compressed[middle] ^ 0xFF]) + compressed[middle + 1 :],
     }
     path.write_bytes(contents[damage])
     assert refusal(path).startswith(f"{path}: ")
@@ -404,9 +404,9 @@ def test_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such folder") as caught:
+    with pytest.raises(DataError, match="no such folder") as error:
         read_annotations(tmp_path / "none")
-    assert str(tmp_path / "none") in str(caught.value)
+    assert str(tmp_path / "none") in str(error.value)
 
 
 def test_folder_without_any_split_is_refused(tmp_path: Path) -> None:
@@ -425,8 +425,8 @@ def test_id_in_two_files_is_refused_with_both_files(tmp_path: Path) -> None:
 def test_files_are_put_together_in_the_order_given(tmp_path: Path) -> None:
     first = write_rows(tmp_path / "first.csv", [row(5)])
     second = write_rows(tmp_path / "second.csv", [row(1), row(2)])
-    together = read_all_segments([second, first])
-    assert together.narration_id.tolist() == ["P01_01_1", "P01_01_2", "P01_01_5"]
+    segments = read_all_segments([second, first])
+    assert segments.narration_id.tolist() == ["P01_01_1", "P01_01_2", "P01_01_5"]
 
 
 def test_labelled_and_unlabelled_files_together_are_not_labelled(tmp_path: Path) -> None:
@@ -458,10 +458,10 @@ def test_labelled_and_unlabelled_files_together_are_not_labelled(tmp_path: Path)
 )
 def test_wrong_list_is_refused_by_file_and_row(tmp_path: Path, reader, columns, rows, message: str) -> None:
     path = write_rows(tmp_path / "list.csv", rows, columns=columns)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as error:
         reader(path)
-    assert str(caught.value).startswith(str(path))
-    assert message in str(caught.value)
+    assert str(error.value).startswith(str(path))
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(("column", "value"), [("fps", "0"), ("fps", "fast"), ("duration", "-3"), ("duration", "")])

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from feature_files import COLUMNS, DENSE, made_of, row, video, write_rows, write_set
+from feature_files import COLUMNS, DENSE, make_featureset, row, video, write_rows, write_set
 
 from features.annotations import Segments, read_segments
 from features.check import info, verify
@@ -22,7 +22,7 @@ def problems(root: Path) -> list[str]:
     return list(verify(root))
 
 
-def in_hdf5(path: Path, change: Callable[[h5py.File], None]) -> None:
+def change_hdf5(path: Path, change: Callable[[h5py.File], None]) -> None:
     """Change a stored file from outside, checksums and all."""
     with h5py.File(path, "r+") as file:
         change(file)
@@ -41,8 +41,8 @@ def replace_array(name: str, values: np.ndarray) -> Callable[[h5py.File], None]:
 
 @pytest.mark.parametrize("lengths", [[3, 1, 4], []], ids=["segment", "dense"])
 def test_sound_set_has_no_problems(tmp_path: Path, lengths: list[int]) -> None:
-    one, two = video("P01_01", lengths=lengths), video("P01_02", lengths=lengths)
-    write_set(tmp_path, one, two, **({} if lengths else {"sampling": DENSE}))
+    first, second = video("P01_01", lengths=lengths), video("P01_02", lengths=lengths)
+    write_set(tmp_path, first, second, **({} if lengths else {"sampling": DENSE}))
     assert problems(tmp_path) == []
 
 
@@ -61,9 +61,9 @@ def test_flipped_byte_in_an_array_is_found(tmp_path: Path, name: str) -> None:
     write_set(tmp_path, video())
     path = tmp_path / "P01_01.h5"
     with h5py.File(path) as file:
-        place = file[name].id.get_chunk_info(0).byte_offset + 1
+        position = file[name].id.get_chunk_info(0).byte_offset + 1
     content = bytearray(path.read_bytes())
-    content[place] ^= 0x01
+    content[position] ^= 0x01
     path.write_bytes(content)
     (problem,) = problems(tmp_path)
     assert problem.startswith(f"{path}: damaged")
@@ -89,14 +89,14 @@ def test_file_cut_short_is_found(tmp_path: Path) -> None:
 
 def test_file_that_is_not_marked_complete_is_found(tmp_path: Path) -> None:
     write_set(tmp_path, video())
-    in_hdf5(tmp_path / "P01_01.h5", lambda file: file.attrs.__delitem__("complete"))
+    change_hdf5(tmp_path / "P01_01.h5", lambda file: file.attrs.__delitem__("complete"))
     (problem,) = problems(tmp_path)
     assert "P01_01.h5: not marked complete" in problem
 
 
 def test_file_of_other_settings_is_found(tmp_path: Path) -> None:
     write_set(tmp_path)
-    write_video(tmp_path, video(), made_of(backbone="another"))
+    write_video(tmp_path, video(), make_featureset(backbone="another"))
     (problem,) = problems(tmp_path)
     assert "P01_01.h5: made with other settings than featureset.json" in problem
 
@@ -108,13 +108,13 @@ def test_value_that_is_not_finite_is_found_by_its_row(tmp_path: Path, value: flo
     def change(file: h5py.File) -> None:
         file["features"][5, 0, 3] = value
 
-    in_hdf5(tmp_path / "P01_01.h5", change)
+    change_hdf5(tmp_path / "P01_01.h5", change)
     assert problems(tmp_path) == ["P01_01.h5: 1 of 8 steps are NaN or infinite, the first is row 5."]
 
 
 def test_features_of_another_width_are_found(tmp_path: Path) -> None:
     write_set(tmp_path, video())
-    in_hdf5(tmp_path / "P01_01.h5", replace_array("features", np.zeros((8, 1, 9), np.float16)))
+    change_hdf5(tmp_path / "P01_01.h5", replace_array("features", np.zeros((8, 1, 9), np.float16)))
     assert problems(tmp_path) == ["P01_01.h5: features are (1, 9) per step, featureset.json says (1, 8)."]
 
 
@@ -130,7 +130,7 @@ def test_features_of_another_width_are_found(tmp_path: Path) -> None:
 )
 def test_arrays_that_do_not_fit_together_are_found(tmp_path: Path, name: str, values: np.ndarray) -> None:
     write_set(tmp_path, video())
-    in_hdf5(tmp_path / "P01_01.h5", replace_array(name, values))
+    change_hdf5(tmp_path / "P01_01.h5", replace_array(name, values))
     (problem,) = problems(tmp_path)
     assert "P01_01" in problem
 
@@ -142,15 +142,15 @@ def test_times_that_do_not_ascend_are_found(tmp_path: Path, second: float) -> No
     def change(file: h5py.File) -> None:
         file["seconds"][6] = second  # in the middle of the last segment
 
-    in_hdf5(tmp_path / "P01_01.h5", change)
+    change_hdf5(tmp_path / "P01_01.h5", change)
     assert problems(tmp_path) == ["P01_01.h5: the seconds of its steps do not ascend."]
 
 
 def test_times_may_go_back_where_a_segment_starts(tmp_path: Path) -> None:
     """Segments overlap, and come in the order of their ids."""
-    one = video(lengths=[2, 2])
-    one.seconds[:] = [5.0, 6.0, 1.0, 2.0]
-    write_set(tmp_path, one)
+    features = video(lengths=[2, 2])
+    features.seconds[:] = [5.0, 6.0, 1.0, 2.0]
+    write_set(tmp_path, features)
     assert problems(tmp_path) == []
 
 
@@ -194,38 +194,38 @@ def segments(tmp_path: Path) -> Segments:
 
 def test_what_is_there_is_counted(tmp_path: Path) -> None:
     featureset = write_set(tmp_path / "set", video("P01_01", lengths=[3, 1]), video("P01_02", lengths=[2]))
-    found = info(tmp_path / "set")
-    assert found.featureset == featureset
-    assert (found.complete_videos, found.complete_segments) == (2, 3)
-    assert (found.failed_videos, found.failed_segments) == (0, 0)
-    assert found.size_bytes == sum(path.stat().st_size for path in (tmp_path / "set").glob("*.h5"))
+    counts = info(tmp_path / "set")
+    assert counts.featureset == featureset
+    assert (counts.complete_videos, counts.complete_segments) == (2, 3)
+    assert (counts.failed_videos, counts.failed_segments) == (0, 0)
+    assert counts.size_bytes == sum(path.stat().st_size for path in (tmp_path / "set").glob("*.h5"))
 
 
 def test_what_is_missing_is_unknown_without_annotations(tmp_path: Path) -> None:
     write_set(tmp_path / "set", video())
-    found = info(tmp_path / "set")
-    assert (found.missing_videos, found.missing_segments) == (None, None)
+    counts = info(tmp_path / "set")
+    assert (counts.missing_videos, counts.missing_segments) == (None, None)
 
 
 def test_what_neither_is_there_nor_failed_is_missing(tmp_path: Path, segments: Segments) -> None:
     write_set(tmp_path / "set", video("P01_01", lengths=[3]))
     write_failures(tmp_path / "set", "P01_02", [Failure("P01_02_0", "Undecodable", "frame 7")])
-    found = info(tmp_path / "set", segments)
-    assert (found.complete_videos, found.complete_segments) == (1, 1)
-    assert (found.failed_videos, found.failed_segments) == (1, 1)
-    assert (found.missing_videos, found.missing_segments) == (1, 4)
+    counts = info(tmp_path / "set", segments)
+    assert (counts.complete_videos, counts.complete_segments) == (1, 1)
+    assert (counts.failed_videos, counts.failed_segments) == (1, 1)
+    assert (counts.missing_videos, counts.missing_segments) == (1, 4)
 
 
 def test_nothing_is_missing_of_a_complete_set(tmp_path: Path, segments: Segments) -> None:
     write_set(tmp_path / "set", *(video(video_id, lengths=[2, 2]) for video_id in ("P01_01", "P01_02", "P02_101")))
-    found = info(tmp_path / "set", segments)
-    assert (found.missing_videos, found.missing_segments) == (0, 0)
+    counts = info(tmp_path / "set", segments)
+    assert (counts.missing_videos, counts.missing_segments) == (0, 0)
 
 
 def test_everything_is_missing_of_an_empty_set(tmp_path: Path, segments: Segments) -> None:
     write_set(tmp_path / "set")
-    found = info(tmp_path / "set", segments)
-    assert (found.missing_videos, found.missing_segments) == (3, 6)
+    counts = info(tmp_path / "set", segments)
+    assert (counts.missing_videos, counts.missing_segments) == (3, 6)
 
 
 def test_damaged_file_is_not_counted_as_there(tmp_path: Path) -> None:
@@ -245,35 +245,35 @@ def test_damaged_record_of_failures_is_an_error(tmp_path: Path) -> None:
 
 def dense(video_id: str, seconds: np.ndarray) -> VideoFeatures:
     """Features of a dense set with steps at these times."""
-    drawn = video(video_id, lengths=[len(seconds)])
-    none = {"narration_id": (), "offset": np.zeros(1, np.int64), "start_s": np.zeros(0), "stop_s": np.zeros(0)}
-    return replace(drawn, seconds=seconds, **none)
+    features = video(video_id, lengths=[len(seconds)])
+    no_segments = {"narration_id": (), "offset": np.zeros(1, np.int64), "start_s": np.zeros(0), "stop_s": np.zeros(0)}
+    return replace(features, seconds=seconds, **no_segments)
 
 
 def test_steps_of_a_dense_set_are_counted(tmp_path: Path) -> None:
     write_set(tmp_path, video("P01_01", lengths=[]), video("P01_02", lengths=[]), sampling=DENSE)
-    found = info(tmp_path)
-    assert (found.complete_videos, found.complete_steps, found.complete_segments) == (2, 24, None)
+    counts = info(tmp_path)
+    assert (counts.complete_videos, counts.complete_steps, counts.complete_segments) == (2, 24, None)
 
 
 def test_segments_that_a_dense_set_covers_are_counted(tmp_path: Path, segments: Segments) -> None:
     """Segments last from 0 to 1 s and from 2 to 3 s: one video covers both, one has a hole, one is not there."""
     steps = 0.1 + 0.2 * np.arange(15)  # to 3 s
-    with_hole = steps[(steps < 2.2) | (steps > 2.4)]
-    write_set(tmp_path / "set", dense("P01_01", steps), dense("P01_02", with_hole), sampling=DENSE)
-    found = info(tmp_path / "set", segments)
-    assert (found.complete_videos, found.complete_steps, found.complete_segments) == (2, 29, 3)
-    assert (found.missing_videos, found.missing_segments) == (1, 3)
+    steps_with_hole = steps[(steps < 2.2) | (steps > 2.4)]
+    write_set(tmp_path / "set", dense("P01_01", steps), dense("P01_02", steps_with_hole), sampling=DENSE)
+    counts = info(tmp_path / "set", segments)
+    assert (counts.complete_videos, counts.complete_steps, counts.complete_segments) == (2, 29, 3)
+    assert (counts.missing_videos, counts.missing_segments) == (1, 3)
 
 
 def test_segment_past_the_end_of_a_dense_file_is_missing(tmp_path: Path, segments: Segments) -> None:
     write_set(tmp_path / "set", dense("P01_01", 0.1 + 0.2 * np.arange(5)), sampling=DENSE)
-    found = info(tmp_path / "set", segments)
-    assert (found.complete_segments, found.missing_segments) == (1, 5)
+    counts = info(tmp_path / "set", segments)
+    assert (counts.complete_segments, counts.missing_segments) == (1, 5)
 
 
 def test_segment_of_a_dense_set_that_failed_is_not_complete(tmp_path: Path, segments: Segments) -> None:
     write_set(tmp_path / "set", dense("P01_01", 0.1 + 0.2 * np.arange(15)), sampling=DENSE)
     write_failures(tmp_path / "set", "P01_01", [Failure("P01_01_1", "Undecodable", "frame 7")])
-    found = info(tmp_path / "set", segments)
-    assert (found.complete_segments, found.failed_segments, found.missing_segments) == (1, 1, 4)
+    counts = info(tmp_path / "set", segments)
+    assert (counts.complete_segments, counts.failed_segments, counts.missing_segments) == (1, 1, 4)

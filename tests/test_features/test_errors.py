@@ -20,9 +20,9 @@ TOO_LARGE = {
 
 @pytest.mark.parametrize("allocate", TOO_LARGE.values(), ids=TOO_LARGE)
 def test_what_is_too_large_for_this_machine_is_out_of_memory(allocate: Callable[[], object]) -> None:
-    with pytest.raises((MemoryError, RuntimeError)) as caught:
+    with pytest.raises((MemoryError, RuntimeError)) as error:
         allocate()
-    assert is_out_of_memory(caught.value)
+    assert is_out_of_memory(error.value)
 
 
 @pytest.mark.parametrize(

@@ -86,11 +86,11 @@ def test_kinds_that_are_read_are_members_and_others_stay_text(tmp_path: Path) ->
         {"narration_id": "P01_01_1", "error": "OfAnotherVersion", "message": "why"},
     ]
     write_json(tmp_path / "failures" / "P01_01.json", {"video_id": "P01_01", "segments": segments})
-    known, other = read_failures(tmp_path, "P01_01")
-    assert known.error is FailureKind.UNDECODABLE
-    assert (other.error, other.frame) == ("OfAnotherVersion", None)
-    write_failures(tmp_path, "P01_01", [known, other])
-    assert read_failures(tmp_path, "P01_01") == [known, other]
+    known_failure, unknown_failure = read_failures(tmp_path, "P01_01")
+    assert known_failure.error is FailureKind.UNDECODABLE
+    assert (unknown_failure.error, unknown_failure.frame) == ("OfAnotherVersion", None)
+    write_failures(tmp_path, "P01_01", [known_failure, unknown_failure])
+    assert read_failures(tmp_path, "P01_01") == [known_failure, unknown_failure]
 
 
 def test_the_table_of_kinds_in_the_docs_is_the_enum() -> None:
@@ -102,5 +102,5 @@ def test_the_table_of_kinds_in_the_docs_is_the_enum() -> None:
 def test_no_kind_is_written_as_text_in_the_code() -> None:
     values = "|".join(kind.value for kind in FailureKind)
     modules = [path for package in ("extract", "heads", "features") for path in (TOP / package).rglob("*.py")]
-    wrong = [path.name for path in modules if re.search(f'"({values})"', path.read_text(encoding="utf-8"))]
-    assert wrong == ["failures.py"]
+    names = [path.name for path in modules if re.search(f'"({values})"', path.read_text(encoding="utf-8"))]
+    assert names == ["failures.py"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from feature_files import DENSE, SEGMENT_16, finished, made_of, python
+from feature_files import DENSE, SEGMENT_16, finished, make_featureset, python
 
 from features.errors import DataError
 from features.featureset import FeatureSet, Sampling, Weights, create_featureset, read_featureset
@@ -17,22 +17,22 @@ from features.featureset import FeatureSet, Sampling, Weights, create_featureset
 CREATE_AT_ONCE = """
 import sys, time
 from pathlib import Path
-from feature_files import made_of
+from feature_files import make_featureset
 from features.featureset import create_featureset
 
-me, start = sys.argv[2], float(sys.argv[3])
+number, start = sys.argv[2], float(sys.argv[3])
 for index in range(20):
     while time.time() < start + 0.02 * index:
         pass
-    print(create_featureset(Path(sys.argv[1], str(index)), made_of(created=f"by {me}")).created)
+    print(create_featureset(Path(sys.argv[1], str(index)), make_featureset(created=f"by {number}")).created)
 """
 OTHERS = {
-    "backbone": made_of(backbone="another"),
-    "weights": made_of(weights=Weights("random:1", "none", "1" * 64)),
-    "preprocess": made_of(preprocess={"crop": 64, "mean": [0.5, 0.5, 0.5]}),
-    "sampling": made_of(sampling=replace(SEGMENT_16, num_frames=32)),
-    "dim": made_of(dim=9),
-    "views": made_of(views=("centre", "flip")),
+    "backbone": make_featureset(backbone="another"),
+    "weights": make_featureset(weights=Weights("random:1", "none", "1" * 64)),
+    "preprocess": make_featureset(preprocess={"crop": 64, "mean": [0.5, 0.5, 0.5]}),
+    "sampling": make_featureset(sampling=replace(SEGMENT_16, num_frames=32)),
+    "dim": make_featureset(dim=9),
+    "views": make_featureset(views=("centre", "flip")),
 }
 
 
@@ -45,30 +45,34 @@ def rewrite(root: Path, **changes: object) -> None:
 
 @pytest.mark.parametrize(
     "featureset",
-    [made_of(), made_of(sampling=DENSE, views=("centre", "left", "right")), made_of(versions={"torch": "2.1"})],
+    [
+        make_featureset(),
+        make_featureset(sampling=DENSE, views=("centre", "left", "right")),
+        make_featureset(versions={"torch": "2.1"}),
+    ],
 )
 def test_record_comes_back(tmp_path: Path, featureset: FeatureSet) -> None:
     create_featureset(tmp_path, featureset)
-    found = read_featureset(tmp_path)
-    assert (found, found.digest) == (featureset, featureset.digest)
-    assert (found.versions, found.created) == (featureset.versions, featureset.created)
+    record = read_featureset(tmp_path)
+    assert (record, record.digest) == (featureset, featureset.digest)
+    assert (record.versions, record.created) == (featureset.versions, featureset.created)
 
 
 @pytest.mark.parametrize("level", [None, 0, 5])
 def test_the_level_of_supervision_comes_back_and_is_not_in_the_digest(tmp_path: Path, level: int | None) -> None:
-    create_featureset(tmp_path, made_of(supervision=level))
-    found = read_featureset(tmp_path)
-    assert (found.supervision, found.digest) == (level, made_of().digest)
+    create_featureset(tmp_path, make_featureset(supervision=level))
+    record = read_featureset(tmp_path)
+    assert (record.supervision, record.digest) == (level, make_featureset().digest)
 
 
 def test_a_record_from_before_levels_does_not_say(tmp_path: Path) -> None:
-    create_featureset(tmp_path, made_of(supervision=2))
+    create_featureset(tmp_path, make_featureset(supervision=2))
     rewrite(tmp_path, supervision=None)
     assert read_featureset(tmp_path).supervision is None
 
 
 def test_a_level_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    create_featureset(tmp_path, made_of())
+    create_featureset(tmp_path, make_featureset())
     rewrite(tmp_path, supervision=9)
     with pytest.raises(DataError, match="supervision is 9, not a level from 0 to 5"):
         read_featureset(tmp_path)
@@ -76,50 +80,50 @@ def test_a_level_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_digest_depends_on_whatever_the_features_depend_on(name: str) -> None:
-    assert OTHERS[name].digest != made_of().digest
+    assert OTHERS[name].digest != make_featureset().digest
 
 
 @pytest.mark.parametrize(
-    "same",
+    "featureset",
     [
-        made_of(versions={"torch": "9"}, created="later"),
-        made_of(weights=Weights("elsewhere.pth", "none", "0" * 64)),
-        made_of(preprocess={"mean": [0.5, 0.5, 0.5], "crop": 32}),
+        make_featureset(versions={"torch": "9"}, created="later"),
+        make_featureset(weights=Weights("elsewhere.pth", "none", "0" * 64)),
+        make_featureset(preprocess={"mean": [0.5, 0.5, 0.5], "crop": 32}),
     ],
     ids=["versions", "place of the weights", "order of keys"],
 )
-def test_digest_does_not_depend_on_what_leaves_the_features_alone(same: FeatureSet) -> None:
-    assert same.digest == made_of().digest
+def test_digest_does_not_depend_on_what_leaves_the_features_alone(featureset: FeatureSet) -> None:
+    assert featureset.digest == make_featureset().digest
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_folder_of_other_features_is_refused_by_what_differs(tmp_path: Path, name: str) -> None:
-    create_featureset(tmp_path, made_of())
-    with pytest.raises(DataError, match=rf"holds other features \({name} is .* there, .* is wanted\)") as caught:
+    create_featureset(tmp_path, make_featureset())
+    with pytest.raises(DataError, match=rf"holds other features \({name} is .* there, .* is wanted\)") as error:
         create_featureset(tmp_path, OTHERS[name])
-    assert str(caught.value).startswith(f"{tmp_path}: ")
+    assert str(error.value).startswith(f"{tmp_path}: ")
 
 
 def test_refused_features_leave_the_record_that_stands(tmp_path: Path) -> None:
-    create_featureset(tmp_path, made_of())
+    create_featureset(tmp_path, make_featureset())
     with pytest.raises(DataError):
         create_featureset(tmp_path, OTHERS["dim"])
-    assert read_featureset(tmp_path) == made_of()
+    assert read_featureset(tmp_path) == make_featureset()
 
 
 def test_second_run_of_the_same_features_gets_the_first_record(tmp_path: Path) -> None:
-    create_featureset(tmp_path, made_of(created="first"))
-    assert create_featureset(tmp_path, made_of(created="second")).created == "first"
+    create_featureset(tmp_path, make_featureset(created="first"))
+    assert create_featureset(tmp_path, make_featureset(created="second")).created == "first"
 
 
 def test_processes_that_create_one_set_at_once_agree(tmp_path: Path) -> None:
     start = time.time() + 3  # longer than a process takes to start
-    processes = [python(CREATE_AT_ONCE, tmp_path, me, start) for me in range(4)]
-    ends = [finished(process) for process in processes]
-    assert [code for code, _, _ in ends] == [0, 0, 0, 0], ends
-    assert len({out for _, out, _ in ends}) == 1
-    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == {"featureset.json"}
+    processes = [python(CREATE_AT_ONCE, tmp_path, number, start) for number in range(4)]
+    results = [finished(process) for process in processes]
+    assert [code for code, _, _ in results] == [0, 0, 0, 0], results
+    assert len({out for _, out, _ in results}) == 1
+    names = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert names == {"featureset.json"}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +137,7 @@ def test_processes_that_create_one_set_at_once_agree(tmp_path: Path) -> None:
     ],
 )
 def test_record_changed_by_hand_is_found(tmp_path: Path, change: dict) -> None:
-    create_featureset(tmp_path, made_of())
+    create_featureset(tmp_path, make_featureset())
     rewrite(tmp_path, **change)
     with pytest.raises(DataError, match=r"featureset\.json: .*changed after it was written"):
         read_featureset(tmp_path)
@@ -141,7 +145,7 @@ def test_record_changed_by_hand_is_found(tmp_path: Path, change: dict) -> None:
 
 @pytest.mark.parametrize("schema", [2, "1", None])
 def test_other_schema_is_refused(tmp_path: Path, schema: object) -> None:
-    create_featureset(tmp_path, made_of())
+    create_featureset(tmp_path, make_featureset())
     rewrite(tmp_path, schema=schema)
     with pytest.raises(DataError, match=rf"featureset\.json: schema {schema!r}; this version reads schema 1"):
         read_featureset(tmp_path)
@@ -149,7 +153,7 @@ def test_other_schema_is_refused(tmp_path: Path, schema: object) -> None:
 
 @pytest.mark.parametrize("field", ["backbone", "weights", "preprocess", "sampling", "dim", "views", "dtype"])
 def test_missing_field_is_named(tmp_path: Path, field: str) -> None:
-    create_featureset(tmp_path, made_of())
+    create_featureset(tmp_path, make_featureset())
     rewrite(tmp_path, **{field: None})
     with pytest.raises(DataError, match=rf"featureset\.json: a field is missing or unknown: '{field}'"):
         read_featureset(tmp_path)
@@ -169,9 +173,9 @@ def test_folder_without_a_record_is_no_feature_set(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match="cannot be written: Not a directory") as caught:
-        create_featureset(tmp_path / "file" / "set", made_of())
-    assert str(caught.value).startswith(str(tmp_path / "file" / "set"))
+    with pytest.raises(DataError, match="cannot be written: Not a directory") as error:
+        create_featureset(tmp_path / "file" / "set", make_featureset())
+    assert str(error.value).startswith(str(tmp_path / "file" / "set"))
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import resource
-import signal
 import socket
 from pathlib import Path
 
 import pytest
-from feature_files import finished, python
+from feature_files import finished, kill_when_stopped, names_in, python
 
 from features.errors import DataError
 from features.files import read_json, sha256_of_file, sha256_of_json, write_json, write_text, written_whole
@@ -42,16 +41,8 @@ except DataError as error:
 """
 
 
-def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
 def kill_in_the_middle_of_writing(path: Path) -> None:
-    process = python(STOP_BEFORE_RENAME, path)
-    assert process.stdout.readline() == "stopped\n", finished(process)
-    process.kill()
-    code, _, _ = finished(process)
-    assert code == -signal.SIGKILL
+    kill_when_stopped(python(STOP_BEFORE_RENAME, path))
 
 
 def test_killed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -75,10 +66,10 @@ def test_next_write_removes_what_a_killed_one_left(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("owner", [f"{socket.gethostname()}.1", "elsewhere.99999999"], ids=["running", "other machine"])
 def test_temporary_file_of_a_process_that_may_still_write_stays(tmp_path: Path, owner: str) -> None:
-    theirs = tmp_path / f".note.txt.{owner}.tmp"
-    theirs.write_text("half")
+    temporary = tmp_path / f".note.txt.{owner}.tmp"
+    temporary.write_text("half")
     write_text(tmp_path / "note.txt", "whole")
-    assert names_in(tmp_path) == [theirs.name, "note.txt"]
+    assert names_in(tmp_path) == [temporary.name, "note.txt"]
 
 
 def test_full_disk_is_an_error_that_names_the_file(tmp_path: Path) -> None:
@@ -109,8 +100,8 @@ def test_exception_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 def test_file_is_not_visible_before_it_is_whole(tmp_path: Path) -> None:
     with written_whole(tmp_path / "note.txt") as temporary:
         temporary.write_text("half")
-        visible = [name for name in names_in(tmp_path) if not name.startswith(".")]
-    assert visible == []
+        visible_names = [name for name in names_in(tmp_path) if not name.startswith(".")]
+    assert visible_names == []
 
 
 def test_missing_folders_are_made(tmp_path: Path) -> None:
@@ -121,9 +112,9 @@ def test_missing_folders_are_made(tmp_path: Path) -> None:
 def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     path = tmp_path / "file" / "folder" / "note.txt"
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as error:
         write_text(path, "never")
-    assert str(caught.value) == f"{path}: cannot be written: Not a directory."
+    assert str(error.value) == f"{path}: cannot be written: Not a directory."
 
 
 def test_json_comes_back(tmp_path: Path) -> None:
@@ -140,9 +131,9 @@ def test_wrong_json_file_is_named(tmp_path: Path, content: bytes | None, message
     path = tmp_path / "value.json"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(DataError, match=message) as error:
         read_json(path)
-    assert str(caught.value).startswith(str(path))
+    assert str(error.value).startswith(str(path))
 
 
 def test_digest_of_a_file_is_sha256_of_its_bytes(tmp_path: Path) -> None:

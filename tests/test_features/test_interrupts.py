@@ -38,20 +38,20 @@ def main():
     pass
 
 @main.command()
-@click.argument("where")
-def wait(where):
-    globals()[where]()
+@click.argument("function_name")
+def wait(function_name):
+    globals()[function_name]()
     time.sleep(60)
 
 main()
 """
 
 
-@pytest.mark.parametrize("where", ["plainly", "in_a_callback", "in_del"])
-def test_interruption_ends_a_command_wherever_it_comes(where: str) -> None:
-    began = time.monotonic()
-    code, _, errors = finished(python(PROGRAM, "wait", where))
-    assert (code, time.monotonic() - began < 30) == (130, True)
+@pytest.mark.parametrize("function_name", ["plainly", "in_a_callback", "in_del"])
+def test_interruption_ends_a_command_wherever_it_comes(function_name: str) -> None:
+    start = time.monotonic()
+    code, _, errors = finished(python(PROGRAM, "wait", function_name))
+    assert (code, time.monotonic() - start < 30) == (130, True)
     assert errors == "Interrupted. Finished work is kept; the same command continues from there.\n"
 
 

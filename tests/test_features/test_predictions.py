@@ -13,6 +13,7 @@ import torch
 from feature_files import finished, python
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from malicious import Malicious
 
 from features.errors import DataError
 from features.predictions import Predictions, read_predictions, write_predictions
@@ -34,7 +35,7 @@ except DataError as error:
 """
 
 
-def drawn(*narration_id: str, seed: int = 0) -> Predictions:
+def make_predictions(*narration_id: str, seed: int = 0) -> Predictions:
     rng = np.random.default_rng(seed)
     verb, noun = (rng.normal(size=(len(narration_id), width)).astype(np.float32) for width in (97, 300))
     return Predictions(narration_id, verb, noun, "drawn")
@@ -54,17 +55,17 @@ ids = st.lists(st.text(min_size=1, max_size=20).filter(str.isprintable), min_siz
 def test_every_bit_comes_back(tmp_path_factory, narration_id: list[str], seed: int) -> None:
     path = tmp_path_factory.mktemp("predictions") / "p.pt"
     num = len(narration_id)
-    given_ = Predictions(
+    predictions = Predictions(
         tuple(narration_id), bits(num * 97, seed).reshape(num, 97), bits(num * 300, seed + 1).reshape(num, 300), "bits"
     )
-    write_predictions(path, given_)
-    found = read_predictions(path)
-    assert found.narration_id == given_.narration_id
-    assert (found.verb.tobytes(), found.noun.tobytes()) == (given_.verb.tobytes(), given_.noun.tobytes())
+    write_predictions(path, predictions)
+    result = read_predictions(path)
+    assert result.narration_id == predictions.narration_id
+    assert (result.verb.tobytes(), result.noun.tobytes()) == (predictions.verb.tobytes(), predictions.noun.tobytes())
 
 
 def test_file_is_the_list_of_the_challenge(tmp_path: Path) -> None:
-    predictions = drawn("P01_01_0", "P01_01_1")
+    predictions = make_predictions("P01_01_0", "P01_01_1")
     write_predictions(tmp_path / "p.pt", predictions)
     rows = torch.load(tmp_path / "p.pt", weights_only=True)
     assert [row["narration_id"] for row in rows] == ["P01_01_0", "P01_01_1"]
@@ -76,7 +77,7 @@ def test_file_is_the_list_of_the_challenge(tmp_path: Path) -> None:
 
 
 def test_file_holds_every_number_once(tmp_path: Path) -> None:
-    write_predictions(tmp_path / "p.pt", drawn(*map(str, range(1000))))
+    write_predictions(tmp_path / "p.pt", make_predictions(*map(str, range(1000))))
     numbers = 1000 * (97 + 300) * 4
     # The rest is a thousand rows' names and places, not a thousand copies of everything.
     assert numbers < (tmp_path / "p.pt").stat().st_size < 1.5 * numbers
@@ -86,8 +87,8 @@ def test_file_holds_every_number_once(tmp_path: Path) -> None:
 def test_file_of_another_float_type_is_read_as_float32(tmp_path: Path, dtype: torch.dtype) -> None:
     row = {"narration_id": "a", "verb_output": torch.ones(97, dtype=dtype), "noun_output": torch.ones(300, dtype=dtype)}
     torch.save([row], tmp_path / "p.pt")
-    found = read_predictions(tmp_path / "p.pt")
-    assert (found.verb.dtype, found.noun.dtype) == (np.float32, np.float32)
+    predictions = read_predictions(tmp_path / "p.pt")
+    assert (predictions.verb.dtype, predictions.noun.dtype) == (np.float32, np.float32)
 
 
 def test_file_saved_with_gradients_is_read(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_file_saved_with_gradients_is_read(tmp_path: Path) -> None:
 
 
 def test_alignment_gives_the_rows_in_the_order_asked_for() -> None:
-    predictions = drawn("a", "b", "c", "d")
+    predictions = make_predictions("a", "b", "c", "d")
     aligned = predictions.aligned(["d", "a"])
     assert aligned.narration_id == ("d", "a")
     np.testing.assert_array_equal(aligned.verb, [predictions.verb[3], predictions.verb[0]])
@@ -107,7 +108,7 @@ def test_alignment_gives_the_rows_in_the_order_asked_for() -> None:
 
 def test_alignment_names_segments_without_a_prediction() -> None:
     with pytest.raises(DataError, match=r"drawn: no prediction for 7 segments: 1, 2, 3, 4, 5 and 2 more"):
-        drawn("0").aligned([str(index) for index in range(8)])
+        make_predictions("0").aligned([str(index) for index in range(8)])
 
 
 @pytest.mark.parametrize(
@@ -134,22 +135,12 @@ def test_logits_that_are_not_finite_are_refused_by_segment(name: str, value: flo
 
 def test_segment_that_stands_twice_is_refused_by_name() -> None:
     with pytest.raises(DataError, match=r"drawn: segments predicted twice: b\."):
-        drawn("a", "b", "c", "b")
+        make_predictions("a", "b", "c", "b")
 
 
 def test_no_predictions_at_all_are_refused() -> None:
     with pytest.raises(DataError, match="drawn: it holds no predictions"):
-        drawn()
-
-
-class Malicious:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
+        make_predictions()
 
 
 def test_no_code_in_a_file_is_run(tmp_path: Path) -> None:
@@ -177,9 +168,9 @@ def test_no_code_in_a_file_is_run(tmp_path: Path) -> None:
 def test_file_of_something_else_is_refused_by_name(tmp_path: Path, value: object) -> None:
     path = tmp_path / "p.pt"
     torch.save(value, path)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as error:
         read_predictions(path)
-    assert str(caught.value).startswith(f"{path}: ")
+    assert str(error.value).startswith(f"{path}: ")
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
@@ -189,10 +180,10 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.pt"
-    write_predictions(path, drawn("a"))
-    whole = path.read_bytes()
-    for length in range(0, len(whole), len(whole) // 40):
-        path.write_bytes(whole[:length])
+    write_predictions(path, make_predictions("a"))
+    content = path.read_bytes()
+    for length in range(0, len(content), len(content) // 40):
+        path.write_bytes(content[:length])
         with pytest.raises(DataError, match=r"p\.pt"):
             read_predictions(path)
 
@@ -218,14 +209,14 @@ def test_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
 def test_file_that_is_no_torch_file_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "p.pt"
     path.write_bytes(content)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as error:
         read_predictions(path)
-    assert str(caught.value).startswith(f"{path}: ")
+    assert str(error.value).startswith(f"{path}: ")
 
 
 def test_full_disk_leaves_the_old_file_and_names_it(tmp_path: Path) -> None:
     path = tmp_path / "p.pt"
-    write_predictions(path, drawn("old"))
+    write_predictions(path, make_predictions("old"))
     limit = (100_000, 100_000)
     code, _, err = finished(python(WRITE, path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)))
     assert (code, err.startswith(f"DataError {path}: cannot be written")) == (1, True), (code, err)
@@ -234,6 +225,6 @@ def test_full_disk_leaves_the_old_file_and_names_it(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match="cannot be written") as caught:
-        write_predictions(tmp_path / "file" / "p.pt", drawn("a"))
-    assert str(caught.value).startswith(str(tmp_path / "file" / "p.pt"))
+    with pytest.raises(DataError, match="cannot be written") as error:
+        write_predictions(tmp_path / "file" / "p.pt", make_predictions("a"))
+    assert str(error.value).startswith(str(tmp_path / "file" / "p.pt"))

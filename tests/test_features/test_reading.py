@@ -52,25 +52,29 @@ def dense(tmp_path: Path) -> Path:
 
 
 def test_a_set_says_what_it_is_and_which_videos_it_has(root: Path) -> None:
-    opened = features.open(root)
-    assert (opened.featureset.backbone, opened.views) == ("drawn", VIEWS)
-    assert (opened.video_ids, list(opened), len(opened)) == (["P01_01", "P02_01"], ["P01_01", "P02_01"], 2)
-    assert ("P01_01" in opened, "P09_01" in opened, 1 in opened) == (True, False, False)
-    assert repr(opened) == f"OpenFeatureSet({root}, drawn, 2 videos, 2 views x 8)"
+    feature_set = features.open(root)
+    assert (feature_set.featureset.backbone, feature_set.views) == ("drawn", VIEWS)
+    assert (feature_set.video_ids, list(feature_set), len(feature_set)) == (
+        ["P01_01", "P02_01"],
+        ["P01_01", "P02_01"],
+        2,
+    )
+    assert ("P01_01" in feature_set, "P09_01" in feature_set, 1 in feature_set) == (True, False, False)
+    assert repr(feature_set) == f"OpenFeatureSet({root}, drawn, 2 videos, 2 views x 8)"
 
 
 def test_a_video_is_its_arrays(root: Path) -> None:
-    expected, found = video("P02_01", lengths=(4, 4, 4), views=2, seed=1), features.open(str(root))["P02_01"]
-    np.testing.assert_array_equal(found.features, expected.features)
-    np.testing.assert_array_equal(found.seconds, expected.seconds)
-    assert (found.segments.narration_id, found.offset.tolist()) == (expected.narration_id, [0, 4, 8, 12])
-    assert found.segments.start_s.tolist() == [0, 2, 4]
+    expected, result = video("P02_01", lengths=(4, 4, 4), views=2, seed=1), features.open(str(root))["P02_01"]
+    np.testing.assert_array_equal(result.features, expected.features)
+    np.testing.assert_array_equal(result.seconds, expected.seconds)
+    assert (result.segments.narration_id, result.offset.tolist()) == (expected.narration_id, [0, 4, 8, 12])
+    assert result.segments.start_s.tolist() == [0, 2, 4]
 
 
 @pytest.mark.parametrize(("view", "column"), [("centre", 0), ("flip", 1)])
 def test_one_view_is_chosen_by_its_name(root: Path, view: str, column: int) -> None:
-    found = features.open(root, view=view)["P01_01"].features
-    np.testing.assert_array_equal(found, features.open(root)["P01_01"].features[:, [column]])
+    array = features.open(root, view=view)["P01_01"].features
+    np.testing.assert_array_equal(array, features.open(root)["P01_01"].features[:, [column]])
 
 
 def test_what_cannot_be_opened_is_refused(root: Path, tmp_path: Path) -> None:
@@ -90,28 +94,28 @@ def test_items_are_the_segments_in_the_order_of_their_file(root: Path, annotatio
     assert isinstance(dataset, Dataset)
     names = ["P01_01_2", "P02_01_1", "P01_01_0", "P01_01_1", "P02_01_2"]
     assert ([item["narration_id"] for item in dataset], len(dataset)) == (names, 5)
-    item, stored = dataset[2], features.open(root)["P01_01"]
+    item, arrays = dataset[2], features.open(root)["P01_01"]
     assert (item["verb_class"], item["noun_class"]) == (3, 7)
     assert (item["features"].dtype, item["seconds"].dtype) == (torch.float32, torch.float64)
-    np.testing.assert_array_equal(item["features"].numpy(), stored.features[:4, 1].astype(np.float32))
-    np.testing.assert_array_equal(item["seconds"].numpy(), stored.seconds[:4])
-    np.testing.assert_array_equal(dataset[0]["features"].numpy(), stored.features[8:, 1].astype(np.float32))
+    np.testing.assert_array_equal(item["features"].numpy(), arrays.features[:4, 1].astype(np.float32))
+    np.testing.assert_array_equal(item["seconds"].numpy(), arrays.seconds[:4])
+    np.testing.assert_array_equal(dataset[0]["features"].numpy(), arrays.features[8:, 1].astype(np.float32))
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_workers_of_a_loader_read_what_this_process_reads(root: Path, annotations: Path, context: str) -> None:
     dataset = features.open(root).dataset(annotations)
-    alone = torch.stack([dataset[index]["features"] for index in range(5)])
+    expected = torch.stack([dataset[index]["features"] for index in range(5)])
     batches = list(DataLoader(dataset, batch_size=3, num_workers=2, multiprocessing_context=context))
-    assert torch.equal(torch.cat([batch["features"] for batch in batches]), alone)
+    assert torch.equal(torch.cat([batch["features"] for batch in batches]), expected)
     assert torch.cat([batch["verb_class"] for batch in batches]).tolist() == [0, 0, 3, 0, 0]
     assert batches[1]["narration_id"] == ["P01_01_1", "P02_01_2"]
 
 
 def test_a_dataset_can_be_pickled_after_it_was_read(root: Path, annotations: Path) -> None:
     dataset = features.open(root).dataset(annotations)
-    again = pickle.loads(pickle.dumps((dataset[0], dataset)))[1]
-    assert torch.equal(again[4]["features"], dataset[4]["features"])
+    copy = pickle.loads(pickle.dumps((dataset[0], dataset)))[1]
+    assert torch.equal(copy[4]["features"], dataset[4]["features"])
 
 
 def test_segments_without_labels_have_none_and_still_make_batches(root: Path, tmp_path: Path) -> None:
@@ -127,8 +131,8 @@ def test_segments_of_a_dense_set_are_the_steps_within_them(dense: Path, tmp_path
         pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0]),
         pytest.approx([0, 0.2, 0.4]),
     ]
-    stored = features.open(dense)["P01_01"].features
-    np.testing.assert_array_equal(dataset[1]["features"].numpy(), stored[:3, 0].astype(np.float32))
+    array = features.open(dense)["P01_01"].features
+    np.testing.assert_array_equal(dataset[1]["features"].numpy(), array[:3, 0].astype(np.float32))
 
     def pad(items: list) -> torch.Tensor:
         return pad_sequence([item["features"] for item in items], batch_first=True)
@@ -141,13 +145,13 @@ def test_segments_without_features_are_refused_or_left_out(dense: Path, tmp_path
     rows = [row(2), row(0), row(0, narration_id="failed"), row(0, video_id="P03_01")]
     path = write_rows(tmp_path / "segments.csv", rows)
     write_failures(dense, "P01_01", [Failure("failed", FailureKind.UNDECODABLE, "frame 7")])
-    opened = features.open(dense)
+    feature_set = features.open(dense)
     with pytest.raises(DataError, match=r"no features for 3 of 4 segments of segments\.csv .*allow_missing=True"):
-        opened.dataset(path)
-    dataset = opened.dataset(path, allow_missing=True)
+        feature_set.dataset(path)
+    dataset = feature_set.dataset(path, allow_missing=True)
     assert ([item["narration_id"] for item in dataset], dataset.num_missing) == (["P01_01_0"], 3)
     with pytest.raises(DataError, match=r"no features for 1 of 1 segments .*; extract them\."):
-        opened.dataset(write_rows(tmp_path / "other.csv", rows[:1]), allow_missing=True)
+        feature_set.dataset(write_rows(tmp_path / "other.csv", rows[:1]), allow_missing=True)
 
 
 def test_segments_whose_interval_has_changed_are_refused(root: Path, tmp_path: Path) -> None:

@@ -11,7 +11,19 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from feature_files import COLUMNS, DENSE, finished, made_of, python, row, video, write_rows, write_set
+from feature_files import (
+    COLUMNS,
+    DENSE,
+    finished,
+    kill_when_stopped,
+    make_featureset,
+    names_in,
+    python,
+    row,
+    video,
+    write_rows,
+    write_set,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +44,7 @@ from features.store import (
 WRITE_LARGE = """
 import sys, time
 from pathlib import Path
-from feature_files import made_of, video
+from feature_files import make_featureset, video
 from features.errors import DataError
 from features.store import write_video
 
@@ -41,33 +53,29 @@ def stop(event, arguments):
         print("stopped", flush=True)
         time.sleep(60)
 
-root, how = Path(sys.argv[1]), sys.argv[2]
-if how == "stop":
+root, mode = Path(sys.argv[1]), sys.argv[2]
+if mode == "stop":
     sys.addaudithook(stop)
 try:
-    write_video(root, video(lengths=[1000], dim=2048), made_of(dim=2048))
+    write_video(root, video(lengths=[1000], dim=2048), make_featureset(dim=2048))
 except DataError as error:
     sys.exit(f"DataError {error}")
 """
 ONE_MEGABYTE = (1_000_000, 1_000_000)
 
 
-def arrays_of(one: VideoFeatures) -> dict[str, object]:
+def arrays_of(features: VideoFeatures) -> dict[str, object]:
     """Everything of a video's features, down to the bit."""
-    arrays = {name: getattr(one, name) for name in ("features", "seconds", "frame", "offset", "start_s", "stop_s")}
+    arrays = {name: getattr(features, name) for name in ("features", "seconds", "frame", "offset", "start_s", "stop_s")}
     exact = {name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items()}
-    return {"video_id": one.video_id, "fps": one.fps, "narration_id": one.narration_id, **exact}
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return {"video_id": features.video_id, "fps": features.fps, "narration_id": features.narration_id, **exact}
 
 
 # ---- there and back
 
 
 @st.composite
-def drawn_videos(draw: st.DrawFn) -> VideoFeatures:
+def video_features(draw: st.DrawFn) -> VideoFeatures:
     """Videos of ragged segments, or dense, of any width and number of views; every finite bit pattern may occur."""
     lengths = draw(st.lists(st.integers(1, 90), max_size=6))
     num_steps = sum(lengths) or draw(st.integers(1, 200))
@@ -90,30 +98,30 @@ def drawn_videos(draw: st.DrawFn) -> VideoFeatures:
 
 
 @settings(max_examples=40, deadline=None)
-@given(drawn_videos())
-def test_every_bit_comes_back(tmp_path_factory, given_: VideoFeatures) -> None:
+@given(video_features())
+def test_every_bit_comes_back(tmp_path_factory, features: VideoFeatures) -> None:
     root = tmp_path_factory.mktemp("set")
-    _, num_views, dim = given_.features.shape
-    featureset = made_of(dim=dim, views=tuple(f"view{index}" for index in range(num_views)))
-    write_video(root, given_, featureset)
-    assert arrays_of(read_video(root, "P01_01", digest=featureset.digest)) == arrays_of(given_)
-    again = read_unchanged(find_features(root, "P01_01", digest=featureset.digest))
-    assert again.tobytes() == given_.features.tobytes()
+    _, num_views, dim = features.features.shape
+    featureset = make_featureset(dim=dim, views=tuple(f"view{index}" for index in range(num_views)))
+    write_video(root, features, featureset)
+    assert arrays_of(read_video(root, "P01_01", digest=featureset.digest)) == arrays_of(features)
+    array = read_unchanged(find_features(root, "P01_01", digest=featureset.digest))
+    assert array.tobytes() == features.features.tobytes()
 
 
 def test_dense_video_without_segments_comes_back(tmp_path: Path) -> None:
     dense = video(lengths=[])
     featureset = write_set(tmp_path, dense, sampling=DENSE)
-    found = read_video(tmp_path, "P01_01", digest=featureset.digest)
-    assert arrays_of(found) == arrays_of(dense)
-    assert found.narration_id == ()
+    features = read_video(tmp_path, "P01_01", digest=featureset.digest)
+    assert arrays_of(features) == arrays_of(dense)
+    assert features.narration_id == ()
 
 
 def test_file_is_laid_out_as_the_design_says(tmp_path: Path) -> None:
-    given_ = video(lengths=[3, 1, 4], views=2)
-    featureset = write_set(tmp_path, given_, views=("centre", "flip"))
+    features = video(lengths=[3, 1, 4], views=2)
+    featureset = write_set(tmp_path, features, views=("centre", "flip"))
     with h5py.File(tmp_path / "P01_01.h5") as file:
-        np.testing.assert_array_equal(file["features"], given_.features)
+        np.testing.assert_array_equal(file["features"], features.features)
         assert [(file[name].dtype, file[name].shape) for name in ("features", "seconds", "frame")] == [
             (np.float16, (8, 2, 8)),
             (np.float64, (8,)),
@@ -131,12 +139,12 @@ def test_file_is_laid_out_as_the_design_says(tmp_path: Path) -> None:
 
 def test_every_array_of_a_file_carries_a_checksum(tmp_path: Path) -> None:
     write_set(tmp_path, video())
-    without = []
+    names = []
     with h5py.File(tmp_path / "P01_01.h5") as file:
         file.visititems(
-            lambda name, one: without.append(name) if isinstance(one, h5py.Dataset) and not one.fletcher32 else None
+            lambda name, node: names.append(name) if isinstance(node, h5py.Dataset) and not node.fletcher32 else None
         )
-    assert without == []
+    assert names == []
 
 
 def test_dense_file_has_no_segments_group(tmp_path: Path) -> None:
@@ -163,11 +171,7 @@ def test_videos_are_listed_by_id_without_what_is_unfinished(tmp_path: Path) -> N
 
 
 def kill_in_the_middle_of_writing(root: Path) -> None:
-    process = python(WRITE_LARGE, root, "stop")
-    assert process.stdout.readline() == "stopped\n", finished(process)
-    process.kill()
-    code, _, _ = finished(process)
-    assert code == -signal.SIGKILL
+    kill_when_stopped(python(WRITE_LARGE, root, "stop"))
 
 
 def test_killed_write_is_never_visible(tmp_path: Path) -> None:
@@ -185,23 +189,23 @@ def test_write_killed_between_two_bytes_is_never_visible(tmp_path: Path) -> None
 
     # Python ignores the signal from its start on, so the default is set again where the code runs.
     code = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n" + WRITE_LARGE
-    end, _, _ = finished(python(code, tmp_path, "run", preexec_fn=limit))
-    assert end == -signal.SIGXFSZ
+    exit_code, _, _ = finished(python(code, tmp_path, "run", preexec_fn=limit))
+    assert exit_code == -signal.SIGXFSZ
     assert not list(tmp_path.glob("*.h5"))
 
 
 def test_next_write_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     kill_in_the_middle_of_writing(tmp_path)
     assert [name.endswith(".tmp") for name in names_in(tmp_path)] == [True]
-    write_video(tmp_path, video(), made_of())
+    write_video(tmp_path, video(), make_featureset())
     assert names_in(tmp_path) == ["P01_01.h5"]
 
 
 def test_video_written_again_replaces_the_old_one(tmp_path: Path) -> None:
     featureset = write_set(tmp_path, video(seed=0))
     write_video(tmp_path, video(seed=1), featureset)
-    found = read_video(tmp_path, "P01_01", digest=featureset.digest)
-    np.testing.assert_array_equal(found.features, video(seed=1).features)
+    features = read_video(tmp_path, "P01_01", digest=featureset.digest)
+    np.testing.assert_array_equal(features.features, video(seed=1).features)
 
 
 def test_full_disk_is_an_error_that_names_the_file(tmp_path: Path) -> None:
@@ -213,20 +217,20 @@ def test_full_disk_is_an_error_that_names_the_file(tmp_path: Path) -> None:
 
 
 def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    write_video(tmp_path, video(), made_of())
-    before = (tmp_path / "P01_01.h5").read_bytes()
+    write_video(tmp_path, video(), make_featureset())
+    content_before = (tmp_path / "P01_01.h5").read_bytes()
     finished(
         python(WRITE_LARGE, tmp_path, "run", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, ONE_MEGABYTE))
     )
     assert names_in(tmp_path) == ["P01_01.h5"]
-    assert (tmp_path / "P01_01.h5").read_bytes() == before
+    assert (tmp_path / "P01_01.h5").read_bytes() == content_before
 
 
 def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError) as caught:
-        write_video(tmp_path / "file" / "set", video(), made_of())
-    assert str(caught.value) == f"{tmp_path / 'file' / 'set' / 'P01_01.h5'}: cannot be written: Not a directory."
+    with pytest.raises(DataError) as error:
+        write_video(tmp_path / "file" / "set", video(), make_featureset())
+    assert str(error.value) == f"{tmp_path / 'file' / 'set' / 'P01_01.h5'}: cannot be written: Not a directory."
 
 
 # ---- what is not taken
@@ -234,24 +238,24 @@ def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_features_that_are_not_finite_are_not_written(tmp_path: Path, value: float) -> None:
-    one = video(views=2)
-    one.features[5, 1, 3] = value
+    features = video(views=2)
+    features.features[5, 1, 3] = value
     with pytest.raises(DataError, match=r"P01_01: features are not finite"):
-        write_video(tmp_path, one, made_of(views=("centre", "flip")))
+        write_video(tmp_path, features, make_featureset(views=("centre", "flip")))
     assert names_in(tmp_path) == []
 
 
 def test_refused_features_leave_the_old_file(tmp_path: Path) -> None:
     featureset = write_set(tmp_path, video())
-    bad = video()
-    bad.features[0] = np.nan
+    features = video()
+    features.features[0] = np.nan
     with pytest.raises(DataError):
-        write_video(tmp_path, bad, featureset)
+        write_video(tmp_path, features, featureset)
     assert arrays_of(read_video(tmp_path, "P01_01", digest=featureset.digest)) == arrays_of(video())
 
 
 @pytest.mark.parametrize(
-    "featureset", [made_of(dim=9), made_of(views=("centre", "flip"))], ids=["width", "number of views"]
+    "featureset", [make_featureset(dim=9), make_featureset(views=("centre", "flip"))], ids=["width", "number of views"]
 )
 def test_features_of_another_shape_than_the_sets_are_not_written(tmp_path: Path, featureset) -> None:
     with pytest.raises(DataError, match=r"P01_01: features have shape \(8, 1, 8\), not \(8, "):
@@ -313,15 +317,15 @@ def test_file_of_something_else_is_named(tmp_path: Path) -> None:
 def test_file_cut_anywhere_is_not_read(tmp_path: Path) -> None:
     featureset = write_set(tmp_path, video())
     path = tmp_path / "P01_01.h5"
-    whole = path.read_bytes()
-    for length in range(0, len(whole), len(whole) // 60):
-        path.write_bytes(whole[:length])
+    content = path.read_bytes()
+    for length in range(0, len(content), len(content) // 60):
+        path.write_bytes(content[:length])
         with pytest.raises(DataError, match=r"P01_01\.h5"):
             read_video(tmp_path, "P01_01", digest=featureset.digest)
 
 
 @pytest.fixture(scope="module")
-def flipped(tmp_path_factory) -> list[tuple[int, str]]:
+def flip_outcomes(tmp_path_factory) -> list[tuple[int, str]]:
     """What reading gives where one byte is wrong: every so many bytes, in the arrays and in HDF5's own tables.
 
     Returns:
@@ -330,28 +334,28 @@ def flipped(tmp_path_factory) -> list[tuple[int, str]]:
     root = tmp_path_factory.mktemp("flipped")
     featureset = write_set(root, video())
     path = root / "P01_01.h5"
-    whole, intact = path.read_bytes(), arrays_of(read_video(root, "P01_01", digest=featureset.digest))
+    content, expected = path.read_bytes(), arrays_of(read_video(root, "P01_01", digest=featureset.digest))
     outcomes = []
-    for place in range(0, len(whole), 23):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+    for position in range(0, len(content), 23):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :])
         try:
-            found = arrays_of(read_video(root, "P01_01", digest=featureset.digest))
+            actual = arrays_of(read_video(root, "P01_01", digest=featureset.digest))
         except DataError:
-            outcomes.append((place, "refused"))
+            outcomes.append((position, "refused"))
         except Exception as error:  # noqa: BLE001 - that there is none is what is tested
-            outcomes.append((place, repr(error)))
+            outcomes.append((position, repr(error)))
         else:
-            other = [name for name in intact if found[name] != intact[name]]
-            outcomes.append((place, f"other {', '.join(other)}" if other else "the same"))
+            different = [name for name in expected if actual[name] != expected[name]]
+            outcomes.append((position, f"other {', '.join(different)}" if different else "the same"))
     return outcomes
 
 
-def test_flipped_byte_is_refused_by_an_error_of_ours(flipped: list[tuple[int, str]]) -> None:
-    assert [one for one in flipped if not one[1].startswith(("refused", "the same", "other"))] == []
+def test_flipped_byte_is_refused_by_an_error_of_ours(flip_outcomes: list[tuple[int, str]]) -> None:
+    assert [pair for pair in flip_outcomes if not pair[1].startswith(("refused", "the same", "other"))] == []
 
 
-def test_flipped_byte_never_changes_what_is_read(flipped: list[tuple[int, str]]) -> None:
-    assert [one for one in flipped if one[1].startswith("other")] == []
+def test_flipped_byte_never_changes_what_is_read(flip_outcomes: list[tuple[int, str]]) -> None:
+    assert [pair for pair in flip_outcomes if pair[1].startswith("other")] == []
 
 
 # ---- times and features, each alone
@@ -367,7 +371,7 @@ def two_views(tmp_path_factory) -> Path:
     return root
 
 
-TWO_VIEWS = made_of(views=("centre", "flip")).digest
+TWO_VIEWS = make_featureset(views=("centre", "flip")).digest
 
 
 def segments_of(folder: Path, *rows: dict[str, str]) -> Segments:
@@ -375,11 +379,13 @@ def segments_of(folder: Path, *rows: dict[str, str]) -> Segments:
 
 
 def test_times_are_those_of_the_whole_file(two_views: Path) -> None:
-    whole = read_video(two_views, "P01_01", digest=TWO_VIEWS)
+    features = read_video(two_views, "P01_01", digest=TWO_VIEWS)
     times = read_times(two_views, "P01_01", digest=TWO_VIEWS)
-    assert times.segments.narration_id == whole.narration_id
-    found = (times.segments.start_s, times.segments.stop_s, times.offset, times.seconds)
-    for array, expected in zip(found, (whole.start_s, whole.stop_s, whole.offset, whole.seconds), strict=True):
+    assert times.segments.narration_id == features.narration_id
+    arrays = (times.segments.start_s, times.segments.stop_s, times.offset, times.seconds)
+    for array, expected in zip(
+        arrays, (features.start_s, features.stop_s, features.offset, features.seconds), strict=True
+    ):
         np.testing.assert_array_equal(array, expected)
 
 
@@ -392,15 +398,15 @@ def test_times_of_a_dense_file_name_no_segments(tmp_path: Path) -> None:
 
 
 def test_features_alone_are_those_of_the_whole_file(two_views: Path) -> None:
-    whole = read_video(two_views, "P02_101", digest=TWO_VIEWS)
-    np.testing.assert_array_equal(read_features(two_views, "P02_101", digest=TWO_VIEWS), whole.features)
+    features = read_video(two_views, "P02_101", digest=TWO_VIEWS)
+    np.testing.assert_array_equal(read_features(two_views, "P02_101", digest=TWO_VIEWS), features.features)
 
 
 def test_a_long_video_is_read_again_in_parts(tmp_path: Path) -> None:
-    given_ = video(lengths=[64 * 64 * 2 + 5])
-    featureset = write_set(tmp_path, given_)
-    again = read_unchanged(find_features(tmp_path, "P01_01", digest=featureset.digest))
-    np.testing.assert_array_equal(again, given_.features)
+    features = video(lengths=[64 * 64 * 2 + 5])
+    featureset = write_set(tmp_path, features)
+    array = read_unchanged(find_features(tmp_path, "P01_01", digest=featureset.digest))
+    np.testing.assert_array_equal(array, features.features)
 
 
 @pytest.mark.parametrize(
@@ -409,63 +415,63 @@ def test_a_long_video_is_read_again_in_parts(tmp_path: Path) -> None:
     ids=["contiguous", "cut across", "compressed", "shuffled"],
 )
 def test_features_that_lie_otherwise_have_no_place(tmp_path: Path, layout: dict) -> None:
-    given_ = video(lengths=[70, 30], views=2)
-    featureset = write_set(tmp_path, given_, views=("centre", "flip"))
+    features = video(lengths=[70, 30], views=2)
+    featureset = write_set(tmp_path, features, views=("centre", "flip"))
     with h5py.File(tmp_path / "P01_01.h5", "r+") as file:
         del file["features"]
-        file.create_dataset("features", data=given_.features, **layout)
+        file.create_dataset("features", data=features.features, **layout)
     assert find_features(tmp_path, "P01_01", digest=featureset.digest) is None
 
 
 def test_features_of_which_a_part_was_never_written_have_no_place(tmp_path: Path) -> None:
-    given_ = video(lengths=[200])
-    featureset = write_set(tmp_path, given_)
+    features = video(lengths=[200])
+    featureset = write_set(tmp_path, features)
     with h5py.File(tmp_path / "P01_01.h5", "r+") as file:
         del file["features"]
         layout = {"chunks": (64, 1, 8), "fletcher32": True}
-        file.create_dataset("features", given_.features.shape, np.float16, **layout)[64:128] = 1
+        file.create_dataset("features", features.features.shape, np.float16, **layout)[64:128] = 1
     assert find_features(tmp_path, "P01_01", digest=featureset.digest) is None
 
 
 @pytest.mark.parametrize("change", ["written", "replaced", "removed"])
 def test_what_has_changed_is_not_read_without_checksums(tmp_path: Path, change: str) -> None:
     featureset = write_set(tmp_path, video(lengths=[100]))
-    place = find_features(tmp_path, "P01_01", digest=featureset.digest)
-    assert read_unchanged(place) is not None
+    location = find_features(tmp_path, "P01_01", digest=featureset.digest)
+    assert read_unchanged(location) is not None
     if change == "written":
-        with h5py.File(place.path, "r+") as file:
+        with h5py.File(location.path, "r+") as file:
             file["features"][0] = 1
     else:
-        place.path.unlink()
+        location.path.unlink()
     if change == "replaced":
         write_set(tmp_path, video(lengths=[100]))
-    assert read_unchanged(place) is None
+    assert read_unchanged(location) is None
 
 
 READERS = {"video": read_video, "times": read_times, "features": read_features}
-every_reader = pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+every_reader = pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 
 
 @every_reader
-def test_file_that_is_not_there_is_named(tmp_path: Path, read: Callable) -> None:
+def test_file_that_is_not_there_is_named(tmp_path: Path, reader: Callable) -> None:
     with pytest.raises(DataError, match=r"P01_01\.h5: no such file; extract this video first"):
-        read(tmp_path, "P01_01", digest="any")
+        reader(tmp_path, "P01_01", digest="any")
 
 
 @every_reader
-def test_file_of_other_settings_is_refused(two_views: Path, read: Callable) -> None:
+def test_file_of_other_settings_is_refused(two_views: Path, reader: Callable) -> None:
     with pytest.raises(DataError, match=r"P01_01\.h5: made with other settings"):
-        read(two_views, "P01_01", digest=made_of().digest)
+        reader(two_views, "P01_01", digest=make_featureset().digest)
 
 
 @every_reader
-def test_file_without_what_is_read_is_not_of_this_schema(tmp_path: Path, read: Callable) -> None:
+def test_file_without_what_is_read_is_not_of_this_schema(tmp_path: Path, reader: Callable) -> None:
     featureset = write_set(tmp_path, video())
     with h5py.File(tmp_path / "P01_01.h5", "r+") as file:
         for name in ("features", "seconds", "segments/start_s"):
             del file[name]
     with pytest.raises(DataError, match=r"P01_01\.h5: not of this schema"):
-        read(tmp_path, "P01_01", digest=featureset.digest)
+        reader(tmp_path, "P01_01", digest=featureset.digest)
 
 
 def test_times_of_segments_beyond_the_steps_are_refused(tmp_path: Path) -> None:
@@ -478,15 +484,15 @@ def test_times_of_segments_beyond_the_steps_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("edge", ["start", "stop"])
 def test_segment_whose_interval_has_changed_is_refused(two_views: Path, tmp_path: Path, edge: str) -> None:
-    stored = read_times(two_views, "P01_01", digest=TWO_VIEWS).segments
-    changed = row(2, **{f"{edge}_timestamp": "00:00:04.25"})
-    asked = segment_times(segments_of(tmp_path, row(0), changed))
-    with pytest.raises(DataError, match=r"P01_01\.h5: segment P01_01_2 was extracted from 4\.00 to 5\.00 s") as caught:
-        need_same_times(two_views / "P01_01.h5", asked, stored)
-    assert "4.25" in str(caught.value)
+    stored_times = read_times(two_views, "P01_01", digest=TWO_VIEWS).segments
+    changed_row = row(2, **{f"{edge}_timestamp": "00:00:04.25"})
+    requested_times = segment_times(segments_of(tmp_path, row(0), changed_row))
+    with pytest.raises(DataError, match=r"P01_01\.h5: segment P01_01_2 was extracted from 4\.00 to 5\.00 s") as error:
+        need_same_times(two_views / "P01_01.h5", requested_times, stored_times)
+    assert "4.25" in str(error.value)
 
 
 def test_times_are_compared_where_both_have_the_segment(two_views: Path, tmp_path: Path) -> None:
-    stored = read_times(two_views, "P02_101", digest=TWO_VIEWS).segments
-    asked = segment_times(segments_of(tmp_path, row(0, video_id="P02_101"), row(9, video_id="P02_101")))
-    need_same_times(two_views / "P02_101.h5", asked, stored)
+    stored_times = read_times(two_views, "P02_101", digest=TWO_VIEWS).segments
+    requested_times = segment_times(segments_of(tmp_path, row(0, video_id="P02_101"), row(9, video_id="P02_101")))
+    need_same_times(two_views / "P02_101.h5", requested_times, stored_times)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from annotate import annotate
-from cluster import ROOT, Cluster, needs_slurm, started
+from cluster import ROOT, Cluster, needs_slurm, running_slurm
 from encode import write_video
 from miniature import Miniature
 
@@ -44,31 +44,31 @@ class _Cluster(Cluster):
 @contextlib.contextmanager
 def _watched(out: Path) -> Iterator[None]:
     """Within, look at every video's file as soon as it is there or replaced: none is ever one that verify refuses."""
-    seen: set[tuple[str, int, int]] = set()
-    refused: list[str] = []
-    ended = threading.Event()
+    checked_files: set[tuple[str, int, int]] = set()
+    problems: list[str] = []
+    stop_event = threading.Event()
 
     def check_files() -> None:
         for path in out.glob("[!.]*.h5"):
-            at = path.stat()
-            if (path.name, at.st_ino, at.st_mtime_ns) not in seen:
-                seen.add((path.name, at.st_ino, at.st_mtime_ns))
-                refused.extend(verify(out, [path.stem]))
+            stat = path.stat()
+            if (path.name, stat.st_ino, stat.st_mtime_ns) not in checked_files:
+                checked_files.add((path.name, stat.st_ino, stat.st_mtime_ns))
+                problems.extend(verify(out, [path.stem]))
 
     def watch() -> None:
-        while not ended.wait(0.02):
+        while not stop_event.wait(0.02):
             check_files()
 
     with ThreadPoolExecutor(1) as pool:
-        watching = pool.submit(watch)
+        future = pool.submit(watch)
         try:
             yield
         finally:
-            ended.set()
-        watching.result()
+            stop_event.set()
+        future.result()
     check_files()
-    assert seen
-    assert refused == []
+    assert checked_files
+    assert problems == []
 
 
 @pytest.fixture(scope="module")
@@ -79,27 +79,27 @@ def cluster(tmp_path_factory) -> Iterator[_Cluster]:
         write_video(folder / "videos" / "P01" / f"P01_{video:02}.mp4", num_frames=60)
         times |= {f"P01_{video:02}_{number}": (number * 0.5, number * 0.5 + 1) for number in range(2)}
     annotate(folder / "segments.csv", times)
-    places = {"EPIC_ANNOTATIONS": str(folder / "segments.csv"), "EPIC_VIDEOS": str(folder / "videos")}
-    with started(folder, nodes=3) as environment:  # g2 is one that fails, and g3 one that is taken away
-        yield _Cluster(folder, environment | places)
+    variables = {"EPIC_ANNOTATIONS": str(folder / "segments.csv"), "EPIC_VIDEOS": str(folder / "videos")}
+    with running_slurm(folder, nodes=3) as environment:  # g2 is one that fails, and g3 one that is taken away
+        yield _Cluster(folder, environment | variables)
 
 
 @pytest.fixture(scope="module")
-def meanwhile(cluster, request) -> Iterator[dict[Callable, Future]]:
+def scenario_results(cluster, request) -> Iterator[dict[Callable, Future]]:
     """What is mostly waiting, begun before the first test and looked at in the last ones, where these were selected."""
     scenarios = {
         "test_task_near_its_time_limit_has_another_turn": _meet_the_time_limit,
         "test_array_whose_node_fails_begins_again_and_goes_on": _lose_the_node,
         "test_array_that_is_preempted_goes_on": _give_way_to_urgent_work,
     }
-    selected = {item.name for item in request.session.items}
-    begun = [scenario for test, scenario in scenarios.items() if test in selected]
+    test_names = {item.name for item in request.session.items}
+    selected_scenarios = [scenario for test, scenario in scenarios.items() if test in test_names]
     with ThreadPoolExecutor(len(scenarios)) as pool:
-        yield {scenario: pool.submit(scenario, cluster) for scenario in begun}
+        yield {scenario: pool.submit(scenario, cluster) for scenario in selected_scenarios}
 
 
 @pytest.fixture(scope="module")
-def local(cluster, meanwhile) -> Path:
+def local_set(cluster, scenario_results) -> Path:
     """The set of a local run."""
     out = cluster.folder / "local"
     make = ("make", "-s", "-C", ROOT, f"VENV={sys.prefix}", "extract", "BACKBONE=r3d_18", "WEIGHTS=random:0")
@@ -107,13 +107,13 @@ def local(cluster, meanwhile) -> Path:
     return out
 
 
-def _assert_same(cluster: _Cluster, out: Path, local: Path) -> None:
+def _assert_same(cluster: _Cluster, out: Path, local_set: Path) -> None:
     """A set is whole, sound, and that of the local run."""
-    found = info(out, read_segments(cluster.folder / "segments.csv"))
-    assert (found.complete_segments, found.failed_segments, found.missing_segments) == (12, 0, 0)
+    counts = info(out, read_segments(cluster.folder / "segments.csv"))
+    assert (counts.complete_segments, counts.failed_segments, counts.missing_segments) == (12, 0, 0)
     assert list(verify(out)) == []
-    for video_id in video_ids(local):
-        ours, theirs = (read_video(root, video_id, digest=read_featureset(root).digest) for root in (out, local))
+    for video_id in video_ids(local_set):
+        ours, theirs = (read_video(root, video_id, digest=read_featureset(root).digest) for root in (out, local_set))
         assert ours.narration_id == theirs.narration_id
         np.testing.assert_allclose(ours.features, theirs.features, rtol=2**-10, atol=1e-3)
     assert not (out / "running").exists()
@@ -136,14 +136,14 @@ def _meet_the_time_limit(cluster: _Cluster) -> tuple[Path, str]:
         cluster.wait(lambda: any(note.videos for note in read_running_tasks(out, now=time.time())), "the task to begin")
         pid = read_running_tasks(out, now=time.time())[0].pid
         os.kill(pid, signal.SIGSTOP)
-        shown = cluster.run(EXTRACT, "status", out, "--slurm")
+        status = cluster.run(EXTRACT, "status", out, "--slurm")
         cluster.wait(lambda: list((cluster.folder / "scratch").glob("*/*.mp4")), "a copy of a video")
         cluster.wait(lambda: signal.SIGUSR1 in _pending_signals(pid), "USR1 from SLURM")
         os.kill(pid, signal.SIGCONT)
         cluster.wait(lambda: "Asking for another turn." in _log(out), "the task to ask for another turn")
         cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=10")  # enough, on a machine with other work too
         assert cluster.finish(job) == {"COMPLETED"}
-    return out, shown
+    return out, status
 
 
 def _pending_signals(pid: int) -> set[int]:
@@ -170,16 +170,16 @@ def _lose_the_node(cluster: _Cluster) -> Path:
 
 def _processes_of(*variables: str) -> list[int]:
     """Return the processes with these in their environment, and the SLURM step that watches over them first."""
-    wanted = {variable.encode() for variable in variables}
-    found = []
+    entries = {variable.encode() for variable in variables}
+    pids = []
     for environ in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
-            if wanted <= set(environ.read_bytes().split(b"\0")):
-                found.append(int(environ.parent.name))
-    parents = {int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1]) for pid in found}
+            if entries <= set(environ.read_bytes().split(b"\0")):
+                pids.append(int(environ.parent.name))
+    parents = {int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1]) for pid in pids}
     steps = [pid for pid in parents if Path(f"/proc/{pid}/comm").read_text().startswith("slurmstepd")]
     assert steps
-    return [*steps, *found]
+    return [*steps, *pids]
 
 
 def _give_way_to_urgent_work(cluster: _Cluster) -> Path:
@@ -191,25 +191,25 @@ def _give_way_to_urgent_work(cluster: _Cluster) -> Path:
         cluster.wait(lambda: list(out.glob("[!.]*.h5")), "a first video")
         for note in read_running_tasks(out, now=time.time()):
             os.kill(note.pid, signal.SIGSTOP)  # SLURM sends SIGCONT with its SIGTERM
-        urgent = ("--partition=urgent", "--nodelist=g3", "--exclusive", "--output=/dev/null", "--wrap=true")
-        cluster.run("sbatch", *urgent)
+        urgent_options = ("--partition=urgent", "--nodelist=g3", "--exclusive", "--output=/dev/null", "--wrap=true")
+        cluster.run("sbatch", *urgent_options)
         assert cluster.finish(job) == {"COMPLETED"}
     return out
 
 
 @needs_slurm
-def test_array_does_every_video_once(cluster, local):
+def test_array_does_every_video_once(cluster, local_set):
     out = cluster.folder / "array"
     with _watched(out):
         job = cluster.submit(out, tasks=4)
         assert cluster.finish(job) == {"COMPLETED"}
-    _assert_same(cluster, out, local)
-    asked = sorted(re.findall(r"asked for (\d) segments in \d videos: (\d) done, 0 there before, 0 failed", _log(out)))
-    assert asked == [("2", "2"), ("2", "2"), ("4", "4"), ("4", "4")]
+    _assert_same(cluster, out, local_set)
+    counts = sorted(re.findall(r"asked for (\d) segments in \d videos: (\d) done, 0 there before, 0 failed", _log(out)))
+    assert counts == [("2", "2"), ("2", "2"), ("4", "4"), ("4", "4")]
 
 
 @needs_slurm
-def test_task_that_is_requeued_goes_on(cluster, local):
+def test_task_that_is_requeued_goes_on(cluster, local_set):
     out = cluster.folder / "requeued"
     with _watched(out):
         job = cluster.submit(out)
@@ -217,37 +217,37 @@ def test_task_that_is_requeued_goes_on(cluster, local):
         cluster.run("scontrol", "requeue", f"{job}_1")
         assert cluster.finish(job) == {"COMPLETED"}
     assert "start 2" in _log(out)
-    _assert_same(cluster, out, local)
+    _assert_same(cluster, out, local_set)
 
 
 @needs_slurm
-def test_killed_task_is_completed_by_another_array_of_other_size(cluster, local):
+def test_killed_task_is_completed_by_another_array_of_other_size(cluster, local_set):
     out = cluster.folder / "killed"
     with _watched(out):
         job = cluster.submit(out)
         cluster.wait(lambda: any(note.videos for note in read_running_tasks(out, now=time.time())), "a task to begin")
-        held = read_running_tasks(out, now=time.time())[0].pid
-        os.kill(held, signal.SIGSTOP)  # on a busy machine all tasks may be done when the first video is seen
+        held_pid = read_running_tasks(out, now=time.time())[0].pid
+        os.kill(held_pid, signal.SIGSTOP)  # on a busy machine all tasks may be done when the first video is seen
         cluster.wait(lambda: len(list(out.glob("[!.]*.h5"))) >= 1, "a first video")
         # scancel --signal=KILL would send TERM first.
-        for pid in {held, *(note.pid for note in read_running_tasks(out, now=time.time()))}:
+        for pid in {held_pid, *(note.pid for note in read_running_tasks(out, now=time.time()))}:
             os.kill(pid, signal.SIGKILL)
         assert "FAILED" in cluster.finish(job)
         assert "ended with exit code 137" in _log(out)
         assert list(verify(out)) == []
         assert cluster.finish(cluster.submit(out, tasks=3)) == {"COMPLETED"}
     shutil.rmtree(out / "running")  # the notes of the killed ones
-    _assert_same(cluster, out, local)
+    _assert_same(cluster, out, local_set)
 
 
 @needs_slurm
 @pytest.mark.slow
-def test_two_arrays_on_one_set_do_no_harm(cluster, local):
+def test_two_arrays_on_one_set_do_no_harm(cluster, local_set):
     out = cluster.folder / "twice"
     with _watched(out):
         jobs = [cluster.submit(out), cluster.submit(out)]
         assert [cluster.finish(job) for job in jobs] == [{"COMPLETED"}, {"COMPLETED"}]
-    _assert_same(cluster, out, local)
+    _assert_same(cluster, out, local_set)
 
 
 @needs_slurm
@@ -262,17 +262,17 @@ def _pipeline(cluster: _Cluster, miniature: Miniature, name: str, videos: Path) 
     folder = cluster.folder / name
     make = ("make", "-s", "-C", ROOT, f"VENV={sys.prefix}", "pipeline", "BACKBONE=tiny_cnn", "WEIGHTS=random:0")
     options = ("DEVICE=cpu", "SEEDS=0-1", "HEAD=mean_pool", "TASKS=2")
-    places = {
+    variables = {
         "EPIC_ANNOTATIONS": miniature.annotations,
         "EPIC_FEATURES": folder / "features",
         "EPIC_RUNS": folder / "runs",
         "LOGS": folder / "logs",
     }
-    said = cluster.run(*make, *options, EPIC_VIDEOS=videos, **places)
-    jobs = dict(re.findall(r"(verify|train|ensemble|submit) (\d+)", said.rsplit("After it:", 1)[1]))
-    jobs["extract"] = re.search(r"Submitted job (\d+)", said)[1]
-    ids = ",".join(jobs.values())
-    cluster.wait(lambda: not cluster.run("squeue", "-h", "-j", ids).strip(), "the pipeline to end")
+    output = cluster.run(*make, *options, EPIC_VIDEOS=videos, **variables)
+    jobs = dict(re.findall(r"(verify|train|ensemble|submit) (\d+)", output.rsplit("After it:", 1)[1]))
+    jobs["extract"] = re.search(r"Submitted job (\d+)", output)[1]
+    job_ids = ",".join(jobs.values())
+    cluster.wait(lambda: not cluster.run("squeue", "-h", "-j", job_ids).strip(), "the pipeline to end")
     return jobs
 
 
@@ -303,33 +303,33 @@ def test_failing_extraction_keeps_the_steps_after_it_from_running(cluster, minia
 
 @needs_slurm
 @pytest.mark.slow
-def test_task_near_its_time_limit_has_another_turn(cluster, local, meanwhile):
-    out, shown = meanwhile[_meet_the_time_limit].result()
+def test_task_near_its_time_limit_has_another_turn(cluster, local_set, scenario_results):
+    out, status = scenario_results[_meet_the_time_limit].result()
     assert "stopped by SIGUSR1. Finished work is kept" in _log(out)
     assert "Asking for another turn." in _log(out)
     assert "start 2" in _log(out)
-    _assert_same(cluster, out, local)
-    assert re.search(r"^\d+_0 +RUNNING ", shown, flags=re.MULTILINE)
-    counted = {kind: int(num) for kind, num in re.findall(r"^(\w+) +(\d+) +\d+$", shown, re.MULTILINE)}
-    assert (counted["failed"], counted["all"]) == (0, 6)
-    assert counted["running"] >= 1
+    _assert_same(cluster, out, local_set)
+    assert re.search(r"^\d+_0 +RUNNING ", status, flags=re.MULTILINE)
+    counts = {kind: int(num) for kind, num in re.findall(r"^(\w+) +(\d+) +\d+$", status, re.MULTILINE)}
+    assert (counts["failed"], counts["all"]) == (0, 6)
+    assert counts["running"] >= 1
     assert list((cluster.folder / "scratch").iterdir()) == []
-    assert re.search(r"^On \S+, task 0 of 1: P01_0", shown, re.MULTILINE)
+    assert re.search(r"^On \S+, task 0 of 1: P01_0", status, re.MULTILINE)
 
 
 @needs_slurm
 @pytest.mark.slow
-def test_array_whose_node_fails_begins_again_and_goes_on(cluster, local, meanwhile):
-    out = meanwhile[_lose_the_node].result()
+def test_array_whose_node_fails_begins_again_and_goes_on(cluster, local_set, scenario_results):
+    out = scenario_results[_lose_the_node].result()
     shutil.rmtree(out / "running")  # the note of the killed one
     assert "start 2" in _log(out)
-    _assert_same(cluster, out, local)
+    _assert_same(cluster, out, local_set)
 
 
 @needs_slurm
 @pytest.mark.slow
-def test_array_that_is_preempted_goes_on(cluster, local, meanwhile):
-    out = meanwhile[_give_way_to_urgent_work].result()
+def test_array_that_is_preempted_goes_on(cluster, local_set, scenario_results):
+    out = scenario_results[_give_way_to_urgent_work].result()
     assert "stopped by SIGTERM. Finished work is kept" in _log(out)
     assert "start 2" in _log(out)
-    _assert_same(cluster, out, local)
+    _assert_same(cluster, out, local_set)

@@ -23,8 +23,8 @@ from features.check import verify
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_scripts_are_clean():
     scripts = [*(path for path in (ROOT / "jobs").rglob("*.*") if path.suffix != ".yaml"), SLURM]
-    ran = subprocess.run(["shellcheck", "-x", *scripts], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout
+    process = subprocess.run(["shellcheck", "-x", *scripts], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout
 
 
 @pytest.fixture
@@ -39,24 +39,24 @@ def submit(tmp_path):
     )
     sbatch.chmod(0o755)
     # A proxy that is not there: no network.
-    clean = {name: value for name, value in os.environ.items() if name not in ("SITE", "EPIC_WEIGHTS")}
-    unreachable = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    places = {"PATH": f"{sbatch.parent}:{os.environ['PATH']}", "LOGS": str(tmp_path / "logs")}
-    environment = clean | unreachable | places
+    base = {name: value for name, value in os.environ.items() if name not in ("SITE", "EPIC_WEIGHTS")}
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    paths = {"PATH": f"{sbatch.parent}:{os.environ['PATH']}", "LOGS": str(tmp_path / "logs")}
+    environment = base | proxies | paths
 
     def make(*words: str, **variables: str) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
         command = ["make", "-s", "-C", str(ROOT), f"VENV={sys.prefix}", *words]
-        ran = subprocess.run(
+        process = subprocess.run(
             command, env=environment | variables, capture_output=True, text=True, timeout=120, check=False
         )
-        return ran, [shlex.split(line) for line in calls.read_text().splitlines()] if calls.exists() else []
+        return process, [shlex.split(line) for line in calls.read_text().splitlines()] if calls.exists() else []
 
     return make
 
 
 def test_each_step_of_the_pipeline_waits_for_the_one_before_and_asks_for_what_it_needs(submit):
-    ran, jobs = submit("pipeline", "BACKBONE=tiny_cnn", "WEIGHTS=random:0", "SEEDS=0-4", TASKS="3")
-    assert ran.returncode == 0, ran.stderr
+    process, jobs = submit("pipeline", "BACKBONE=tiny_cnn", "WEIGHTS=random:0", "SEEDS=0-4", TASKS="3")
+    assert process.returncode == 0, process.stderr
     assert [[word for word in words if word.startswith("--dependency")] for words in jobs] == [
         [],
         *[[f"--dependency=afterok:{number}"] for number in (1, 2, 3, 4)],
@@ -68,29 +68,29 @@ def test_each_step_of_the_pipeline_waits_for_the_one_before_and_asks_for_what_it
 
 
 def test_cluster_that_must_be_named_is_named_everywhere(submit):
-    ran, jobs = submit("pipeline", "BACKBONE=tiny_cnn", "WEIGHTS=random:0", SITE="vsc-wice", CLUSTER=";wice")
-    assert ran.returncode == 0, ran.stderr
+    process, jobs = submit("pipeline", "BACKBONE=tiny_cnn", "WEIGHTS=random:0", SITE="vsc-wice", CLUSTER=";wice")
+    assert process.returncode == 0, process.stderr
     assert all("--clusters=wice" in words for words in jobs)
     assert "--dependency=afterok:1" in jobs[1]
-    assert "\n  squeue --clusters=wice --jobs 1\n" in ran.stdout
+    assert "\n  squeue --clusters=wice --jobs 1\n" in process.stdout
     status = "extract status data/features/tiny_cnn-seg16 --annotations data/annotations --slurm"
-    assert f"\n  SLURM_CLUSTERS=wice {Path(sys.prefix) / 'bin'}/{status}\n" in ran.stdout
+    assert f"\n  SLURM_CLUSTERS=wice {Path(sys.prefix) / 'bin'}/{status}\n" in process.stdout
 
 
 def test_weights_that_cannot_be_fetched_keep_all_from_being_submitted(submit, tmp_path):
-    ran, jobs = submit("pipeline", "BACKBONE=resnet50", EPIC_WEIGHTS=str(tmp_path / "weights"))
-    assert ran.returncode != 0
-    assert "resnet50: cannot fetch" in ran.stderr
-    assert "Nothing was submitted." in ran.stderr
+    process, jobs = submit("pipeline", "BACKBONE=resnet50", EPIC_WEIGHTS=str(tmp_path / "weights"))
+    assert process.returncode != 0
+    assert "resnet50: cannot fetch" in process.stderr
+    assert "Nothing was submitted." in process.stderr
     assert jobs == []
 
 
 def test_weights_that_are_there_need_no_network(submit, tmp_path):
-    place = tmp_path / "weights" / "checkpoints" / get("resnet50").weights.url.rsplit("/", 1)[1]
-    place.parent.mkdir(parents=True)
-    place.write_bytes(b"")
-    ran, jobs = submit("pipeline", "BACKBONE=resnet50", EPIC_WEIGHTS=str(tmp_path / "weights"))
-    assert ran.returncode == 0, ran.stderr
+    path = tmp_path / "weights" / "checkpoints" / get("resnet50").weights.url.rsplit("/", 1)[1]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"")
+    process, jobs = submit("pipeline", "BACKBONE=resnet50", EPIC_WEIGHTS=str(tmp_path / "weights"))
+    assert process.returncode == 0, process.stderr
     assert len(jobs) == 5
     assert jobs[0][jobs[0].index("--weights-dir") + 1] == str(tmp_path / "weights")
 
@@ -104,9 +104,9 @@ def _dry_run(**variables: str) -> subprocess.CompletedProcess[str]:
 def test_dry_run_for_wice_names_what_vsc_asks_for_and_deals_the_videos(tmp_path):
     annotations = annotate(tmp_path / "segments.csv", {f"P01_{video:02}_0": (0.0, 10.0) for video in range(4)})
     site = {"SITE": "vsc-wice", "ACCOUNT": "lp_mine", "TASKS": "2", "LIMIT": "1"}
-    ran = _dry_run(**site, EPIC_WEIGHTS="/scratch/weights", EPIC_ANNOTATIONS=str(annotations))
-    assert ran.returncode == 0, ran.stderr
-    command, *script = ran.stdout.splitlines()
+    process = _dry_run(**site, EPIC_WEIGHTS="/scratch/weights", EPIC_ANNOTATIONS=str(annotations))
+    assert process.returncode == 0, process.stderr
+    command, *script = process.stdout.splitlines()
     words = shlex.split(command)
     assert words[:2] == ["sbatch", "--parsable"]
     options = {"--clusters=wice", "--account=lp_mine", "--partition=gpu_a100", "--gpus-per-node=1", "--array=0-1%1"}
@@ -115,40 +115,40 @@ def test_dry_run_for_wice_names_what_vsc_asks_for_and_deals_the_videos(tmp_path)
     assert words[words.index("--weights-dir") + 1] == "/scratch/weights"
     assert words[-2:] == ["--out", "data/features/videomae-seg16"]
     assert [line.strip(" ;") for line in script].count("module load PyTorch/2.1.2-foss-2023a-CUDA-12.1.1") == 1
-    assert re.search(r"^0 +2 +2 +50.00%\n1 +2 +2 +50.00%\nall +4 +4$", ran.stdout, re.MULTILINE)
+    assert re.search(r"^0 +2 +2 +50.00%\n1 +2 +2 +50.00%\nall +4 +4$", process.stdout, re.MULTILINE)
 
 
 def test_dry_run_without_annotations_still_prints_the_command_and_says_why_there_is_no_plan(tmp_path):
-    ran = _dry_run(SITE="vsc-wice", EPIC_ANNOTATIONS=str(tmp_path / "nowhere"))
-    assert ran.returncode == 0
-    assert ran.stdout.startswith("sbatch --parsable --clusters=wice ")
-    assert "nowhere: no such file" in ran.stderr
+    process = _dry_run(SITE="vsc-wice", EPIC_ANNOTATIONS=str(tmp_path / "nowhere"))
+    assert process.returncode == 0
+    assert process.stdout.startswith("sbatch --parsable --clusters=wice ")
+    assert "nowhere: no such file" in process.stderr
 
 
 def test_dry_run_of_a_backbone_that_there_is_not_fails():
-    ran = _dry_run(SITE="vsc-wice", BACKBONE="videomea")
-    assert ran.returncode == 2
-    assert "did you mean 'videomae'?" in ran.stderr
+    process = _dry_run(SITE="vsc-wice", BACKBONE="videomea")
+    assert process.returncode == 2
+    assert "did you mean 'videomae'?" in process.stderr
 
 
 def test_unknown_site_is_refused_with_those_there_are():
-    ran = _dry_run(SITE="vsc-wce")
-    assert ran.returncode == 2
-    assert "SITE: no " in ran.stderr
-    assert "generic vsc-wice" in ran.stderr
+    process = _dry_run(SITE="vsc-wce")
+    assert process.returncode == 2
+    assert "SITE: no " in process.stderr
+    assert "generic vsc-wice" in process.stderr
 
 
-@pytest.mark.parametrize("wrong", [{"TASKS": "0"}, {"TASKS": "many"}, {"LIMIT": "-1"}], ids=str)
-def test_wrong_number_of_tasks_is_refused(wrong):
-    ran = _dry_run(**wrong)
-    assert ran.returncode == 2
-    assert f"'{next(iter(wrong.values()))}' is not a number of tasks above 0" in ran.stderr
+@pytest.mark.parametrize("variables", [{"TASKS": "0"}, {"TASKS": "many"}, {"LIMIT": "-1"}], ids=str)
+def test_wrong_number_of_tasks_is_refused(variables):
+    process = _dry_run(**variables)
+    assert process.returncode == 2
+    assert f"'{next(iter(variables.values()))}' is not a number of tasks above 0" in process.stderr
 
 
 def test_stage_that_is_neither_1_nor_0_is_refused():
-    ran = _dry_run(STAGE="yes")
-    assert ran.returncode == 2
-    assert "STAGE: 'yes' is not 1 or 0" in ran.stderr
+    process = _dry_run(STAGE="yes")
+    assert process.returncode == 2
+    assert "STAGE: 'yes' is not 1 or 0" in process.stderr
 
 
 # Of a time limit that is near, and of pre-emption.
@@ -163,16 +163,16 @@ def test_signal_ends_an_extraction_in_good_order(number, miniature, tmp_path):
     words = ["extract", "run", "--annotations", miniature.annotations, "--videos", miniature.videos]
     words += ["--backbone", "r3d_18", "--weights", "random:0", "--device", "cpu", "--out", tmp_path / "set"]
     program = [str(Path(sys.executable).with_name("extract")), *map(str, words[1:])]
-    running = subprocess.Popen(program, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "set" / "featureset.json").is_file():
-        assert running.poll() is None
+        assert process.poll() is None
         time.sleep(0.05)
     time.sleep(1)
-    running.send_signal(number)
-    _, said = running.communicate(timeout=60)
-    assert running.returncode == 128 + number
-    assert f"stopped by {number.name}. Finished work is kept" in said
-    assert "Traceback" not in said
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"stopped by {number.name}. Finished work is kept" in stderr
+    assert "Traceback" not in stderr
     assert list(verify(tmp_path / "set")) == []
     assert not list((tmp_path / "set").rglob("*.tmp"))
     assert not (tmp_path / "set" / "failures").exists()
@@ -182,6 +182,6 @@ def test_task_without_videos_ends_well(miniature, tmp_path):
     options = ["--annotations", miniature.annotations, "--videos", miniature.videos, "--out", tmp_path / "set"]
     program = [Path(sys.executable).with_name("extract"), "run", *options, "--backbone", "tiny_cnn"]
     program += ["--weights", "random:0", "--device", "cpu", "--shard", "99/100"]
-    ran = subprocess.run(list(map(str, program)), capture_output=True, text=True, timeout=60, check=False)
-    assert ran.returncode == 0, ran.stderr
-    assert "asked for 0 segments in 0 videos" in ran.stdout
+    process = subprocess.run(list(map(str, program)), capture_output=True, text=True, timeout=60, check=False)
+    assert process.returncode == 0, process.stderr
+    assert "asked for 0 segments in 0 videos" in process.stdout

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import ROOT, Cluster, needs_slurm, started
+from cluster import ROOT, Cluster, needs_slurm, running_slurm
 from synthetic import write_synthetic
 
 from features.files import read_json
@@ -34,11 +34,11 @@ annotations: {annotations}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
+def sweep_folder(tmp_path_factory) -> Path:
     """A folder with features, and sweep.yaml on them."""
     folder = tmp_path_factory.mktemp("sweeps")
-    made = write_synthetic(folder / "data", train=40, validation=12, test=4)
-    spec = SPEC.format(epochs=EPOCHS, features=made.features, annotations=made.annotations)
+    dataset = write_synthetic(folder / "data", train=40, validation=12, test=4)
+    spec = SPEC.format(epochs=EPOCHS, features=dataset.features, annotations=dataset.annotations)
     (folder / "sweep.yaml").write_text(spec)
     (folder / "halved.yaml").write_text(f"{spec}halving: true\n")
     diverging = spec.replace("1e-4, 1e-3, 1e-2", "1e30, 1e28").replace(f"epochs: {EPOCHS}", "epochs: 2")
@@ -47,21 +47,21 @@ def place(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cluster(place) -> Iterator[Cluster]:
-    with started(place, nodes=1) as environment:
-        yield Cluster(place, environment)
+def cluster(sweep_folder) -> Iterator[Cluster]:
+    with running_slurm(sweep_folder, nodes=1) as environment:
+        yield Cluster(sweep_folder, environment)
 
 
 def _submit(cluster: Cluster, name: str, *, tasks: int = 2, spec: str = "sweep.yaml") -> tuple[str, Path]:
     """Submit a sweep into runs of its own; return the job's id and the sweep's folder."""
     runs = cluster.folder / name
-    places = {"EPIC_RUNS": runs, "LOGS": runs / "logs"}
-    job = cluster.make("sweep", f"SPEC={cluster.folder / spec}", TASKS=tasks, **places)
+    variables = {"EPIC_RUNS": runs, "LOGS": runs / "logs"}
+    job = cluster.make("sweep", f"SPEC={cluster.folder / spec}", TASKS=tasks, **variables)
     return job, runs / "sweep"
 
 
 @pytest.fixture(scope="module")
-def local(cluster) -> Path:
+def local_sweep(cluster) -> Path:
     """The folder of a sweep that ran in one go, where it was typed."""
     runs = cluster.folder / "local"
     make = ("make", "-s", "-C", ROOT, f"VENV={sys.prefix}", "sweep", f"SPEC={cluster.folder / 'sweep.yaml'}")
@@ -73,7 +73,7 @@ def _metrics(folder: Path) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in folder.glob("*/metrics.csv")}
 
 
-def _finished(folder: Path) -> dict[str, int]:
+def _finish_times(folder: Path) -> dict[str, int]:
     """When the runs that are finished were last trained."""
     return {path.parent.name: path.with_name("last.pth").stat().st_mtime_ns for path in folder.glob("*/test_pred*")}
 
@@ -87,59 +87,59 @@ def _log(folder: Path) -> str:
 
 
 @needs_slurm
-def test_tasks_share_the_runs_and_end_as_one_sweep_does(cluster, local):
+def test_tasks_share_the_runs_and_end_as_one_sweep_does(cluster, local_sweep):
     job, folder = _submit(cluster, "array", tasks=4)
     assert cluster.finish(job) == {"COMPLETED"}
     assert sorted(re.findall(r"^(\d) of 6 runs in", _log(folder), flags=re.MULTILINE)) == ["1", "1", "2", "2"]
-    assert len(_finished(folder)) == 6
-    assert _metrics(folder) == _metrics(local)
+    assert len(_finish_times(folder)) == 6
+    assert _metrics(folder) == _metrics(local_sweep)
 
 
 @needs_slurm
-@pytest.mark.parametrize("how", ["requeue", pytest.param("USR1", marks=pytest.mark.slow)])
-def test_task_that_has_another_turn_goes_on(how, cluster, local):
-    job, folder = _submit(cluster, how)
-    cluster.wait(lambda: _finished(folder) and _num_rows(folder) > EPOCHS + 5, "a finished run")
-    before = _finished(folder)
-    assert len(before) < 6
+@pytest.mark.parametrize("interruption", ["requeue", pytest.param("USR1", marks=pytest.mark.slow)])
+def test_task_that_has_another_turn_goes_on(interruption, cluster, local_sweep):
+    job, folder = _submit(cluster, interruption)
+    cluster.wait(lambda: _finish_times(folder) and _num_rows(folder) > EPOCHS + 5, "a finished run")
+    finished_before = _finish_times(folder)
+    assert len(finished_before) < 6
     for task in (0, 1):
-        if how == "USR1":  # as SLURM sends it before the time limit
+        if interruption == "USR1":  # as SLURM sends it before the time limit
             cluster.run("scancel", "--batch", "--signal=USR1", f"{job}_{task}")
         else:
             cluster.run("scontrol", "requeue", f"{job}_{task}")
     assert cluster.finish(job) == {"COMPLETED"}
     assert "start 2" in _log(folder)
-    assert ("Asking for another turn." in _log(folder)) == (how == "USR1")
-    assert before.items() <= _finished(folder).items()
-    assert _metrics(folder) == _metrics(local)
+    assert ("Asking for another turn." in _log(folder)) == (interruption == "USR1")
+    assert finished_before.items() <= _finish_times(folder).items()
+    assert _metrics(folder) == _metrics(local_sweep)
 
 
 @needs_slurm
 @pytest.mark.slow
-def test_killed_tasks_are_completed_by_an_array_of_another_size(cluster, local):
+def test_killed_tasks_are_completed_by_an_array_of_another_size(cluster, local_sweep):
     job, folder = _submit(cluster, "killed")
     cluster.wait(lambda: _num_rows(folder) > 10, "some epochs")
-    for pid in _sweeps_into(folder.parent):
+    for pid in _sweep_processes(folder.parent):
         os.kill(pid, signal.SIGKILL)
     assert cluster.finish(job) == {"FAILED"}
     assert "ended with exit code 137" in _log(folder)
-    before = _finished(folder)
+    finished_before = _finish_times(folder)
     job, _ = _submit(cluster, "killed", tasks=3)
     assert cluster.finish(job) == {"COMPLETED"}
-    assert before.items() <= _finished(folder).items()
-    assert _metrics(folder) == _metrics(local)
+    assert finished_before.items() <= _finish_times(folder).items()
+    assert _metrics(folder) == _metrics(local_sweep)
 
 
-def _sweeps_into(runs: Path) -> list[int]:
+def _sweep_processes(runs: Path) -> list[int]:
     """Return the processes of tasks that train into a folder of runs."""
-    found = []
+    pids = []
     for environ in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             words = environ.with_name("cmdline").read_bytes().split(b"\0")
             if b"--shard" in words and f"EPIC_RUNS={runs}".encode() in environ.read_bytes().split(b"\0"):
-                found.append(int(environ.parent.name))
-    assert found
-    return found
+                pids.append(int(environ.parent.name))
+    assert pids
+    return pids
 
 
 @needs_slurm
@@ -147,13 +147,13 @@ def _sweeps_into(runs: Path) -> list[int]:
 def test_failures_of_tasks_stand_beside_each_other_until_the_sweep_is_done_otherwise(cluster):
     job, folder = _submit(cluster, "failing", spec="failing.yaml")
     assert cluster.finish(job) == {"FAILED"}
-    found = [set(read_json(folder / f"failed-{task}of2.json")) for task in (0, 1)]
-    assert [len(names) for names in found] == [2, 2]
-    assert found[0].isdisjoint(found[1])
+    failures = [set(read_json(folder / f"failed-{task}of2.json")) for task in (0, 1)]
+    assert [len(names) for names in failures] == [2, 2]
+    assert failures[0].isdisjoint(failures[1])
     job, _ = _submit(cluster, "failing", spec="failing.yaml", tasks=1)
     assert cluster.finish(job) == {"FAILED"}
     assert [path.name for path in folder.glob("failed*.json")] == ["failed.json"]
-    assert set(read_json(folder / "failed.json")) == found[0] | found[1]
+    assert set(read_json(folder / "failed.json")) == failures[0] | failures[1]
 
 
 @needs_slurm
@@ -161,57 +161,57 @@ def test_failures_of_tasks_stand_beside_each_other_until_the_sweep_is_done_other
 def test_one_task_may_halve(cluster):
     job, folder = _submit(cluster, "halved", spec="halved.yaml", tasks=1)
     assert cluster.finish(job) == {"COMPLETED"}
-    assert len(_finished(folder)) == 2  # of 6, 3 go on and then 2
-    assert sum(one["stopped"] for one in read_json(folder / "halving.json")) == 4
+    assert len(_finish_times(folder)) == 2  # of 6, 3 go on and then 2
+    assert sum(decision["stopped"] for decision in read_json(folder / "halving.json")) == 4
 
 
 # ---- without SLURM
 
 
 @pytest.fixture
-def make(place, tmp_path):
+def make(sweep_folder, tmp_path):
     """Run `make sweep` with a stand-in for sbatch; return how it ended, and the words that sbatch was given, if any."""
     sbatch = tmp_path / "bin" / "sbatch"
     sbatch.parent.mkdir()
     sbatch.write_text(f"#!/bin/bash\nprintf '%q ' \"$@\" >{tmp_path / 'call'}\necho 7\n")
     sbatch.chmod(0o755)
-    clean = {name: value for name, value in os.environ.items() if name not in ("SITE", "EPIC_RUNS", "EPIC_FEATURES")}
-    environment = clean | {"PATH": f"{sbatch.parent}:{os.environ['PATH']}", "LOGS": str(tmp_path / "logs")}
+    base = {name: value for name, value in os.environ.items() if name not in ("SITE", "EPIC_RUNS", "EPIC_FEATURES")}
+    environment = base | {"PATH": f"{sbatch.parent}:{os.environ['PATH']}", "LOGS": str(tmp_path / "logs")}
 
     def run(spec: str, **variables: str) -> tuple[subprocess.CompletedProcess[str], list[str] | None]:
-        words = ["make", "-s", "-C", str(ROOT), f"VENV={sys.prefix}", "sweep", f"SPEC={place / spec}"]
-        ran = subprocess.run(
+        words = ["make", "-s", "-C", str(ROOT), f"VENV={sys.prefix}", "sweep", f"SPEC={sweep_folder / spec}"]
+        process = subprocess.run(
             words, env=environment | variables, capture_output=True, text=True, timeout=120, check=False
         )
         call = tmp_path / "call"
-        return ran, shlex.split(call.read_text()) if call.exists() else None
+        return process, shlex.split(call.read_text()) if call.exists() else None
 
     return run
 
 
-def test_submission_asks_for_what_training_needs_and_says_how_to_watch_it(make, place, tmp_path):
-    ran, words = make("sweep.yaml", TASKS="3", LIMIT="2", EPIC_RUNS="/scratch/runs")
-    assert ran.returncode == 0, ran.stderr
+def test_submission_asks_for_what_training_needs_and_says_how_to_watch_it(make, sweep_folder, tmp_path):
+    process, words = make("sweep.yaml", TASKS="3", LIMIT="2", EPIC_RUNS="/scratch/runs")
+    assert process.returncode == 0, process.stderr
     assert {"--array=0-2%2", "--gpus-per-node=1", "--time=04:00:00"} <= set(words)
     program = words[words.index("env") :]
     assert "EPIC_RUNS=/scratch/runs" in program  # jobs may start in a clean environment
-    assert program[-2:] == ["sweep", str(place / "sweep.yaml")]
-    assert "Submitted job 7, 3 tasks." in ran.stdout
-    assert "  squeue --jobs 7\n" in ran.stdout
-    assert f"  tail -f {tmp_path / 'logs'}/sweep-7_0.log\n" in ran.stdout
-    assert ran.stdout.endswith(f"heads sweep {place / 'sweep.yaml'} --dry-run\n")
+    assert program[-2:] == ["sweep", str(sweep_folder / "sweep.yaml")]
+    assert "Submitted job 7, 3 tasks." in process.stdout
+    assert "  squeue --jobs 7\n" in process.stdout
+    assert f"  tail -f {tmp_path / 'logs'}/sweep-7_0.log\n" in process.stdout
+    assert process.stdout.endswith(f"heads sweep {sweep_folder / 'sweep.yaml'} --dry-run\n")
 
 
 def test_last_line_of_a_submission_tells_how_far_the_runs_are(make):
-    ran, _ = make("sweep.yaml")
-    watched = subprocess.run(
-        ran.stdout.splitlines()[-1], shell=True, cwd=ROOT, capture_output=True, text=True, check=False
+    process, _ = make("sweep.yaml")
+    watch_process = subprocess.run(
+        process.stdout.splitlines()[-1], shell=True, cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert watched.stdout.count("to do") == 6, watched.stderr
+    assert watch_process.stdout.count("to do") == 6, watch_process.stderr
 
 
 @pytest.mark.parametrize(
-    ("spec", "variables", "said"),
+    ("spec", "variables", "message"),
     [
         ("halved.yaml", {}, "--halving: compares all runs with each other, and --shard 3/4 is a part of them"),
         ("sweep.yaml", {"TASKS": "7"}, "there are only 6 runs to deal"),
@@ -219,32 +219,32 @@ def test_last_line_of_a_submission_tells_how_far_the_runs_are(make):
         ("absent.yaml", {}, "absent.yaml: cannot be read"),
     ],
 )
-def test_what_no_task_could_do_is_not_submitted(spec, variables, said, make):
-    ran, words = make(spec, **variables)
-    assert ran.returncode != 0
-    assert said in ran.stderr
-    assert "Traceback" not in ran.stderr
+def test_what_no_task_could_do_is_not_submitted(spec, variables, message, make):
+    process, words = make(spec, **variables)
+    assert process.returncode != 0
+    assert message in process.stderr
+    assert "Traceback" not in process.stderr
     assert words is None
 
 
 def test_dry_run_prints_the_command_and_deals_the_runs_and_submits_nothing(make):
-    ran, words = make("sweep.yaml", DRY_RUN="1", SITE="vsc-wice", TASKS="2")
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.startswith("sbatch --parsable --clusters=wice ")
-    assert "module load PyTorch" in ran.stdout
-    assert re.findall(r"-seed0 +(\d)  to do$", ran.stdout, flags=re.MULTILINE) == ["0", "1"] * 3
+    process, words = make("sweep.yaml", DRY_RUN="1", SITE="vsc-wice", TASKS="2")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith("sbatch --parsable --clusters=wice ")
+    assert "module load PyTorch" in process.stdout
+    assert re.findall(r"-seed0 +(\d)  to do$", process.stdout, flags=re.MULTILINE) == ["0", "1"] * 3
     assert words is None
 
 
 def test_where_there_is_no_slurm_the_sweep_runs_here_and_may_halve(make, tmp_path):
-    ran, words = make("halved.yaml", LOCAL="1", EPIC_RUNS=str(tmp_path / "runs"))
-    assert ran.returncode == 0, ran.stderr
-    assert len(_finished(tmp_path / "runs" / "sweep")) == 2
+    process, words = make("halved.yaml", LOCAL="1", EPIC_RUNS=str(tmp_path / "runs"))
+    assert process.returncode == 0, process.stderr
+    assert len(_finish_times(tmp_path / "runs" / "sweep")) == 2
     assert words is None
 
 
 def test_sweep_without_a_spec_says_what_is_missing():
     words = ["make", "-s", "-C", str(ROOT), f"VENV={sys.prefix}", "sweep"]
-    ran = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
-    assert ran.returncode != 0
-    assert "SPEC is missing" in ran.stderr
+    process = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert process.returncode != 0
+    assert "SPEC is missing" in process.stderr

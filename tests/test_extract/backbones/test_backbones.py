@@ -18,8 +18,8 @@ from published_networks import (
     Source,
     as_tested,
     at_full_size,
+    available,
     every_variant,
-    had_here,
     network_of,
     representatives,
     source_of,
@@ -55,7 +55,7 @@ def _prepared(entry: Backbone, num: int, size: tuple[int, int]) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class _Used:
+class _Run:
     """A backbone that has been used: with its source's random weights, a clip, and the steps it gave for it."""
 
     entry: Backbone
@@ -71,56 +71,56 @@ class _Used:
             return self.network(self.clip, 2)
 
 
-def _use(entry: Backbone, folder: Path) -> _Used:
+def _run(entry: Backbone, folder: Path) -> _Run:
     source = source_of(entry) if entry.weights else None
     network, _ = load_backbone(entry, str(source.save(folder)) if source else "random:0")
     shutil.rmtree(folder)  # all of them are gigabytes
     clip = _clip(entry)
     with torch.inference_mode():
-        return _Used(entry, source, network, clip, network(clip, 1))
+        return _Run(entry, source, network, clip, network(clip, 1))
 
 
 @pytest.fixture(scope="module", params=every_variant())
-def used(request, tmp_path_factory) -> _Used:
-    return _use(as_tested(request.param), tmp_path_factory.mktemp("published"))
+def run(request, tmp_path_factory) -> _Run:
+    return _run(as_tested(request.param), tmp_path_factory.mktemp("published"))
 
 
 # The same networks, so that each is made once.
 # MViT takes pictures of one size only, and as long as all others together.
-family = pytest.mark.parametrize("used", representatives("mvit_v2_s"), indirect=True, scope="module")
+family = pytest.mark.parametrize("run", representatives("mvit_v2_s"), indirect=True, scope="module")
 
 
-def _assert_features_of_the_source(used: _Used) -> None:
+def _assert_features_of_the_source(run: _Run) -> None:
     with torch.inference_mode():
-        expected = used.source.steps(used.clip)
+        expected = run.source.steps(run.clip)
     assert expected.std() > 0.01
     # Once settled, networks that fade have large values: those of efficientnet_b4 reach 4e5, where neighbouring float32
     # numbers are 0.03 apart. Only there is the tolerance relative to the largest.
-    largest = float(expected.abs().max()) if used.entry.name in FADING else 1.0
-    assert (used.steps[:, :, 0] - expected).abs().max() <= 1e-4 * largest
+    largest = float(expected.abs().max()) if run.entry.name in FADING else 1.0
+    assert (run.steps[:, :, 0] - expected).abs().max() <= 1e-4 * largest
 
 
-def test_features_are_those_of_the_source(used):
-    if used.source is None:
+def test_features_are_those_of_the_source(run):
+    if run.source is None:
         pytest.skip("tiny_cnn is ours alone")
-    _assert_features_of_the_source(used)
+    _assert_features_of_the_source(run)
 
 
-def test_steps_are_float32_of_the_shape_that_the_entry_says(used):
-    assert used.steps.shape == (1, used.entry.clip.num_steps, 1, used.entry.dim)
-    assert used.steps.dtype == torch.float32
+def test_steps_are_float32_of_the_shape_that_the_entry_says(run):
+    assert run.steps.shape == (1, run.entry.clip.num_steps, 1, run.entry.dim)
+    assert run.steps.dtype == torch.float32
 
 
-def test_network_is_frozen(used):
-    assert not any(module.training for module in used.network.modules())
-    assert not any(parameter.requires_grad for parameter in used.network.parameters())
+def test_network_is_frozen(run):
+    assert not any(module.training for module in run.network.modules())
+    assert not any(parameter.requires_grad for parameter in run.network.parameters())
 
 
-@pytest.mark.parametrize("name", had_here(_FULL_SIZE, pytest.mark.slow))
+@pytest.mark.parametrize("name", available(_FULL_SIZE, pytest.mark.slow))
 def test_features_at_full_size_are_those_of_the_source(name, tmp_path):
-    used = _use(at_full_size(name), tmp_path)
-    _assert_features_of_the_source(used)
-    assert used.steps.shape == (1, used.entry.clip.num_steps, 1, used.entry.dim)
+    run = _run(at_full_size(name), tmp_path)
+    _assert_features_of_the_source(run)
+    assert run.steps.shape == (1, run.entry.clip.num_steps, 1, run.entry.dim)
 
 
 def test_docs_say_what_is_compared_at_full_size():
@@ -152,24 +152,24 @@ def test_entries_of_one_network_say_the_same_of_it():
     costs: dict[object, set] = {}
     for entry in map(get, names()):
         costs.setdefault(network_of(entry), set()).add((entry.dim, entry.side, entry.parameters, entry.gflops))
-    assert all(len(said) == 1 for said in costs.values())
+    assert all(len(facts) == 1 for facts in costs.values())
 
 
 # ---- of one of each family: grids, precision, batches, random weights
 
 
 @family
-def test_grid_holds_the_average_of_each_cell(used):
-    entry, side = used.entry, used.entry.side
+def test_grid_holds_the_average_of_each_cell(run):
+    entry, side = run.entry, run.entry.side
     if side == 1:
         pytest.skip("there is no grid of one position")
     with torch.inference_mode():
-        coarse, finest = used.coarse, used.network(used.clip, side)
+        coarse, finest = run.coarse, run.network(run.clip, side)
     assert coarse.shape == (1, entry.clip.num_steps, 4, entry.dim)
     if entry.name.startswith(("convnext", "videomae")):
         return  # these normalise after the average, which is no average any more
     finest = finest.unflatten(2, (side, side))
-    torch.testing.assert_close(finest.mean(dim=(2, 3)), used.steps[:, :, 0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(finest.mean(dim=(2, 3)), run.steps[:, :, 0], rtol=1e-4, atol=1e-5)
     half = -(-side // 2)
     for cell, (row, column) in enumerate([(0, 0), (0, side - half), (side - half, 0), (side - half, side - half)]):
         expected = finest[:, :, row : row + half, column : column + half].mean(dim=(2, 3))
@@ -177,15 +177,15 @@ def test_grid_holds_the_average_of_each_cell(used):
 
 
 @family
-def test_cells_of_a_grid_lie_where_the_picture_has_them(used):
-    if used.entry.side == 1:
+def test_cells_of_a_grid_lie_where_the_picture_has_them(run):
+    if run.entry.side == 1:
         pytest.skip("there is no grid of one position")
-    changed = used.clip.clone()
-    height, width = changed.shape[3:]
-    changed[..., : height // 3, -width // 3 :] *= -1  # above on the right
+    changed_clip = run.clip.clone()
+    height, width = changed_clip.shape[3:]
+    changed_clip[..., : height // 3, -width // 3 :] *= -1  # above on the right
     with torch.inference_mode():
-        moved = (used.network(changed, 2) - used.coarse)[0].norm(dim=2).mean(dim=0)  # (4,)
-    assert moved.argmax() == 1
+        changes = (run.network(changed_clip, 2) - run.coarse)[0].norm(dim=2).mean(dim=0)  # (4,)
+    assert changes.argmax() == 1
 
 
 def _corner(entry: Backbone, clip: torch.Tensor, side: int) -> torch.Tensor:
@@ -197,31 +197,31 @@ def _corner(entry: Backbone, clip: torch.Tensor, side: int) -> torch.Tensor:
 
 
 @family
-def test_half_precision_points_the_same_way(used):
+def test_half_precision_points_the_same_way(run):
     # A CPU that has no such arithmetic emulates it: a whole clip of a 3D ResNet takes it minutes instead of a second.
-    clip = _corner(used.entry, used.clip, 1)
-    whole, half = (
-        Forward(used.network, used.entry.preprocess, CPU, precision).steps(clip).get()
+    clip = _corner(run.entry, run.clip, 1)
+    full, half = (
+        Forward(run.network, run.entry.preprocess, CPU, precision).steps(clip).get()
         for precision in ("float32", "bfloat16")
     )
-    assert not torch.equal(whole, half)
-    assert torch.cosine_similarity(whole, half, dim=2).min() >= 0.999
+    assert not torch.equal(full, half)
+    assert torch.cosine_similarity(full, half, dim=2).min() >= 0.999
 
 
 @family
-def test_clip_does_not_change_those_beside_it(used):
+def test_clip_does_not_change_those_beside_it(run):
     with torch.inference_mode():
-        both = used.network(torch.cat([-used.clip, used.clip]), 1)
-    torch.testing.assert_close(used.steps, both[1:], rtol=1e-5, atol=1e-5 * float(both.abs().max()))
-    assert not torch.allclose(*both, rtol=1e-3)
+        steps = run.network(torch.cat([-run.clip, run.clip]), 1)
+    torch.testing.assert_close(run.steps, steps[1:], rtol=1e-5, atol=1e-5 * float(steps.abs().max()))
+    assert not torch.allclose(*steps, rtol=1e-3)
 
 
 # One that torch makes and one that transformers makes; the others are slow.
-_MADE = ("r3d_18", "dinov2_base")
-_ALSO_MADE = [name for name in REPRESENTATIVES if name not in _MADE]
+_QUICK_NAMES = ("r3d_18", "dinov2_base")
+_SLOW_NAMES = [name for name in REPRESENTATIVES if name not in _QUICK_NAMES]
 
 
-@pytest.mark.parametrize("name", [*had_here(_MADE), *had_here(_ALSO_MADE, pytest.mark.slow)])
+@pytest.mark.parametrize("name", [*available(_QUICK_NAMES), *available(_SLOW_NAMES, pytest.mark.slow)])
 def test_random_weights_are_those_of_their_seed_and_leave_the_random_state(name):
     entry = as_tested(name)
     torch.manual_seed(5)
@@ -229,10 +229,10 @@ def test_random_weights_are_those_of_their_seed_and_leave_the_random_state(name)
     torch.manual_seed(5)
     network, weights = load_backbone(entry, "random:0")
     assert torch.rand(1) == expected
-    again, as_weights = load_backbone(entry, "random:0")
-    state = again.state_dict()
+    second_network, second_weights = load_backbone(entry, "random:0")
+    state = second_network.state_dict()
     assert all(torch.equal(tensor, state[key]) for key, tensor in network.state_dict().items())
-    assert weights == as_weights
+    assert weights == second_weights
     assert len(weights.sha256) == 64
 
 
@@ -294,13 +294,13 @@ def test_sizes_are_those_of_the_papers():
 
 
 def test_table_has_what_the_field_reaches_for():
-    wanted = """resnet50 efficientnet_b4 convnext_base convnext_tiny dinov2_base dinov2_large dinov3_base dinov3_large
+    expected = """resnet50 efficientnet_b4 convnext_base convnext_tiny dinov2_base dinov2_large dinov3_base dinov3_large
         siglip2_base siglip2_large r3d_18 mc3_18 r2plus1d_18 s3d mvit_v1_b mvit_v2_s swin3d_t swin3d_s swin3d_b
         timesformer_base_k400 timesformer_base_k600 timesformer_base_ssv2 timesformer_long_k400 timesformer_hr_k400
         videomae_base_k400 videomae_base_k400_ssl videomae_base_ssv2 videomae_large_k400 videomae_large_k400_ssl
         videomae_huge_k400 vjepa2_vitl_256 vjepa2_vith_256 vjepa2_vitg_256 vjepa2_vitg_384 slow_r50 slowfast_r50
         slowfast_r101"""
-    assert set(wanted.split()) <= set(names())
+    assert set(expected.split()) <= set(names())
 
 
 def test_aliases_name_backbones():

@@ -38,11 +38,11 @@ LAYOUTS = (
 # MViT, which attend to each other at once, are no sharper.
 STEPS_OFF = {"s3d": 1, "mvit_v2_s": 1}
 # Where a step sees many frames, random weights need pictures of the whole size to be this sharp.
-WHOLE = ("r3d_18", "mc3_18", "s3d")
+FULL_SIZE = ("r3d_18", "mc3_18", "s3d")
 FPS = 30
 
 
-def _registered(monkeypatch: pytest.MonkeyPatch, entry: Backbone) -> Backbone:
+def _register(monkeypatch: pytest.MonkeyPatch, entry: Backbone) -> Backbone:
     """Have the registry give this entry by its name."""
     monkeypatch.setitem(backbones.registry._BACKBONES, entry.name, entry)
     return entry
@@ -58,12 +58,12 @@ def one_segment(miniature, tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("name", every_variant("mvit_v2_s"))
 def test_extract_run_works(name, one_segment, miniature, tmp_path, monkeypatch):
-    entry = _registered(monkeypatch, as_tested(name))
+    entry = _register(monkeypatch, as_tested(name))
     options = ["--annotations", one_segment, "--videos", miniature.videos, "--frames", "1", "--workers", "1"]
     weights = lively_weights(entry, tmp_path)
     options += ["--backbone", name, "--weights", weights, "--device", "cpu", "--out", tmp_path / "set"]
-    ran = CliRunner().invoke(main, ["run", *map(str, options)])
-    assert ran.exit_code == 0, ran.output
+    result = CliRunner().invoke(main, ["run", *map(str, options)])
+    assert result.exit_code == 0, result.output
     featureset = read_featureset(tmp_path / "set")
     assert (featureset.backbone, featureset.weights.source, featureset.dim) == (name, weights, entry.dim)
     video_id = pd.read_csv(one_segment).video_id[0]
@@ -76,18 +76,18 @@ def test_extract_run_works(name, one_segment, miniature, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("tokens", ["grid2", "grid4"])
 def test_grid_of_tokens_is_extracted_and_recorded(tokens, one_segment, miniature, tmp_path, monkeypatch):
-    entry = _registered(monkeypatch, shallow(get("dinov2_base")))
+    entry = _register(monkeypatch, shallow(get("dinov2_base")))
     options = ["--annotations", one_segment, "--videos", miniature.videos, "--frames", "2", "--workers", "1"]
     options += ["--backbone", "dinov2", "--weights", "random:0", "--device", "cpu", "--out", tmp_path / "set"]
-    ran = CliRunner().invoke(main, ["run", *map(str, options), "--tokens", tokens])
-    assert ran.exit_code == 0, ran.output
+    result = CliRunner().invoke(main, ["run", *map(str, options), "--tokens", tokens])
+    assert result.exit_code == 0, result.output
     featureset = read_featureset(tmp_path / "set")
     num_cells = int(tokens[-1]) ** 2
     assert (featureset.tokens, featureset.dim) == (tokens, entry.dim * num_cells)
     video = read_video(tmp_path / "set", pd.read_csv(one_segment).video_id[0], digest=featureset.digest)
     assert video.features.shape == (2, 1, entry.dim * num_cells)
-    planned = CliRunner().invoke(main, ["plan", *map(str, options[:-6]), "--backbone", "dinov2", "--tokens", tokens])
-    assert f"2 of {entry.dim * num_cells} values" in planned.output
+    plan = CliRunner().invoke(main, ["plan", *map(str, options[:-6]), "--backbone", "dinov2", "--tokens", tokens])
+    assert f"2 of {entry.dim * num_cells} values" in plan.output
 
 
 def _noise_video(path: Path, seconds: float, *, flash: tuple[float, float] | None) -> None:
@@ -95,20 +95,20 @@ def _noise_video(path: Path, seconds: float, *, flash: tuple[float, float] | Non
     noise = np.random.default_rng(0).integers(40, 216, (48, 64, 3), dtype=np.uint8)
     noise = np.repeat(np.repeat(noise[::8, ::8], 8, axis=0), 8, axis=1)
     moments = (np.arange(round(seconds * FPS)) + 0.5) / FPS
-    lit = np.zeros(len(moments), dtype=bool) if flash is None else (moments >= flash[0]) & (moments < flash[1])
-    write_video(path, num_frames=len(lit), picture=lambda number: 255 - noise if lit[number] else noise, fps=FPS)
+    is_lit = np.zeros(len(moments), dtype=bool) if flash is None else (moments >= flash[0]) & (moments < flash[1])
+    write_video(path, num_frames=len(is_lit), picture=lambda number: 255 - noise if is_lit[number] else noise, fps=FPS)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_flash_changes_the_step_at_its_time_the_most(name, tmp_path, monkeypatch):
-    entry = _registered(monkeypatch, get(name) if name in WHOLE else as_tested(name))
+    entry = _register(monkeypatch, get(name) if name in FULL_SIZE else as_tested(name))
     clip = entry.clip
     num_clips = 8 if clip.num_frames == 1 else 1
     num_steps = clip.num_steps * num_clips
     span_s = clip.num_frames / clip.fps if clip.fps else 4.0
     step_s = span_s / num_steps
     start_s = 1.0  # of the clip, or of the segment whose parts images stand for
-    begins_s = [start_s + int(where * num_steps) * step_s for where in (0.2, 0.7)]
+    begins_s = [start_s + int(share * num_steps) * step_s for share in (0.2, 0.7)]
     flashes = [None, *((begin_s, begin_s + max(step_s, 1 / FPS)) for begin_s in begins_s)]
     videos = [f"P01_{number:02}" for number in range(len(flashes))]
     for video_id, flash in zip(videos, flashes, strict=True):
@@ -124,8 +124,8 @@ def test_flash_changes_the_step_at_its_time_the_most(name, tmp_path, monkeypatch
         num_frames=num_clips,
         workers=1,
     )
-    still, *lit = (read_video(out, video_id, digest=read_featureset(out).digest) for video_id in videos)
-    for begin_s, video in zip(begins_s, lit, strict=True):
-        change = video.features[:, 0].astype(np.float32) - still.features[:, 0].astype(np.float32)
+    still_video, *flash_videos = (read_video(out, video_id, digest=read_featureset(out).digest) for video_id in videos)
+    for begin_s, video in zip(begins_s, flash_videos, strict=True):
+        change = video.features[:, 0].astype(np.float32) - still_video.features[:, 0].astype(np.float32)
         brightest_s = video.seconds[np.linalg.norm(change, axis=1).argmax()]
         assert brightest_s == pytest.approx(begin_s + step_s / 2, abs=step_s * (STEPS_OFF.get(name, 0) + 0.5) + 1 / FPS)

@@ -18,10 +18,10 @@ HEAVY = ("torch", "torchvision", "transformers", "av")
 OF_TORCHVISION = [name for name in names() if get(name).source.endswith("; torchvision")]
 
 
-def _printed(code: str, *arguments: str) -> str:
+def _output(code: str, *arguments: str) -> str:
     """Return what a new process prints."""
-    end, out, err = finished(python(code, *arguments))
-    assert end == 0, err
+    exit_code, out, err = finished(python(code, *arguments))
+    assert exit_code == 0, err
     return out
 
 
@@ -34,14 +34,14 @@ print("loaded:", *[name for name in sys.argv[1:] if name in sys.modules])
 
 
 def test_backbones_are_listed_without_torch_and_without_libraries():
-    *lines, last = _printed(LIST, *HEAVY, "numpy", "pandas").splitlines()
+    *lines, last = _output(LIST, *HEAVY, "numpy", "pandas").splitlines()
     assert last == "loaded:"
     assert {line.split()[0] for line in lines if line} >= set(names())
 
 
 def test_records_are_imported_without_torch_and_without_libraries():
     code = "import sys, extract.backbones; print(*[name for name in sys.argv[1:] if name in sys.modules])"
-    assert _printed(code, *HEAVY) == "\n"
+    assert _output(code, *HEAVY) == "\n"
 
 
 def test_package_loads_its_functions_when_they_are_used():
@@ -51,7 +51,7 @@ print(*[name for name in sys.argv[1:] if name in sys.modules], *extract.__all__)
 from extract.extraction import run
 print(extract.run is run, "run" in dir(extract), hasattr(extract, "walk"))
 """
-    assert _printed(code, *HEAVY) == "Summary run\nTrue True False\n"
+    assert _output(code, *HEAVY) == "Summary run\nTrue True False\n"
 
 
 @pytest.mark.parametrize("name", OF_TORCHVISION)
@@ -59,9 +59,9 @@ def test_record_has_the_preprocessing_and_the_address_of_torchvision(name):
     entry = get(name)
     assert isinstance(entry.weights, PublishedFile)
     kind, member = entry.weights.revision.split(".")
-    published = get_model_weights(name)[member]
-    assert (type(published).__name__, published.url) == (kind, entry.weights.url)
-    preset, ours = published.transforms(), entry.preprocess
+    published_weights = get_model_weights(name)[member]
+    assert (type(published_weights).__name__, published_weights.url) == (kind, entry.weights.url)
+    preset, ours = published_weights.transforms(), entry.preprocess
     size = tuple(preset.resize_size)
     assert ours.resize == (size[0] if len(size) == 1 else size)
     assert ours.crop == tuple(preset.crop_size) * (2 if len(preset.crop_size) == 1 else 1)
@@ -93,7 +93,7 @@ def test_cache_of_torch_is_found_without_loading_torch(monkeypatch, variables):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    ours, theirs = _printed(FIND).splitlines()
+    ours, theirs = _output(FIND).splitlines()
     assert ours == theirs
 
 

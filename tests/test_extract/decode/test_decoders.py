@@ -20,17 +20,17 @@ from extract.decode.worker import BUFFER_BYTES, NUM_BUFFERS, Finished, batch_in
 
 def _all_events(pool: Decoders, *, release: bool = True) -> list[Event]:
     """Take events until all tasks have ended; pictures become the numbers painted in them."""
-    found = []
+    events = []
     while pool.num_open:
         for event in pool.events():
             if not isinstance(event.result, Frames):
-                found.append(event)
+                events.append(event)
                 continue
             numbers = tuple(number_in(y) for y in event.result.pictures.y)
             assert numbers == event.result.frames
-            found.append(Event(event.key, numbers))
+            events.append(Event(event.key, numbers))
             event.result.release()
-    return found
+    return events
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +72,10 @@ def test_probing_in_a_worker_gives_the_same(pool, video):
 
 def test_frames_come_in_order_and_once(pool, video):
     info = probe(video)
-    wanted = np.unique(np.random.default_rng(0).integers(0, 600, 400))
-    pool.submit(1, decode_task(info, wanted))
+    numbers = np.unique(np.random.default_rng(0).integers(0, 600, 400))
+    pool.submit(1, decode_task(info, numbers))
     *chunks, end = _all_events(pool)
-    assert [frame for chunk in chunks for frame in chunk.result] == wanted.tolist()
+    assert [frame for chunk in chunks for frame in chunk.result] == numbers.tolist()
     assert len(chunks) > NUM_BUFFERS  # so that buffers were used again
     assert end.result == Finished()
 
@@ -87,19 +87,19 @@ def test_tasks_of_all_workers_keep_apart(pool, video):
         pool.submit(number, decode_task(info, part))
     events = _all_events(pool)
     for number, part in enumerate(parts):
-        own = [event.result for event in events if event.key == number]
-        assert [frame for frames in own[:-1] for frame in frames] == part.tolist()
-        assert own[-1] == Finished()
+        results = [event.result for event in events if event.key == number]
+        assert [frame for frames in results[:-1] for frame in frames] == part.tolist()
+        assert results[-1] == Finished()
 
 
 def test_pictures_stay_until_they_are_released(pool, video):
     info = probe(video)
     pool.submit(1, decode_task(info, np.arange(600)))
-    held: list[Frames] = []
-    while len(held) < NUM_BUFFERS:
-        held += [event.result for event in pool.events()]
+    batches: list[Frames] = []
+    while len(batches) < NUM_BUFFERS:
+        batches += [event.result for event in pool.events()]
     time.sleep(0.5)  # time enough for the worker to spoil them
-    for frames in held:
+    for frames in batches:
         assert tuple(number_in(y) for y in frames.pictures.y) == frames.frames
         frames.release()
     _all_events(pool)
@@ -121,8 +121,8 @@ def test_worker_that_dies_costs_its_own_task_alone(video, tmp_path):
             pool.submit(number, video)
         threading.Thread(target=_kill_at_work, args=(pool._workers[0],)).start()
         events = _all_events(pool)
-    lost = {event.key: event.result for event in events if isinstance(event.result, TaskFailure)}
-    assert lost == {"lost": TaskFailure("WorkerDied", "the process that read it ended by signal 9")}
+    failures = {event.key: event.result for event in events if isinstance(event.result, TaskFailure)}
+    assert failures == {"lost": TaskFailure("WorkerDied", "the process that read it ended by signal 9")}
     assert {event.key for event in events if isinstance(event.result, VideoInfo)} == set(range(4))
 
 
@@ -133,8 +133,8 @@ def test_worker_that_hangs_costs_its_own_task_alone(video, tmp_path, monkeypatch
         for number in range(4):
             pool.submit(number, video)
         events = _all_events(pool)
-    lost = {event.key: event.result.error for event in events if isinstance(event.result, TaskFailure)}
-    assert lost == {"lost": "WorkerHung"}
+    failures = {event.key: event.result.error for event in events if isinstance(event.result, TaskFailure)}
+    assert failures == {"lost": "WorkerHung"}
     assert {event.key for event in events if isinstance(event.result, VideoInfo)} == set(range(4))
 
 
@@ -142,11 +142,11 @@ def test_worker_that_waits_for_a_buffer_is_not_taken_for_hung(video, monkeypatch
     monkeypatch.setattr(decoders, "HUNG_S", 3.0)
     with Decoders(1) as pool:
         pool.submit(1, decode_task(probe(video), np.arange(600)))
-        held: list[Frames] = []
-        while len(held) < NUM_BUFFERS:
-            held += [event.result for event in pool.events()]
+        batches: list[Frames] = []
+        while len(batches) < NUM_BUFFERS:
+            batches += [event.result for event in pool.events()]
         time.sleep(4)
-        for frames in held:
+        for frames in batches:
             frames.release()
         assert _all_events(pool)[-1].result == Finished()
 
@@ -159,15 +159,15 @@ def test_workers_end_with_the_pool():
 
 @pytest.mark.parametrize("size", [(360, 640), (1080, 1920), (2160, 4096), (47, 33), (1, 1)], ids=str)
 def test_pictures_of_a_buffer_lie_within_it_and_apart(size):
-    space = np.zeros(BUFFER_BYTES, np.uint8)
-    batch = batch_in(space, *size)
+    buffer = np.zeros(BUFFER_BYTES, np.uint8)
+    batch = batch_in(buffer, *size)
     assert len(batch) >= 1
     batch.y[:] += 1
     batch.uv[:] += 1
     half = (size[0] + 1) // 2, (size[1] + 1) // 2
     assert batch.uv.shape == (len(batch), 2, *half)
-    assert space.max() == 1  # no byte belongs to two
-    assert space.sum(dtype=np.int64) == batch.y.size + batch.uv.size
+    assert buffer.max() == 1  # no byte belongs to two
+    assert buffer.sum(dtype=np.int64) == batch.y.size + batch.uv.size
 
 
 def test_picture_that_fits_no_buffer_is_refused_by_name(pool, tmp_path):
@@ -189,14 +189,14 @@ def test_picture_that_fits_no_buffer_is_refused_by_name(pool, tmp_path):
 
 def test_decoding_here_and_there_gives_the_same_pixels(pool, video):
     info = probe(video)
-    here = {frame: planes.u.copy() for frame, planes in decode(decode_task(info, np.arange(50)))}
+    expected = {frame: planes.u.copy() for frame, planes in decode(decode_task(info, np.arange(50)))}
     pool.submit(1, decode_task(info, np.arange(50)))
-    seen = 0
+    num_frames = 0
     while pool.num_open:
         for event in pool.events():
             if isinstance(event.result, Frames):
                 for frame, uv in zip(event.result.frames, event.result.pictures.uv, strict=True):
-                    np.testing.assert_array_equal(uv[0], here[frame])
-                    seen += 1
+                    np.testing.assert_array_equal(uv[0], expected[frame])
+                    num_frames += 1
                 event.result.release()
-    assert seen == 50
+    assert num_frames == 50

@@ -61,14 +61,14 @@ def kind(request, tmp_path_factory) -> tuple[Path, list[list[np.ndarray]], bool]
     return path, planes_of_all(path), leaves_out
 
 
-def _need_same(info: VideoInfo, wanted: np.ndarray, pictures: list[list[np.ndarray]]) -> None:
+def _need_same(info: VideoInfo, frames: np.ndarray, pictures: list[list[np.ndarray]]) -> None:
     """Decode the wanted frames and compare every pixel with those of a full decode."""
-    got = []
-    for frame, planes in decode(decode_task(info, wanted)):
-        got.append(frame)
+    decoded_frames = []
+    for frame, planes in decode(decode_task(info, frames)):
+        decoded_frames.append(frame)
         for plane, expected in zip((planes.y, planes.u, planes.v), pictures[frame], strict=True):
             np.testing.assert_array_equal(plane, expected)
-    assert got == wanted.tolist()
+    assert decoded_frames == frames.tolist()
 
 
 def test_wanted_frames_are_those_of_a_full_decode(kind):
@@ -76,9 +76,9 @@ def test_wanted_frames_are_those_of_a_full_decode(kind):
     info = probe(path)
     for seed in range(12):
         rng = np.random.default_rng(seed)
-        wanted = np.flatnonzero(rng.random(NUM_FRAMES) < (0.02, 0.05, 0.1, 0.3)[seed % 4])
-        if len(wanted):
-            _need_same(info, wanted, pictures)
+        frames = np.flatnonzero(rng.random(NUM_FRAMES) < (0.02, 0.05, 0.1, 0.3)[seed % 4])
+        if len(frames):
+            _need_same(info, frames, pictures)
 
 
 def test_each_frame_alone_is_that_of_a_full_decode(kind):
@@ -92,15 +92,15 @@ def test_what_nothing_wanted_depends_on_is_left_out_where_that_is_proven(kind):
     path, _, leaves_out = kind
     info = probe(path)
     assert info.packets.proven == leaves_out
-    wanted = info.pts[[10, 100]]
-    assert (needed_packets(info.packets, wanted).sum() < 90) == leaves_out
+    pts = info.pts[[10, 100]]
+    assert (needed_packets(info.packets, pts).sum() < 90) == leaves_out
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
 def test_hidden_start_is_minded(codec, ending, tmp_path):
-    whole = write_video(tmp_path / "whole.mp4", codec=codec, num_frames=90)
-    path = without_start(whole, tmp_path / f"P01_01.{ending}", num_frames=10, fps=30)
+    full_video = write_video(tmp_path / "whole.mp4", codec=codec, num_frames=90)
+    path = without_start(full_video, tmp_path / f"P01_01.{ending}", num_frames=10, fps=30)
     pictures = planes_of_all(path)
     info = probe(path)
     assert len(info.pts) == len(pictures)

@@ -27,7 +27,7 @@ SEGMENTS = {"P01_01_0": (0.1, 0.9), "P01_01_1": (0.5, 1.5), "P01_02_0": (0.0, 1.
 
 
 @pytest.fixture(scope="module")
-def encoded(tmp_path_factory) -> Path:
+def original_videos(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("videos")
     for name in ("P01_01.mp4", "P01_02.MP4"):
         write_video(folder / name)
@@ -35,8 +35,8 @@ def encoded(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def videos(encoded, tmp_path) -> Path:
-    return shutil.copytree(encoded, tmp_path / "videos")
+def videos(original_videos, tmp_path) -> Path:
+    return shutil.copytree(original_videos, tmp_path / "videos")
 
 
 @pytest.fixture
@@ -64,11 +64,11 @@ def test_features_are_those_of_videos_read_where_they_lie(extract, tmp_path, cap
 
 
 def test_decoders_read_the_copies(extract, videos, tmp_path, monkeypatch):
-    planned = []
+    copies = []
 
     def plan_and_remove(*arguments):
         # A video is planned once it has been copied and probed; nothing of it has been decoded.
-        planned.append(list((tmp_path / "scratch").glob("*/*")))
+        copies.append(list((tmp_path / "scratch").glob("*/*")))
         shutil.rmtree(videos, ignore_errors=True)
         return plan_video(*arguments)
 
@@ -77,18 +77,18 @@ def test_decoders_read_the_copies(extract, videos, tmp_path, monkeypatch):
     segments = {name: times for name, times in SEGMENTS.items() if name.startswith("P01_01")}
     csv_path = annotate(tmp_path / "segments.csv", segments)
     options = {"backbone": "tiny_cnn", "weights": "random:0", "num_frames": 4, "workers": 1}
-    done = extract_videos(read_segments(csv_path), videos, tmp_path / "out", stage=tmp_path / "scratch", **options)
-    assert (done.done, done.failed) == (2, 0)
-    assert [path.name for path in planned[0]] == ["P01_01.mp4"]
+    summary = extract_videos(read_segments(csv_path), videos, tmp_path / "out", stage=tmp_path / "scratch", **options)
+    assert (summary.done, summary.failed) == (2, 0)
+    assert [path.name for path in copies[0]] == ["P01_01.mp4"]
 
 
 def test_video_that_is_damaged_is_recorded_by_its_own_path(extract, videos, tmp_path):
     (videos / "P01_01.mp4").write_bytes(b"no video" * 1000)
     assert extract().failed == 2
     failures = read_failures(tmp_path / "out", "P01_01")
-    assert {one.error for one in failures} == {"UnreadableVideo"}
-    assert all(str(videos / "P01_01.mp4") in one.message for one in failures)
-    assert all("scratch" not in one.message for one in failures)
+    assert {failure.error for failure in failures} == {"UnreadableVideo"}
+    assert all(str(videos / "P01_01.mp4") in failure.message for failure in failures)
+    assert all("scratch" not in failure.message for failure in failures)
 
 
 def _staged(video: Path, folder: Path) -> Path:
@@ -119,19 +119,19 @@ print(staged(Staged(Path(sys.argv[1]), Path(sys.argv[2])), lambda: None))
 def test_copy_that_breaks_off_is_removed_and_the_video_read_where_it_lies(videos, tmp_path):
     copy = tmp_path / "copy.mp4"
     program = [sys.executable, "-c", _LIMITED, videos / "P01_01.mp4", copy]
-    ran = subprocess.run(program, capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == str(videos / "P01_01.mp4")
-    assert "(File too large)" in ran.stderr
+    process = subprocess.run(program, capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == str(videos / "P01_01.mp4")
+    assert "(File too large)" in process.stderr
     assert not copy.exists()
 
 
 def test_video_that_vanishes_before_it_is_copied_is_recorded(extract, videos, tmp_path, monkeypatch):
-    def found_and_gone(*arguments):
+    def find_and_remove(*arguments):
         files = find_videos(*arguments)
         files["P01_02"].unlink()
         return files
 
-    monkeypatch.setattr("extract.extraction.find_videos", found_and_gone)
+    monkeypatch.setattr("extract.extraction.find_videos", find_and_remove)
     summary = extract()
     assert (summary.done, summary.failed) == (2, 1)
     (failure,) = read_failures(tmp_path / "out", "P01_02")
@@ -162,15 +162,15 @@ def test_what_a_killed_run_left_goes_with_the_next_and_what_is_in_use_stays(tmp_
         process = subprocess.Popen([sys.executable, "-c", _KILLED, tmp_path], stdout=subprocess.PIPE, text=True)
         return process, Path(process.stdout.readline().strip())
 
-    (killed, left), (running, used) = start(), start()
+    (killed, killed_folder), (running, running_folder) = start(), start()
     killed.kill()
     killed.communicate()
-    assert left.is_dir()
-    with staging_folder(tmp_path) as ours:
-        assert not left.exists()
-        assert used.is_dir()
-        assert ours.is_dir()
-    assert not ours.exists()
+    assert killed_folder.is_dir()
+    with staging_folder(tmp_path) as own_folder:
+        assert not killed_folder.exists()
+        assert running_folder.is_dir()
+        assert own_folder.is_dir()
+    assert not own_folder.exists()
     running.kill()
     running.communicate()
 
@@ -180,12 +180,12 @@ def test_run_that_is_stopped_leaves_no_copies(videos, tmp_path):
     words = ["run", "--annotations", tmp_path / "segments.csv", "--videos", videos, "--backbone", "r3d_18"]
     words += ["--weights", "random:0", "--device", "cpu", "--out", tmp_path / "out", "--stage", tmp_path / "scratch"]
     program = Path(sys.executable).with_name("extract")
-    running = subprocess.Popen(list(map(str, [program, *words])), env={**os.environ, "OMP_NUM_THREADS": "1"})
-    until = time.monotonic() + 120
+    process = subprocess.Popen(list(map(str, [program, *words])), env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
     while not list((tmp_path / "scratch").glob("*/*")):
-        assert running.poll() is None
-        assert time.monotonic() < until
+        assert process.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.01)
-    running.send_signal(signal.SIGTERM)
-    assert running.wait(timeout=60) == 128 + signal.SIGTERM
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
     assert list((tmp_path / "scratch").iterdir()) == []

@@ -45,66 +45,66 @@ GOP = 12
 
 
 @dataclass(frozen=True)
-class _Encoded:
+class _Video:
     path: Path
     seconds: np.ndarray  # by a full decode
     pictures: list[list[np.ndarray]]  # planes
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def encoded(request, tmp_path_factory) -> _Encoded:
+def video(request, tmp_path_factory) -> _Video:
     options = dict(KINDS[request.param])
     path = tmp_path_factory.mktemp("video") / f"P01_01.{options.pop('ending', 'mp4')}"
     write_video(path, **options)
-    return _Encoded(path, np.array([second for second, _ in decode_all(path)]), planes_of_all(path))
+    return _Video(path, np.array([second for second, _ in decode_all(path)]), planes_of_all(path))
 
 
-def _decoded(info: VideoInfo, wanted: np.ndarray | None = None) -> dict[int, list[np.ndarray]]:
+def _decoded(info: VideoInfo, frames: np.ndarray | None = None) -> dict[int, list[np.ndarray]]:
     """Return the planes of the wanted frames (all by default), in the order in which they are decoded."""
-    wanted = np.arange(len(info.pts)) if wanted is None else np.asarray(wanted)
+    frames = np.arange(len(info.pts)) if frames is None else np.asarray(frames)
     return {
         frame: [planes.y.copy(), planes.u.copy(), planes.v.copy()]
-        for frame, planes in decode(decode_task(info, wanted))
+        for frame, planes in decode(decode_task(info, frames))
     }
 
 
-def _same(got: list[np.ndarray], expected: list[np.ndarray]) -> bool:
-    return all(np.array_equal(*pair) for pair in zip(got, expected, strict=True))
+def _same(actual: list[np.ndarray], expected: list[np.ndarray]) -> bool:
+    return all(np.array_equal(*pair) for pair in zip(actual, expected, strict=True))
 
 
-def test_encoder_paints_numbers_that_can_be_read(encoded):
+def test_encoder_paints_numbers_that_can_be_read(video):
     # Of the helper, on which the tests below rest.
-    assert [number_in(picture[0]) for picture in encoded.pictures] == list(range(len(encoded.pictures)))
+    assert [number_in(picture[0]) for picture in video.pictures] == list(range(len(video.pictures)))
 
 
-def test_probe_gives_the_times_of_a_full_decode(encoded):
-    np.testing.assert_allclose(probe(encoded.path).seconds, encoded.seconds, rtol=0, atol=1e-9)
+def test_probe_gives_the_times_of_a_full_decode(video):
+    np.testing.assert_allclose(probe(video.path).seconds, video.seconds, rtol=0, atol=1e-9)
 
 
-def test_probe_says_what_the_picture_is(encoded):
-    info = probe(encoded.path)
+def test_probe_says_what_the_picture_is(video):
+    info = probe(video.path)
     assert (info.width, info.height) == (64, 48)
     assert not info.is_truncated
 
 
-def test_decode_gives_exactly_the_wanted_frames(encoded):
-    info = probe(encoded.path)
-    wanted = np.union1d([0], np.flatnonzero(np.random.default_rng(1).random(len(info.pts)) < 0.3))
-    assert [(frame, number_in(picture[0])) for frame, picture in _decoded(info, wanted).items()] == [
-        (n, n) for n in wanted
+def test_decode_gives_exactly_the_wanted_frames(video):
+    info = probe(video.path)
+    frames = np.union1d([0], np.flatnonzero(np.random.default_rng(1).random(len(info.pts)) < 0.3))
+    assert [(frame, number_in(picture[0])) for frame, picture in _decoded(info, frames).items()] == [
+        (n, n) for n in frames
     ]
 
 
-def test_decode_gives_the_pixels_of_a_full_decode(encoded):
-    info = probe(encoded.path)
-    got = _decoded(info)
-    assert sorted(got) == list(range(len(encoded.pictures)))
-    for frame, picture in got.items():
-        assert _same(picture, encoded.pictures[frame])
+def test_decode_gives_the_pixels_of_a_full_decode(video):
+    info = probe(video.path)
+    pictures = _decoded(info)
+    assert sorted(pictures) == list(range(len(video.pictures)))
+    for frame, picture in pictures.items():
+        assert _same(picture, video.pictures[frame])
 
 
-def test_decode_of_the_last_frame_alone_gives_it(encoded):
-    info = probe(encoded.path)
+def test_decode_of_the_last_frame_alone_gives_it(video):
+    info = probe(video.path)
     last = len(info.pts) - 1
     assert [number_in(picture[0]) for picture in _decoded(info, [last]).values()] == [last]
 
@@ -117,15 +117,15 @@ def test_fps_is_the_files(tmp_path, fps, expected):
 
 
 def test_hidden_start_is_neither_counted_nor_given(tmp_path):
-    whole = write_video(tmp_path / "whole.mp4", gop=30)
-    info = probe(without_start(whole, tmp_path / "P01_01.mp4", num_frames=10, fps=30))
-    got = [(frame, number_in(picture[0])) for frame, picture in _decoded(info).items()]
-    assert got == [(frame, frame + 10) for frame in range(50)]
+    full_video = write_video(tmp_path / "whole.mp4", gop=30)
+    info = probe(without_start(full_video, tmp_path / "P01_01.mp4", num_frames=10, fps=30))
+    numbers = [(frame, number_in(picture[0])) for frame, picture in _decoded(info).items()]
+    assert numbers == [(frame, frame + 10) for frame in range(50)]
 
 
 def test_complete_video_with_a_hidden_start_is_not_called_truncated(tmp_path):
-    whole = write_video(tmp_path / "whole.mp4", gop=30)
-    assert not probe(without_start(whole, tmp_path / "P01_01.mp4", num_frames=10, fps=30)).is_truncated
+    full_video = write_video(tmp_path / "whole.mp4", gop=30)
+    assert not probe(without_start(full_video, tmp_path / "P01_01.mp4", num_frames=10, fps=30)).is_truncated
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
@@ -135,17 +135,17 @@ def test_frames_before_time_0_are_neither_counted_nor_given(tmp_path, ending):
     )
     info = probe(path)
     assert info.seconds[0] == 0
-    got = [(frame, number_in(picture[0])) for frame, picture in _decoded(info).items()]
-    assert got == [(frame, frame + 10) for frame in range(50)]
+    numbers = [(frame, number_in(picture[0])) for frame, picture in _decoded(info).items()]
+    assert numbers == [(frame, frame + 10) for frame in range(50)]
 
 
 @pytest.mark.parametrize("rotation", [90, 180, -90])
 def test_pictures_come_upright(tmp_path, rotation):
     # The same turn as the `ffmpeg` program makes.
     path = write_video(tmp_path / "plain.mp4")
-    plain = planes_of_all(path)
+    pictures = planes_of_all(path)
     for frame, picture in _decoded(probe(turn_video(path, tmp_path / "turned.mp4", rotation))).items():
-        assert _same(picture, [np.rot90(plane, rotation // 90) for plane in plain[frame]])
+        assert _same(picture, [np.rot90(plane, rotation // 90) for plane in pictures[frame]])
 
 
 def test_turn_by_no_right_angle_is_refused_by_name(tmp_path):
@@ -173,26 +173,26 @@ def test_colours_are_those_that_the_file_names(tmp_path, codec, tags, expected):
 
 
 @pytest.fixture(scope="module", params=["h264 mp4", "hevc mp4", "h264 mkv"])
-def long(request, tmp_path_factory) -> _Encoded:
+def long_video(request, tmp_path_factory) -> _Video:
     """A video of which the later part is sought."""
     codec, ending = request.param.split()
     path = tmp_path_factory.mktemp("long") / f"P01_01.{ending}"
     write_video(path, codec={"h264": "libx264", "hevc": "libx265"}[codec], num_frames=1500, gop=30)
-    return _Encoded(path, np.array([]), planes_of_all(path))
+    return _Video(path, np.array([]), planes_of_all(path))
 
 
-def test_frames_that_are_sought_are_those_of_a_full_decode(long):
-    info = probe(long.path)
+def test_frames_that_are_sought_are_those_of_a_full_decode(long_video):
+    info = probe(long_video.path)
     for first in (1010, 1049, 1050, 1051, 1200, 1499):
-        wanted = np.unique(np.clip([first, first + 7, first + 31], None, 1499))
-        got = _decoded(info, wanted)
-        assert list(got) == wanted.tolist()
-        assert all(_same(picture, long.pictures[frame]) for frame, picture in got.items())
+        frames = np.unique(np.clip([first, first + 7, first + 31], None, 1499))
+        pictures = _decoded(info, frames)
+        assert list(pictures) == frames.tolist()
+        assert all(_same(picture, long_video.pictures[frame]) for frame, picture in pictures.items())
 
 
-def test_seeking_saves_reading_what_lies_before(long):
+def test_seeking_saves_reading_what_lies_before(long_video):
     packets = []
-    list(decode(decode_task(probe(long.path), np.array([1400])), on_packet=lambda: packets.append(1)))
+    list(decode(decode_task(probe(long_video.path), np.array([1400])), on_packet=lambda: packets.append(1)))
     assert len(packets) < 100
 
 
@@ -202,10 +202,10 @@ def test_file_without_an_index_gives_the_same(tmp_path):
     assert (frame, number_in(planes.y)) == (1400, 1400)
 
 
-def test_file_that_cannot_be_sought_in_is_read_from_its_start(long):
+def test_file_that_cannot_be_sought_in_is_read_from_its_start(long_video):
     packets = []
-    what = replace(decode_task(probe(long.path), np.array([1400])), can_seek=False)
-    [(frame, planes)] = decode(what, on_packet=lambda: packets.append(1))
+    task = replace(decode_task(probe(long_video.path), np.array([1400])), can_seek=False)
+    [(frame, planes)] = decode(task, on_packet=lambda: packets.append(1))
     assert (frame, number_in(planes.y)) == (1400, 1400)
     assert len(packets) > 1390
 
@@ -268,11 +268,11 @@ def test_frames_before_the_cut_come_whole(tmp_path, codec):
     pictures = planes_of_all(path)
     cut(path, share=0.8)
     info = probe(path)
-    got = _decoded(info)
-    whole = range((len(info.pts) - 1) // GOP * GOP)  # the groups before the one that is cut
-    assert len(whole) >= GOP
-    for frame in whole:
-        assert _same(got[frame], pictures[frame])
+    decoded = _decoded(info)
+    complete_frames = range((len(info.pts) - 1) // GOP * GOP)  # the groups before the one that is cut
+    assert len(complete_frames) >= GOP
+    for frame in complete_frames:
+        assert _same(decoded[frame], pictures[frame])
 
 
 # A codec, its B-frames, and a frame in the middle of the group 24..35 from which others are predicted.
@@ -287,37 +287,37 @@ DAMAGES = {
 
 
 @dataclass(frozen=True)
-class _Damaged:
+class _DamagedVideo:
     path: Path
     frame: int
     pictures: list[list[np.ndarray]]  # as they were before
 
 
 @pytest.fixture(params=DAMAGES)
-def damaged(request, tmp_path) -> _Damaged:
+def damaged_video(request, tmp_path) -> _DamagedVideo:
     codec, b_frames, frame = DAMAGES[request.param]
     path = write_video(tmp_path / "P01_01.mp4", codec=codec, gop=GOP, b_frames=b_frames)
     pictures = planes_of_all(path)
     damage_packet(path, frame)
-    return _Damaged(path, frame, pictures)
+    return _DamagedVideo(path, frame, pictures)
 
 
-def test_damage_costs_no_frame_outside_its_group(damaged):
-    info = probe(damaged.path)
-    got = _decoded(info)
+def test_damage_costs_no_frame_outside_its_group(damaged_video):
+    info = probe(damaged_video.path)
+    pictures = _decoded(info)
     for frame in [*range(24), *range(36, 60)]:
-        assert _same(got[frame], damaged.pictures[frame])
+        assert _same(pictures[frame], damaged_video.pictures[frame])
 
 
-def test_damaged_frame_does_not_come(damaged):
-    info = probe(damaged.path)
-    assert damaged.frame not in _decoded(info)
+def test_damaged_frame_does_not_come(damaged_video):
+    info = probe(damaged_video.path)
+    assert damaged_video.frame not in _decoded(info)
 
 
-def test_no_frame_comes_that_was_predicted_from_a_damaged_one(damaged):
-    info = probe(damaged.path)
-    got = _decoded(info)
-    assert [frame for frame in got if not _same(got[frame], damaged.pictures[frame])] == []
+def test_no_frame_comes_that_was_predicted_from_a_damaged_one(damaged_video):
+    info = probe(damaged_video.path)
+    pictures = _decoded(info)
+    assert [frame for frame in pictures if not _same(pictures[frame], damaged_video.pictures[frame])] == []
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
@@ -348,20 +348,20 @@ def test_codec_that_nobody_knows_is_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 def test_noise_anywhere_gives_frames_or_a_named_error(tmp_path, codec):
-    whole = write_video(tmp_path / "whole.mp4", codec=codec, num_frames=20, gop=6).read_bytes()
+    original = write_video(tmp_path / "whole.mp4", codec=codec, num_frames=20, gop=6).read_bytes()
     path = tmp_path / "P01_01.mp4"
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        content = bytearray(whole)
-        for place in rng.integers(len(content) - 1200, len(content), 3):  # mostly in the index, at the end
-            content[place] = rng.integers(256)
+        content = bytearray(original)
+        for position in rng.integers(len(content) - 1200, len(content), 3):  # mostly in the index, at the end
+            content[position] = rng.integers(256)
         path.write_bytes(content)
         try:
             info = probe(path)
-            got = list(_decoded(info))
+            frames = list(_decoded(info))
         except VideoError:
             continue
-        assert set(got) <= set(range(len(info.pts)))
+        assert set(frames) <= set(range(len(info.pts)))
 
 
 def test_painted_video_is_what_pyav_says_it_is(tmp_path):

@@ -65,13 +65,13 @@ def test_numbers_that_make_no_sense_are_refused(dataset, options):
         _estimate(dataset, **options)
 
 
-def _typed(dataset: Path, *arguments: str):
-    where = ["--annotations", str(dataset / "segments.csv"), "--videos", str(dataset / "videos")]
-    return CliRunner().invoke(main, ["plan", *where, "--backbone", "tiny_cnn", "--workers", "1", *arguments])
+def _run_plan(dataset: Path, *arguments: str):
+    data_options = ["--annotations", str(dataset / "segments.csv"), "--videos", str(dataset / "videos")]
+    return CliRunner().invoke(main, ["plan", *data_options, "--backbone", "tiny_cnn", "--workers", "1", *arguments])
 
 
 def test_command_prints_a_table_for_people(dataset):
-    result = _typed(dataset, "--frames", "4", "--tasks", "2")
+    result = _run_plan(dataset, "--frames", "4", "--tasks", "2")
     assert result.exit_code == 0, result.stderr
     lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
     assert lines["segments"] == "5"
@@ -81,15 +81,15 @@ def test_command_prints_a_table_for_people(dataset):
 
 
 def test_command_prints_json_for_programs(dataset):
-    record = json.loads(_typed(dataset, "--every", "0.5", "--json").stdout)
+    record = json.loads(_run_plan(dataset, "--every", "0.5", "--json").stdout)
     assert (record["clips"], record["failed"]) == (8, {"MissingVideo": 1, "BeyondEnd": 1})
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
 def test_frames_and_every_exclude_each_other(dataset, command, tmp_path):
-    where = ["--annotations", str(dataset / "segments.csv"), "--videos", str(dataset / "videos")]
+    data_options = ["--annotations", str(dataset / "segments.csv"), "--videos", str(dataset / "videos")]
     out = ["--out", str(tmp_path / "out")] if command == "run" else []
-    arguments = [command, *where, "--backbone", "tiny_cnn", "--frames", "4", "--every", "0.2", *out]
+    arguments = [command, *data_options, "--backbone", "tiny_cnn", "--frames", "4", "--every", "0.2", *out]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert "--frames and --every exclude each other" in result.stderr

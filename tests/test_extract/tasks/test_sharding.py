@@ -34,8 +34,8 @@ def segments(tmp_path) -> Segments:
 def test_every_segment_is_dealt_to_one_task(segments_once, num_tasks):
     sampling = choose_sampling(16, None, VIDEOMAE)
     shards = [segments_of_task(segments_once, sampling, VIDEOMAE, (task, num_tasks)) for task in range(num_tasks)]
-    dealt = [name for shard in shards if shard is not None for name in shard.narration_id]
-    assert sorted(dealt) == sorted(segments_once.narration_id)
+    narration_ids = [name for shard in shards if shard is not None for name in shard.narration_id]
+    assert sorted(narration_ids) == sorted(segments_once.narration_id)
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +50,9 @@ def test_task_beyond_the_videos_has_nothing_to_do(segments):
 
 
 def test_order_of_the_annotations_does_not_matter(segments):
-    turned = Segments(segments.table.iloc[::-1].reset_index(drop=True), segments.source)
+    reversed_segments = Segments(segments.table.iloc[::-1].reset_index(drop=True), segments.source)
     sampling = choose_sampling(16, None, IMAGE)
-    assert deal_videos(segments, sampling, IMAGE, 3) == deal_videos(turned, sampling, IMAGE, 3)
+    assert deal_videos(segments, sampling, IMAGE, 3) == deal_videos(reversed_segments, sampling, IMAGE, 3)
 
 
 def test_cost_is_frames_decoded_and_frames_seen(segments):
@@ -69,9 +69,9 @@ def test_shares_are_what_each_task_is_dealt(segments_once, num_tasks):
     sampling = choose_sampling(16, None, VIDEOMAE)
     costs = expected_costs(segments_once, sampling, VIDEOMAE)
     for task, share in enumerate(shares(segments_once, sampling, VIDEOMAE, num_tasks)):
-        dealt = segments_of_task(segments_once, sampling, VIDEOMAE, (task, num_tasks))
-        videos = set() if dealt is None else set(dealt.table.video_id)
-        assert (share.videos, share.segments) == (len(videos), 0 if dealt is None else len(dealt))
+        task_segments = segments_of_task(segments_once, sampling, VIDEOMAE, (task, num_tasks))
+        videos = set() if task_segments is None else set(task_segments.table.video_id)
+        assert (share.videos, share.segments) == (len(videos), 0 if task_segments is None else len(task_segments))
         assert share.cost == sum(costs[video] for video in videos)
 
 

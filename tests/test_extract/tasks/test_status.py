@@ -44,9 +44,9 @@ def extract(videos, tmp_path):
     """Extract the segments of some videos."""
 
     def run(segments: Segments, *video_ids: str, **options) -> Path:
-        some = segments.where(segments.table.video_id.isin(video_ids).to_numpy())
+        selection = segments.where(segments.table.video_id.isin(video_ids).to_numpy())
         settings = {"backbone": "tiny_cnn", "weights": "random:0", "num_frames": 2, "workers": 1, **options}
-        extract_videos(some, videos, tmp_path / "set", **settings)
+        extract_videos(selection, videos, tmp_path / "set", **settings)
         return tmp_path / "set"
 
     return run
@@ -55,25 +55,25 @@ def extract(videos, tmp_path):
 @pytest.mark.parametrize("options", [{}, {"every_s": 0.2}], ids=["segment", "dense"])
 def test_done_failed_and_missing_add_up(extract, segments, options):
     out = extract(segments, "P01_00", "P01_03", **options)  # there is no P01_03
-    found = read_status(out, segments)
-    assert (found.videos, found.done_videos, found.failed_videos, found.missing_videos) == (4, 1, 1, 2)
-    assert (found.segments, found.done_segments, found.failed_segments, found.missing_segments) == (12, 3, 3, 6)
+    status = read_status(out, segments)
+    assert (status.videos, status.done_videos, status.failed_videos, status.missing_videos) == (4, 1, 1, 2)
+    assert (status.segments, status.done_segments, status.failed_segments, status.missing_segments) == (12, 3, 3, 6)
 
 
 def test_rate_and_time_left_are_those_of_the_last_hour(extract, segments):
     out = extract(segments, "P01_00", "P01_01", "P01_02")
     for video, moment in {"P01_00": 1000.0, "P01_01": 9000.0, "P01_02": 9600.0}.items():
         os.utime(out / f"{video}.h5", (moment, moment))
-    found = read_status(out, segments, now=9660.0)
-    assert found.segments_per_hour == pytest.approx(3 * 6)  # P01_02's three in ten minutes
-    assert found.hours_left == pytest.approx(3 / 18)
-    assert found.last_finished_s_ago == pytest.approx(60)
+    status = read_status(out, segments, now=9660.0)
+    assert status.segments_per_hour == pytest.approx(3 * 6)  # P01_02's three in ten minutes
+    assert status.hours_left == pytest.approx(3 / 18)
+    assert status.last_finished_s_ago == pytest.approx(60)
 
 
 def test_nothing_is_known_of_the_rate_before_a_second_video(extract, segments):
-    found = read_status(extract(segments, "P01_00"), segments)
-    assert found.segments_per_hour is None
-    assert found.hours_left is None
+    status = read_status(extract(segments, "P01_00"), segments)
+    assert status.segments_per_hour is None
+    assert status.hours_left is None
 
 
 @pytest.fixture
@@ -85,9 +85,9 @@ def keep_note():
             notes = stack.enter_context(StatusWriter(out, (1, 8)))
             for video_id in video_ids:
                 notes.begin(video_id)
-            until = time.monotonic() + 30
+            deadline = time.monotonic() + 30
             while not any(set(video_ids) <= set(note.videos) for note in read_running_tasks(out, now=time.time())):
-                assert time.monotonic() < until
+                assert time.monotonic() < deadline
                 time.sleep(0.05)
             return out / "running" / f"{socket.gethostname()}.{os.getpid()}.json"
 
@@ -97,11 +97,11 @@ def keep_note():
 def test_videos_that_a_run_is_at_are_running(extract, segments, tmp_path, keep_note):
     out = extract(segments, "P01_00", "P01_03")  # there is no P01_03
     keep_note(out, "P01_00", "P01_01", "P01_03")
-    found = read_status(out, segments)
-    assert (found.done_videos, found.running_videos, found.failed_videos, found.missing_videos) == (1, 2, 0, 1)
-    assert (found.done_segments, found.running_segments, found.missing_segments) == (3, 6, 3)
-    ran = CliRunner().invoke(main, ["status", str(out), "--annotations", str(tmp_path / "segments.csv")])
-    assert f"On {socket.gethostname()}, task 1 of 8: P01_00, P01_01, P01_03\n" in ran.output
+    status = read_status(out, segments)
+    assert (status.done_videos, status.running_videos, status.failed_videos, status.missing_videos) == (1, 2, 0, 1)
+    assert (status.done_segments, status.running_segments, status.missing_segments) == (3, 6, 3)
+    result = CliRunner().invoke(main, ["status", str(out), "--annotations", str(tmp_path / "segments.csv")])
+    assert f"On {socket.gethostname()}, task 1 of 8: P01_00, P01_01, P01_03\n" in result.output
 
 
 def test_note_that_is_no_longer_renewed_says_nothing(extract, segments, keep_note):
@@ -139,9 +139,9 @@ def test_command_shows_a_table_and_what_is_left(extract, segments, tmp_path):
     out = extract(segments, "P01_00", "P01_01")
     for video, moment in {"P01_00": 1000.0, "P01_01": 1600.0}.items():
         os.utime(out / f"{video}.h5", (moment, moment))
-    ran = CliRunner().invoke(main, ["status", str(out), "--annotations", str(tmp_path / "segments.csv")])
-    assert ran.exit_code == 0, ran.output
-    rows = {line.split()[0]: line.split()[1:] for line in ran.output.splitlines()[1:6]}
+    result = CliRunner().invoke(main, ["status", str(out), "--annotations", str(tmp_path / "segments.csv")])
+    assert result.exit_code == 0, result.output
+    rows = {line.split()[0]: line.split()[1:] for line in result.output.splitlines()[1:6]}
     assert rows == {
         "done": ["2", "6"],
         "running": ["0", "0"],
@@ -149,18 +149,18 @@ def test_command_shows_a_table_and_what_is_left(extract, segments, tmp_path):
         "missing": ["2", "6"],
         "all": ["4", "12"],
     }
-    assert "18 segments per hour; 0.3 hours left" in ran.output
+    assert "18 segments per hour; 0.3 hours left" in result.output
 
 
 def test_json_has_every_count(extract, segments, tmp_path):
     out = extract(segments, "P01_00")
-    ran = CliRunner().invoke(main, ["status", str(out), "--json", "--annotations", str(tmp_path / "segments.csv")])
-    assert json.loads(ran.output)["done_segments"] == 3
+    result = CliRunner().invoke(main, ["status", str(out), "--json", "--annotations", str(tmp_path / "segments.csv")])
+    assert json.loads(result.output)["done_segments"] == 3
 
 
 def test_slurm_that_is_not_there_is_a_clear_error(extract, segments, tmp_path, monkeypatch):
     out = extract(segments, "P01_00")
     monkeypatch.setenv("PATH", str(tmp_path))
-    ran = CliRunner().invoke(main, ["status", str(out), "--slurm", "--annotations", str(tmp_path / "segments.csv")])
-    assert ran.exit_code == 1
-    assert "--slurm: there is no squeue on this machine" in ran.output
+    result = CliRunner().invoke(main, ["status", str(out), "--slurm", "--annotations", str(tmp_path / "segments.csv")])
+    assert result.exit_code == 1
+    assert "--slurm: there is no squeue on this machine" in result.output

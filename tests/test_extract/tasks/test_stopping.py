@@ -24,7 +24,7 @@ class _Signalling:
 
 def _in_a_callback(number: signal.Signals) -> None:
     thing = type("Thing", (), {})()
-    called = weakref.ref(thing, lambda _: signal.raise_signal(number))  # noqa: F841
+    reference = weakref.ref(thing, lambda _: signal.raise_signal(number))  # noqa: F841
     del thing
 
 
@@ -38,11 +38,11 @@ def _wait(send: Callable, number: signal.Signals) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
 @pytest.mark.parametrize("send", [signal.raise_signal, _in_a_callback, _Signalling])
 def test_a_signal_stops_it_wherever_it_comes(number: signal.Signals, send: Callable) -> None:
-    began = time.monotonic()
-    with pytest.raises(Stopped, match=f"stopped by {number.name}") as caught:
+    start = time.monotonic()
+    with pytest.raises(Stopped, match=f"stopped by {number.name}") as error:
         _wait(send, number)
-    assert time.monotonic() - began < 8
-    assert caught.value.exit_code == 128 + number
+    assert time.monotonic() - start < 8
+    assert error.value.exit_code == 128 + number
 
 
 def _end(number: signal.Signals) -> None:
@@ -56,20 +56,20 @@ def test_a_signal_in_the_last_moment_stops_it() -> None:
         _end(signal.SIGTERM)
 
 
-def _clean_up(done: list[str]) -> None:
+def _clean_up(calls: list[str]) -> None:
     """Be stopped, and be told to stop while cleaning up."""
     with stopped_by_signals():
         try:
             signal.raise_signal(signal.SIGUSR1)
         finally:
             signal.raise_signal(signal.SIGTERM)
-            done.append("cleaned up")
+            calls.append("cleaned up")
 
 
 def test_what_comes_while_it_stops_is_ignored() -> None:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    done: list[str] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    calls: list[str] = []
     with pytest.raises(Stopped, match="SIGUSR1"):
-        _clean_up(done)
-    assert done == ["cleaned up"]
-    assert {number: signal.getsignal(number) for number in before} == before
+        _clean_up(calls)
+    assert calls == ["cleaned up"]
+    assert {number: signal.getsignal(number) for number in handlers} == handlers

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from malicious import Malicious
 from published_networks import shallow, with_random_weights
 from safetensors.torch import load_file, save_file
 from torchvision.models import resnet50
@@ -52,9 +53,9 @@ def test_missing_weights_are_an_error_with_the_command_that_fetches_them(cache):
 
 
 def test_missing_weights_in_a_folder_are_an_error_with_the_command_that_fetches_them_there(tmp_path):
-    with pytest.raises(DataError) as missing:
+    with pytest.raises(DataError) as error:
         load_backbone(get("videomae"), "default", folder=tmp_path)
-    assert str(missing.value).endswith(f"\n  extract weights videomae_base_k400 --dest {tmp_path}")
+    assert str(error.value).endswith(f"\n  extract weights videomae_base_k400 --dest {tmp_path}")
 
 
 def test_damaged_weights_in_the_cache_are_refused_by_their_digest(cache):
@@ -66,13 +67,13 @@ def test_damaged_weights_in_the_cache_are_refused_by_their_digest(cache):
 def test_cached_weights_with_the_right_digest_are_loaded(cache):
     # The published file cannot be had here: the entry is pointed at another, named by its digest as that one is.
     theirs = resnet50()
-    place = Path(_saved(cache / "new.pth", theirs.state_dict()))
-    digest = hashlib.sha256(place.read_bytes()).hexdigest()
-    place = place.rename(cache / f"resnet50-{digest[:8]}.pth")
-    published = replace(get("resnet50").weights, url=f"https://download.pytorch.org/models/{place.name}")
-    network, record = load_backbone(replace(get("resnet50"), weights=published), "default")
+    path = Path(_saved(cache / "new.pth", theirs.state_dict()))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    path = path.rename(cache / f"resnet50-{digest[:8]}.pth")
+    published_file = replace(get("resnet50").weights, url=f"https://download.pytorch.org/models/{path.name}")
+    network, record = load_backbone(replace(get("resnet50"), weights=published_file), "default")
     assert torch.equal(network.network.conv1.weight, theirs.conv1.weight)
-    assert (record.sha256, record.source) == (digest, str(place))
+    assert (record.sha256, record.source) == (digest, str(path))
 
 
 def test_default_where_nobody_published_weights_is_a_wrong_option():
@@ -131,8 +132,8 @@ def test_classifier_of_any_size_or_none_does_not_matter(tmp_path, classifier):
 
 @pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state", "model_state_dict", "module"])
 def test_wrappers_of_training_programs_are_peeled(tmp_path, state, wrapper):
-    wrapped = {"epoch": 3, wrapper: {f"module.{name}": tensor for name, tensor in state.items()}}
-    network, _ = load_backbone(TINY, _saved(tmp_path / "mine.pt", {"best": 0.5, **wrapped}))
+    checkpoint = {"epoch": 3, wrapper: {f"module.{name}": tensor for name, tensor in state.items()}}
+    network, _ = load_backbone(TINY, _saved(tmp_path / "mine.pt", {"best": 0.5, **checkpoint}))
     assert all(torch.equal(tensor, state[key]) for key, tensor in network.network.state_dict().items())
 
 
@@ -214,9 +215,9 @@ def test_save_pretrained_folder_in_parts_is_loaded_and_recorded(tmp_path, videom
 
 def test_missing_part_is_named(tmp_path, videomae):
     videomae.save_pretrained(tmp_path, max_shard_size="12MB")
-    gone = sorted(tmp_path.glob("*.safetensors"))[1]
-    gone.unlink()
-    with pytest.raises(DataError, match=rf"its parts {gone.name} are not beside it"):
+    part = sorted(tmp_path.glob("*.safetensors"))[1]
+    part.unlink()
+    with pytest.raises(DataError, match=rf"its parts {part.name} are not beside it"):
         load_backbone(VIDEOMAE, str(tmp_path))
 
 
@@ -230,14 +231,14 @@ def test_pickled_weights_of_earlier_versions_are_loaded(tmp_path, videomae):
 
 def test_weights_in_half_precision_are_computed_with_in_whole(tmp_path, videomae):
     videomae.save_pretrained(tmp_path)
-    halves = {name: tensor.half() for name, tensor in load_file(tmp_path / "model.safetensors").items()}
-    save_file(halves, tmp_path / "model.safetensors")
+    half_state = {name: tensor.half() for name, tensor in load_file(tmp_path / "model.safetensors").items()}
+    save_file(half_state, tmp_path / "model.safetensors")
     network, _ = load_backbone(VIDEOMAE, str(tmp_path))
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"fc_norm.bias": None}, r"1 missing: fc_norm\.bias"),
         ({"videomae.extra": torch.zeros(1)}, r"1 unexpected: videomae\.extra"),
@@ -245,11 +246,11 @@ def test_weights_in_half_precision_are_computed_with_in_whole(tmp_path, videomae
     ],
     ids=["missing", "unexpected", "shape"],
 )
-def test_what_does_not_fit_a_model_of_transformers_is_named(tmp_path, videomae, change, said):
+def test_what_does_not_fit_a_model_of_transformers_is_named(tmp_path, videomae, change, message):
     videomae.save_pretrained(tmp_path)
     state = {**load_file(tmp_path / "model.safetensors"), **change}
     save_file({name: tensor for name, tensor in state.items() if tensor is not None}, tmp_path / "model.safetensors")
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         load_backbone(VIDEOMAE, str(tmp_path))
 
 
@@ -269,23 +270,15 @@ def test_weights_of_another_size_are_refused(tmp_path, videomae):
 
 def test_loading_leaves_transformers_as_it_was(tmp_path, videomae):
     videomae.save_pretrained(tmp_path)
-    before = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    settings_before = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     load_backbone(VIDEOMAE, str(tmp_path))
-    assert (transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()) == before
-
-
-class _Malicious:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
+    assert (transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()) == settings_before
 
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_malicious_pickle_is_refused_and_does_not_run(tmp_path, state, zipped):
     path = tmp_path / "mine.pth"
-    torch.save({**state, "0.bias": _Malicious(tmp_path / "run")}, path, _use_new_zipfile_serialization=zipped)
+    torch.save({**state, "0.bias": Malicious(tmp_path / "run")}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(DataError, match=r"mine\.pth"):
         load_backbone(TINY, str(path))
     assert not (tmp_path / "run").exists()
@@ -293,7 +286,7 @@ def test_malicious_pickle_is_refused_and_does_not_run(tmp_path, state, zipped):
 
 def test_bare_malicious_pickle_is_refused_and_does_not_run(tmp_path):
     path = tmp_path / "mine.pth"
-    path.write_bytes(pickle.dumps(_Malicious(tmp_path / "run"), protocol=2))
+    path.write_bytes(pickle.dumps(Malicious(tmp_path / "run"), protocol=2))
     with pytest.raises(DataError, match=r"mine\.pth"):
         load_backbone(TINY, str(path))
     assert not (tmp_path / "run").exists()
@@ -332,12 +325,12 @@ def test_checkpoint_that_is_cut_short_is_refused_by_name(tmp_path, state, zipped
 def test_noise_in_a_checkpoint_gives_an_error_of_ours_or_weights(tmp_path, state, zipped):
     path = tmp_path / "mine.pth"
     torch.save(state, path, _use_new_zipfile_serialization=zipped)
-    whole = path.read_bytes()
+    original = path.read_bytes()
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        content = bytearray(whole)
-        for place in rng.integers(0, 1000, 3):
-            content[place] = rng.integers(256)
+        content = bytearray(original)
+        for position in rng.integers(0, 1000, 3):
+            content[position] = rng.integers(256)
         path.write_bytes(content)
         with suppress(DataError):
             load_backbone(TINY, str(path))

@@ -37,13 +37,13 @@ class _Server:
     Attributes:
         files: path -> content.
         gated: repositories that answer as gated ones do.
-        asked: every path that was asked for.
+        requests: every path that was asked for.
     """
 
     url: str
     files: dict[str, bytes] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def server() -> Iterator[_Server]:
             self._answer(with_content=True)
 
         def _answer(self, *, with_content: bool) -> None:
-            serving.asked.append(self.path)
-            content = serving.files.get(self.path)
-            if any(repo in self.path for repo in serving.gated):
+            hub.requests.append(self.path)
+            content = hub.files.get(self.path)
+            if any(repo in self.path for repo in hub.gated):
                 self.send_response(401)
                 self.send_header("X-Error-Code", "GatedRepo")
                 content = None
@@ -78,10 +78,10 @@ def server() -> Iterator[_Server]:
             pass
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    serving = _Server(f"http://127.0.0.1:{httpd.server_port}")
+    hub = _Server(f"http://127.0.0.1:{httpd.server_port}")
     thread = threading.Thread(target=httpd.serve_forever)
     thread.start()
-    yield serving
+    yield hub
     httpd.shutdown()
     thread.join()
     httpd.server_close()
@@ -121,18 +121,18 @@ def test_file_is_fetched_into_the_folder_found_there_and_loaded(server, tmp_path
     torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
     entry = _published_at(server, (tmp_path / "theirs.pth").read_bytes())
     assert find_weights(entry, tmp_path / "here") is None
-    found = fetch_weights(entry, tmp_path / "here")
-    assert find_weights(entry, tmp_path / "here") == found
+    weights = fetch_weights(entry, tmp_path / "here")
+    assert find_weights(entry, tmp_path / "here") == weights
     network, record = load_backbone(entry, "default", folder=tmp_path / "here")
     assert torch.equal(network.network.conv1.weight, theirs.conv1.weight)
-    assert (record.revision, record.sha256) == ("V2", sha256_of_file(found.path))
+    assert (record.revision, record.sha256) == ("V2", sha256_of_file(weights.path))
 
 
 def test_what_is_there_is_not_fetched_again(server, tmp_path):
     entry = _published_at(server, b"weights")
     fetch_weights(entry, tmp_path)
     fetch_weights(entry, tmp_path)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_run_told_to_fetch_fetches(server, tmp_path):
@@ -177,12 +177,12 @@ def _serve_repo(server: _Server, repo: str, files: dict[str, bytes]) -> None:
 def test_repository_is_fetched_with_its_configuration_and_found(server, extract, tmp_path):
     repo = "MCG-NJU/videomae-base-finetuned-kinetics"
     _serve_repo(server, repo, {"config.json": b"{}", "model.safetensors": b"weights"})
-    ran = extract("weights", "videomae", "--dest", tmp_path)
-    assert ran.returncode == 0, ran.stderr
-    found = find_weights(get("videomae"), tmp_path)
-    assert f"videomae_base_k400: {found.path} ({repo}@{COMMIT})" in ran.stdout
-    assert found.path.read_bytes() == b"weights"
-    assert found.path.with_name("config.json").read_bytes() == b"{}"
+    process = extract("weights", "videomae", "--dest", tmp_path)
+    assert process.returncode == 0, process.stderr
+    weights = find_weights(get("videomae"), tmp_path)
+    assert f"videomae_base_k400: {weights.path} ({repo}@{COMMIT})" in process.stdout
+    assert weights.path.read_bytes() == b"weights"
+    assert weights.path.with_name("config.json").read_bytes() == b"{}"
 
 
 def test_repository_of_an_earlier_format_in_parts_is_fetched_whole(server, extract, tmp_path):
@@ -190,42 +190,42 @@ def test_repository_of_an_earlier_format_in_parts_is_fetched_whole(server, extra
     files = {"pytorch_model.bin.index.json": json.dumps(index).encode()}
     files |= {"pytorch_model-1.bin": b"one", "pytorch_model-2.bin": b"two"}
     _serve_repo(server, "facebook/timesformer-hr-finetuned-k400", files)
-    ran = extract("weights", "timesformer_hr_k400", "--dest", tmp_path)
-    assert ran.returncode == 0, ran.stderr
-    found = find_weights(get("timesformer_hr_k400"), tmp_path)
-    assert {path.name for path in found.path.parent.iterdir()} == set(files)
+    process = extract("weights", "timesformer_hr_k400", "--dest", tmp_path)
+    assert process.returncode == 0, process.stderr
+    weights = find_weights(get("timesformer_hr_k400"), tmp_path)
+    assert {path.name for path in weights.path.parent.iterdir()} == set(files)
 
 
 def test_gated_repository_says_how_to_be_let_in(server, extract, tmp_path):
     server.gated.add("dinov3")
-    ran = extract("weights", "dinov3", "--dest", tmp_path)
-    assert ran.returncode == 1
-    assert "dinov3_base: facebook/dinov3-vitb16-pretrain-lvd1689m is gated. Accept its licence" in ran.stderr
-    assert "hf auth login" in ran.stderr
+    process = extract("weights", "dinov3", "--dest", tmp_path)
+    assert process.returncode == 1
+    assert "dinov3_base: facebook/dinov3-vitb16-pretrain-lvd1689m is gated. Accept its licence" in process.stderr
+    assert "hf auth login" in process.stderr
 
 
 def test_repository_without_weights_is_an_error(server, extract, tmp_path):
     _serve_repo(server, "google/siglip2-base-patch16-224", {"config.json": b"{}"})
-    ran = extract("weights", "siglip2", "--dest", tmp_path)
-    assert ran.returncode == 1
-    assert "google/siglip2-base-patch16-224 has none of model.safetensors" in ran.stderr
+    process = extract("weights", "siglip2", "--dest", tmp_path)
+    assert process.returncode == 1
+    assert "google/siglip2-base-patch16-224 has none of model.safetensors" in process.stderr
 
 
 def test_hub_out_of_reach_is_an_error_that_says_what_to_do(extract, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # else it tries for half a minute
-    ran = extract("weights", "vjepa2", "--dest", tmp_path)
-    assert ran.returncode == 1
-    assert "cannot fetch facebook/vjepa2-vitl-fpc64-256" in ran.stderr
-    assert "extract weights vjepa2_vitl_256 --dest FOLDER" in ran.stderr
-    assert "Traceback" not in ran.stderr
+    process = extract("weights", "vjepa2", "--dest", tmp_path)
+    assert process.returncode == 1
+    assert "cannot fetch facebook/vjepa2-vitl-fpc64-256" in process.stderr
+    assert "extract weights vjepa2_vitl_256 --dest FOLDER" in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 def test_run_without_weights_uses_no_network_and_says_how_to_fetch_them(server, extract, miniature, tmp_path):
     options = ["--annotations", miniature.annotations, "--videos", miniature.videos, "--out", tmp_path / "out"]
-    ran = extract("run", *options, "--backbone", "videomae", "--weights-dir", tmp_path / "weights")
-    assert ran.returncode == 1
-    assert f"extract weights videomae_base_k400 --dest {tmp_path / 'weights'}" in ran.stderr
-    assert server.asked == []
+    process = extract("run", *options, "--backbone", "videomae", "--weights-dir", tmp_path / "weights")
+    assert process.returncode == 1
+    assert f"extract weights videomae_base_k400 --dest {tmp_path / 'weights'}" in process.stderr
+    assert server.requests == []
     assert not (tmp_path / "out").exists()
 
 
@@ -248,30 +248,30 @@ def test_weights_in_the_hubs_own_cache_are_loaded_with_their_revision(tmp_path, 
 
 
 def test_unknown_name_is_a_wrong_option_of_weights(extract):
-    ran = extract("weights", "videomea")
-    assert ran.returncode == 2
-    assert "NAME: no backbone 'videomea'; did you mean 'videomae'?" in ran.stderr
+    process = extract("weights", "videomea")
+    assert process.returncode == 2
+    assert "NAME: no backbone 'videomea'; did you mean 'videomae'?" in process.stderr
 
 
 def test_table_shows_every_backbone_and_whether_its_weights_are_here(server, tmp_path):
     weights = tmp_path / "checkpoints" / "r3d_18-b3b3357e.pth"
     weights.parent.mkdir()
     weights.write_bytes(b"")
-    ran = CliRunner().invoke(main, ["backbones", "--weights-dir", str(tmp_path)])
-    assert ran.exit_code == 0, ran.output
-    rows = {line.split()[0]: line for line in ran.output.splitlines() if line.split()}
+    result = CliRunner().invoke(main, ["backbones", "--weights-dir", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    rows = {line.split()[0]: line for line in result.output.splitlines() if line.split()}
     assert set(names()) <= set(rows)
     assert rows["r3d_18"].endswith("here")
     assert rows["videomae_base_k400"].endswith("to fetch")
     assert rows["tiny_cnn"].endswith("none")
     assert "16 at 7.5 fps" in rows["videomae_base_k400"]
     assert "CC-BY-NC-4.0" in rows["videomae_base_k400"]
-    assert "videomae = videomae_base_k400" in ran.output
+    assert "videomae = videomae_base_k400" in result.output
 
 
 def test_json_of_the_table_has_every_fact(tmp_path):
-    ran = CliRunner().invoke(main, ["backbones", "--json", "--weights-dir", str(tmp_path)])
-    rows = {row["name"]: row for row in json.loads(ran.output)}
+    result = CliRunner().invoke(main, ["backbones", "--json", "--weights-dir", str(tmp_path)])
+    rows = {row["name"]: row for row in json.loads(result.output)}
     assert list(rows) == names()
     assert rows["dinov3_large"]["gated"]
     assert rows["slowfast_r50"]["aliases"] == ["slowfast"]

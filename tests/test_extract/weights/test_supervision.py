@@ -36,8 +36,8 @@ def test_every_backbone_has_a_level(name):
 @pytest.mark.parametrize("name", backbones.names())
 def test_video_data_count_as_more_than_images(name):
     entry = backbones.get(name)
-    seen = any(text in entry.pretraining for text in ("Kinetics", "Something", "VideoMix"))
-    assert not seen or supervision_of(entry, _weights("published")) >= 2
+    is_video = any(text in entry.pretraining for text in ("Kinetics", "Something", "VideoMix"))
+    assert not is_video or supervision_of(entry, _weights("published")) >= 2
 
 
 @pytest.mark.parametrize("name", EXPECTED)
