@@ -7,6 +7,7 @@ option for each, and config.json holds them all.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
@@ -17,9 +18,20 @@ from features.errors import OptionError, unknown_name
 _MAX = 1e30
 
 
-def _setting(default: Any, text: str, *, least: float = 0, most: float = _MAX, metavar: str | None = None) -> Any:
-    """Return a field with its help text and, for numbers, its range."""
-    return field(default=default, metadata={"help": text, "least": least, "most": most, "metavar": metavar})
+def _setting(
+    default: Any,
+    text: str,
+    *,
+    least: float = 0,
+    most: float = _MAX,
+    kind: type | None = None,
+    metavar: str | None = None,
+) -> Any:
+    """Return a field with its help text and, for numbers, its range; `kind` is its type where the default is None."""
+    kind = kind or (str if default is None else type(default))
+    return field(
+        default=default, metadata={"help": text, "least": least, "most": most, "kind": kind, "metavar": metavar}
+    )
 
 
 def _need_ranges(record: Any) -> None:
@@ -44,8 +56,12 @@ class InputSettings:
     view: tuple[str, ...] = _setting(
         (), "View of the features. With several, training draws one at random and evaluation takes the first."
     )
-    max_steps: int = _setting(
-        256, "Largest number of steps that a head sees; longer windows are thinned evenly.", least=1
+    max_steps: int | None = _setting(
+        None,
+        "Largest number of steps that a head sees; longer windows are thinned evenly.  [default: 256; 32 with fewer "
+        "than 10,000 training segments and no context]",
+        least=1,
+        kind=int,
     )
     fusion: str = _setting(
         "early", "With several feature sets: early (their steps side by side) or late (the average of their logits)."
@@ -70,7 +86,12 @@ class Augmentation:
 
     title: ClassVar[str] = "Augmentation"
 
-    mixup: float = _setting(0.0, "Alpha of mixup's Beta distribution (Zhang et al., ICLR 2018); 0 for none.")
+    mixup: float | None = _setting(
+        None,
+        "Alpha of mixup's Beta distribution (Zhang et al., ICLR 2018); 0 for none.  [default: 0.4 with fewer than "
+        "10,000 training segments, else 0]",
+        kind=float,
+    )
     cutmix: float = _setting(0.0, "Alpha of temporal CutMix (Yun et al., ICCV 2019, along time); 0 for none.")
     step_dropout: float = _setting(0.0, "Probability to leave out a step.", most=0.95)
     jitter: float = _setting(
@@ -109,34 +130,93 @@ class Objective:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """The learning rate over a run: linear to its peak, then a cosine to 0 (Loshchilov and Hutter, ICLR 2017)."""
+
+    epochs: int
+    warmup_epochs: int
+    lr: float
+
+    def lr_at(self, progress: float) -> float:
+        """Return the learning rate after a share of the epochs.
+
+        >>> schedule = Schedule(epochs=6, warmup_epochs=2, lr=1.0)
+        >>> [round(schedule.lr_at(epochs / 6), 2) for epochs in (0.5, 1.5, 2, 3, 4, 6)]
+        [0.25, 0.75, 1.0, 0.85, 0.5, 0.0]
+        """
+        epochs = progress * self.epochs
+        if epochs < self.warmup_epochs:
+            return self.lr * epochs / self.warmup_epochs
+        falling = max(self.epochs - self.warmup_epochs, 1e-9)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (epochs - self.warmup_epochs) / falling))
+
+
+SELECTIONS = ("action", "loss", "last")
+
+
+@dataclass(frozen=True)
 class Optimisation:
     """How the loss is minimised."""
 
     title: ClassVar[str] = "Optimisation"
 
-    epochs: int = _setting(30, "Passes over the training segments; 0 evaluates an existing run.")
+    epochs: int | None = _setting(
+        None,
+        "Passes over the training segments; 0 evaluates an existing run.  [default: 30, or as many as give 2,000 "
+        "updates, but at most 300]",
+        kind=int,
+    )
     batch_size: int = _setting(64, "Segments per step.", least=1)
-    lr: float = _setting(1e-3, "Peak learning rate of AdamW.", least=1e-30)
+    lr: float | None = _setting(
+        None, "Peak learning rate of AdamW.  [default: the head's own, mostly 0.001]", least=1e-30, kind=float
+    )
     lr_scale: tuple[str, ...] = _setting(
         (),
         "Factor on the learning rate of parameters with a part of this name, such as classifier=0.1 (the last linear "
         "layers) or heads.0=0.5 (the head of the first feature set).",
         metavar="NAME=FACTOR",
     )
+    bias: str = _setting(
+        "prior",
+        "Where classifiers' biases begin: prior (at the log prior of the training labels, less what the loss adds) or "
+        "zero (near 0, as PyTorch draws them).",
+    )
     weight_decay: float = _setting(0.01, "Weight decay of AdamW.")
-    warmup_epochs: int = _setting(5, "Epochs of linear warm-up before the cosine.")
+    warmup_epochs: int | None = _setting(
+        None, "Epochs of linear warm-up before the cosine.  [default: a sixth of --epochs]", kind=int
+    )
     clip_grad: float = _setting(
         0.0, "Largest norm of the gradient; larger gradients are scaled down to it. 0 for no limit."
     )
     ema: float = _setting(0.0, "Decay of a moving average of the weights, such as 0.999; 0 for none.", most=0.99999)
-    patience: int = _setting(0, "A run ends after so many epochs without a better action accuracy; 0 for never.")
+    select: str = _setting(
+        "action",
+        "The epoch whose weights are kept: that of the best action accuracy on validation (action), that of the lowest "
+        "loss on validation (loss), or the last one (last).",
+    )
+    patience: int = _setting(
+        0, "A run ends after so many epochs without a better one, as --select has it; 0 for never."
+    )
     precision: str = _setting("auto", "float32, bfloat16, or auto (bfloat16 on CUDA, else float32).")
 
     def __post_init__(self) -> None:
         _need_ranges(self)
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise OptionError("--precision", f"{self.precision!r} is none of auto, float32, bfloat16.")
+        if self.bias not in ("prior", "zero"):
+            raise OptionError("--bias", f"{self.bias!r} is neither prior nor zero.")
+        if self.select not in SELECTIONS:
+            raise OptionError("--select", f"{self.select!r} is none of {', '.join(SELECTIONS)}.")
+        if self.patience and self.select == "last":
+            raise OptionError("--patience", "ends runs that get no better, and --select last knows no better epoch.")
         _ = self.lr_factors
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of settings that leave nothing open (heads/training/defaults.py)."""
+        if self.epochs is None or self.warmup_epochs is None or self.lr is None:
+            raise ValueError("epochs, warmup_epochs and lr are not all chosen yet.")
+        return Schedule(self.epochs, self.warmup_epochs, self.lr)
 
     @property
     def lr_factors(self) -> dict[str, float]:
@@ -202,6 +282,11 @@ class TrainConfig:
                 name: list(value) if isinstance(value, tuple) else value for name, value in flat.pop(group).items()
             }
         return flat
+
+
+def kind_of(setting: dataclasses.Field[Any]) -> type:
+    """Return the type of a setting's values: int, float, str, or tuple for several texts."""
+    return setting.metadata["kind"]
 
 
 def setting_names() -> list[str]:

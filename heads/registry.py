@@ -94,7 +94,8 @@ class Registry:
         """
         entry = self.get(name, option=option)
         option = option or self._set_option
-        types = typing.get_type_hints(entry.config)
+        hints = typing.get_type_hints(entry.config)
+        types = {setting.name: hints[setting.name] for setting in dataclasses.fields(entry.config)}
         values = {}
         for key, text in options.items():
             if not types:
@@ -158,6 +159,13 @@ def need_positive(config: Any, *fields: str) -> None:
     for field in fields:
         if getattr(config, field) < 1:
             raise ValueError(f"{field} is {getattr(config, field)}, not 1 or more.")
+
+
+def need_not_negative(config: Any, *fields: str) -> None:
+    """Check sizes of a config record that may be left open with 0; raise ValueError if one is below 0."""
+    for field in fields:
+        if getattr(config, field) < 0:
+            raise ValueError(f"{field} is {getattr(config, field)}, not 0 or more.")
 
 
 def need_probability(config: Any, *fields: str) -> None:

@@ -26,6 +26,8 @@ TTA_PREDICTIONS = {
 }
 _SEED = re.compile(r"-seed\d+$")
 
+# Settings that older runs were trained with without a record of them.
+_UNRECORDED = {"bias": "zero", "select": "action"}
 _NO_FILES = SplitFiles(None, None, None)
 
 
@@ -41,6 +43,7 @@ class RunRecord:
         features, digests: the feature sets, and the digest of each.
         labels_digest: digest of the labels that it was trained and validated on.
         epochs, patience: as planned; None where they are not recorded.
+        select: how the epoch is chosen whose weights are kept.
         members, ensemble: of an ensemble, its members and the settings that it was made with.
     """
 
@@ -53,6 +56,7 @@ class RunRecord:
     labels_digest: str | None = None
     epochs: int | None = None
     patience: int | None = None
+    select: str = "action"
     members: tuple[str, ...] | None = None
     ensemble: Mapping[str, Any] | None = None
 
@@ -74,6 +78,8 @@ def read_record(folder: Path) -> RunRecord:
     if not isinstance(values, dict):
         raise DataError(f"{path}: not the configuration of a run{remedy}")
     values = with_current_names(values)
+    if "head" in values:
+        values = {**_UNRECORDED, **values}
 
     def texts(key: str) -> tuple[str, ...]:
         listed = values.get(key) or []
@@ -92,6 +98,7 @@ def read_record(folder: Path) -> RunRecord:
         labels_digest=values.get("labels_digest"),
         epochs=values.get("epochs"),
         patience=values.get("patience"),
+        select=values.get("select", "action"),
         members=texts("members") if "members" in values else None,
         ensemble=values.get("recipe"),  # the key was chosen when the settings were called so
     )
@@ -241,6 +248,26 @@ def claim(folder: Path, record: Mapping[str, Any], origin: Mapping[str, Any]) ->
         raise DataError(f"{folder}: holds another run ({changes}); give this one a --name, or delete the folder.")
     if {**stored, **origin} != stored:  # the same annotations and features in another folder, or a new test list
         write_json(path, {**stored, **origin})
+
+
+def selected_epoch(history: Sequence[Mapping[str, float]], select: str) -> int:
+    """Return the epoch (from 1) whose weights a run keeps.
+
+    Args:
+        history: the rows of metrics.csv.
+        select: "action", the highest action accuracy on validation, the first of equals; "loss", the lowest loss on
+            validation; "last", and without validation, the last epoch.
+    """
+    if select == "last" or "val_action_top1" not in history[-1]:
+        return len(history)
+    column, sign = ("val_loss", 1) if select == "loss" else ("val_action_top1", -1)
+    return 1 + min(range(len(history)), key=lambda index: sign * history[index][column])
+
+
+def kept_epoch(folder: Path) -> int | None:
+    """Return the epoch (from 1) whose weights a run keeps; None for an ensemble or a file."""
+    path = Path(folder) / METRICS
+    return selected_epoch(read_metrics(path), read_record(folder).select) if path.is_file() else None
 
 
 def write_metrics(path: Path, history: Sequence[Mapping[str, float]]) -> None:

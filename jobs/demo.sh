@@ -12,6 +12,7 @@ make_features
 run features info "$out/features/tiny_cnn-seg16" --annotations "$out/annotations"
 # There are fewer than a thousand segments, so batches are small; otherwise an epoch would have only a few steps.
 options=(--device cpu --seeds "${SEEDS:-0-2}" --epochs "${EPOCHS:-12}" --batch-size 16)
+run heads train --head logistic --device cpu
 run heads train --head mean_pool "${options[@]}"
 run heads train --head bilstm --set hidden=64 "${options[@]}"
 run heads train --head multiscale_lstm --set hidden=64 "${options[@]}"

@@ -13,7 +13,7 @@ from typing import Any
 from features.annotations import SplitFiles, find_splits
 from features.device import choose_device
 from features.errors import OptionError, unknown_name
-from heads.config import GROUPS, TrainConfig, parse_seeds, with_current_names
+from heads.config import GROUPS, TrainConfig, kind_of, parse_seeds, with_current_names
 from heads.data.load import TrainData, find_featuresets, load_train_data
 from heads.runs import runs_of
 
@@ -81,26 +81,26 @@ def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         OptionError: a setting is unknown, or its value is of another type.
     """
-    known = {field.name: field.default for record in GROUPS.values() for field in dataclasses.fields(record)}
+    known = {setting.name: setting for record in GROUPS.values() for setting in dataclasses.fields(record)}
     settings = {}
     for name, value in with_current_names(given).items():
         if name not in known:
             raise unknown_name(None, "setting", name, known)
-        settings[name] = _as_type_of(known[name], value, name)
+        settings[name] = _value_of(known[name], value)
     return settings
 
 
-def _as_type_of(default: Any, value: Any, name: str) -> Any:
-    """Return a setting's value in the type of its default; a setting without a default is a text."""
-    if value is None and default is None:
+def _value_of(setting: dataclasses.Field[Any], value: Any) -> Any:
+    """Return a setting's value in its type; None only where that is its default."""
+    kind = kind_of(setting)
+    if value is None and setting.default is None:
         return None
-    if isinstance(default, tuple):
+    if kind is tuple:
         return (value,) if isinstance(value, str) else tuple(value)
-    if isinstance(default, str) or default is None:
+    if kind is str:
         return str(value)
-    if isinstance(default, float) and isinstance(value, numbers.Real) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(default, int) and isinstance(value, numbers.Real) and float(value).is_integer():
-        return int(float(value))
-    expected = "a whole number" if isinstance(default, int) else "a number"
-    raise OptionError(f"--{name.replace('_', '-')}", f"{value!r} is not {expected}.")
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if is_number and (kind is float or float(value).is_integer()):
+        return kind(value)
+    expected = "a whole number" if kind is int else "a number"
+    raise OptionError(f"--{setting.name.replace('_', '-')}", f"{value!r} is not {expected}.")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from features.console import HeadedOption
-from heads.config import GROUPS, RENAMED
+from heads.config import GROUPS, RENAMED, kind_of
 
 PATH = click.Path(path_type=Path)
 # The order of the headings in the help of `train` and `sweep`; those of the settings are in heads/config.py.
@@ -71,14 +71,14 @@ def note_new_name(old: str) -> None:
 def setting_options(command: Decorated) -> Decorated:
     """Make an option of each setting of a run (heads/config.py), under the heading of its group."""
     settings = [(record.title, setting) for record in GROUPS.values() for setting in dataclasses.fields(record)]
-    types = {setting.name: type(setting.default) for _, setting in settings}
+    types = {setting.name: kind_of(setting) for _, setting in settings}
     for old, new in RENAMED.items():
         command = click.option(f"--{old}", cls=RenamedOption, new_name=new, type=types[new])(command)
     for heading, setting in reversed(settings):
         is_repeated = isinstance(setting.default, tuple)
         command = under(heading)(
             f"--{setting.name.replace('_', '-')}",
-            type=str if is_repeated or setting.default is None else type(setting.default),
+            type=str if is_repeated else kind_of(setting),
             default=None if is_repeated else setting.default,
             multiple=is_repeated,
             show_default=setting.default is not None and not is_repeated,

@@ -193,3 +193,4 @@ def list_(as_json: bool) -> None:
         ]
         header = (kind, "what it is", "options, with defaults")
         click.echo(table(header, rows, left=header[1:]) + "\n")
+    click.echo("A width or hidden of 0 is chosen by the number of training segments, and a c of 0 by cross-validation.")

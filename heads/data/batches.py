@@ -13,7 +13,7 @@ import torch
 
 from heads.config import Augmentation, InputSettings
 from heads.data.chunks import Chunk, Split, Stream
-from heads.data.steps import Steps
+from heads.data.steps import Steps, evenly_spaced
 
 # Rows are computed for so many segments at once: thirty small operations per batch would take as long as gathering it.
 _SEGMENTS_AT_ONCE = 2048
@@ -202,18 +202,15 @@ def _window_rows(
     count = length
     if moves is not None and stream.is_dense:
         count = (length / moves.speed).round().long().clamp(min=1)
-    count = count.clamp(max=inputs.max_steps)
+    if inputs.max_steps is not None:
+        count = count.clamp(max=inputs.max_steps)
     step = torch.arange(int(count.max()))
     mask = step < count[:, None]
     if torch.equal(count, length):
         rows = torch.where(mask, first[:, None] + step, first[:, None])
     else:
-        # The middle of each of `count` equal parts of the window, in whole numbers: exact.
-        rows = first[:, None] + (2 * step + 1) * length[:, None] // (2 * count[:, None])
-        rows = torch.where(mask, rows, first[:, None])
         middle = (inner_first + inner_stop - 1) // 2
-        own = (2 * (middle - first) + 1) * count // (2 * length)  # the part that the segment's middle lies in
-        rows.scatter_(1, own[:, None], middle[:, None])  # so that thinning never takes all of a short segment
+        rows = torch.where(mask, first[:, None] + evenly_spaced(length, count, middle - first), first[:, None])
     seconds = stream.seconds.index_select(0, rows.flatten()).view(rows.shape) - chunk.middle_s[positions, None]
     if moves is not None:
         seconds = seconds / moves.speed[:, None]

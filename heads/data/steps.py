@@ -7,6 +7,24 @@ from typing import NamedTuple
 import torch
 
 
+def evenly_spaced(length: torch.Tensor, count: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
+    """Return rows that are spread evenly over windows, (B, largest count) int64, each below its window's length.
+
+    They are the middles of `count` equal parts of the window, in whole numbers. The part that `middle` lies in is
+    represented by `middle` itself, so that thinning never takes all of a short segment in a long window.
+
+    Args:
+        length, count, middle: (B,) int64; positions beyond a row's count have no meaning.
+
+    >>> evenly_spaced(torch.tensor([8]), torch.tensor([3]), torch.tensor([3]))
+    tensor([[1, 3, 6]])
+    """
+    part = torch.arange(int(count.max()), device=length.device)
+    length, count, middle = length[:, None], count[:, None], middle[:, None]
+    rows = ((2 * part + 1) * length // (2 * count)).clamp(max=length - 1)
+    return rows.scatter(1, (2 * middle + 1) * count // (2 * length), middle)
+
+
 class Steps(NamedTuple):
     """The steps of B segments, each row padded to the longest of them.
 

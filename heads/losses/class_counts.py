@@ -17,15 +17,15 @@ def class_counts(segments: Segments, task: str) -> np.ndarray:
     return np.bincount(getattr(segments, f"{task}_class"), minlength=NUM_CLASSES[task])
 
 
-def log_prior(counts: np.ndarray) -> np.ndarray:
-    """Return the logarithm of the share of each class, (K,).
+def log_prior(counts: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return the logarithm of the share of each class, (K,); with weights, of its share of the sum of weights.
 
     Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, use it in two ways. It is added to the logits in
     training (the loss `logit_adjusted`), or subtracted from the logits of a head that was trained without it,
     logits - tau * log_prior(counts). The second lifts a class that training never shows by as much as a class that it
     shows once, though no head can have learned it.
     """
-    shown = _shown(counts)
+    shown = _shown(counts) if weights is None else _shown(counts) * weights
     return np.log(shown / shown.sum()).astype(np.float32)
 
 

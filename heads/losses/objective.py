@@ -30,13 +30,17 @@ class TrainingLoss(nn.Module):
     def __init__(self, objective: Objective, segments: Segments, teacher: Predictions | None) -> None:
         super().__init__()
         self._objective = objective
+        self._initial_logits: Logits = {}
         self.losses = nn.ModuleDict()
         for task in NUM_CLASSES:
             labels = torch.tensor(getattr(segments, f"{task}_class"))
             self.register_buffer(f"{task}_class", labels, persistent=False)
             own_loss = getattr(objective, f"{task}_loss")
             spec = parse_loss(own_loss or objective.loss, option=f"--{task}-loss" if own_loss else "--loss")
-            self.losses[task] = build_loss(spec, torch.from_numpy(class_counts(segments, task)))
+            counts = class_counts(segments, task)
+            task_loss = build_loss(spec, torch.from_numpy(counts))
+            self._initial_logits[task] = torch.from_numpy(task_loss.initial_logits(counts))
+            self.losses[task] = task_loss
         if objective.action_weight:
             self.action = ActionLoss(self.verb_class, self.noun_class)
         self._has_teacher = teacher is not None
@@ -44,6 +48,10 @@ class TrainingLoss(nn.Module):
             aligned = teacher.aligned(tuple(segments.narration_id))
             for task in NUM_CLASSES:
                 self.register_buffer(f"teacher_{task}", torch.from_numpy(getattr(aligned, task)), persistent=False)
+
+    def initial_logits(self) -> Logits:
+        """Return the logits (K,) of each task at which a head that sees nothing loses least."""
+        return self._initial_logits
 
     def forward(self, logits: Logits, index: torch.Tensor, mixture: Mixture | None, progress: float) -> torch.Tensor:
         """Return the mean loss of a batch.

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from heads.losses.class_counts import effective_number_weights
+from heads.losses.class_counts import effective_number_weights, log_prior
 from heads.losses.options import FocalConfig, LdamConfig, SigmoidFocalConfig
 
 
@@ -18,7 +18,19 @@ def _is_label(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return labels[:, None] == torch.arange(logits.shape[1], device=logits.device)
 
 
-class CrossEntropy(nn.Module):
+class TaskLoss(nn.Module):
+    """A loss of one task: logits (B, K), labels (B,), progress -> (B,)."""
+
+    def initial_logits(self, counts: np.ndarray) -> np.ndarray:
+        """Return the logits (K,) float32 at which a head that sees nothing loses least: where classifiers begin.
+
+        Args:
+            counts: (K,) int64, how often each class occurs in the training segments.
+        """
+        return log_prior(counts)
+
+
+class CrossEntropy(TaskLoss):
     """Cross-entropy with label smoothing."""
 
     def __init__(self, smoothing: float) -> None:
@@ -29,7 +41,7 @@ class CrossEntropy(nn.Module):
         return F.cross_entropy(logits, labels, label_smoothing=self.smoothing, reduction="none")
 
 
-class Focal(nn.Module):
+class Focal(TaskLoss):
     """alpha (1 - p)^gamma (-log p), p the softmax probability of the label.
 
     Lin et al., "Focal loss for dense object detection", ICCV 2017, in the softmax form that is usual for one label of
@@ -48,7 +60,7 @@ class Focal(nn.Module):
         return self.alpha * (self.gamma * log_miss).exp() * -log_p.gather(1, labels[:, None])[:, 0]
 
 
-class SigmoidFocal(nn.Module):
+class SigmoidFocal(TaskLoss):
     """Binary focal loss of each class against all others, summed over the classes.
 
     Lin et al., "Focal loss for dense object detection", ICCV 2017 (RetinaNet). The bias that makes `prior` true is
@@ -63,6 +75,10 @@ class SigmoidFocal(nn.Module):
         self.label_weight, self.other_weight = (config.alpha, 1 - config.alpha) if config.alpha != -1 else (1.0, 1.0)
         self.bias = math.log(config.prior / (1 - config.prior))
 
+    def initial_logits(self, counts: np.ndarray) -> np.ndarray:
+        """Return 0 for each class: the prior of this loss is in `bias`."""
+        return np.zeros(len(counts), dtype=np.float32)
+
     def forward(self, logits: torch.Tensor, labels: torch.Tensor, progress: float) -> torch.Tensor:
         is_label = _is_label(logits, labels)
         logits = logits + self.bias
@@ -73,7 +89,7 @@ class SigmoidFocal(nn.Module):
         return (losses * weights).sum(dim=1)
 
 
-class WeightedCrossEntropy(nn.Module):
+class WeightedCrossEntropy(TaskLoss):
     """Cross-entropy of each segment, times the weight of its label.
 
     Label smoothing smooths the target first: the weight is the segment's. (torch's cross_entropy instead gives each
@@ -95,8 +111,12 @@ class WeightedCrossEntropy(nn.Module):
         loss = F.cross_entropy(logits, labels, label_smoothing=self.smoothing, reduction="none")
         return loss * self.weights[labels]
 
+    def initial_logits(self, counts: np.ndarray) -> np.ndarray:
+        """Return the log prior of the weighted classes."""
+        return log_prior(counts, self.weights.cpu().numpy())
 
-class LogitAdjusted(nn.Module):
+
+class LogitAdjusted(TaskLoss):
     """Cross-entropy of logits + tau * log prior.
 
     Menon et al., "Long-tail learning via logit adjustment", ICLR 2021. A class of count 0 is treated as shown once, so
@@ -110,13 +130,18 @@ class LogitAdjusted(nn.Module):
 
     def __init__(self, log_prior: np.ndarray, tau: float) -> None:
         super().__init__()
+        self.tau = tau
         self.register_buffer("adjustment", tau * torch.from_numpy(log_prior))
+
+    def initial_logits(self, counts: np.ndarray) -> np.ndarray:
+        """Return the share of the log prior that the loss does not add: 0 for tau = 1."""
+        return (1 - self.tau) * super().initial_logits(counts)
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor, progress: float) -> torch.Tensor:
         return F.cross_entropy(logits + self.adjustment, labels, reduction="none")
 
 
-class Ldam(nn.Module):
+class Ldam(TaskLoss):
     """Cross-entropy of scale * (logits, less the label's margin); late in training weighted as `cb` is.
 
     Cao et al., "Learning imbalanced datasets with label-distribution-aware margin loss", NeurIPS 2019. Departures:
@@ -136,6 +161,10 @@ class Ldam(nn.Module):
         rarest = counts[counts > 0].min()
         self.register_buffer("margins", config.max_margin * (rarest / counts.clamp(min=rarest)) ** 0.25)
         self.register_buffer("weights", torch.from_numpy(effective_number_weights(counts.numpy(), config.beta)))
+
+    def initial_logits(self, counts: np.ndarray) -> np.ndarray:
+        """Return the log prior in units of the scaled logits."""
+        return super().initial_logits(counts) / np.float32(self.scale)
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor, progress: float) -> torch.Tensor:
         less_margin = logits - self.margins * _is_label(logits, labels)

@@ -12,18 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from heads.models.options import (
     AttentiveConfig,
     BiLstmConfig,
+    LogisticConfig,
     MeanPoolConfig,
     MlpConfig,
     MultiscaleLstmConfig,
     TcnConfig,
     TransformerConfig,
 )
-from heads.registry import Registry
+from heads.registry import Registry, options_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,20 +37,46 @@ parse_head, describe_heads = _HEADS.parse_spec, _HEADS.describe
 
 
 def build_head(name: str, shape: HeadShape, options: Mapping[str, int | float], *, separate: bool = False) -> nn.Module:
-    """Return a head with random weights; with `separate`, one head per task, which share nothing."""
+    """Return a head with random weights; with `separate`, one head per task, which share nothing.
+
+    Options that are left open have the values for many training segments.
+    """
     from heads.models.separate import Separate
 
     entry = get(name)
-    build = partial(entry.build, config=entry.config(**options))
+    build = partial(entry.build, config=entry.config(**options).for_segments(None))
     return Separate(shape, build) if separate else build(shape)
+
+
+def head_options_for(name: str, options: Mapping[str, Any], num_segments: int) -> dict[str, Any]:
+    """Return all options of a head, with those that are left open chosen for a number of training segments."""
+    return options_of(get(name).config(**options).for_segments(num_segments))
+
+
+def head_lr(name: str) -> float:
+    """Return the peak learning rate of a head where none is given."""
+    return get(name).config().lr
+
+
+def is_fitted(name: str) -> bool:
+    """Return whether a head is fitted to convergence, instead of trained in epochs."""
+    return get(name).config().is_fitted
 
 
 @register("mean_pool", MeanPoolConfig)
 def _mean_pool(shape: HeadShape, config: MeanPoolConfig) -> nn.Module:
-    """The average of the steps and a linear layer per task. Ignores their order: the baseline to beat."""
+    """The average of the steps and a linear layer per task. Ignores their order."""
     from heads.models.mean_pool import MeanPool
 
     return MeanPool(shape, config)
+
+
+@register("logistic", LogisticConfig)
+def _logistic(shape: HeadShape, config: LogisticConfig) -> nn.Module:
+    """Logistic regression on the average of the steps, or on several side by side: the baseline to beat."""
+    from heads.models.logistic import Logistic
+
+    return Logistic(shape, config)
 
 
 @register("mlp", MlpConfig)

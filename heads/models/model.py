@@ -13,6 +13,7 @@ from features.annotations import NUM_CLASSES
 from heads.config import InputSettings
 from heads.data.steps import Steps
 from heads.models.catalogue import build_head
+from heads.models.pooling import Classifiers
 from heads.models.shape import HeadShape, Logits
 
 
@@ -75,6 +76,12 @@ class Model(nn.Module):
     def stream_inputs(self) -> list[StreamInput]:
         """Return the first module of each feature set."""
         return [module for module in self.inputs if isinstance(module, StreamInput)]
+
+    def set_biases(self, biases: Logits) -> None:
+        """Set the biases of all classifiers, from (K,) by task. Late fusion averages logits, so all begin there."""
+        for module in self.modules():
+            if isinstance(module, Classifiers):
+                module.set_biases(biases)
 
     def forward(self, streams: Sequence[Steps]) -> Logits:
         x = [module(steps.features) for module, steps in zip(self.inputs, streams, strict=True)]

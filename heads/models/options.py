@@ -2,27 +2,96 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
+from typing import ClassVar, TypeVar
 
-from heads.registry import need_positive, need_probability
+from heads.registry import need_not_negative, need_positive, need_probability
+
+# The number of training segments from which on heads have their full width; EPIC-KITCHENS-100 has 67,217.
+_MANY_SEGMENTS = 50_000
+Options = TypeVar("Options", bound="HeadOptions")
 
 
 @dataclass(frozen=True)
-class MeanPoolConfig:
+class HeadOptions:
+    """What the records of all heads have.
+
+    Attributes:
+        is_fitted: whether the head is fitted to convergence, instead of trained in epochs.
+        lr: peak learning rate where --lr names none.
+        widest: option -> its value with many training segments, of the options whose 0 means: by their number
+            (`for_segments`); the first one is the head's width.
+        narrowest: the smallest such width.
+    """
+
+    is_fitted: ClassVar[bool] = False
+    lr: ClassVar[float] = 1e-3
+    widest: ClassVar[dict[str, int]] = {}
+    narrowest: ClassVar[int] = 128
+
+    def __post_init__(self) -> None:
+        need_not_negative(self, *self.widest)
+
+    def for_segments(self: Options, num_segments: int | None) -> Options:
+        """Return the options with the sizes that are left open chosen for a number of training segments, None for many.
+
+        Widths are in proportion to the root of the number of segments, rounded to powers of two, and full at 50,000.
+        docs/results.md says what that was chosen against.
+        """
+        share = 1.0
+        if num_segments is not None and self.widest:
+            share = max(_share_for(num_segments), self.narrowest / next(iter(self.widest.values())))
+        chosen = {option: int(most * share) for option, most in self.widest.items() if not getattr(self, option)}
+        return dataclasses.replace(self, **chosen)
+
+
+def _share_for(num_segments: int) -> float:
+    """Return the share of its full width that a head has, a power of two.
+
+    >>> [_share_for(num_segments) for num_segments in (761, 3_000, 12_500, 67_217)]
+    [0.125, 0.25, 0.5, 1.0]
+    """
+    return min(1.0, 2.0 ** round(math.log2(math.sqrt(max(num_segments, 1) / _MANY_SEGMENTS))))
+
+
+@dataclass(frozen=True)
+class MeanPoolConfig(HeadOptions):
     """Options of `mean_pool`.
 
     Attributes:
         dropout: on the averaged features.
     """
 
+    lr: ClassVar[float] = 3e-3
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         need_probability(self, "dropout")
 
 
 @dataclass(frozen=True)
-class MlpConfig:
+class LogisticConfig(HeadOptions):
+    """Options of `logistic`.
+
+    Attributes:
+        steps: number of the segment's steps that it sees side by side, evenly spaced; 0 for their average.
+        c: inverse strength of the penalty, as scikit-learn's C; 0 for one that is chosen by folds, per task.
+    """
+
+    is_fitted: ClassVar[bool] = True
+    steps: int = 0
+    c: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need_not_negative(self, "steps", "c")
+
+
+@dataclass(frozen=True)
+class MlpConfig(HeadOptions):
     """Options of `mlp`.
 
     Attributes:
@@ -31,17 +100,19 @@ class MlpConfig:
         dropout: after each of them.
     """
 
-    hidden: int = 1024
+    widest: ClassVar[dict[str, int]] = {"hidden": 1024}
+    hidden: int = 0
     layers: int = 1
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        need_positive(self, "hidden", "layers")
+        super().__post_init__()
+        need_positive(self, "layers")
         need_probability(self, "dropout")
 
 
 @dataclass(frozen=True)
-class BiLstmConfig:
+class BiLstmConfig(HeadOptions):
     """Options of `bilstm`.
 
     Attributes:
@@ -50,17 +121,19 @@ class BiLstmConfig:
         dropout: between layers and before the classifiers.
     """
 
-    hidden: int = 1024
+    widest: ClassVar[dict[str, int]] = {"hidden": 1024}
+    hidden: int = 0
     layers: int = 2
     dropout: float = 0.3
 
     def __post_init__(self) -> None:
-        need_positive(self, "hidden", "layers")
+        super().__post_init__()
+        need_positive(self, "layers")
         need_probability(self, "dropout")
 
 
 @dataclass(frozen=True)
-class MultiscaleLstmConfig:
+class MultiscaleLstmConfig(HeadOptions):
     """Options of `multiscale_lstm`.
 
     Attributes:
@@ -69,17 +142,20 @@ class MultiscaleLstmConfig:
         dropout: between layers, and before and after the layer that fuses the branches.
     """
 
-    hidden: int = 512
+    widest: ClassVar[dict[str, int]] = {"hidden": 512}
+    narrowest: ClassVar[int] = 64
+    hidden: int = 0
     layers: int = 2
     dropout: float = 0.3
 
     def __post_init__(self) -> None:
-        need_positive(self, "hidden", "layers")
+        super().__post_init__()
+        need_positive(self, "layers")
         need_probability(self, "dropout")
 
 
 @dataclass(frozen=True)
-class AttentiveConfig:
+class AttentiveConfig(HeadOptions):
     """Options of `attentive`.
 
     Attributes:
@@ -90,14 +166,16 @@ class AttentiveConfig:
         dropout: in each of them, and before the classifiers.
     """
 
-    width: int = 512
+    widest: ClassVar[dict[str, int]] = {"width": 512, "hidden": 1024}
+    width: int = 0
     attention_heads: int = 8
     layers: int = 0
-    hidden: int = 1024
+    hidden: int = 0
     dropout: float = 0.3
 
     def __post_init__(self) -> None:
-        need_positive(self, "width", "attention_heads", "hidden")
+        super().__post_init__()
+        need_positive(self, "attention_heads")
         need_probability(self, "dropout")
         if self.layers < 0:
             raise ValueError(f"layers is {self.layers}, not 0 or more.")
@@ -106,7 +184,7 @@ class AttentiveConfig:
 
 
 @dataclass(frozen=True)
-class TcnConfig:
+class TcnConfig(HeadOptions):
     """Options of `tcn`. With 4 layers a step sees 15 steps to either side: all of 16.
 
     Attributes:
@@ -115,17 +193,19 @@ class TcnConfig:
         dropout: in each layer, and before the classifiers.
     """
 
-    width: int = 512
+    widest: ClassVar[dict[str, int]] = {"width": 512}
+    width: int = 0
     layers: int = 4
     dropout: float = 0.3
 
     def __post_init__(self) -> None:
-        need_positive(self, "width", "layers")
+        super().__post_init__()
+        need_positive(self, "layers")
         need_probability(self, "dropout")
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
+class TransformerConfig(HeadOptions):
     """Options of `transformer`.
 
     Attributes:
@@ -136,14 +216,16 @@ class TransformerConfig:
         dropout: after each part, and before the classifiers.
     """
 
-    width: int = 512
+    widest: ClassVar[dict[str, int]] = {"width": 512, "hidden": 1024}
+    width: int = 0
     layers: int = 2
     attention_heads: int = 8
-    hidden: int = 1024
+    hidden: int = 0
     dropout: float = 0.3
 
     def __post_init__(self) -> None:
-        need_positive(self, "width", "layers", "attention_heads", "hidden")
+        super().__post_init__()
+        need_positive(self, "layers", "attention_heads")
         need_probability(self, "dropout")
         if self.width % (2 * self.attention_heads):
             raise ValueError(f"width is {self.width}, not a multiple of twice {self.attention_heads} attention heads.")

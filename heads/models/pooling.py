@@ -94,6 +94,12 @@ class Classifiers(nn.ModuleDict):
     def forward(self, x: torch.Tensor) -> Logits:
         return {task: classifier(x) for task, classifier in self.items()}
 
+    @torch.no_grad()
+    def set_biases(self, biases: Logits) -> None:
+        """Set the biases of its tasks, from (K,) by task."""
+        for task in self:
+            self.get_parameter(f"{task}.bias").copy_(biases[task])
+
     def of_vectors(self, x: torch.Tensor) -> Logits:
         """Classify one vector per task, in the order of the tasks: (B, tasks, D) -> logits by task."""
         return {task: classifier(vector) for (task, classifier), vector in zip(self.items(), x.unbind(1), strict=True)}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from heads.runs import METRICS, RunRecord, group_of, read_metrics, read_record
+from heads.runs import METRICS, RunRecord, group_of, read_metrics, read_record, selected_epoch
 from heads.sweep.records import read_stopped
 
 
@@ -16,7 +16,7 @@ class Curve:
 
     Attributes:
         values: column of metrics.csv -> a value per epoch: losses in nats, accuracies in percent.
-        best_epoch: the first epoch with the highest action@1, counted from 1; None without validation.
+        best_epoch: the epoch whose weights were kept (--select), counted from 1; None without validation.
         end: how it ended, in words.
         is_over: whether it has all of its epochs, or was stopped early on purpose.
     """
@@ -44,10 +44,10 @@ def read_curve(run: Path) -> Curve | None:
         return None
     history = read_metrics(path)
     values = {name: tuple(row[name] for row in history) for name in history[0]}
-    actions = values.get("val_action_top1")
-    best_epoch = None if actions is None else 1 + actions.index(max(actions))
+    record = read_record(run)
+    best_epoch = selected_epoch(history, record.select) if "val_action_top1" in values else None
     stopped = read_stopped(run.parent).get(group_of(run))
-    end, is_over = _end(read_record(run), len(history), best_epoch, stopped)
+    end, is_over = _end(record, len(history), best_epoch, stopped)
     return Curve(run, values, best_epoch, end, is_over)
 
 

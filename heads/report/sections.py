@@ -127,6 +127,7 @@ def _curves(report: Report) -> Section:
             whole(curve.num_epochs),
             Cell("") if curve.best_epoch is None else whole(curve.best_epoch),
             *[number(_at_best(curve, name)) for name in columns],
+            number(curve.values["val_action_top1"][-1] if "val_action_top1" in curve.values else None),
             number(_at_best(curve, "val_loss"), 3),
             number(curve.values["train_loss"][-1], 3),
         )
@@ -136,14 +137,15 @@ def _curves(report: Report) -> Section:
         "run",
         "how it ended",
         "epochs",
-        "best epoch",
+        "kept epoch",
         "action@1",
         "verb@1",
         "noun@1",
+        "action@1 of the last epoch",
         "validation loss",
         "training loss of the last epoch",
     )
-    tables = [Table("Best epoch of each run, accuracy in %", header, rows, is_drawn=True)]
+    tables = [Table("Kept epoch of each run, accuracy in %", header, rows, is_drawn=True)]
     if report.failed:
         lines = tuple(tuple(map(Cell, failure)) for failure in report.failed)
         tables.append(Table("Runs that failed in a sweep", ("sweep", "variant", "seed", "reason"), lines))

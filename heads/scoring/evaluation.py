@@ -11,7 +11,7 @@ import numpy as np
 from features.annotations import Annotations, Segments
 from features.errors import DataError, first_few
 from features.predictions import Predictions
-from heads.runs import TTA_PREDICTIONS, group_of, predictions_of
+from heads.runs import TTA_PREDICTIONS, group_of, kept_epoch, predictions_of
 from heads.scoring.metrics import TASKS, Results, chance, compare, draw_videos, figures, interval, most_frequent
 
 
@@ -26,6 +26,7 @@ class ScoreRow:
         figures: name -> percent, as `heads.scoring.metrics.figures` names them.
         intervals: name -> (low, high), the middle 95 % of a bootstrap over videos; empty for a baseline, and where all
             segments are of one video.
+        epochs: the epoch of each run whose weights were kept (--select); None for what is no run.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ScoreRow:
     num_known: int
     figures: Mapping[str, float]
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    epochs: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ def score_group(group: Members, annotations: Annotations) -> Group:
         num_known=len(segments),
         figures={figure: float(np.mean([member[figure] for member in points])) for figure in points[0]},
         intervals=intervals,
+        epochs=tuple(kept_epoch(path) for path in group.paths),
     )
     return Group(row, group, tuple(points))
 

@@ -33,6 +33,7 @@ def rows(scored: Sequence[ScoreRow], form: str | None) -> str:
                 "low": row.intervals.get(figure, ("", ""))[0],
                 "high": row.intervals.get(figure, ("", ""))[1],
                 "seeds": row.num_seeds,
+                "epochs": " ".join(str(epoch) for epoch in row.epochs if epoch is not None),
                 "segments": row.num_segments,
                 "known": row.num_known,
             }
@@ -46,11 +47,12 @@ def rows(scored: Sequence[ScoreRow], form: str | None) -> str:
 
 def _overall(scored: Sequence[ScoreRow]) -> str:
     return table(
-        ["accuracy in %", "seeds", *_TOP, "std over seeds", "95 % interval of action@1"],
+        ["accuracy in %", "seeds", "epoch", *_TOP, "std over seeds", "95 % interval of action@1"],
         [
             [
                 row.name,
                 str(row.num_seeds or ""),
+                _epochs(row),
                 *_cells(row, _TOP),
                 "" if row.spread is None else f"{row.spread:.1f}",
                 "{:.1f} to {:.1f}".format(*row.intervals["action@1"]) if row.intervals else "",
@@ -58,6 +60,12 @@ def _overall(scored: Sequence[ScoreRow]) -> str:
             for row in scored
         ],
     )
+
+
+def _epochs(row: ScoreRow) -> str:
+    """Return the epochs that scores are of: of one run, or from the first to the last of several."""
+    epochs = sorted({epoch for epoch in row.epochs if epoch is not None})
+    return "-".join(map(str, epochs if len(epochs) < 2 else (epochs[0], epochs[-1])))
 
 
 def _by_part(scored: Sequence[ScoreRow], k: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from features.dealing import parse_shard
 from features.errors import OptionError, unknown_name
 from features.files import sha256_of_json
-from heads.config import GROUPS, RENAMED, TrainConfig, make_config, with_current_names
+from heads.config import GROUPS, RENAMED, TrainConfig, kind_of, make_config, with_current_names
 from heads.models.catalogue import parse_head
 
 # Names that a grid may vary in addition to the settings of heads/config.py.
@@ -66,7 +66,7 @@ def _need_known(grid: Mapping[str, Sequence[str]]) -> None:
 
 def _types() -> dict[str, type]:
     settings = [setting for record in GROUPS.values() for setting in fields(record)]
-    types = {setting.name: type(setting.default) if setting.default is not None else str for setting in settings}
+    types = {setting.name: kind_of(setting) for setting in settings}
     return {**_OWN, **types, **{old: types[new] for old, new in RENAMED.items()}}
 
 
@@ -147,6 +147,6 @@ def _config(settings: Mapping[str, Any], varied: Mapping[str, str], seed: int) -
     values = {**settings, **{name: _parsed(name, text) for name, text in varied.items()}, "seed": seed}
     spec = parse_head(values.pop("head"), "--grid" if "head" in varied else "--head")
     config = make_config(spec.name, spec.options, with_current_names(values))
-    if config.optimisation.epochs < 1:
+    if config.optimisation.epochs == 0:
         raise OptionError("--epochs", "a sweep trains for at least 1 epoch; heads evaluate scores runs that exist.")
     return config

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,13 @@ from features.errors import DataError, OptionError, is_out_of_memory
 from features.predictions import read_predictions
 from heads.config import TrainConfig
 from heads.data.load import TrainData
-from heads.data.splits import scored_csv
+from heads.data.splits import choose_split, scored_csv
 from heads.runs import METRICS, read_metrics, run_folder
 from heads.sweep.grid import Variant, share_of
 from heads.sweep.halving import Decision, decide, rungs_of, score_at
 from heads.sweep.records import write_decisions, write_failures
 from heads.sweep.together import can_train_together, fit_together, shape_of
+from heads.training.defaults import epochs_of
 from heads.training.fit import fit
 from heads.training.state import Outcome
 
@@ -83,9 +84,30 @@ def plan_sweep(
         OptionError: there is no such task, or the variants cannot be compared: not all of them are trained by this
             task, they have no validation, or they have different numbers of epochs.
     """
+    variants = _with_epochs(variants, files)
     share = share_of(variants, shard)
     rungs = _choose_rungs(variants, files, shard) if halving else []
     return SweepPlan(folder, tuple(variants), tuple(share), shard, tuple(rungs), files)
+
+
+def _with_epochs(variants: Sequence[Variant], files: SplitFiles) -> list[Variant]:
+    """Return variants with their number of epochs chosen where it is left open, for the training list of their split.
+
+    So all runs of a variant have the same number, whatever part of the list has features.
+    """
+    if files.train is None:
+        return list(variants)
+    splits = {variant.config.split for variant in variants if variant.config.optimisation.epochs is None}
+    num_segments = {split: len(choose_split(split, files).train) for split in splits}
+
+    def with_epochs(config: TrainConfig) -> TrainConfig:
+        settings = config.optimisation
+        if settings.epochs is not None:
+            return config
+        epochs = epochs_of(config, num_segments[config.split])
+        return replace(config, optimisation=replace(settings, epochs=epochs))
+
+    return [replace(variant, config=with_epochs(variant.config)) for variant in variants]
 
 
 def _choose_rungs(variants: Sequence[Variant], files: SplitFiles, shard: str | None) -> list[int]:
@@ -104,7 +126,8 @@ def _choose_rungs(variants: Sequence[Variant], files: SplitFiles, shard: str | N
     epochs = {variant.config.optimisation.epochs for variant in variants}
     if len(epochs) > 1:
         raise OptionError("--halving", "compares variants with the same number of epochs; take epochs out of the grid.")
-    return rungs_of(epochs.pop())
+    num_epochs = epochs.pop()
+    return [] if num_epochs is None else rungs_of(num_epochs)  # without a training list, all runs fail anyway
 
 
 def run_sweep(

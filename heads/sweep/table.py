@@ -11,7 +11,7 @@ import numpy as np
 
 from features.console import table
 from features.dealing import parse_shard
-from heads.runs import METRICS, PREDICTIONS, read_metrics, run_folder
+from heads.runs import METRICS, PREDICTIONS, read_metrics, read_record, run_folder
 from heads.sweep.grid import Variant
 from heads.sweep.records import read_stopped
 from heads.sweep.run import SweepPlan, SweepResult
@@ -36,7 +36,7 @@ def _state_of(run: Path, variant: Variant, stopped: int | None) -> str:
         return f"stopped at epoch {stopped}"
     if not (run / METRICS).is_file():
         return "to do"
-    return f"{len(read_metrics(run / METRICS))} of {variant.config.optimisation.epochs} epochs"
+    return f"{len(read_metrics(run / METRICS))} of {read_record(run).epochs} epochs"
 
 
 def sweep_table(results: Sequence[SweepResult], form: str | None) -> str:

@@ -90,7 +90,7 @@ class GroupedRun:
     @property
     def epochs_left(self) -> int:
         """Largest number of epochs that are left; none after an error."""
-        epochs = self.run.config.optimisation.epochs
+        epochs = self.run.config.optimisation.schedule.epochs
         last = epochs if self._until is None else min(epochs, self._until)
         return 0 if self.run.is_over or self._error else max(0, last - len(self.run.history))
 

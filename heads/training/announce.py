@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,12 +16,15 @@ from heads.data.chunks import Split
 from heads.data.layout import Source
 from heads.data.load import TrainData
 from heads.losses.class_counts import class_counts
+from heads.models.catalogue import is_fitted
 from heads.models.model import Model
 from heads.models.saved import model_config_of
+from heads.training.defaults import complete
 
 
 def describe(config: TrainConfig, data: TrainData, device: torch.device) -> Iterator[tuple[str, str]]:
     """Return the plan of a run, as pairs of a name and a text."""
+    config = complete(config, len(data.train))
     with torch.device("meta"):
         model = Model(model_config_of(config, data.sources))
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -30,6 +34,7 @@ def describe(config: TrainConfig, data: TrainData, device: torch.device) -> Iter
         yield "features", _describe_source(source)
     yield "training", _describe_split(data.train)
     yield "", _describe_classes(data.train)
+    yield "optimising", _describe_length(config, len(data.train))
     if data.validation is not None:
         yield "validation", _describe_split(data.validation)
         unseen = _unseen_classes(data.train, data.validation)
@@ -39,6 +44,19 @@ def describe(config: TrainConfig, data: TrainData, device: torch.device) -> Iter
         yield "test", _describe_split(data.test)
     streamed = "read a chunk of videos at a time, as they do not fit into memory"
     yield "device", f"{device.type}, features {'in memory' if data.train.is_resident else streamed}"
+
+
+def _describe_length(config: TrainConfig, num_segments: int) -> str:
+    """Return how long a run trains, and the settings that depend on the number of training segments."""
+    if is_fitted(config.head):
+        return "fitted to convergence"
+    settings, updates = config.optimisation, math.ceil(num_segments / config.optimisation.batch_size)
+    schedule = settings.schedule
+    mixup = f", mixup {config.augmentation.mixup:g}" if config.augmentation.mixup else ""
+    return (
+        f"{schedule.epochs} epochs of {updates:,} updates, {schedule.warmup_epochs} of them warm-up; learning rate "
+        f"{schedule.lr:g}{mixup}; at most {config.inputs.max_steps} steps per segment"
+    )
 
 
 def _describe_source(source: Source) -> str:

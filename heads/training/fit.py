@@ -15,10 +15,12 @@ from features.progress import progress
 from features.tensors import load_safely
 from heads.config import TrainConfig
 from heads.data.load import TrainData
+from heads.models.catalogue import is_fitted
 from heads.models.saved import BEST, load_model, need_same_streams
 from heads.predict.predicting import predict_best, predict_logits, score
+from heads.runs import read_record, selected_epoch
 from heads.training.resume import LAST
-from heads.training.state import Outcome, StepResult, TrainingBatch, TrainingRun, best_of, lr_at, start_run
+from heads.training.state import Outcome, StepResult, TrainingBatch, TrainingRun, start_run
 
 
 def fit(
@@ -45,22 +47,34 @@ def fit(
         DataError: the folder holds another run, or the loss is no longer finite.
     """
     run = start_run(config, data, folder, device=device, teacher=teacher)
-    num_epochs, num_done = config.optimisation.epochs, len(run.history)
+    num_epochs, num_done = run.config.optimisation.schedule.epochs, len(run.history)
     with progress(
         total=num_epochs, unit="epochs", label=f"{config.head} seed {config.seed}", done_before=num_done
     ) as bar:
         while not run.is_over and (until is None or len(run.history) < until):
             began = time.monotonic()
-            run.model.train()
-            steps = [train_step(run, batch) for batch in run.batches()]
+            steps, figures = _fit(run) if is_fitted(config.head) else (train_epoch(run), {})
             logits = None
             if data.validation is not None:
                 logits = predict_logits(run.scored_model, data.validation, device=device)
-            row = run.end_epoch(steps, logits)
+            row = run.end_epoch(steps, logits, **figures)
             show(row | {"seconds": time.monotonic() - began})
             bar.set_postfix_str(_postfix(row), refresh=False)
             bar.update()
     return run.outcome()
+
+
+def _fit(run: TrainingRun) -> tuple[list[StepResult], dict[str, float]]:
+    # Not at the top: scikit-learn takes a second to load, and no other head needs it.
+    from heads.training.logistic import fit_regressions
+
+    return fit_regressions(run)
+
+
+def train_epoch(run: TrainingRun) -> list[StepResult]:
+    """Train a run on all batches of its next epoch."""
+    run.model.train()
+    return [train_step(run, batch) for batch in run.batches()]
 
 
 def train_step(run: TrainingRun, batch: TrainingBatch) -> StepResult:
@@ -78,8 +92,7 @@ def update_weights(run: TrainingRun, batch: TrainingBatch, loss: torch.Tensor) -
     settings = run.config.optimisation
     if settings.clip_grad:
         nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip_grad)
-    epochs = batch.progress * settings.epochs
-    lr = lr_at(epochs, peak=settings.lr, warmup=settings.warmup_epochs, total=settings.epochs)
+    lr = settings.schedule.lr_at(batch.progress)
     for group in run.optimizer.param_groups:
         group["lr"] = lr * group["factor"]
     run.optimizer.step()
@@ -102,8 +115,8 @@ def score_again(data: TrainData, folder: Path, *, device: torch.device) -> Outco
     logits = predict_logits(model, data.validation, device=device)
     row = score(logits, data.validation.segments, where=str(folder))
     predict_best(folder, data.predicted, device=device)
-    history = load_safely(folder / LAST)["history"]
-    return Outcome(folder, best_of(history), row, was_there=True)
+    epoch = selected_epoch(load_safely(folder / LAST)["history"], read_record(folder).select)
+    return Outcome(folder, epoch, row, was_there=True)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -5,7 +5,6 @@ The loop that trains it is in heads/training/fit.py; heads/sweep/together.py tra
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,8 @@ from heads.models.model import Model, ModelConfig
 from heads.models.pooling import has_bfloat16_lstms
 from heads.models.saved import BEST, model_config_of, save_model
 from heads.predict.predicting import predict_best, score
-from heads.runs import METRICS, claim, write_metrics
+from heads.runs import METRICS, claim, selected_epoch, write_metrics
+from heads.training.defaults import complete
 from heads.training.resume import LAST, resume, save_last
 
 
@@ -40,7 +40,7 @@ class Outcome:
     """The end of a run.
 
     Attributes:
-        best_epoch: from 1.
+        best_epoch: the epoch whose weights are kept, as --select chooses it, from 1.
         metrics: the row of metrics.csv of that epoch.
         was_there: whether the run was finished before, so that nothing was trained.
     """
@@ -112,9 +112,14 @@ class TrainingRun:
     def is_over(self) -> bool:
         """Whether the run has all of its epochs, or too many epochs in a row were no better than one before."""
         settings, history = self.config.optimisation, self.history
-        return len(history) >= settings.epochs or bool(
-            history and settings.patience and len(history) - best_of(history) >= settings.patience
+        return len(history) >= settings.schedule.epochs or bool(
+            history and settings.patience and len(history) - self.best_epoch >= settings.patience
         )
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights are kept, from 1."""
+        return selected_epoch(self.history, self.config.optimisation.select)
 
     def batches(self) -> Iterator[TrainingBatch]:
         """Return the batches of the next epoch, augmented; random numbers come from torch's global generator."""
@@ -130,27 +135,31 @@ class TrainingRun:
                 device=self.device,
                 augmentation=config.augmentation,
             ):
-                progress = (epoch + (num_seen + len(batch.index) / 2) / len(split)) / config.optimisation.epochs
+                epochs_done = epoch + (num_seen + len(batch.index) / 2) / len(split)
+                progress = epochs_done / config.optimisation.schedule.epochs
                 num_seen += len(batch.index)
                 mixed, mixture = augmented(batch, config.augmentation, deviations)
                 yield TrainingBatch(mixed.streams, mixed.index, mixture, progress)
 
-    def end_epoch(self, steps: Sequence[StepResult], logits: Mapping[str, np.ndarray] | None) -> dict[str, float]:
+    def end_epoch(
+        self, steps: Sequence[StepResult], logits: Mapping[str, np.ndarray] | None, **figures: float
+    ) -> dict[str, float]:
         """Record an epoch, and write its checkpoints and its row of metrics.csv; return the row.
 
         Args:
             steps: all steps of the epoch.
             logits: of `scored_model` on validation, by task; None without validation.
+            figures: more columns of the row.
 
         Raises:
             DataError: a loss of the epoch, or a logit, is not finite.
         """
         epoch = len(self.history) + 1
-        row = {"epoch": epoch, "lr": steps[-1].lr, "train_loss": self._mean_loss(steps, epoch)}
+        row = {"epoch": epoch, "lr": steps[-1].lr, "train_loss": self._mean_loss(steps, epoch), **figures}
         if logits is not None and self.data.validation is not None:
             row |= score(logits, self.data.validation.segments, where=f"{self.folder}, epoch {epoch}")
         self.history.append(row)
-        if best_of(self.history) == epoch:
+        if self.best_epoch == epoch:
             save_model(self.folder / BEST, self.model_config, self.scored_model)
         write_metrics(self.folder / METRICS, self.history)
         save_last(self.folder / LAST, self.model, self.average, self.optimizer, self.history)
@@ -173,8 +182,7 @@ class TrainingRun:
         """Return how the run stands; if it is over, write the predictions of its best model first."""
         if self.is_over:
             predict_best(self.folder, self.data.predicted, device=self.device)
-        epoch = best_of(self.history)
-        return Outcome(self.folder, epoch, self.history[epoch - 1], self.was_over)
+        return Outcome(self.folder, self.best_epoch, self.history[self.best_epoch - 1], self.was_over)
 
 
 def start_run(
@@ -187,6 +195,8 @@ def start_run(
 ) -> TrainingRun:
     """Return a run with random weights, or as it was after its last whole epoch, and write its config.json.
 
+    Settings that the configuration leaves open are chosen for the number of training segments.
+
     Args:
         teacher: predictions for the training segments, where the objective has a teacher.
 
@@ -194,13 +204,17 @@ def start_run(
         OptionError: the configuration does not fit the data.
         DataError: the folder holds another run.
     """
+    config = complete(config, len(data.train))
     settings, model_config = config.optimisation, model_config_of(config, data.sources)
     torch.manual_seed(config.seed)
     model = _new_model(model_config, config, data).to(device)
     _need_arithmetic(model, config, device)
-    loss = TrainingLoss(config.objective, data.train.segments, teacher).to(device)
+    loss = TrainingLoss(config.objective, data.train.segments, teacher)
+    if settings.bias == "prior":
+        model.set_biases(loss.initial_logits())
+    loss = loss.to(device)
     groups = _parameter_groups(model, config)
-    optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=settings.schedule.lr, weight_decay=settings.weight_decay)
     average = AveragedModel(model, avg_fn=_warmed_up_average(settings.ema)) if settings.ema else None
     # Only now, when the model is known to fit into memory, so that a smaller model may have the folder's name.
     claim(folder, _record(config, data), data.origin)
@@ -236,24 +250,6 @@ def _need_arithmetic(model: Model, config: TrainConfig, device: torch.device) ->
         raise OptionError(
             "--precision", f"this CPU cannot run LSTMs in bfloat16, which {config.head} needs; leave the option out."
         )
-
-
-def lr_at(epochs: float, *, peak: float, warmup: float, total: float) -> float:
-    """Return the learning rate after so many epochs: linear to `peak` over `warmup`, then a cosine to 0 at `total`.
-
-    >>> [round(lr_at(epochs, peak=1.0, warmup=2, total=6), 2) for epochs in (0.5, 1.5, 2, 3, 4, 6)]
-    [0.25, 0.75, 1.0, 0.85, 0.5, 0.0]
-    """
-    if epochs < warmup:
-        return peak * epochs / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (epochs - warmup) / max(total - warmup, 1e-9)))
-
-
-def best_of(history: Sequence[Mapping[str, float]]) -> int:
-    """Return the epoch (from 1) of the highest action accuracy, the first of equals; the last epoch without any."""
-    if "val_action_top1" not in history[-1]:
-        return len(history)
-    return 1 + int(np.argmax([row["val_action_top1"] for row in history]))
 
 
 def _parameter_groups(model: Model, config: TrainConfig) -> list[dict[str, Any]]:

@@ -39,10 +39,25 @@ RUNS = {
     "multiscale_lstm": _HIDDEN,
     "attentive": _WIDTH,
     "tcn": ("--set", "width=8"),
-    "transformer": _WIDTH,
-    "augmented": ("--mixup", 0.4, "--step-dropout", 0.2, "--noise", 0.1, "--neighbours", 1, "--ema", 0.9),
+    "transformer": (*_WIDTH, "--set", "hidden=1024"),
+    "augmented": (
+        "--set",
+        "width=512",
+        "--mixup",
+        0.4,
+        "--step-dropout",
+        0.2,
+        "--noise",
+        0.1,
+        "--neighbours",
+        1,
+        "--ema",
+        0.9,
+    ),
     "cut": ("--cutmix", 0.5, "--loss", "focal:gamma=1", "--noun-loss", "cb", "--action-weight", 0.5, "--adjust", 0.5),
 }
+# Settings of version 0.1, which the record was stored with.
+_FIXED = ("--bias", "zero", "--mixup", 0, "--warmup-epochs", 5, "--lr", 1e-3, "--max-steps", 256)
 _HEAD_OF = {"augmented": "attentive", "cut": "mean_pool"}
 
 
@@ -58,10 +73,10 @@ def run_smallest_path(folder: Path) -> dict[str, np.ndarray]:
     runs = ("--runs", folder / "runs")
     plan = ("--features", folder / "features", *lists, "--device", "cpu", "--epochs", 2, "--batch-size", 8, *runs)
     for name, options in RUNS.items():
-        output_here(main, "train", "--head", _HEAD_OF.get(name, name), *options, *plan, "--name", name)
+        output_here(main, "train", "--head", _HEAD_OF.get(name, name), *plan, *_FIXED, *options, "--name", name)
     window_options = ("--context", 0.5, "--jitter", 0.2, "--speed", 0.2, "--max-steps", 12)
     dense = ("--features", folder / "dense", *plan[2:], "--name", "dense", "--set", "hidden=8")
-    output_here(main, "train", "--head", "bilstm", *window_options, *dense)
+    output_here(main, "train", "--head", "bilstm", *_FIXED, *window_options, *dense)
     output_here(main, "predict", folder / "runs" / "dense-seed0", "--tta")
     output_here(main, "ensemble", *lists, "--weights", "fitted", "--temperature", *runs)
     return dict(_arrays(folder))

@@ -78,7 +78,7 @@ def train(synthetic, tmp_path):
         ({"learning_rate": 1}, "no setting 'learning_rate'"),
         ({"batchsize": 8}, "no setting 'batchsize'; did you mean 'batch_size'?"),
         ({"lr": "fast"}, "--lr: 'fast' is not a number."),
-        ({"lr": None}, "--lr: None is not a number."),
+        ({"weight_decay": None}, "--weight-decay: None is not a number."),
         ({"epochs": 1.5}, "--epochs: 1.5 is not a whole number."),
         ({"epochs": float("nan")}, "--epochs: nan is not a whole number."),
         ({"epochs": float("inf")}, "--epochs: inf is not a whole number."),

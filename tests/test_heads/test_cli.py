@@ -379,7 +379,7 @@ def test_a_run_with_other_settings_is_kept(heads):
     heads(*_train(*QUICK))
     result = heads(*_train(*QUICK, "--lr", 0.1))
     assert result.exit_code == DATA
-    assert "holds another run (lr 0.001 there, 0.1 now); give this one a --name" in result.stderr
+    assert "holds another run (lr 0.003 there, 0.1 now); give this one a --name" in result.stderr
 
 
 @pytest.mark.usefixtures("environment")

@@ -20,12 +20,13 @@ from heads.config import (
     Optimisation,
     TrainConfig,
     config_from_json,
+    kind_of,
     make_config,
     parse_seeds,
 )
 
 SETTINGS = [(record, setting) for record in GROUPS.values() for setting in dataclasses.fields(record)]
-NUMBERS = [(record, setting) for record, setting in SETTINGS if type(setting.default) in (int, float)]
+NUMBERS = [(record, setting) for record, setting in SETTINGS if kind_of(setting) in (int, float)]
 OTHER_SETTINGS = {
     "context": 1.5,
     "neighbours": 2,
@@ -52,14 +53,15 @@ def test_every_setting_has_a_name_of_its_own():
 
 def test_every_setting_says_what_it_means():
     for _, setting in SETTINGS:
-        assert setting.metadata["help"].endswith("."), setting.name
+        sentence, _, _ = setting.metadata["help"].partition("  [default: ")
+        assert sentence.endswith("."), setting.name
 
 
 def test_the_ends_of_a_range_belong_to_it():
     for record, setting in NUMBERS:
         extra_settings = {"verb_weight": {"noun_weight": 2.0}}.get(setting.name, {})
         for end in ("least", "most"):
-            value = type(setting.default)(setting.metadata[end])
+            value = kind_of(setting)(setting.metadata[end])
             assert getattr(record(**{setting.name: value}, **extra_settings), setting.name) == value
 
 

@@ -247,6 +247,22 @@ def test_sigmoid_focal_without_gamma_and_alpha_is_summed_binary_cross_entropy():
     torch.testing.assert_close(_loss("sigmoid_focal:gamma=0:alpha=-1:prior=0.5")(logits, labels, 0.0), expected)
 
 
+@pytest.mark.parametrize("text", ["ce", "inv_sqrt", "cb:beta=0.9", "logit_adjusted:tau=0.3", "balanced_softmax"])
+@given(counts=st.lists(st.integers(1, 40), min_size=2, max_size=6))
+@settings(deadline=None, max_examples=20)
+def test_at_the_initial_logits_no_bias_could_be_better(text, counts):
+    loss = _loss(text, counts)
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    bias = torch.from_numpy(loss.initial_logits(np.array(counts))).requires_grad_()
+    loss(bias.expand(len(labels), -1), labels, 0.0).mean().backward()
+    assert bias.grad.abs().max() < 1e-5
+
+
+def test_a_loss_with_a_prior_of_its_own_begins_at_zero():
+    for text in ("sigmoid_focal", "balanced_softmax"):
+        assert not _loss(text).initial_logits(np.array(COUNTS)).any()
+
+
 def test_sigmoid_focal_starts_at_its_prior():
     assert _loss("sigmoid_focal:prior=0.02").bias == pytest.approx(np.log(0.02 / 0.98))
 

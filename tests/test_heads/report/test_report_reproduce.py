@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from features.errors import DataError, OptionError
 from features.files import read_json, write_json
 from heads.commands.train import _pairs, train
-from heads.config import GROUPS, RENAMED, TrainConfig, make_config, setting_names
+from heads.config import GROUPS, RENAMED, TrainConfig, kind_of, make_config, setting_names
 from heads.models import catalogue as models
 from heads.registry import options_of
 from heads.report.reproduce import ensemble_command, recorded_config, train_command
@@ -37,7 +37,7 @@ def _values(setting: dataclasses.Field) -> st.SearchStrategy:
     if setting.name in TEXTS:
         return TEXTS[setting.name]
     least, most = setting.metadata["least"], setting.metadata["most"]
-    if isinstance(setting.default, int):
+    if kind_of(setting) is int:
         return st.integers(int(least), min(int(most), 10**6))
     return st.floats(least, min(most, 1e6), allow_subnormal=False)
 

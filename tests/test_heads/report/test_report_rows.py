@@ -124,11 +124,11 @@ def test_predictions_with_tta_are_a_row_and_no_other_trial(markdown_report, sing
 
 
 def test_each_run_has_its_best_epoch_cut_off_or_not(tables):
-    table = tables["Best epoch of each run, accuracy in %"]
+    table = tables["Kept epoch of each run, accuracy in %"]
     assert len(table) - 1 == 3 + 2 + 1 + 8
     row = dict(zip(table[0], next(row for row in table if row[0] == "tcn-seed0"), strict=True))
     assert row["how it ended"] == f"interrupted after 2 of {NUM_EPOCHS} epochs; the same command continues it"
-    assert (row["best epoch"], row["action@1"], row["validation loss"], row["training loss of the last epoch"]) == (
+    assert (row["kept epoch"], row["action@1"], row["validation loss"], row["training loss of the last epoch"]) == (
         "2",
         "10.0",
         "3.000",
@@ -141,7 +141,7 @@ def test_a_run_that_lost_patience_says_so(markdown_report, dataset, tmp_path):
     text = (run / "metrics.csv").read_text().splitlines()
     rows = [line.rsplit(",", 3)[0] + f",1,1,{10 - index}" for index, line in enumerate(text[1:])]
     (run / "metrics.csv").write_text("\n".join([text[0], *rows]) + "\n")
-    table = tables_of_markdown(markdown_report())["Best epoch of each run, accuracy in %"]
+    table = tables_of_markdown(markdown_report())["Kept epoch of each run, accuracy in %"]
     assert table[1][1] == f"stopped after 4 of {NUM_EPOCHS} epochs: no better epoch in 2 (--patience)"
     assert table[1][3] == "1"
 
@@ -153,7 +153,7 @@ def test_a_run_without_validation_has_its_losses(markdown_report, single_run, da
     table[["epoch", "lr", "train_loss"]].to_csv(run / "metrics.csv", index=False)
     text = markdown_report(tmp_path / "few")
     assert "1 of 2 runs had no validation, so they only have a training loss." in text
-    assert [row[0] for row in tables_of_markdown(text)["Best epoch of each run, accuracy in %"][1:]] == [
+    assert [row[0] for row in tables_of_markdown(text)["Kept epoch of each run, accuracy in %"][1:]] == [
         "mean_pool-seed0",
         "all-seed0",
     ]
@@ -175,7 +175,7 @@ def test_a_run_that_halving_stopped_says_so_and_is_not_called_cut_off(markdown_r
     decision = {"epoch": 2, "rank": 2, "name": "worse", "score": 1.0, "stopped": True}
     write_json(single_run.parent / "halving.json", [decision, {**decision, "name": "mean_pool", "stopped": False}])
     text = markdown_report(single_run.parent)
-    endings = {row[0]: row[1] for row in tables_of_markdown(text)["Best epoch of each run, accuracy in %"]}
+    endings = {row[0]: row[1] for row in tables_of_markdown(text)["Kept epoch of each run, accuracy in %"]}
     assert endings["worse-seed0"] == f"stopped after 2 of {NUM_EPOCHS} epochs: in the worse half (--halving)"
     assert endings["mean_pool-seed0"] == f"all {NUM_EPOCHS} epochs"
     assert "interrupted" not in text

@@ -73,10 +73,10 @@ def _files(validation: str | None = "validation.csv") -> SplitFiles:
 @pytest.mark.parametrize(
     ("grid", "settings", "files", "shard", "message"),
     [
-        ({"lr": ["1"]}, {}, _files(), "0/2", "--shard 0/2 is a part"),
-        ({"lr": ["1"]}, {}, _files(None), None, "split official has none"),
-        ({"lr": ["1"]}, {"split": "all"}, _files(), None, "split all has none"),
-        ({"split": ["official", "all"]}, {}, _files(), None, "split all has none"),
+        ({"lr": ["1"]}, {"epochs": 30}, _files(), "0/2", "--shard 0/2 is a part"),
+        ({"lr": ["1"]}, {"epochs": 30}, _files(None), None, "split official has none"),
+        ({"lr": ["1"]}, {"split": "all", "epochs": 30}, _files(), None, "split all has none"),
+        ({"split": ["official", "all"]}, {"epochs": 30}, _files(), None, "split all has none"),
         ({"epochs": ["2", "4"]}, {}, _files(), None, "take epochs out of the grid"),
         ({"lr": ["1"]}, {"epochs": 1}, _files(), None, "give --epochs 2 or more"),
     ],
@@ -89,7 +89,7 @@ def test_what_cannot_be_compared_is_refused(grid, settings, files, shard, messag
 
 
 def test_folds_have_validation_without_a_validation_list_and_one_task_is_no_part():
-    variants = make_variants({"lr": ["1"]}, {"head": "mean_pool", "split": "fold:0/2"}, [0])
+    variants = make_variants({"lr": ["1"]}, {"head": "mean_pool", "split": "fold:0/2", "epochs": 30}, [0])
     assert plan_sweep(variants, _files(None), Path("sweep"), shard="0/1", halving=True).rungs == (8, 15)
 
 

@@ -20,12 +20,14 @@ from features.annotations import Segments, SplitFiles, read_segments
 from features.errors import DataError, OptionError
 from features.files import read_json
 from features.predictions import read_predictions
-from heads.config import TrainConfig, config_from_json, make_config, parse_seeds
+from heads.config import Schedule, TrainConfig, config_from_json, make_config, parse_seeds
 from heads.data.load import TrainData, find_featuresets, load_split, load_train_data
 from heads.models.catalogue import names
+from heads.models.pooling import Classifiers
+from heads.runs import selected_epoch
 from heads.scoring.metrics import compare, figures
 from heads.training.fit import fit
-from heads.training.state import Outcome, best_of, lr_at
+from heads.training.state import Outcome, start_run
 
 CPU = torch.device("cpu")
 CONFIG = make_config("bilstm", {"hidden": 8}, {"epochs": 6, "batch_size": 8, "lr": 1e-2, "warmup_epochs": 1})
@@ -59,14 +61,26 @@ def test_sixteen_segments_are_learnt_to_the_last_one(name, tmp_path):
     files = SplitFiles(tmp_path / "train.csv", tmp_path / "train.csv", None)  # scored on what it learns from
     data = _load([tmp_path / "set"], files)
     settings = {"epochs": 80, "batch_size": 4, "lr": 3e-2 if name == "mean_pool" else 1e-2, "warmup_epochs": 2}
-    config = make_config(name, small_options(name, dropout=0.0, hidden=16, width=16), settings)
+    config = make_config(name, small_options(name, dropout=0.0, hidden=16, width=16, c=1e4), settings)
     metrics = fit(config, data, tmp_path / "run", device=CPU).metrics
     assert (metrics["val_verb_top1"], metrics["val_noun_top1"]) == (100, 100)
 
 
 def test_the_loss_of_the_first_epoch_is_that_of_guessing(train_data, tmp_path):
-    outcome = fit(_with(epochs=1, lr=1e-9), train_data, tmp_path / "run", device=CPU)
+    outcome = fit(_with(epochs=1, lr=1e-9, bias="zero"), train_data, tmp_path / "run", device=CPU)
     assert outcome.metrics["train_loss"] == pytest.approx(math.log(97) + math.log(300), abs=0.3)
+
+
+@pytest.mark.parametrize("head", [name for name in names() if name != "logistic"])
+@pytest.mark.parametrize("settings", [{}, {"separate": True}, {"noun_loss": "balanced_softmax"}], ids=repr)
+def test_the_biases_of_all_classifiers_begin_where_the_losses_say(head, settings, train_data, tmp_path):
+    config = make_config(head, small_options(head), settings)
+    run = start_run(config, train_data, tmp_path / "run", device=CPU)
+    classifiers = [module for module in run.model.modules() if isinstance(module, Classifiers)]
+    biases = {task: linear.bias for classifier in classifiers for task, linear in classifier.items()}
+    verbs = np.bincount(train_data.train.segments.verb_class, minlength=97).clip(min=1)
+    assert biases["verb"].detach().numpy() == pytest.approx(np.log(verbs / verbs.sum()), abs=1e-5)
+    assert bool((biases["noun"] == 0).all()) == ("noun_loss" in settings)
 
 
 # ---- the learning rate
@@ -74,6 +88,11 @@ def test_the_loss_of_the_first_epoch_is_that_of_guessing(train_data, tmp_path):
 warm_ups = st.just(0.0) | st.floats(0.01, 50)
 schedules = st.tuples(st.floats(1e-6, 10), warm_ups, st.floats(0.1, 100))
 shares = st.lists(st.floats(0, 1), min_size=2, max_size=9).map(sorted)
+
+
+def lr_at(epochs: float, *, peak: float, warmup: float, total: float) -> float:
+    """The learning rate after so many epochs."""
+    return Schedule(total, warmup, peak).lr_at(epochs / total)
 
 
 @given(schedules, shares)
@@ -196,8 +215,18 @@ def test_predictions_are_those_of_the_best_epoch(run, synthetic):
     assert tops.items() <= row.items()
 
 
-def test_the_earliest_of_equal_epochs_is_the_best():
-    assert best_of([{"val_action_top1": value} for value in (10.0, 30.0, 20.0, 30.0)]) == 2
+@pytest.mark.parametrize(("select", "epoch"), [("action", 2), ("loss", 3), ("last", 4)])
+def test_the_epoch_that_counts_is_the_earliest_of_the_best_by_action_or_loss_or_the_last(select, epoch):
+    values = [(10.0, 3.0), (30.0, 2.0), (20.0, 1.0), (30.0, 1.0)]
+    history = [{"val_action_top1": action, "val_loss": loss} for action, loss in values]
+    assert selected_epoch(history, select) == epoch
+
+
+def test_the_weights_that_are_kept_are_those_of_the_selected_epoch(train_data, tmp_path):
+    outcome = fit(_with(select="last"), train_data, tmp_path / "run", device=CPU)
+    best, last = (weights_of(outcome.folder / name) for name in ("best_model.pth", "last.pth"))
+    assert outcome.best_epoch == 6
+    assert all(torch.equal(best[key], last[key]) for key in last)
 
 
 def test_without_validation_the_last_epoch_is_the_best(train_data, tmp_path):

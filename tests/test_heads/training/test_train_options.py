@@ -42,7 +42,7 @@ OPTIONS = [
     ("--verb-weight", 0.5),
     ("--noun-weight", 2),
     ("--action-weight", 0.5),
-    ("--mixup", 0.4),
+    ("--mixup", 0),
     ("--cutmix", 1),
     ("--step-dropout", 0.5),
     ("--noise", 0.5),
@@ -52,7 +52,8 @@ OPTIONS = [
     ("--clip-grad", 0.01),
     ("--lr-scale", "classifier=0"),
     ("--weight-decay", 0.5),
-    ("--warmup-epochs", 0),
+    ("--warmup-epochs", 1),
+    ("--bias", "zero"),
     ("--precision", "bfloat16"),
 ]
 

@@ -1,0 +1,88 @@
+"""What a configuration leaves open, chosen for the number of training segments. Loads no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, replace
+
+from features.errors import OptionError
+from heads.config import Objective, TrainConfig
+from heads.models.catalogue import head_lr, head_options_for, is_fitted
+
+# With fewer training segments than this, heads overfit: mixup is on, and long windows are thinned to fewer steps.
+_SMALL = 10_000
+_MIXUP = 0.4
+_MAX_STEPS, _MAX_STEPS_OF_SMALL = 256, 32
+_EPOCHS, _MOST_EPOCHS = 30, 300
+_UPDATES = 2000
+_WARMUP = 6  # one epoch in so many
+
+
+def complete(config: TrainConfig, num_segments: int) -> TrainConfig:
+    """Return a configuration with everything chosen that it leaves open. docs/results.md says what by.
+
+    Args:
+        num_segments: the number of training segments.
+
+    Raises:
+        OptionError: the head is fitted, and the configuration asks for what only training has.
+    """
+    settings, is_small = config.optimisation, num_segments < _SMALL
+    epochs = epochs_of(config, num_segments)
+    augmentation, inputs = config.augmentation, config.inputs
+    if augmentation.mixup is None:
+        has_mixup = is_small and not augmentation.cutmix and not is_fitted(config.head)
+        augmentation = replace(augmentation, mixup=_MIXUP if has_mixup else 0.0)
+    if inputs.max_steps is None:
+        is_short = is_small and not inputs.has_context  # context has few steps of the segment itself to spare
+        inputs = replace(inputs, max_steps=_MAX_STEPS_OF_SMALL if is_short else _MAX_STEPS)
+    warmup_epochs = round(epochs / _WARMUP) if settings.warmup_epochs is None else settings.warmup_epochs
+    lr = head_lr(config.head) if settings.lr is None else settings.lr
+    completed = replace(
+        config,
+        head_options=head_options_for(config.head, config.head_options, num_segments),
+        inputs=inputs,
+        augmentation=augmentation,
+        optimisation=replace(settings, epochs=epochs, warmup_epochs=warmup_epochs, lr=lr),
+    )
+    if is_fitted(config.head):
+        _need_plain_settings(completed)
+    return completed
+
+
+def epochs_of(config: TrainConfig, num_segments: int) -> int:
+    """Return the number of epochs of a run: as given, or by the number of training segments; 1 for what is fitted."""
+    settings = config.optimisation
+    if is_fitted(config.head):
+        return 1
+    return default_epochs(num_segments, settings.batch_size) if settings.epochs is None else settings.epochs
+
+
+def default_epochs(num_segments: int, batch_size: int) -> int:
+    """Return the epochs of a run that names none: 30, or as many as give 2,000 updates, but at most 300.
+
+    >>> default_epochs(67_217, 64), default_epochs(761, 64), default_epochs(24, 64)
+    (30, 167, 300)
+    """
+    updates_per_epoch = math.ceil(num_segments / batch_size)
+    return min(max(_EPOCHS, math.ceil(_UPDATES / updates_per_epoch)), _MOST_EPOCHS)
+
+
+def _need_plain_settings(config: TrainConfig) -> None:
+    """Check that a configuration asks for nothing that a regression does not have.
+
+    Raises:
+        OptionError: it asks for augmentation, another loss, a teacher, or a network around the regression.
+    """
+    plain_objective = Objective(adjust=config.objective.adjust)
+    asked = {
+        "augmentation": any(asdict(config.augmentation).values()),
+        "another loss, a teacher or weights of losses": config.objective != plain_objective,
+        "--project, --stream-dropout or --fusion late": bool(
+            config.inputs.project or config.inputs.stream_dropout or config.inputs.fusion == "late"
+        ),
+        "--ema": bool(config.optimisation.ema),
+    }
+    for what, is_asked in asked.items():
+        if is_asked:
+            raise OptionError("--head", f"logistic is a plain regression; it takes no {what}.")

@@ -1,0 +1,72 @@
+"""What depends on the number of training segments: nothing that is given, and nothing on EPIC-KITCHENS-100."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heads.config import make_config
+from heads.models.catalogue import names
+from heads.training.defaults import complete, default_epochs
+
+EPIC = 67_217
+# As in version 0.1.
+FULL_SIZE = {
+    "attentive": {"width": 512, "hidden": 1024},
+    "bilstm": {"hidden": 1024},
+    "logistic": {},
+    "mean_pool": {},
+    "mlp": {"hidden": 1024},
+    "multiscale_lstm": {"hidden": 512},
+    "tcn": {"width": 512},
+    "transformer": {"width": 512, "hidden": 1024},
+}
+trained_heads = pytest.mark.parametrize("head", [name for name in names() if name != "logistic"])
+
+
+@trained_heads
+@pytest.mark.parametrize("num_segments", [EPIC, 53_774])
+def test_a_run_on_epic_kitchens_100_is_what_it_was_but_for_the_biases(head, num_segments):
+    config = complete(make_config(head, {}, {}), num_segments)
+    schedule = config.optimisation.schedule
+    assert (schedule.epochs, schedule.warmup_epochs) == (30, 5)
+    assert schedule.lr == (3e-3 if head == "mean_pool" else 1e-3)
+    assert (config.augmentation.mixup, config.inputs.max_steps) == (0, 256)
+    assert FULL_SIZE[head].items() <= config.head_options.items()
+
+
+@trained_heads
+@given(num_segments=st.integers(1, 200_000))
+def test_what_is_given_stays(head, num_segments):
+    settings = {"epochs": 30, "warmup_epochs": 2, "lr": 5e-4, "mixup": 0.1, "max_steps": 7}
+    size = dict.fromkeys(FULL_SIZE[head], 48)
+    config = complete(make_config(head, size, settings), num_segments)
+    assert settings.items() <= config.as_json().items()
+    assert size.items() <= config.head_options.items()
+    assert complete(config, EPIC) == config
+
+
+@given(num_segments=st.integers(1, 200_000), batch_size=st.integers(1, 512))
+def test_a_run_has_30_epochs_or_2000_updates_and_never_more_than_300_epochs(num_segments, batch_size):
+    epochs, updates_per_epoch = default_epochs(num_segments, batch_size), math.ceil(num_segments / batch_size)
+    assert 30 <= epochs <= 300
+    assert epochs in (30, 300) or (epochs - 1) * updates_per_epoch < 2000 <= epochs * updates_per_epoch
+
+
+@trained_heads
+@given(num_segments=st.integers(1, 200_000), more=st.integers(0, 100_000))
+def test_a_head_is_no_narrower_with_more_segments_and_its_width_is_a_power_of_two(head, num_segments, more):
+    smaller, larger = (
+        complete(make_config(head, {}, {}), number).head_options for number in (num_segments, num_segments + more)
+    )
+    for option in FULL_SIZE[head]:
+        assert 64 <= smaller[option] <= larger[option] <= FULL_SIZE[head][option]
+        assert math.log2(smaller[option]).is_integer()
+
+
+def test_a_regression_has_one_epoch_and_no_mixup():
+    config = complete(make_config("logistic", {}, {}), 761)
+    assert (config.optimisation.epochs, config.augmentation.mixup) == (1, 0)
