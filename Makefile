@@ -25,7 +25,7 @@ OUT ?= $(EPIC_FEATURES)/$(BACKBONE)-$(if $(EVERY),every$(EVERY),seg$(FRAMES))$(i
 export SITE TASKS LIMIT LOGS STAGE LOCAL DRY_RUN ACCOUNT
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-sweep test test-all test-quick test-floor lint docs format bench extract sweep pipeline clean
+.PHONY: help install demo demo-sweep test test-all test-quick test-floor lint docs format bench results extract sweep pipeline clean
 
 help: ## Print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F '\t' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -68,6 +68,10 @@ format: install ## Fix what lint can fix
 
 bench: install ## Measure speed, as ratios within one run (an hour; the first run encodes a video)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' && $(BIN)/python benchmarks/bench_extract.py && $(BIN)/python benchmarks/bench_heads.py
+
+results: install ## Train every head with its defaults on hand sequences, for docs/results.md (an hour; resumable): FPHA=FOLDER
+	$(if $(FPHA),,$(error FPHA is missing: make results FPHA=folder of joints.npz))
+	$(BIN)/python benchmarks/accuracy.py '$(FPHA)' && $(BIN)/python benchmarks/accuracy.py '$(FPHA)' --table
 
 extract: install ## Extract features, by SLURM if it is there: BACKBONE=videomae [FRAMES=16 | EVERY=0.2] [SITE= TASKS=8 STAGE=1 LOCAL=1 DRY_RUN=1 ...]
 	$(if $(BACKBONE),,$(error BACKBONE is missing: make extract BACKBONE=videomae))

@@ -17,14 +17,15 @@ from together import NUM_RUNS, TogetherResult, measure_together
 from training import HeadResult, measure_heads
 
 from features.console import table
-from heads.models.catalogue import names
+from heads.models.catalogue import is_fitted, names
 
 
 def main() -> None:
     """Measure training on each device of this machine. Arguments name heads; without any, all are measured."""
-    if unknown := set(sys.argv[1:]) - set(names()):
-        sys.exit(f"There is no head {' or '.join(sorted(unknown))}; there are {', '.join(names())}.")
-    heads = sys.argv[1:] or names()
+    trained_heads = [name for name in names() if not is_fitted(name)]
+    if unknown := set(sys.argv[1:]) - set(trained_heads):
+        sys.exit(f"There is no trained head {' or '.join(sorted(unknown))}; there are {', '.join(trained_heads)}.")
+    heads = sys.argv[1:] or trained_heads
     for device in devices():
         trained = measure_heads(HERE / "data", device, heads)
         print(training_table(trained))
