@@ -42,16 +42,22 @@ _PROCESSES = (
     "tests/test_imports.py",
     "tests/test_miniature.py",
     "tests/test_extract/backbones/",
+    "tests/test_extract/decode/test_decoders.py",
     "tests/test_extract/decode/test_staging.py",
     "tests/test_extract/test_cli.py",
     "tests/test_extract/test_extraction.py",
     "tests/test_extract/test_pipeline.py",
     "tests/test_extract/test_preprocess.py::test_features_are",
     "tests/test_extract/weights/",
+    "tests/test_features/test_featureset.py::test_processes",
+    "tests/test_features/test_reading.py::test_workers",
     "tests/test_heads/sweep/test_sweep_resume.py",
     "tests/test_heads/sweep/test_together.py",
     "tests/test_heads/training/test_fit.py::test_sixteen_segments",
+    "tests/test_heads/test_api.py::test_a_plain_process",
+    "tests/test_heads/training/test_logistic.py",
     "tests/test_heads/training/test_resume.py",
+    "tests/test_heads/training/test_train_options.py",
 )
 _PROCESS_FIXTURES = {"command", "miniature"}
 
