@@ -96,14 +96,20 @@ def heads_table() -> str:
         runs = [run for run in find_runs(RUNS) if group_of(run) == name]
         histories = [read_metrics(run / "metrics.csv") for run in runs]
         best = [history[(kept_epoch(run) or 1) - 1] for run, history in zip(runs, histories, strict=True)]
-        seconds = [json.loads((run / "seconds.json").read_text())["all"] for run in runs]
+        records = [json.loads((run / "seconds.json").read_text()) for run in runs]
+        # A run that was interrupted has the seconds of its last part only.
+        whole = [
+            record["all"]
+            for record, history in zip(records, histories, strict=True)
+            if record["epochs"] == len(history)
+        ]
         rows.append(
             [
                 name,
                 *(f"{np.mean([row[f'val_{task}_top1'] for row in best]):.1f}" for task in ("verb", "noun", "action")),
                 " ".join(f"{row['val_action_top1']:.1f}" for row in best),
                 f"{np.mean([history[-1]['val_action_top1'] for history in histories]):.1f}",
-                f"{max(seconds):.0f}",
+                f"{max(whole):.0f}" if whole else "",
             ]
         )
     rows.sort(key=lambda row: -float(row[3]))
