@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from features.errors import OptionError
 from heads.models.options import (
     AttentiveConfig,
     BiLstmConfig,
@@ -49,8 +50,15 @@ def build_head(name: str, shape: HeadShape, options: Mapping[str, int | float], 
 
 
 def head_options_for(name: str, options: Mapping[str, Any], num_segments: int) -> dict[str, Any]:
-    """Return all options of a head, with those that are left open chosen for a number of training segments."""
-    return options_of(get(name).config(**options).for_segments(num_segments))
+    """Return all options of a head, with those that are left open chosen for a number of training segments.
+
+    Raises:
+        OptionError: a chosen size does not fit an option that is given.
+    """
+    try:
+        return options_of(get(name).config(**options).for_segments(num_segments))
+    except ValueError as error:
+        raise OptionError("--set", f"{error}") from None
 
 
 def head_lr(name: str) -> float:

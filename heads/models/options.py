@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from heads.registry import need_not_negative, need_positive, need_probability
+from heads.registry import need_between, need_not_negative, need_positive, need_probability
 
 # The number of training segments from which on heads have their full width; EPIC-KITCHENS-100 has 67,217.
 _MANY_SEGMENTS = 50_000
@@ -24,15 +24,20 @@ class HeadOptions:
         widest: option -> its value with many training segments, of the options whose 0 means: by their number
             (`for_segments`); the first one is the head's width.
         narrowest: the smallest such width.
+        positive: options that are 1 or more.
     """
 
     is_fitted: ClassVar[bool] = False
     lr: ClassVar[float] = 1e-3
     widest: ClassVar[dict[str, int]] = {}
     narrowest: ClassVar[int] = 128
+    positive: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         need_not_negative(self, *self.widest)
+        need_positive(self, *self.positive)
+        if hasattr(self, "dropout"):
+            need_probability(self, "dropout")
 
     def for_segments(self: Options, num_segments: int | None) -> Options:
         """Return the options with the sizes that are left open chosen for a number of training segments, None for many.
@@ -67,10 +72,6 @@ class MeanPoolConfig(HeadOptions):
     lr: ClassVar[float] = 3e-3
     dropout: float = 0.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        need_probability(self, "dropout")
-
 
 @dataclass(frozen=True)
 class LogisticConfig(HeadOptions):
@@ -87,7 +88,8 @@ class LogisticConfig(HeadOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        need_not_negative(self, "steps", "c")
+        need_not_negative(self, "steps")
+        need_between(self, 0, 1e30, "c")
 
 
 @dataclass(frozen=True)
@@ -101,14 +103,10 @@ class MlpConfig(HeadOptions):
     """
 
     widest: ClassVar[dict[str, int]] = {"hidden": 1024}
+    positive: ClassVar[tuple[str, ...]] = ("layers",)
     hidden: int = 0
     layers: int = 1
     dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        need_positive(self, "layers")
-        need_probability(self, "dropout")
 
 
 @dataclass(frozen=True)
@@ -122,36 +120,20 @@ class BiLstmConfig(HeadOptions):
     """
 
     widest: ClassVar[dict[str, int]] = {"hidden": 1024}
+    positive: ClassVar[tuple[str, ...]] = ("layers",)
     hidden: int = 0
     layers: int = 2
     dropout: float = 0.3
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        need_positive(self, "layers")
-        need_probability(self, "dropout")
-
 
 @dataclass(frozen=True)
-class MultiscaleLstmConfig(HeadOptions):
-    """Options of `multiscale_lstm`.
-
-    Attributes:
-        hidden: units per direction of each branch.
-        layers: number of stacked layers in each branch.
-        dropout: between layers, and before and after the layer that fuses the branches.
+class MultiscaleLstmConfig(BiLstmConfig):
+    """Options of `multiscale_lstm`: those of `bilstm`, in each of its branches; there is dropout before and after the
+    layer that fuses the branches.
     """
 
     widest: ClassVar[dict[str, int]] = {"hidden": 512}
     narrowest: ClassVar[int] = 64
-    hidden: int = 0
-    layers: int = 2
-    dropout: float = 0.3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        need_positive(self, "layers")
-        need_probability(self, "dropout")
 
 
 @dataclass(frozen=True)
@@ -167,6 +149,7 @@ class AttentiveConfig(HeadOptions):
     """
 
     widest: ClassVar[dict[str, int]] = {"width": 512, "hidden": 1024}
+    positive: ClassVar[tuple[str, ...]] = ("attention_heads",)
     width: int = 0
     attention_heads: int = 8
     layers: int = 0
@@ -175,10 +158,7 @@ class AttentiveConfig(HeadOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        need_positive(self, "attention_heads")
-        need_probability(self, "dropout")
-        if self.layers < 0:
-            raise ValueError(f"layers is {self.layers}, not 0 or more.")
+        need_not_negative(self, "layers")
         if self.width % self.attention_heads:
             raise ValueError(f"width is {self.width}, not a multiple of {self.attention_heads} attention heads.")
 
@@ -194,14 +174,10 @@ class TcnConfig(HeadOptions):
     """
 
     widest: ClassVar[dict[str, int]] = {"width": 512}
+    positive: ClassVar[tuple[str, ...]] = ("layers",)
     width: int = 0
     layers: int = 4
     dropout: float = 0.3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        need_positive(self, "layers")
-        need_probability(self, "dropout")
 
 
 @dataclass(frozen=True)
@@ -217,6 +193,7 @@ class TransformerConfig(HeadOptions):
     """
 
     widest: ClassVar[dict[str, int]] = {"width": 512, "hidden": 1024}
+    positive: ClassVar[tuple[str, ...]] = ("layers", "attention_heads")
     width: int = 0
     layers: int = 2
     attention_heads: int = 8
@@ -225,7 +202,5 @@ class TransformerConfig(HeadOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        need_positive(self, "layers", "attention_heads")
-        need_probability(self, "dropout")
         if self.width % (2 * self.attention_heads):
             raise ValueError(f"width is {self.width}, not a multiple of twice {self.attention_heads} attention heads.")

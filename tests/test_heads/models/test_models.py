@@ -564,6 +564,8 @@ def test_a_wrong_option_names_the_nearest_one():
         ("bilstm", "hidden", "-1", "hidden is -1, not 0 or more"),
         ("bilstm", "layers", "-1", "layers is -1, not 1 or more"),
         ("attentive", "layers", "-1", "layers is -1, not 0 or more"),
+        ("logistic", "steps", "-1", "steps is -1, not 0 or more"),
+        ("logistic", "c", "nan", "c is nan, not from 0 to 1e"),
         ("attentive", "width", "100", "width is 100, not a multiple of 8 attention heads"),
         ("transformer", "width", "88", "width is 88, not a multiple of twice 8 attention heads"),
     ],

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.errors import OptionError
 from heads.config import make_config
 from heads.models.catalogue import names
 from heads.training.defaults import complete, default_epochs
@@ -70,3 +71,9 @@ def test_a_head_is_no_narrower_with_more_segments_and_its_width_is_a_power_of_tw
 def test_a_regression_has_one_epoch_and_no_mixup():
     config = complete(make_config("logistic", {}, {}), 761)
     assert (config.optimisation.epochs, config.augmentation.mixup) == (1, 0)
+
+
+@pytest.mark.parametrize("head", ["attentive", "transformer"])
+def test_a_chosen_width_that_does_not_fit_the_attention_heads_is_refused_by_their_option(head):
+    with pytest.raises(OptionError, match=r"^--set: width is 128, not a multiple of .*3 attention heads"):
+        complete(make_config(head, {"attention_heads": 3}, {}), 761)
