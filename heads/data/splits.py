@@ -64,14 +64,14 @@ def _fold(segments: Segments, fold: int, num_folds: int) -> TrainSplit:
             f"fold:{fold}/{num_folds}: {num_participants} participants allow 2 to {num_participants} folds, numbered "
             "from 0.",
         )
-    held_out = _folds(participants, num_folds) == fold
+    held_out = folds_of(participants, num_folds) == fold
     return TrainSplit(segments.where(~held_out), segments.where(held_out))
 
 
-def _folds(participants: np.ndarray, num_folds: int) -> np.ndarray:
-    """Return the fold of each segment, (N,): participants are dealt to folds of about equal size."""
-    _, participant_of, counts = np.unique(participants, return_inverse=True, return_counts=True)
+def folds_of(groups: np.ndarray, num_folds: int) -> np.ndarray:
+    """Return the fold of each segment, (N,): groups, such as participants, are dealt to folds of about equal size."""
+    _, group_of, counts = np.unique(groups, return_inverse=True, return_counts=True)
     fold_of = np.zeros(len(counts), dtype=int)
     for fold, members in enumerate(deal(counts.tolist(), num_folds)):
         fold_of[members] = fold
-    return fold_of[participant_of]
+    return fold_of[group_of]

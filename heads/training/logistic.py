@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from features.annotations import Segments
-from features.dealing import deal
 from heads.data.batches import batches
+from heads.data.splits import folds_of
 from heads.models.logistic import Logistic
 from heads.training.state import StepResult, TrainingRun
 
@@ -27,12 +28,10 @@ def fit_regressions(run: TrainingRun) -> tuple[list[StepResult], dict[str, float
     heads = [module for module in model.modules() if isinstance(module, Logistic)]
     losses, chosen = [], {}
     for head in heads:
-        inputs = _inputs_of(run, head)
-        mean, std = inputs.mean(dim=0), inputs.std(dim=0, correction=0)
-        std[std < 1e-6 * mean.abs().clamp(min=1)] = 1.0
-        head.mean.copy_(mean)
-        head.std.copy_(std)
-        standardised = ((inputs - mean) / std).numpy()
+        scaler = StandardScaler()
+        standardised = scaler.fit_transform(_inputs_of(run, head).numpy())
+        head.mean.copy_(torch.from_numpy(scaler.mean_))
+        head.std.copy_(torch.from_numpy(scaler.scale_))
         for task in head.shape.tasks:
             labels = getattr(segments, f"{task}_class")
             c = run.config.head_options["c"] or choose_c(standardised, labels, segments)
@@ -90,10 +89,9 @@ def _held_out(segments: Segments) -> list[np.ndarray]:
     participants = segments.table.participant_id.to_numpy(dtype=str)
     videos = segments.table.video_id.to_numpy(dtype=str)
     groups = participants if len(np.unique(participants)) >= _NUM_FOLDS else videos
-    _, group_of, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    if len(counts) < 2:
-        return []
-    return [np.isin(group_of, members) for members in deal(counts.tolist(), min(_NUM_FOLDS, len(counts)))]
+    num_folds = min(_NUM_FOLDS, len(np.unique(groups)))
+    fold_of = folds_of(groups, num_folds)
+    return [fold_of == fold for fold in range(num_folds)] if num_folds > 1 else []
 
 
 def _held_out_loss(model: LogisticRegression, inputs: np.ndarray, labels: np.ndarray, is_held_out: np.ndarray) -> float:

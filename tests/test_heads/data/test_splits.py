@@ -13,7 +13,7 @@ from synthetic import CSV, labelled_rows, write_csv
 
 from features.annotations import SplitFiles, find_splits
 from features.errors import DataError, OptionError
-from heads.data.splits import _folds, choose_split, scored_csv
+from heads.data.splits import choose_split, folds_of, scored_csv
 
 PARTICIPANTS = ("P01_01", "P01_102", "P02_01", "P03_01", "P04_101", "P05_01", "P06_01")
 
@@ -60,10 +60,10 @@ def test_a_training_list_is_always_needed(files):
 # ---- folds
 
 
-@pytest.mark.parametrize("num_folds", [2, 3, 6])
-def test_every_segment_is_held_out_by_one_fold(files, num_folds):
+@pytest.mark.parametrize("numfolds_of", [2, 3, 6])
+def test_every_segment_is_held_out_by_one_fold(files, numfolds_of):
     held_out = [
-        name for fold in range(num_folds) for name in names_of(choose_split(f"fold:{fold}/{num_folds}", files))[1]
+        name for fold in range(numfolds_of) for name in names_of(choose_split(f"fold:{fold}/{numfolds_of}", files))[1]
     ]
     assert sorted(held_out) == sorted(choose_split("official", files).train.narration_id)
 
@@ -84,26 +84,26 @@ def test_a_fold_is_the_same_each_time(files):
     assert names_of(choose_split("fold:1/3", files)) == names_of(choose_split("fold:1/3", files))
 
 
-def test_folds_do_not_depend_on_the_order_of_the_list():
+def testfolds_of_do_not_depend_on_the_order_of_the_list():
     participants = np.array(["P03", "P01", "P02", "P01", "P04", "P02", "P01"])
     order = np.random.default_rng(0).permutation(len(participants))
-    np.testing.assert_array_equal(_folds(participants[order], 3), _folds(participants, 3)[order])
+    np.testing.assert_array_equal(folds_of(participants[order], 3), folds_of(participants, 3)[order])
 
 
-def test_the_folds_of_the_published_participants_stay_what_they_are():
+def test_thefolds_of_of_the_published_participants_stay_what_they_are():
     """Results of cross-validation are compared over months: a fold may not change."""
     participants = np.repeat(["P01", "P02", "P03", "P04", "P05"], [40, 25, 25, 10, 5])
-    folds = dict(zip(participants, _folds(participants, 2).tolist(), strict=True))
+    folds = dict(zip(participants, folds_of(participants, 2).tolist(), strict=True))
     assert folds == {"P01": 0, "P02": 1, "P03": 1, "P04": 0, "P05": 0}
 
 
 @given(st.lists(st.integers(1, 50), min_size=2, max_size=12), st.data())
-def test_folds_are_as_even_as_those_of_scikit_learn(counts, data):
-    num_folds = data.draw(st.integers(2, len(counts)))
+def testfolds_of_are_as_even_as_those_of_scikit_learn(counts, data):
+    numfolds_of = data.draw(st.integers(2, len(counts)))
     participants = np.repeat([f"P{index:02}" for index in range(len(counts))], counts)
-    sklearn_folds = GroupKFold(num_folds).split(participants, groups=participants)
-    sizes = np.bincount(_folds(participants, num_folds), minlength=num_folds)
-    assert sorted(sizes.tolist()) == sorted(len(held_out) for _, held_out in sklearn_folds)
+    sklearnfolds_of = GroupKFold(numfolds_of).split(participants, groups=participants)
+    sizes = np.bincount(folds_of(participants, numfolds_of), minlength=numfolds_of)
+    assert sorted(sizes.tolist()) == sorted(len(held_out) for _, held_out in sklearnfolds_of)
 
 
 # ---- what is refused
