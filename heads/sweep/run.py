@@ -21,6 +21,7 @@ from features.predictions import read_predictions
 from heads.config import TrainConfig
 from heads.data.load import TrainData
 from heads.data.splits import choose_split, scored_csv
+from heads.models.catalogue import is_fitted
 from heads.runs import METRICS, read_metrics, run_folder
 from heads.sweep.grid import Variant, share_of
 from heads.sweep.halving import Decision, decide, rungs_of, score_at
@@ -123,9 +124,16 @@ def _choose_rungs(variants: Sequence[Variant], files: SplitFiles, shard: str | N
     }
     if unscored:
         raise OptionError("--halving", f"compares variants on validation, and split {min(unscored)} has none.")
-    epochs = {variant.config.optimisation.epochs for variant in variants}
+    epochs = {variant.config.optimisation.epochs for variant in variants if not is_fitted(variant.config.head)}
+    if not epochs:
+        raise OptionError("--halving", "has nothing to stop early: all heads are fitted to convergence.")
     if len(epochs) > 1:
-        raise OptionError("--halving", "compares variants with the same number of epochs; take epochs out of the grid.")
+        numbers = " and ".join(str(number) for number in sorted(epochs, key=lambda number: number or 0))
+        raise OptionError(
+            "--halving",
+            f"compares variants with the same number of epochs, and these have {numbers}; take epochs out of the grid, "
+            "and give --epochs.",
+        )
     num_epochs = epochs.pop()
     return [] if num_epochs is None else rungs_of(num_epochs)  # without a training list, all runs fail anyway
 

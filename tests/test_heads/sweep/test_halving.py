@@ -79,6 +79,7 @@ def _files(validation: str | None = "validation.csv") -> SplitFiles:
         ({"split": ["official", "all"]}, {"epochs": 30}, _files(), None, "split all has none"),
         ({"epochs": ["2", "4"]}, {}, _files(), None, "take epochs out of the grid"),
         ({"lr": ["1"]}, {"epochs": 1}, _files(), None, "give --epochs 2 or more"),
+        ({"head": ["logistic"]}, {"epochs": 9}, _files(), None, "all heads are fitted"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(grid, settings, files, shard, message):
@@ -91,6 +92,11 @@ def test_what_cannot_be_compared_is_refused(grid, settings, files, shard, messag
 def test_folds_have_validation_without_a_validation_list_and_one_task_is_no_part():
     variants = make_variants({"lr": ["1"]}, {"head": "mean_pool", "split": "fold:0/2", "epochs": 30}, [0])
     assert plan_sweep(variants, _files(None), Path("sweep"), shard="0/1", halving=True).rungs == (8, 15)
+
+
+def test_a_head_that_is_fitted_is_compared_whatever_the_others_epochs_are():
+    variants = make_variants({"head": ["mlp", "logistic"]}, {"head": "mlp", "epochs": 8}, [0])
+    assert plan_sweep(variants, _files(), Path("sweep"), halving=True).rungs == (2, 4)
 
 
 # ---- by the command line
@@ -205,3 +211,14 @@ def test_a_damaged_record_of_what_was_stopped_is_named(content, heads, synthetic
     path.write_text(content)
     result = heads("sweep", "lr=1e-3,1e-2", "--annotations", synthetic.annotations, "--dry-run")
     assert (result.exit_code, "halving.json: not a list of decisions" in result.stderr) == (1, True)
+
+
+def test_logistic_regression_takes_part_with_its_only_score(heads, synthetic):
+    paths = ("--annotations", synthetic.annotations, "--features", synthetic.featureset)
+    options = ("--epochs", 4, "--batch-size", 8, "--device", "cpu", "--halving", "--json")
+    result = heads("sweep", "head=mean_pool,logistic", *options, *paths)
+    assert result.exit_code == 0, result.output
+    assert {row["name"]: len(row["scores"]) for row in json.loads(result.stdout)} == {
+        "head-mean_pool": 1,
+        "head-logistic": 1,
+    }
