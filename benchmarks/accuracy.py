@@ -9,6 +9,7 @@ again, and one that was interrupted continues.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
@@ -25,7 +26,6 @@ from features.console import table
 from heads.api.arguments import data_loader, split_files
 from heads.config import make_config
 from heads.data.batches import batches
-from heads.data.load import TrainData
 from heads.models.logistic import Logistic
 from heads.models.options import LogisticConfig
 from heads.models.shape import HeadShape
@@ -54,8 +54,8 @@ def main() -> None:
 
 
 def train(head: str, seed: int, folder: Path) -> None:
-    """Train one seed of a head on the hands, with its defaults, and record the seconds of its epochs."""
-    seconds: list[float] = []
+    """Train one seed of a head on the hands, with its defaults, and record the seconds that it took."""
+    num_epochs = itertools.count()
     began = time.monotonic()
     (outcome,) = heads.train(
         head=head,
@@ -63,11 +63,11 @@ def train(head: str, seed: int, folder: Path) -> None:
         seeds=seed,
         runs=RUNS,
         device="cpu",
-        on_epoch=lambda row: seconds.append(row["seconds"]),
+        on_epoch=lambda row: next(num_epochs),
         **places(folder),
     )
     if not outcome.was_there:
-        record = {"epochs": len(seconds), "seconds": sum(seconds), "all": time.monotonic() - began}
+        record = {"epochs": next(num_epochs), "seconds": time.monotonic() - began}
         (outcome.folder / "seconds.json").write_text(json.dumps(record))
     print(f"{outcome.folder.name}: action {outcome.metrics['val_action_top1']:.1f} %", flush=True)
 
@@ -99,7 +99,7 @@ def heads_table() -> str:
         records = [json.loads((run / "seconds.json").read_text()) for run in runs]
         # A run that was interrupted has the seconds of its last part only.
         whole = [
-            record["all"]
+            record["seconds"]
             for record, history in zip(records, histories, strict=True)
             if record["epochs"] == len(history)
         ]
@@ -160,7 +160,9 @@ def reference_table(folder: Path) -> str:
 
 def arrays(folder: Path, steps: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Yield the inputs (S, P) and the labels of the training and of the validation sequences."""
-    data, config = load(folder)
+    where, config = places(folder), make_config("logistic", {}, {"max_steps": 32})
+    files = split_files(where["annotations"], train=where["train"], validation=where["validation"], test=None)
+    data = data_loader(where["features"], files, allow_missing=False, memory=None, device="cpu")(config)
     head = Logistic(HeadShape(data.sources[0].featureset.dim), LogisticConfig(steps=steps))
     for split in (data.train, data.validation):
         assert split is not None
@@ -171,14 +173,6 @@ def arrays(folder: Path, steps: int) -> Iterator[tuple[np.ndarray, dict[str, np.
             inputs[batch.index] = head.inputs(streams._replace(features=streams.features.float()))
             labels = {task: getattr(split.segments, f"{task}_class") for task in ("verb", "noun")}
             yield inputs.numpy(), labels
-
-
-def load(folder: Path) -> tuple[TrainData, object]:
-    """Return the hands as `logistic` sees them, and its configuration."""
-    where = places(folder)
-    config = make_config("logistic", {}, {"max_steps": 32})
-    files = split_files(where["annotations"], train=where["train"], validation=where["validation"], test=None)
-    return data_loader(where["features"], files, allow_missing=False, memory=None, device="cpu")(config), config
 
 
 if __name__ == "__main__":
