@@ -133,9 +133,7 @@ def _meet_the_time_limit(cluster: _Cluster) -> tuple[Path, str]:
     site = cluster.site("limit", "SITE_EXTRACT_OPTIONS+=(--time=1 --signal=B:USR1@5)")
     with _watched(out):
         job = cluster.submit(out, tasks=1, SITE=site, STAGE=1)
-        cluster.wait(lambda: any(note.videos for note in read_running_tasks(out, now=time.time())), "the task to begin")
-        pid = read_running_tasks(out, now=time.time())[0].pid
-        os.kill(pid, signal.SIGSTOP)
+        pid = _hold_a_task(cluster, out)
         status = cluster.run(EXTRACT, "status", out, "--slurm")
         cluster.wait(lambda: list((cluster.folder / "scratch").glob("*/*.mp4")), "a copy of a video")
         cluster.wait(lambda: signal.SIGUSR1 in _pending_signals(pid), "USR1 from SLURM")
@@ -144,6 +142,17 @@ def _meet_the_time_limit(cluster: _Cluster) -> tuple[Path, str]:
         cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=10")  # enough, on a machine with other work too
         assert cluster.finish(job) == {"COMPLETED"}
     return out, status
+
+
+def _hold_a_task(cluster: _Cluster, out: Path) -> int:
+    """Stop the first task that begins, and return its process id.
+
+    On a busy machine all tasks may be done when a test sees the first video.
+    """
+    cluster.wait(lambda: any(note.videos for note in read_running_tasks(out, now=time.time())), "a task to begin")
+    pid = read_running_tasks(out, now=time.time())[0].pid
+    os.kill(pid, signal.SIGSTOP)
+    return pid
 
 
 def _pending_signals(pid: int) -> set[int]:
@@ -188,6 +197,7 @@ def _give_way_to_urgent_work(cluster: _Cluster) -> Path:
     site = cluster.site("preempted", "SITE_EXTRACT_OPTIONS+=(--nodelist=g3)")
     with _watched(out):
         job = cluster.submit(out, SITE=site)
+        _hold_a_task(cluster, out)
         cluster.wait(lambda: list(out.glob("[!.]*.h5")), "a first video")
         for note in read_running_tasks(out, now=time.time()):
             os.kill(note.pid, signal.SIGSTOP)  # SLURM sends SIGCONT with its SIGTERM
@@ -225,9 +235,7 @@ def test_killed_task_is_completed_by_another_array_of_other_size(cluster, local_
     out = cluster.folder / "killed"
     with _watched(out):
         job = cluster.submit(out)
-        cluster.wait(lambda: any(note.videos for note in read_running_tasks(out, now=time.time())), "a task to begin")
-        held_pid = read_running_tasks(out, now=time.time())[0].pid
-        os.kill(held_pid, signal.SIGSTOP)  # on a busy machine all tasks may be done when the first video is seen
+        held_pid = _hold_a_task(cluster, out)
         cluster.wait(lambda: len(list(out.glob("[!.]*.h5"))) >= 1, "a first video")
         # scancel --signal=KILL would send TERM first.
         for pid in {held_pid, *(note.pid for note in read_running_tasks(out, now=time.time()))}:
