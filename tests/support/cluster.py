@@ -73,7 +73,8 @@ def running_slurm(folder: Path, *, nodes: int) -> Iterator[dict[str, str]]:
     """Start a SLURM with its files in a folder, and stop it in the end; return the environment to submit from."""
     (folder / "test.env").write_text(SITE)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))}
-    settings = {"SL_NODES": str(nodes), "SL_SLURMD_TIMEOUT": "10"}
+    # A task that is asked to stop has as long as on most clusters, because a batch may take seconds on a busy machine.
+    settings = {"SL_NODES": str(nodes), "SL_SLURMD_TIMEOUT": "10", "SL_KILLWAIT": "30"}
     subprocess.run(["bash", SLURM, "start", folder / "slurm"], env=environment | settings, check=True, timeout=120)
     variables = {
         "SLURM_CONF": str(folder / "slurm" / "conf" / "slurm.conf"),

@@ -231,6 +231,7 @@ def test_task_that_is_requeued_goes_on(cluster, local_set):
 
 
 @needs_slurm
+@pytest.mark.slow
 def test_killed_task_is_completed_by_another_array_of_other_size(cluster, local_set):
     out = cluster.folder / "killed"
     with _watched(out):

@@ -96,7 +96,8 @@ def test_tasks_share_the_runs_and_end_as_one_sweep_does(cluster, local_sweep):
 
 
 @needs_slurm
-@pytest.mark.parametrize("interruption", ["requeue", pytest.param("USR1", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("interruption", ["requeue", "USR1"])
 def test_task_that_has_another_turn_goes_on(interruption, cluster, local_sweep):
     job, folder = _submit(cluster, interruption)
     cluster.wait(lambda: _finish_times(folder) and _num_rows(folder) > EPOCHS + 5, "a finished run")
