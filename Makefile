@@ -19,7 +19,7 @@ DEVICE ?= auto
 EVERY ?=
 # What a step keeps of the backbone's last map: mean, grid2 or grid4.
 TOKENS ?= mean
-OUT ?= $(EPIC_FEATURES)/$(BACKBONE)-$(if $(EVERY),every$(EVERY),seg$(FRAMES))$(if $(filter-out mean,$(TOKENS)),-$(TOKENS))
+OUT ?= $(EPIC_FEATURES)/$(subst :,-,$(BACKBONE))-$(if $(EVERY),every$(EVERY),seg$(FRAMES))$(if $(filter-out mean,$(TOKENS)),-$(TOKENS))
 
 # jobs/extract.sh and jobs/sweep.sh say what these mean.
 export SITE TASKS LIMIT LOGS STAGE LOCAL DRY_RUN ACCOUNT

@@ -57,18 +57,21 @@ def _weights_dir_option(name: str) -> Callable[[_Command], _Command]:
     )
 
 
+def _videos_option(*, required: bool, help_more: str = "") -> Callable[[_Command], _Command]:
+    return click.option(
+        "--videos",
+        required=required,
+        envvar="EPIC_VIDEOS",
+        type=click.Path(path_type=Path),
+        help=f"Folder of the videos, such as P01/P01_101.mp4 or P01/videos/P01_101.MP4 below it.{help_more}",
+    )
+
+
 def _input_options(command: _Command) -> _Command:
     """Add the options that say what is extracted, which `run` and `plan` share."""
     options = [
         _annotations_option,
         click.argument("more_annotations", metavar="[CSV]...", nargs=-1, type=click.Path(path_type=Path)),
-        click.option(
-            "--videos",
-            required=True,
-            envvar="EPIC_VIDEOS",
-            type=click.Path(path_type=Path),
-            help="Folder of the videos, such as P01/P01_101.mp4 or P01/videos/P01_101.MP4 below it.",
-        ),
         click.option("--backbone", required=True, help="Name of the backbone. `extract backbones` lists them."),
         click.option(
             "--tokens",
@@ -103,6 +106,7 @@ def _extraction_installed() -> Iterator[None]:
 
 
 @main.command(short_help="Extract the features of every segment.")
+@_videos_option(required=True)
 @_input_options
 @click.option(
     "--weights",
@@ -259,18 +263,26 @@ def status(folder: Path, annotations: tuple[Path, ...], slurm: bool, as_json: bo
 
 @main.command("backbones", short_help="List the backbones.")
 @_weights_dir_option("--weights-dir")
+@click.option("--timm", "pattern", metavar="PATTERN", help="List timm's models whose names match, such as 'vit_*'.")
 @_json_option
-def list_command(weights_dir: Path | None, as_json: bool) -> None:
+def list_command(weights_dir: Path | None, pattern: str | None, as_json: bool) -> None:
     """List the backbones: what they were trained on, what they take and give, their cost and their licence.
 
     D is the width of a step. GFLOPs are billions of multiply-adds per clip. The licence is that of the weights.
 
+    Every image model of the timm library with published weights is a backbone too, as timm:NAME.
+
     \b
-    Example:
+    Examples:
       extract backbones
+      extract backbones --timm 'vit_pe_*'
     """
+    if pattern is not None:
+        _print_timm_models(pattern, as_json)
+        return
     with _extraction_installed():
         from extract.backbones import ALIASES
+        from extract.backbones.recommended import TIMM_MODELS
         from extract.backbones.table import clip_text, gflops_text, parameters_text
         from extract.listing import list_backbones
 
@@ -296,6 +308,17 @@ def list_command(weights_dir: Path | None, as_json: bool) -> None:
     ]
     click.echo(table(header, lines, left=("backbone", "family", "pretraining", "clip", "licence", "weights")))
     click.echo("\nShort names: " + ", ".join(f"{alias} = {name}" for alias, name in ALIASES.items()))
+    click.echo("\nImage models of timm that are worth a try (--timm PATTERN lists more):")
+    for name in TIMM_MODELS:
+        click.echo(f"  {name}")
+
+
+def _print_timm_models(pattern: str, as_json: bool) -> None:
+    with _extraction_installed():
+        from extract.backbones.timm_models import matching_models
+
+    models = matching_models(pattern)
+    click.echo(json.dumps(models, indent=2) if as_json else "\n".join(models))
 
 
 @main.command("weights", short_help="Download the published weights of backbones.")
@@ -319,45 +342,59 @@ def weights_command(names: tuple[str, ...], weights_dir: Path | None) -> None:
 
 
 @main.command(short_help="Estimate what an extraction costs, without doing it.")
+@_videos_option(required=False, help_more=" Without it, the published list of videos is gone by.")
 @_input_options
+@click.option(
+    "--tflops",
+    type=click.FloatRange(min=0, min_open=True),
+    default=100.0,
+    show_default=True,
+    help="Speed of the GPU's arithmetic to reckon with. A third of an A100's peak in half precision is 100.",
+)
 @click.option("--tasks", default=8, show_default=True, help="Number of array tasks that share the videos.")
 @_json_option
 def plan(
     annotations: tuple[Path, ...],
     more_annotations: tuple[Path, ...],
-    videos: Path,
+    videos: Path | None,
     frames: int | None,
     every: float | None,
+    tflops: float,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Estimate what an extraction costs: frames, clips, disk space, and how even its work is over array tasks.
+    """Estimate what an extraction costs: frames, clips, GPU hours, disk space, and how even its array tasks are.
 
-    Every packet of the videos is read and none is decoded. No weights are needed.
+    Every packet of the videos is read and none is decoded. Without --videos, lengths and frame rates are those of
+    EPIC_100_video_info.csv beside the annotations. No weights are needed.
 
     \b
-    Example:
+    Examples:
+      extract plan --annotations data/annotations --backbone videomae_large_k400
       extract plan --annotations data/annotations --videos data/videos --backbone resnet50 --every 0.2 --tasks 16
     """
     with _extraction_installed():
         from extract.sampling import frames_per_segment
-        from extract.tasks.estimate import estimate_extraction
+        from extract.tasks.estimate import estimate_extraction, video_info_beside
     from features.annotations import read_all_segments
 
     num_frames = frames_per_segment(frames, every)
-    segments = read_all_segments([*annotations, *more_annotations])
-    estimate = estimate_extraction(segments, videos, num_frames=num_frames, every_s=every, **options)
+    paths = [*annotations, *more_annotations]
+    segments = read_all_segments(paths)
+    where = video_info_beside(paths) if videos is None else videos
+    estimate = estimate_extraction(segments, where, num_frames=num_frames, every_s=every, **options)
     if as_json:
-        click.echo(json.dumps(asdict(estimate), indent=2))
+        click.echo(json.dumps({**asdict(estimate), "gpu_hours": estimate.gpu_hours(tflops)}, indent=2))
         return
-    share = estimate.decoded_frames / max(estimate.frames, 1)
+    share, about = estimate.decoded_frames / max(estimate.frames, 1), "" if videos else "about "
     lines = {
         "videos": f"{estimate.videos:,}, {estimate.hours:.1f} hours",
         "segments": f"{estimate.segments:,}",
         "cannot be had": ", ".join(f"{num:,} {kind}" for kind, num in estimate.failed.items()) or "none",
         "frames wanted": f"{estimate.wanted_frames:,}",
-        "frames decoded": f"{estimate.decoded_frames:,} of {estimate.frames:,} ({share:.0%})",
+        "frames decoded": f"{about}{estimate.decoded_frames:,} of {estimate.frames:,} ({share:.0%})",
         "clips": f"{estimate.clips:,} of {estimate.clip_frames} frames",
+        "GPU hours": f"{estimate.gpu_hours(tflops):.2g} of arithmetic at {tflops:g} TFLOP/s (--tflops)",
         "steps": f"{estimate.steps:,} of {estimate.dim} values",
         "on disk": human_size(estimate.size_bytes),
         "balance": f"the heaviest of {len(estimate.task_cost)} tasks has {estimate.imbalance:.3f} x the mean",

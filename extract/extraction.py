@@ -199,7 +199,7 @@ def usual_batch_size(device: torch.device, clip: ClipShape) -> int:
 
 
 def _provenance(entry: Backbone, weights: Weights, sampling: Sampling, precision: str, tokens: str) -> FeatureSet:
-    packages = ("epic-heads", "torch", "torchvision", "transformers", "av")
+    packages = ("epic-heads", "torch", "torchvision", "transformers", "timm", "av")
     return FeatureSet(
         backbone=entry.name,
         weights=weights,

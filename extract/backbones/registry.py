@@ -126,14 +126,19 @@ def names() -> list[str]:
 
 
 def get(name: str, *, option: str = "--backbone") -> Backbone:
-    """Return the record of a backbone, by name or alias.
+    """Return the record of a backbone, by name or alias, or of an image model of timm, by "timm:NAME".
 
     Args:
         option: the option that the name was given with, for the message.
 
     Raises:
         OptionError: there is no such backbone; the message has the nearest known name.
+        DataError: timm is asked for and is not installed.
     """
+    if name.startswith("timm:"):
+        from extract.backbones.timm_models import timm_backbone
+
+        return timm_backbone(name, option)
     name = ALIASES.get(name, name)
     if name not in _BACKBONES:
         raise unknown_name(option, "backbone", name, [*_BACKBONES, *ALIASES])

@@ -1,24 +1,32 @@
-"""Estimate what an extraction costs, without doing it. Reads every packet of the videos and decodes none."""
+"""Estimate what an extraction costs, without doing it.
+
+Reads every packet of the videos and decodes none; or reads no video at all, and goes by the published list of videos.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import pandas as pd
 
 from extract.backbones import Backbone, get, grid_of
 from extract.decode.decoders import Decoders, TaskFailure, num_workers_for
 from extract.decode.packets import needed_packets
 from extract.decode.video import VideoInfo
 from extract.sampling import VideoPlan, choose_sampling, plan_video
-from extract.tasks.sharding import deal_videos
+from extract.tasks.sharding import DECODED_PER_S, deal_videos
 from extract.videos import find_videos
-from features.annotations import Segments
+from features.annotations import Segments, find_csv, read_video_info
 from features.errors import OptionError
 from features.failures import FailureKind
 from features.intervals import segment_times
 from features.progress import progress
+
+_VIDEO_INFO = "EPIC_100_video_info.csv"
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class Estimate:
         wanted_frames: distinct frames that a clip shows.
         decoded_frames: frames that must be decoded for them.
         clips, clip_frames: C clips of L frames.
+        clip_gflops: billions of multiply-adds per clip.
         steps, dim: N rows of D values.
         size_bytes: of the features on disk, apart from some kilobytes per video.
         task_cost: per array task, frames that are decoded plus frames that the backbone sees.
@@ -47,6 +56,7 @@ class Estimate:
     decoded_frames: int
     clips: int
     clip_frames: int
+    clip_gflops: float
     steps: int
     dim: int
     size_bytes: int
@@ -56,6 +66,10 @@ class Estimate:
     def imbalance(self) -> float:
         """The cost of the heaviest task divided by the mean; 1 if there is nothing to do."""
         return max(self.task_cost) * len(self.task_cost) / max(sum(self.task_cost), 1) or 1.0
+
+    def gpu_hours(self, tflops: float) -> float:
+        """Return how long the backbone's arithmetic takes at so many TFLOP/s, of which a multiply-add counts two."""
+        return self.clips * self.clip_gflops * 2e9 / (tflops * 1e12) / 3600
 
 
 @dataclass(frozen=True)
@@ -73,7 +87,7 @@ class _VideoEstimate:
 
 def estimate_extraction(
     segments: Segments,
-    videos: Path,
+    videos: Path | pd.DataFrame,
     *,
     backbone: str,
     num_frames: int = 16,
@@ -85,6 +99,8 @@ def estimate_extraction(
     """Return what the extraction of segments costs, and how even its work is over array tasks.
 
     Args:
+        videos: their folder; or the table of `read_video_info`, by whose lengths and frame rates frames are counted
+            then. How many frames must be decoded is estimated from the length alone in that case.
         tasks: how many array tasks the videos are dealt to.
 
     The other arguments are those of `extract_videos`.
@@ -99,17 +115,25 @@ def estimate_extraction(
     if tasks < 1:
         raise OptionError("--tasks", f"{tasks} is not a number of tasks above 0.")
     workers = num_workers_for(workers)
-    files = find_videos(videos, segments.table.video_id)
     rows = dict(segments.by_video())
-    failed = Counter({FailureKind.MISSING_VIDEO: sum(len(rows[name]) for name, path in files.items() if path is None)})
-    estimates: dict[str, _VideoEstimate] = {}
-    for video_id, info in _probed({name: path for name, path in files.items() if path is not None}, workers):
+    if isinstance(videos, pd.DataFrame):
+        known = _listed(videos, rows)
+    else:
+        files = find_videos(videos, segments.table.video_id)
+        known = _probed({name: path for name, path in files.items() if path is not None}, workers)
+    failed: Counter[FailureKind] = Counter({FailureKind.MISSING_VIDEO: 0})
+    missing, estimates = set(rows), dict[str, _VideoEstimate]()
+    for video_id, info in known:
+        missing.remove(video_id)
         if isinstance(info, TaskFailure):
             failed[info.error] += len(rows[video_id])
             continue
-        plan = plan_video(info.seconds, segment_times(rows[video_id]), sampling, entry.clip)
+        seconds = info if isinstance(info, np.ndarray) else info.seconds
+        plan = plan_video(seconds, segment_times(rows[video_id]), sampling, entry.clip)
         failed.update({FailureKind.BEYOND_END: len(plan.beyond_end), FailureKind.NO_FRAMES: len(plan.in_gap)})
-        estimates[video_id] = _video_estimate(info, plan, entry)
+        decoded = _num_decoded(info, plan, DECODED_PER_S[sampling.kind])
+        estimates[video_id] = _video_estimate(seconds, plan, decoded, entry)
+    failed[FailureKind.MISSING_VIDEO] = sum(len(rows[video_id]) for video_id in missing)
     dealt = deal_videos(segments, sampling, entry.clip, tasks)
     task_cost = tuple(sum(estimates[name].cost for name in task if name in estimates) for task in dealt)
     return _total(list(estimates.values()), segments, failed, entry, dim, task_cost)
@@ -134,11 +158,33 @@ def _total(
         decoded_frames=sum(video.decoded for video in estimates),
         clips=sum(video.clips for video in estimates),
         clip_frames=entry.clip.num_frames,
+        clip_gflops=entry.gflops,
         steps=steps,
         dim=dim,
         size_bytes=steps * (dim * 2 + 8 + 4),  # float16 features, float64 seconds, int32 frame
         task_cost=task_cost,
     )
+
+
+def video_info_beside(annotations: Sequence[Path]) -> pd.DataFrame:
+    """Return the published list of videos, EPIC_100_video_info.csv, from a folder of annotations or beside a CSV.
+
+    Raises:
+        OptionError: it is not there.
+    """
+    folders = [path if path.is_dir() else path.parent for path in map(Path, annotations)]
+    file = next((found for folder in folders if (found := find_csv(folder, _VIDEO_INFO))), None)
+    if file is None:
+        raise OptionError("--videos", f"is missing; without it, {_VIDEO_INFO} must lie beside the annotations.")
+    return read_video_info(file)
+
+
+def _listed(videos: pd.DataFrame, video_ids: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each video's id and the (F,) seconds that its frames have by the list of videos."""
+    for video_id in video_ids:
+        if video_id in videos.index:
+            video = videos.loc[video_id]
+            yield video_id, np.arange(max(1, round(video.duration_s * video.fps))) / video.fps
 
 
 def _probed(files: Mapping[str, Path], workers: int) -> Iterator[tuple[str, VideoInfo | TaskFailure]]:
@@ -154,11 +200,18 @@ def _probed(files: Mapping[str, Path], workers: int) -> Iterator[tuple[str, Vide
                     yield event.key, event.result
 
 
-def _video_estimate(info: VideoInfo, plan: VideoPlan, entry: Backbone) -> _VideoEstimate:
-    decoded = int(needed_packets(info.packets, info.pts[plan.wanted]).sum())
+def _num_decoded(info: VideoInfo | np.ndarray, plan: VideoPlan, decoded_per_s: float) -> int:
+    """Return how many frames must be decoded: exactly, or by the length of a video that is only listed."""
+    if isinstance(info, VideoInfo):
+        return int(needed_packets(info.packets, info.pts[plan.wanted]).sum())
+    expected = round(float(info[-1]) * decoded_per_s)
+    return min(max(len(plan.wanted), expected), len(info)) if len(plan.wanted) else 0
+
+
+def _video_estimate(seconds: np.ndarray, plan: VideoPlan, decoded: int, entry: Backbone) -> _VideoEstimate:
     return _VideoEstimate(
-        seconds=float(info.seconds[-1] - info.seconds[0]),
-        frames=len(info.pts),
+        seconds=float(seconds[-1] - seconds[0]),
+        frames=len(seconds),
         wanted=len(plan.wanted),
         decoded=decoded,
         clips=len(plan.clips),

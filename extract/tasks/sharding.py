@@ -20,7 +20,7 @@ from features.featureset import Sampling
 
 # Frames to decode per second of video: all 50 for a dense set; 22 of 50 at 16 frames per segment, as measured with
 # `make bench` (needed packets: 13,139 of 30,000 in ten minutes).
-_DECODED_PER_S = {"segment": 22, "dense": 50}
+DECODED_PER_S = {"segment": 22, "dense": 50}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def expected_costs(segments: Segments, sampling: Sampling, clip: ClipShape) -> d
         else:
             assert sampling.num_frames is not None
             num_clips = len(rows) * -(-sampling.num_frames // clip.num_frames)
-        costs[video_id] = round(length_s * _DECODED_PER_S[sampling.kind]) + num_clips * clip.num_frames
+        costs[video_id] = round(length_s * DECODED_PER_S[sampling.kind]) + num_clips * clip.num_frames
     return costs
 
 

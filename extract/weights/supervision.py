@@ -25,13 +25,18 @@ _LEVELS = {
 
 
 def supervision_of(backbone: Backbone, weights: Weights) -> int | None:
-    """Return the level of a backbone: of its published weights, 0 for random ones, None for weights from elsewhere.
+    """Return the level of a backbone's weights; None for weights from elsewhere, and for a model of timm without one.
+
+    Random weights have level 0.
 
     Raises:
-        KeyError: its `pretraining` has a name without a level here.
+        KeyError: `pretraining` of a backbone of ours has a name without a level here.
     """
     if weights.revision == "random":
         return 0
     if weights.revision == "local file":  # the published weights, or anyone's that fit
         return None
-    return max(_LEVELS[name] for name in backbone.pretraining.split(", "))
+    names = backbone.pretraining.split(", ")
+    if backbone.family == "timm" and not set(names) <= _LEVELS.keys():  # timm's tags do not always say the data
+        return None
+    return max(_LEVELS[name] for name in names)

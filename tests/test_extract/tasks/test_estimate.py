@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from encode import write_video
 
+from extract.backbones import get
 from extract.cli import main
 from extract.tasks.estimate import estimate_extraction
-from features.annotations import read_segments
+from features.annotations import read_all_segments, read_segments
 from features.errors import OptionError
 
 HEADER = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp\n"
@@ -57,6 +60,40 @@ def test_one_clip_of_a_clip_backbone_counts_all_of_its_frames(dataset):
     )
     assert (estimate.clips, estimate.clip_frames, estimate.steps) == (3, 16, 6)
     assert sum(estimate.task_cost) == estimate.decoded_frames + 3 * 16
+
+
+def test_list_of_videos_stands_in_for_the_videos(dataset):
+    video_info = pd.DataFrame({"duration_s": [2.0, 2.0], "fps": [30.0, 30.0]}, index=["P01_01", "P01_02"])
+    segments = read_segments(dataset / "segments.csv")
+    listed = estimate_extraction(segments, video_info, backbone="tiny_cnn", num_frames=4, tasks=2)
+    measured = _estimate(dataset, num_frames=4, tasks=2)
+    apart = {"decoded_frames", "task_cost", "hours"}
+    records = [
+        {name: value for name, value in asdict(estimate).items() if name not in apart}
+        for estimate in (listed, measured)
+    ]
+    assert records[0] == records[1]
+    assert listed.wanted_frames <= listed.decoded_frames <= listed.frames
+
+
+def test_hours_of_a_gpu_are_those_of_the_arithmetic(dataset):
+    estimate = _estimate(dataset, num_frames=4)
+    assert estimate.gpu_hours(2.0) == pytest.approx(12 * get("tiny_cnn").gflops * 2 / 2000 / 3600)
+
+
+def test_plan_of_the_published_lists_needs_no_videos(miniature):
+    arguments = ["plan", "--annotations", str(miniature.annotations), "--backbone", "resnet50", "--json"]
+    result = CliRunner().invoke(main, [*arguments, "--tflops", "50"], env={"EPIC_VIDEOS": ""})
+    record = json.loads(result.stdout)
+    assert record["segments"] == len(read_all_segments([miniature.annotations]))
+    assert record["gpu_hours"] == pytest.approx(record["clips"] * 4.1 * 2 / 50_000 / 3600, rel=0.02)
+
+
+def test_plan_without_videos_and_without_their_list_says_what_is_missing(dataset):
+    arguments = ["plan", "--annotations", str(dataset / "segments.csv"), "--backbone", "tiny_cnn"]
+    result = CliRunner().invoke(main, arguments, env={"EPIC_VIDEOS": ""})
+    assert result.exit_code == 2
+    assert "--videos: is missing; without it, EPIC_100_video_info.csv must lie beside" in result.stderr
 
 
 @pytest.mark.parametrize("options", [{"tasks": 0}, {"every_s": 0.0}, {"num_frames": 0}], ids=str)
