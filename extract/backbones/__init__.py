@@ -16,11 +16,13 @@ from extract.backbones import (
     videomae,
     vjepa2,
 )
+from extract.backbones.layout import Layout
 from extract.backbones.registry import (
     ALIASES,
     Backbone,
     Licence,
     PublishedFile,
+    PublishedPage,
     PublishedRepo,
     get,
     grid_of,
@@ -31,8 +33,10 @@ from extract.backbones.registry import (
 __all__ = [
     "ALIASES",
     "Backbone",
+    "Layout",
     "Licence",
     "PublishedFile",
+    "PublishedPage",
     "PublishedRepo",
     "get",
     "grid_of",

@@ -8,9 +8,11 @@ a model library; building the network does. The records themselves are in the ot
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from extract.backbone_input import ClipShape, Preprocess
 from extract.backbones.architecture import TorchModel, TransformersModel
+from extract.backbones.layout import Layout
 from features.errors import OptionError, unknown_name
 
 
@@ -47,6 +49,31 @@ class PublishedRepo:
 
 
 @dataclass(frozen=True)
+class PublishedPage:
+    """Weights published on a page that people have to visit, such as a folder of Google Drive or a form.
+
+    Attributes:
+        page: the address of the page that has the link.
+        file: the name of the file there.
+    """
+
+    page: str
+    file: str
+
+    gated = False
+
+    @property
+    def revision(self) -> str:
+        """The publisher's name for the weights."""
+        return f"{self.file} of {self.page}"
+
+    @property
+    def address(self) -> str:
+        """Where people find the weights."""
+        return self.page
+
+
+@dataclass(frozen=True)
 class Licence:
     """The terms under which code and weights are published, in their publishers' words."""
 
@@ -68,9 +95,11 @@ class Backbone:
         side: of the last map, in positions, over which features are averaged; no grid can be finer.
         parameters: how many parameters the features need.
         gflops: per clip, in billions of multiply-adds, as papers count them.
-        classifier: prefixes of the published parameters that features do not need.
+        layout: how the published file holds the network's weights.
         weights: None if nobody published any.
         source: the paper and the code.
+        seen_of_epic: what it was trained on of EPIC-KITCHENS: nothing, its videos, or the labels of its training list
+            as well.
     """
 
     name: str
@@ -83,10 +112,11 @@ class Backbone:
     parameters: int
     gflops: float
     preprocess: Preprocess
-    classifier: tuple[str, ...]
-    weights: PublishedFile | PublishedRepo | None
+    layout: Layout
+    weights: PublishedFile | PublishedRepo | PublishedPage | None
     licence: Licence
     source: str
+    seen_of_epic: Literal["nothing", "videos", "labels"] = "nothing"
 
 
 # Short names, each of the usual variant of a family.
