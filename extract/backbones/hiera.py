@@ -1,0 +1,53 @@
+"""Hiera for video: a plain hierarchical transformer, pre-trained by masking, fine-tuned on Kinetics-400.
+
+Ryali et al., Hiera: A Hierarchical Vision Transformer without the Bells-and-Whistles, ICML 2023. The network is that of
+the authors' package hiera-transformer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from extract.backbone_input import GREY_MEAN, GREY_STD, ClipShape, Preprocess
+from extract.backbones.architecture import TorchModel
+from extract.backbones.layout import Layout
+from extract.backbones.registry import Backbone, Licence, PublishedFile
+
+if TYPE_CHECKING:
+    from extract.backbones.networks.clip_network import ClipNetwork
+
+
+def _backbone(size: str, *, dim: int, parameters: int, gflops: float) -> Backbone:
+    def make() -> ClipNetwork:
+        from extract.backbones.networks.hiera import hiera_network
+
+        return hiera_network(size)
+
+    file = f"hiera_{size}_16x224.pth"
+    return Backbone(
+        name=f"hiera_{size}_16x224",
+        family="Hiera",
+        pretraining="Kinetics-400",
+        model=TorchModel(make),
+        dim=dim,
+        # Every 4th frame at 30 frames per second.
+        clip=ClipShape(16, 7.5, 8),
+        side=7,
+        parameters=parameters,
+        gflops=gflops,
+        preprocess=Preprocess(resize=256, crop=(224, 224), mean=GREY_MEAN, std=GREY_STD),
+        layout=Layout(leave_out=("head.",)),
+        weights=PublishedFile(revision=f"hiera/{file}", url=f"https://dl.fbaipublicfiles.com/hiera/{file}"),
+        licence=Licence(code="Apache-2.0", weights="CC-BY-NC-4.0"),
+        source="Ryali et al., Hiera, ICML 2023; hiera-transformer",
+    )
+
+
+# fmt: off
+BACKBONES = (
+    _backbone("base", dim=768, parameters=50_800_000, gflops=102.0),
+    _backbone("base_plus", dim=896, parameters=69_000_000, gflops=133.0),
+    _backbone("large", dim=1152, parameters=212_600_000, gflops=413.0),
+    _backbone("huge", dim=2048, parameters=670_800_000, gflops=1159.0),
+)
+# fmt: on

@@ -1,0 +1,34 @@
+"""Hiera of its authors' package: the last map, which is normalised after the average."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import nn
+
+from extract.backbones.networks.clip_network import ClipNetwork, LayerTokens
+
+
+class HieraMaps(ClipNetwork):
+    """A Hiera without its classifier: the last of its maps, with 8 steps of 7 x 7 positions."""
+
+    def __init__(self, network: nn.Module) -> None:
+        network.head = nn.Identity()
+        super().__init__(network)
+
+    def forward(self, x: torch.Tensor, layers: tuple[int, ...] = ()) -> tuple[LayerTokens, ...]:
+        _, maps = self.network(x, return_intermediates=True)
+        return (LayerTokens(maps[-1]),)
+
+    def normalised_mean(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network.norm(x)
+
+
+def hiera_network(size: str) -> HieraMaps:
+    """Return a Hiera for clips of 16 frames: size "base", "base_plus", "large" or "huge"."""
+    with warnings.catch_warnings():
+        # The package imports a module of timm by its old name.
+        warnings.filterwarnings("ignore", message="Importing from timm.models.layers", category=FutureWarning)
+        import hiera
+    return HieraMaps(getattr(hiera, f"hiera_{size}_16x224")())
