@@ -23,7 +23,6 @@ from extract.backbones.registry import (
     PublishedFile,
     PublishedRepo,
     get,
-    grid_of,
     names,
     register,
 )
@@ -35,7 +34,6 @@ __all__ = [
     "PublishedFile",
     "PublishedRepo",
     "get",
-    "grid_of",
     "names",
     "register",
 ]
