@@ -7,6 +7,7 @@ Nothing here loads torch: a network is imported when it is built.
 from __future__ import annotations
 
 from extract.backbones import (
+    hiera,
     image_transformers,
     slowfast,
     timesformer,
@@ -14,6 +15,7 @@ from extract.backbones import (
     torchvision_image,
     torchvision_video,
     videomae,
+    videoprism,
     vjepa2,
 )
 from extract.backbones.layout import Layout
@@ -25,7 +27,6 @@ from extract.backbones.registry import (
     PublishedPage,
     PublishedRepo,
     get,
-    grid_of,
     names,
     register,
 )
@@ -39,7 +40,6 @@ __all__ = [
     "PublishedPage",
     "PublishedRepo",
     "get",
-    "grid_of",
     "names",
     "register",
 ]
@@ -54,6 +54,8 @@ for _family in (
     timesformer,
     videomae,
     vjepa2,
+    hiera,
+    videoprism,
 ):
     for _backbone in _family.BACKBONES:
         register(_backbone)

@@ -59,16 +59,25 @@ class TorchModel:
             RuntimeError: values cannot be copied, such as complex numbers.
         """
         module = self.make()
-        expected = module.network.state_dict()
-        shapes = [
-            _shape_mismatch(name, state[name].shape, expected[name].shape)
-            for name in sorted(expected.keys() & state.keys())
-            if state[name].shape != expected[name].shape
-        ]
-        missing, unexpected = expected.keys() - state.keys(), state.keys() - expected.keys()
-        if not (missing or unexpected or shapes):
-            module.network.load_state_dict(state)
-        return module, Mismatch(tuple(sorted(missing)), tuple(sorted(unexpected)), tuple(shapes))
+        return module, fill(module.network, state)
+
+
+def fill(network: nn.Module, state: Mapping[str, torch.Tensor]) -> Mismatch:
+    """Load weights into a network if all of them fit, and return what does not fit.
+
+    Raises:
+        RuntimeError: values cannot be copied, such as complex numbers.
+    """
+    expected = network.state_dict()
+    shapes = [
+        _shape_mismatch(name, state[name].shape, expected[name].shape)
+        for name in sorted(expected.keys() & state.keys())
+        if state[name].shape != expected[name].shape
+    ]
+    missing, unexpected = expected.keys() - state.keys(), state.keys() - expected.keys()
+    if not (missing or unexpected or shapes):
+        network.load_state_dict(state)
+    return Mismatch(tuple(sorted(missing)), tuple(sorted(unexpected)), tuple(shapes))
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,9 @@ def _backbone(size: str, *, dim: int, parameters: int, gflops: float) -> Backbon
 
 # fmt: off
 BACKBONES = (
-    _backbone("base", dim=768, parameters=50_800_000, gflops=102.0),
-    _backbone("base_plus", dim=896, parameters=69_000_000, gflops=133.0),
-    _backbone("large", dim=1152, parameters=212_600_000, gflops=413.0),
-    _backbone("huge", dim=2048, parameters=670_800_000, gflops=1159.0),
+    _backbone("base", dim=768, parameters=50_784_960, gflops=101.7),
+    _backbone("base_plus", dim=896, parameters=69_033_440, gflops=132.3),
+    _backbone("large", dim=1152, parameters=212_630_400, gflops=412.1),
+    _backbone("huge", dim=2048, parameters=670_808_064, gflops=1157.8),
 )
 # fmt: on

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from extract.backbone_input import ClipShape, Preprocess
 from extract.backbones.architecture import Mismatch, fill
+from extract.backbones.layout import Layout
 from extract.backbones.registry import Backbone, Licence, PublishedFile, PublishedRepo
 from features.errors import DataError, OptionError, first_few
 
@@ -44,11 +45,9 @@ class TimmModel:
 
     Attributes:
         name: of the model and its weights, such as "resnet50.a1_in1k".
-        classifier: the prefixes of the parameters that only its classifier has.
     """
 
     name: str
-    classifier: tuple[str, ...]
 
     def differences(self, config: Mapping[str, Any]) -> list[str]:
         """Return how a config.json beside the weights contradicts this model, in words."""
@@ -72,7 +71,7 @@ class TimmModel:
             RuntimeError: values cannot be copied.
         """
         module = self.build()
-        return module, fill(module.network, _renamed(module.network, state, self.classifier))
+        return module, fill(module.network, _renamed(module.network, state))
 
 
 def _created(name: str) -> nn.Module:
@@ -82,9 +81,7 @@ def _created(name: str) -> nn.Module:
     return model
 
 
-def _renamed(
-    network: nn.Module, state: Mapping[str, torch.Tensor], classifier: tuple[str, ...]
-) -> Mapping[str, torch.Tensor]:
+def _renamed(network: nn.Module, state: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
     """Return a state dict with timm's names, by the function that timm keeps for it beside the network."""
     expected = network.state_dict()
     resized = [name for name in state.keys() & expected.keys() if state[name].shape != expected[name].shape]
@@ -93,8 +90,8 @@ def _renamed(
     if rename is not None and not resized:
         state = rename(dict(state), network)
     # A file may have the weights of a pooling that this variant of its model lacks (SigLIP's "gap").
-    unused = classifier if hasattr(network, "attn_pool") else (*classifier, "attn_pool.")
-    return {name: tensor for name, tensor in state.items() if name in expected or not name.startswith(unused)}
+    unused = ("\0",) if hasattr(network, "attn_pool") and network.attn_pool is not None else ("attn_pool.",)
+    return {name: tensor for name, tensor in state.items() if not name.startswith(unused)}
 
 
 @functools.lru_cache
@@ -112,7 +109,7 @@ def timm_backbone(name: str, option: str = "--backbone") -> Backbone:
     settings = _settings(name.removeprefix(PREFIX), option)
     model_name = f"{settings.architecture}.{settings.tag}" if settings.tag else settings.architecture
     labels = (settings.classifier,) if isinstance(settings.classifier, str) else tuple(settings.classifier or ())
-    model = TimmModel(model_name, tuple(f"{label}." for label in labels))
+    model = TimmModel(model_name)
     try:
         measures = _measured(model, settings.input_size)
     except Exception as error:  # of any kind: timm has models for other inputs, and models that give lists
@@ -124,6 +121,7 @@ def timm_backbone(name: str, option: str = "--backbone") -> Backbone:
         model=model,
         clip=ClipShape(),
         preprocess=_preprocess(name, settings, option),
+        layout=Layout(leave_out=tuple(f"{label}." for label in labels)),
         weights=_published(settings),
         licence=Licence(code="Apache-2.0", weights=settings.license or "not stated"),
         source="timm",
@@ -155,7 +153,7 @@ def _measured(model: TimmModel, input_size: tuple[int, int, int]) -> dict[str, A
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
-        module = model.build().eval()
+        module = model.build().eval().requires_grad_(False)
         picture = torch.empty(1, input_size[0], 1, *input_size[1:])
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
@@ -165,6 +163,7 @@ def _measured(model: TimmModel, input_size: tuple[int, int, int]) -> dict[str, A
         "side": tokens.patches.shape[3],
         "class_token": tokens.class_token is not None,
         "num_layers": module.num_layers,
+        "tokens": "mean+cls" if module.classifies_class_token else "mean",
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
         "gflops": counter.get_total_flops() / 2e9,
     }

@@ -61,7 +61,7 @@ def _backbone(size: str, *, frames: int, fps: float, parameters: int, gflops: fl
 # The authors spread frames evenly over a clip of some seconds; here that is 2 s.
 # fmt: off
 BACKBONES = (
-    _backbone("base", frames=16, fps=8.0, parameters=114_400_000, gflops=1.0),
-    _backbone("large", frames=8, fps=4.0, parameters=354_000_000, gflops=1.0),
+    _backbone("base", frames=16, fps=8.0, parameters=114_365_184, gflops=486.6),
+    _backbone("large", frames=8, fps=4.0, parameters=353_965_056, gflops=749.5),
 )
 # fmt: on

@@ -31,4 +31,7 @@ def hiera_network(size: str) -> HieraMaps:
         # The package imports a module of timm by its old name.
         warnings.filterwarnings("ignore", message="Importing from timm.models.layers", category=FutureWarning)
         import hiera
-    return HieraMaps(getattr(hiera, f"hiera_{size}_16x224")())
+    device = torch.empty(0).device
+    with torch.device("cpu"):  # the package computes while it builds, which the device "meta" cannot
+        network = getattr(hiera, f"hiera_{size}_16x224")()
+    return HieraMaps(network.to(device))
