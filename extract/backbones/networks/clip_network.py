@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -24,3 +24,10 @@ class ClipNetwork(nn.Module):
     def forward(self, x: torch.Tensor, grid: int) -> torch.Tensor:
         """Return the steps of clips, averaged over each cell of the grid."""
         raise NotImplementedError
+
+
+class LayerTokens(NamedTuple):
+    """The tokens of a layer: patches (B, P, h, w, D), and class tokens (B, P, D) or (B, 1, D), one per clip."""
+
+    patches: torch.Tensor
+    class_token: torch.Tensor | None
