@@ -7,8 +7,10 @@ Nothing here loads torch: a network is imported when it is built.
 from __future__ import annotations
 
 from extract.backbones import (
+    divided_space_time,
     image_transformers,
     slowfast,
+    space_time_clip,
     timesformer,
     tiny,
     torchvision_image,
@@ -54,6 +56,8 @@ for _family in (
     timesformer,
     videomae,
     vjepa2,
+    space_time_clip,
+    divided_space_time,
 ):
     for _backbone in _family.BACKBONES:
         register(_backbone)
