@@ -81,6 +81,9 @@ def _backbone(
         if is_lavila
         else "Lin et al., Egocentric Video-Language Pretraining (EgoVLP), NeurIPS 2022; weights converted by LaViLa",
         seen_of_epic=seen_of_epic,
+        class_token=True,
+        num_layers=sizes["depth"],
+        tokens="mean+cls",
     )
 
 

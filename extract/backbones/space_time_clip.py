@@ -99,6 +99,9 @@ def _backbone(
         if is_avion
         else "Pei et al., Modeling Fine-Grained Hand-Object Dynamics (EgoHOD), ICLR 2025",
         seen_of_epic=seen_of_epic,
+        class_token=True,
+        num_layers=sizes["depth"],
+        tokens="mean+cls",
     )
 
 

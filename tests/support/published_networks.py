@@ -115,7 +115,7 @@ def shallow(entry: Backbone) -> Backbone:
     if not isinstance(entry.model, TransformersModel):
         return entry
     settings = {**entry.model.settings, "num_hidden_layers": 1}
-    return replace(entry, model=replace(entry.model, settings=settings))
+    return replace(entry, model=replace(entry.model, settings=settings), num_layers=1)
 
 
 @dataclass(frozen=True)
@@ -332,8 +332,7 @@ def _siglip2(entry: Backbone) -> Source:
 
     text = {"num_hidden_layers": 1, "vocab_size": 64, "hidden_size": 32, "intermediate_size": 32}
     text |= {"num_attention_heads": 2, "bos_token_id": 1, "eos_token_id": 2}
-    vision = {key: value for key, value in entry.model.settings.items() if key != "vision_use_head"}
-    network = with_random_weights(SiglipModel(SiglipConfig(text_config=text, vision_config=vision)))
+    network = with_random_weights(SiglipModel(SiglipConfig(text_config=text, vision_config=entry.model.settings)))
 
     def steps(clips: torch.Tensor) -> torch.Tensor:
         return network.vision_model(pixel_values=clips[:, :, 0]).last_hidden_state.mean(dim=1, keepdim=True)
