@@ -5,8 +5,9 @@ from __future__ import annotations
 from extract.backbones.registry import Backbone
 from features.featureset import Weights
 
-# 0 none; 1 public images; 2 public images and video; 3 self-supervised on public data; 5 private data. Of the
-# names in a backbone's `pretraining`, the highest level counts.
+# 0 none; 1 public images; 2 public images and video; 3 self-supervised on public data; 4 supervised on egocentric video
+# (the challenge's FAQ of 2026 names Ego4D); 5 private data. Of the names in a backbone's `pretraining`, the highest
+# level counts.
 _LEVELS = {
     "none": 0,
     "ImageNet-1k": 1,
@@ -16,10 +17,13 @@ _LEVELS = {
     "Kinetics-600": 2,
     "Something-Something v2": 2,
     "VideoMix22M": 2,
+    "How2-Interlink-7M": 2,
     "self-supervised": 3,
+    "Ego4D narrations": 4,
     "LVD-142M": 5,
     "LVD-1689M": 5,
     "WebLI": 5,
+    "WIT-400M": 5,  # OpenAI's, for CLIP
     "image and text": 0,
 }
 

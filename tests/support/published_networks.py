@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from torch import nn
 
 from extract import backbones
 from extract.backbones import Backbone, get
-from extract.backbones.architecture import TransformersModel
+from extract.backbones.architecture import TorchModel
 from extract.weights.load import load_backbone
 
 # What an old torch goes with is older than DINOv3; test_architecture.py has what is said then.
@@ -39,7 +40,11 @@ REPRESENTATIVES = (
     "timesformer_base_k400",
     "videomae_base_k400",
     "vjepa2_vitl_256",
+    "avion_vitb_ego4d",
+    "lavila_tsfb_ego4d",
 )
+# Of these no library has a model: they are compared with golden files (test_egocentric_networks.py).
+GOLDEN = ("Space-time CLIP", "Frozen in Time")
 
 
 def available(names: Iterable[str], *marks: pytest.MarkDecorator) -> list:
@@ -75,7 +80,7 @@ def representatives(*slow_names: str) -> list:
 ANY_SIZE = ("image", "3D CNN", "Swin3D", "SlowFast")
 # Where positions are relative, or there are none, a clip of fewer frames will do: a whole one of V-JEPA 2 at 384 pixels
 # has 9,216 tokens, and attention among them takes minutes.
-_SHORTER_CLIPS = {"vjepa2": 8, "swin3d": 8, "s3d": 16}
+_SHORTER_CLIPS = {"vjepa2": 8, "swin3d": 8, "s3d": 16, "avion": 4, "egohod": 4, "lavila": 4}
 
 
 def as_tested(name: str) -> Backbone:
@@ -112,8 +117,10 @@ def at_full_size(name: str) -> Backbone:
 
 def shallow(entry: Backbone) -> Backbone:
     """Return a backbone with one layer of what has many, where that is a setting."""
-    if not isinstance(entry.model, TransformersModel):
-        return entry
+    if isinstance(entry.model, TorchModel):
+        if "depth" not in getattr(entry.model.make, "keywords", {}):
+            return entry
+        return replace(entry, model=TorchModel(partial(entry.model.make, depth=1)), num_layers=1)
     settings = {**entry.model.settings, "num_hidden_layers": 1}
     return replace(entry, model=replace(entry.model, settings=settings), num_layers=1)
 
@@ -131,8 +138,10 @@ class Source:
     steps: Callable[[torch.Tensor], torch.Tensor]
 
 
-def source_of(entry: Backbone) -> Source:
-    """Return the model that a backbone is taken from, of the same depth."""
+def source_of(entry: Backbone) -> Source | None:
+    """Return the model that a backbone is taken from, of the same depth; None where no library has it."""
+    if entry.weights is None or entry.family in GOLDEN:
+        return None
     families = {
         "image": _torchvision_image,
         "3D CNN": _torchvision_video,

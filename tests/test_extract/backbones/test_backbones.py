@@ -14,6 +14,7 @@ import torch
 from published_networks import (
     ANY_SIZE,
     FADING,
+    GOLDEN,
     REPRESENTATIVES,
     Source,
     as_tested,
@@ -24,10 +25,10 @@ from published_networks import (
     representatives,
     source_of,
 )
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from extract.backbones import ALIASES, Backbone, PublishedFile, PublishedRepo, get, names, register
+from extract.backbones.networks.clip_network import ClipNetwork
 from extract.backbones.networks.pooling import steps
 from extract.backbones.tokens import MEAN, Tokens
 from extract.decode.planes import BT601, PlaneBatch
@@ -37,8 +38,10 @@ from extract.weights.load import load_backbone
 from features.errors import OptionError
 
 CPU = torch.device("cpu")
-# One of each family, at full size in the slow tests. MViT is never tested smaller, and tiny_cnn has no publisher.
-_FULL_SIZE = [name for name in REPRESENTATIVES if name not in ("mvit_v2_s", "tiny_cnn")]
+# One of each family, at full size in the slow tests. MViT is never tested smaller, and of some no library has a model.
+_FULL_SIZE = [
+    name for name in REPRESENTATIVES if name not in ("mvit_v2_s", "tiny_cnn") and get(name).family not in GOLDEN
+]
 
 
 def _clip(entry: Backbone) -> torch.Tensor:
@@ -62,7 +65,7 @@ class _Run:
 
     entry: Backbone
     source: Source | None
-    network: nn.Module
+    network: ClipNetwork
     clip: torch.Tensor
     steps: torch.Tensor
 
@@ -74,7 +77,7 @@ class _Run:
 
 
 def _run(entry: Backbone, folder: Path) -> _Run:
-    source = source_of(entry) if entry.weights else None
+    source = source_of(entry)
     network, _ = load_backbone(entry, str(source.save(folder)) if source else "random:0")
     shutil.rmtree(folder)  # all of them are gigabytes
     clip = _clip(entry)
@@ -104,7 +107,7 @@ def _assert_features_of_the_source(run: _Run) -> None:
 
 def test_features_are_those_of_the_source(run):
     if run.source is None:
-        pytest.skip("tiny_cnn is ours alone")
+        pytest.skip("no library has this model")
     _assert_features_of_the_source(run)
 
 
@@ -198,16 +201,27 @@ def _corner(entry: Backbone, clip: torch.Tensor, side: int) -> torch.Tensor:
     return clip[:, :, :2] if entry.family == "V-JEPA 2" else clip
 
 
-@family
-def test_half_precision_points_the_same_way(run):
-    # A CPU that has no such arithmetic emulates it: a whole clip of a 3D ResNet takes it minutes instead of a second.
-    clip = _corner(run.entry, run.clip, 1)
+def _assert_half_precision_points_the_same_way(entry: Backbone, network: ClipNetwork, clip: torch.Tensor) -> None:
     full, half = (
-        Forward(run.network, run.entry.preprocess, CPU, precision).steps(clip).get()
-        for precision in ("float32", "bfloat16")
+        Forward(network, entry.preprocess, CPU, precision).steps(clip).get() for precision in ("float32", "bfloat16")
     )
     assert not torch.equal(full, half)
     assert torch.cosine_similarity(full, half, dim=2).min() >= 0.999
+
+
+@family
+def test_half_precision_points_the_same_way(run):
+    # A CPU that has no such arithmetic emulates it: a whole clip of a 3D ResNet takes it minutes instead of a second.
+    _assert_half_precision_points_the_same_way(run.entry, run.network, _corner(run.entry, run.clip, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in REPRESENTATIVES if get(name).family in GOLDEN])
+def test_half_precision_points_the_same_way_after_all_layers(name):
+    """Of networks that are our own; a publisher's network computes as its publisher made it."""
+    entry = at_full_size(name)
+    network, _ = load_backbone(entry, "random:0")
+    _assert_half_precision_points_the_same_way(entry, network, _clip(entry))
 
 
 @family
@@ -261,7 +275,11 @@ def test_record_of_preprocessing_is_plain_json_values():
 
 
 def test_published_weights_come_from_where_they_were_published():
-    hosts = ("https://download.pytorch.org/models/", "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/")
+    hosts = (
+        "https://download.pytorch.org/models/",
+        "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/",
+        "https://dl.fbaipublicfiles.com/lavila/checkpoints/dual_encoders/",
+    )
     for name in names():
         weights = get(name).weights
         if isinstance(weights, PublishedFile):

@@ -33,6 +33,8 @@ LAYOUTS = (
     "timesformer_base_k400",
     "videomae_base_k400",
     "vjepa2_vitl_256",
+    "avion_vitb_ego4d",
+    "lavila_tsfb_ego4d",
 )
 # By how many steps the largest change may be off: with random weights, steps of S3D, which see seconds each, and of
 # MViT, which attend to each other at once, are no sharper.
@@ -65,10 +67,11 @@ def test_extract_run_works(name, one_segment, miniature, tmp_path, monkeypatch):
     result = CliRunner().invoke(main, ["run", *map(str, options)])
     assert result.exit_code == 0, result.output
     featureset = read_featureset(tmp_path / "set")
-    assert (featureset.backbone, featureset.weights.source, featureset.dim) == (name, weights, entry.dim)
+    dim = entry.dim * len(entry.tokens.split("+"))  # no default has a grid
+    assert (featureset.backbone, featureset.weights.source, featureset.dim) == (name, weights, dim)
     video_id = pd.read_csv(one_segment).video_id[0]
     video = read_video(tmp_path / "set", video_id, digest=featureset.digest)
-    assert video.features.shape == (entry.clip.num_steps, 1, entry.dim)
+    assert video.features.shape == (entry.clip.num_steps, 1, dim)
     assert np.isfinite(video.features).all()
     assert video.features.astype(np.float32).std() > 0.001
     assert (np.diff(video.seconds) >= 0).all()
