@@ -16,6 +16,7 @@ from extract.backbones import (
     videomae,
     vjepa2,
 )
+from extract.backbones.layout import Layout
 from extract.backbones.registry import (
     ALIASES,
     Backbone,
@@ -31,6 +32,7 @@ from extract.backbones.registry import (
 __all__ = [
     "ALIASES",
     "Backbone",
+    "Layout",
     "Licence",
     "PublishedFile",
     "PublishedRepo",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from extract.backbone_input import IMAGENET_MEAN, IMAGENET_STD, ClipShape, Preprocess
 from extract.backbones.architecture import TransformersModel
+from extract.backbones.layout import Layout
 from extract.backbones.registry import Backbone, Licence, PublishedRepo
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _dinov2(size: str, *, sizes: dict[str, int], parameters: int, gflops: float)
         preprocess=Preprocess(
             resize=256, crop=(224, 224), interpolation="bicubic", mean=IMAGENET_MEAN, std=IMAGENET_STD
         ),
-        classifier=(),
+        layout=Layout(),
         weights=PublishedRepo(f"facebook/dinov2-{size}"),
         licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
         source="Oquab et al., DINOv2, TMLR 2024; transformers",
@@ -81,7 +82,7 @@ def _dinov3(size: str, repo: str, *, sizes: dict[str, int], parameters: int, gfl
         parameters=parameters,
         gflops=gflops,
         preprocess=Preprocess(resize=(224, 224), crop=None, mean=IMAGENET_MEAN, std=IMAGENET_STD),
-        classifier=(),
+        layout=Layout(),
         weights=PublishedRepo(repo, gated=True),
         licence=Licence(code="Apache-2.0", weights="DINOv3 License"),
         source="Siméoni et al., DINOv3, 2025; transformers",
@@ -115,7 +116,7 @@ def _siglip2(size: str, repo: str, *, sizes: dict[str, int], pixels: int, parame
         parameters=parameters,
         gflops=gflops,
         preprocess=Preprocess(resize=(pixels, pixels), crop=None, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-        classifier=("text_model.", "logit_scale", "logit_bias", "vision_model.head.", "head."),
+        layout=Layout(leave_out=("text_model.", "logit_scale", "logit_bias", "vision_model.head.", "head.")),
         weights=PublishedRepo(repo),
         licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
         source="Tschannen et al., SigLIP 2, 2025; transformers",

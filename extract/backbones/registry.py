@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from extract.backbone_input import ClipShape, Preprocess
 from extract.backbones.architecture import TorchModel, TransformersModel
+from extract.backbones.layout import Layout
 from features.errors import OptionError, unknown_name
 
 
@@ -68,7 +69,7 @@ class Backbone:
         side: of the last map, in positions, over which features are averaged; no grid can be finer.
         parameters: how many parameters the features need.
         gflops: per clip, in billions of multiply-adds, as papers count them.
-        classifier: prefixes of the published parameters that features do not need.
+        layout: how the published file holds the network's weights.
         weights: None if nobody published any.
         source: the paper and the code.
     """
@@ -83,7 +84,7 @@ class Backbone:
     parameters: int
     gflops: float
     preprocess: Preprocess
-    classifier: tuple[str, ...]
+    layout: Layout
     weights: PublishedFile | PublishedRepo | None
     licence: Licence
     source: str

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from extract.backbone_input import GREY_MEAN, GREY_STD, ClipShape, Preprocess
 from extract.backbones.architecture import TorchModel
+from extract.backbones.layout import Layout
 from extract.backbones.registry import Backbone, Licence, PublishedFile
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _backbone(
         gflops=gflops,
         # PyTorchVideo's tutorial runs them at 256 pixels.
         preprocess=Preprocess(resize=256, crop=(256, 256), mean=GREY_MEAN, std=GREY_STD, antialias=False),
-        classifier=(classifier,),
+        layout=Layout(leave_out=(classifier,)),
         weights=PublishedFile(revision=f"pytorchvideo model_zoo/kinetics/{file}", url=f"{_ZOO}/{file}"),
         licence=Licence(code="MIT", weights="Apache-2.0"),
         source="Feichtenhofer et al., SlowFast Networks, ICCV 2019; weights of PyTorchVideo",

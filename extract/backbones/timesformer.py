@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from extract.backbone_input import GREY_MEAN, GREY_STD, ClipShape, Preprocess
 from extract.backbones.architecture import TransformersModel
+from extract.backbones.layout import Layout
 from extract.backbones.registry import Backbone, Licence, PublishedRepo
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _backbone(
         parameters=parameters,
         gflops=gflops,
         preprocess=Preprocess(resize=pixels, crop=(pixels, pixels), mean=GREY_MEAN, std=GREY_STD),
-        classifier=("classifier.",),
+        layout=Layout(leave_out=("classifier.",)),
         weights=PublishedRepo(repo),
         licence=Licence(code="Apache-2.0", weights="CC-BY-NC-4.0"),
         source="Bertasius et al., Is Space-Time Attention All You Need?, ICML 2021; transformers",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from extract.backbone_input import GREY_MEAN, GREY_STD, ClipShape, Preprocess
 from extract.backbones.architecture import TorchModel
+from extract.backbones.layout import Layout
 from extract.backbones.registry import Backbone, Licence
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ BACKBONES = (
         parameters=3_536,
         gflops=0.0017,
         preprocess=Preprocess(resize=(48, 80), crop=None, mean=GREY_MEAN, std=GREY_STD),
-        classifier=(),
+        layout=Layout(),
         weights=None,
         licence=Licence(code="MIT", weights="none"),
         source="extract/backbones/tiny.py",

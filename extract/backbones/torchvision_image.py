@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from extract.backbone_input import IMAGENET_MEAN, IMAGENET_STD, ClipShape, Preprocess
 from extract.backbones.architecture import TorchModel
+from extract.backbones.layout import Layout
 from extract.backbones.registry import Backbone, Licence, PublishedFile
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _backbone(
         preprocess=Preprocess(
             resize=resize, crop=(crop, crop), mean=IMAGENET_MEAN, std=IMAGENET_STD, interpolation=interpolation
         ),
-        classifier=(classifier,),
+        layout=Layout(leave_out=(classifier,)),
         weights=PublishedFile(revision=revision, url=f"https://download.pytorch.org/models/{file}"),
         licence=Licence(code="BSD-3-Clause", weights="ImageNet's terms"),
         source=source,

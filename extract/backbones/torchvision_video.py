@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from extract.backbone_input import GREY_MEAN, GREY_STD, IMAGENET_MEAN, IMAGENET_STD, ClipShape, Preprocess
 from extract.backbones.architecture import TorchModel
+from extract.backbones.layout import Layout
 from extract.backbones.registry import Backbone, Licence, PublishedFile
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _backbone(
         parameters=parameters,
         gflops=gflops,
         preprocess=preprocess,
-        classifier=(classifier,),
+        layout=Layout(leave_out=(classifier,)),
         weights=PublishedFile(revision=revision, url=f"https://download.pytorch.org/models/{file}"),
         licence=Licence(code="BSD-3-Clause", weights="Kinetics' terms"),
         source=f"{source}; torchvision",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from extract.backbone_input import IMAGENET_MEAN, IMAGENET_STD, ClipShape, Preprocess
 from extract.backbones.architecture import TransformersModel
+from extract.backbones.layout import Layout
 from extract.backbones.registry import Backbone, Licence, PublishedRepo
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _backbone(variant: str, repo: str, *, pretraining: str, fps: float, paramete
         parameters=parameters,
         gflops=gflops,
         preprocess=Preprocess(resize=224, crop=(224, 224), mean=IMAGENET_MEAN, std=IMAGENET_STD),
-        classifier=("classifier.",) if tuned else ("decoder.", "encoder_to_decoder.", "mask_token"),
+        layout=Layout(leave_out=("classifier.",) if tuned else ("decoder.", "encoder_to_decoder.", "mask_token")),
         weights=PublishedRepo(f"MCG-NJU/{repo}"),
         licence=Licence(code="Apache-2.0", weights="CC-BY-NC-4.0"),
         source="Tong et al., VideoMAE, NeurIPS 2022; transformers",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from extract.backbone_input import IMAGENET_MEAN, IMAGENET_STD, ClipShape, Preprocess
 from extract.backbones.architecture import TransformersModel
+from extract.backbones.layout import Layout
 from extract.backbones.registry import Backbone, Licence, PublishedRepo
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _backbone(size: str, pixels: int, *, parameters: int, gflops: float) -> Back
         parameters=parameters,
         gflops=gflops,
         preprocess=Preprocess(resize=pixels * 256 // 224, crop=(pixels, pixels), mean=IMAGENET_MEAN, std=IMAGENET_STD),
-        classifier=("predictor.",),
+        layout=Layout(leave_out=("predictor.",)),
         weights=PublishedRepo(f"facebook/vjepa2-{size}-fpc64-{pixels}"),
         licence=Licence(code="Apache-2.0", weights="Apache-2.0" if size == "vitg" else "MIT"),
         source="Assran et al., V-JEPA 2, 2025; transformers",

@@ -21,7 +21,7 @@ from features.files import read_json, sha256_of_file
 from features.tensors import load_safely
 
 # Training programs put the state dict into a dictionary, and prefix its names with those of their parallel modules.
-_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module")
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module", "weights")
 _PREFIXES = ("module.", "_orig_mod.")
 
 
@@ -39,8 +39,11 @@ class Checkpoint:
     sha256: str
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
     """Read a .pth, .pt or .bin state dict, a .safetensors file, an index of parts, or a save_pretrained folder.
+
+    Args:
+        key: of the state dict, in a file that holds several.
 
     Raises:
         DataError: the path is none of these, or damaged, or would need unsafe loading.
@@ -51,7 +54,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     parts = _parts(path)
     state: dict[str, torch.Tensor] = {}
     for part in parts:
-        state.update(_read_state(part))
+        state.update(_read_state(part, key))
     digests = [sha256_of_file(part) for part in parts]
     beside = path.with_name("config.json")
     config = _read_config(beside) if path.name in PRETRAINED_NAMES and beside.is_file() else {}
@@ -83,15 +86,18 @@ def _read_config(path: Path) -> Mapping[str, Any]:
     return vision if isinstance(vision, dict) else {}
 
 
-def _read_state(path: Path) -> Mapping[str, torch.Tensor]:
+def _read_state(path: Path, key: str | None) -> Mapping[str, torch.Tensor]:
     state = _read_safetensors(path) if path.suffix == ".safetensors" else load_safely(path)
-    for _ in _WRAPPERS:  # not deeper: a pickle may hold a dictionary that contains itself
+    wrappers = _WRAPPERS if key is None else (key, *_WRAPPERS)
+    for _ in wrappers:  # not deeper: a pickle may hold a dictionary that contains itself
         if isinstance(state, Mapping):
-            state = next((state[name] for name in _WRAPPERS if isinstance(state.get(name), Mapping)), state)
+            state = next((state[name] for name in wrappers if isinstance(state.get(name), Mapping)), state)
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
-        raise DataError(f"{path}: not a state dict (names to tensors).")
+        expected = "a state dict (names to tensors)"
+        found = f"not {expected}" if key is None else f"neither {expected} nor one under {key!r}"
+        raise DataError(f"{path}: {found}.")
     while prefix := next((text for text in _PREFIXES if state and all(name.startswith(text) for name in state)), None):
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state

@@ -50,7 +50,7 @@ def load_backbone(
         path = Path(weights)
         if not weights or not path.exists():
             raise OptionError("--weights", f"{weights!r} is no file or folder, nor 'default', nor 'random:SEED'.")
-        network, sha256 = _loaded(backbone, path, warn_of_classifier=True)
+        network, sha256 = _loaded(backbone, path, warn_of_left_out=True)
         record = Weights(source=str(path), revision="local file", sha256=sha256)
     return network.eval().requires_grad_(False), record
 
@@ -61,14 +61,15 @@ def _built(backbone: Backbone, *, seed: int) -> ClipNetwork:
         return backbone.model.build()
 
 
-def _loaded(backbone: Backbone, path: Path, *, warn_of_classifier: bool = False) -> tuple[ClipNetwork, str]:
-    checkpoint = read_checkpoint(path)
+def _loaded(backbone: Backbone, path: Path, *, warn_of_left_out: bool = False) -> tuple[ClipNetwork, str]:
+    checkpoint = read_checkpoint(path, key=backbone.layout.key)
     if differences := backbone.model.differences(checkpoint.config):
         raise DataError(f"{path}: does not fit {backbone.name}: its config.json has {'; '.join(differences)}.")
-    unused = backbone.classifier or ("\0",)
-    state = {name: tensor for name, tensor in checkpoint.state.items() if not name.startswith(unused)}
-    left_out = [name for name in checkpoint.state if name not in state]
-    if warn_of_classifier and left_out:
+    try:
+        state, left_out = backbone.layout.network_state(checkpoint.state)
+    except (DataError, RuntimeError) as error:  # torch's error where a shape cannot be converted
+        raise DataError(f"{path}: does not fit {backbone.name} ({error}).") from error
+    if warn_of_left_out and left_out:
         shapes = [f"{name} {tuple(checkpoint.state[name].shape)}" for name in left_out]
         _LOG.warning("%s: left out, as features do not need it: %s", path, first_few(shapes))
     try:

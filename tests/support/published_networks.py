@@ -50,7 +50,7 @@ def available(names: Iterable[str], *marks: pytest.MarkDecorator) -> list:
 
 def network_of(entry: Backbone) -> tuple[object, ...]:
     """Return what tells an entry's network from others; weights, frame rates and colours do not."""
-    return repr(entry.model), entry.clip.num_frames, entry.clip.num_steps, entry.preprocess.crop, entry.classifier
+    return repr(entry.model), entry.clip.num_frames, entry.clip.num_steps, entry.preprocess.crop, entry.layout
 
 
 def every_variant(*slow_names: str) -> list:

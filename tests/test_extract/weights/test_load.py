@@ -19,7 +19,7 @@ from torchvision.models import resnet50
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 from transformers.utils import logging as transformers_logging
 
-from extract.backbones import get
+from extract.backbones import Layout, get
 from extract.weights.load import load_backbone
 from features.errors import DataError, OptionError
 from features.files import sha256_of_file
@@ -130,11 +130,33 @@ def test_classifier_of_any_size_or_none_does_not_matter(tmp_path, classifier):
     assert torch.equal(network.network.conv1.weight, trunk["conv1.weight"])
 
 
-@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state", "model_state_dict", "module"])
+@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state", "model_state_dict", "module", "weights"])
 def test_wrappers_of_training_programs_are_peeled(tmp_path, state, wrapper):
     checkpoint = {"epoch": 3, wrapper: {f"module.{name}": tensor for name, tensor in state.items()}}
     network, _ = load_backbone(TINY, _saved(tmp_path / "mine.pt", {"best": 0.5, **checkpoint}))
     assert all(torch.equal(tensor, state[key]) for key, tensor in network.network.state_dict().items())
+
+
+TRUNK = replace(TINY, layout=Layout(key="trunk"))
+
+
+def test_state_dict_is_taken_from_the_key_that_the_layout_names(tmp_path, state):
+    heads = {"1.weight": torch.zeros(3806, 4)}
+    path = _saved(tmp_path / "mine.torch", {"model": {"trunk": state, "heads": heads}, "heads": heads})
+    network, _ = load_backbone(TRUNK, path)
+    assert all(torch.equal(tensor, state[key]) for key, tensor in network.network.state_dict().items())
+    assert load_backbone(TRUNK, _saved(tmp_path / "trunk.torch", state))[1].source  # saved again without the rest
+
+
+def test_file_without_the_key_that_the_layout_names_is_refused_by_it(tmp_path, state):
+    with pytest.raises(DataError, match=r"mine\.pth: neither a state dict .* nor one under 'trunk'"):
+        load_backbone(TRUNK, _saved(tmp_path / "mine.pth", {"encoder": state, "heads": state}))
+
+
+def test_two_names_for_a_parameter_are_refused_with_the_file(tmp_path, state):
+    entry = replace(TINY, layout=Layout(rename=(("^old_", ""),)))
+    with pytest.raises(DataError, match=r"mine\.pth: does not fit tiny_cnn \(old_0\.bias and another name both"):
+        load_backbone(entry, _saved(tmp_path / "mine.pth", {**state, "old_0.bias": state["0.bias"]}))
 
 
 def test_dictionary_that_holds_itself_is_refused(tmp_path):
