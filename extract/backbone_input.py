@@ -7,7 +7,7 @@ preprocessing and extract/sampling.py chooses the frames of each clip.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Preprocess:
         mean, std: per channel, for values in 0..1.
         antialias: whether the resize averages the pixels that it leaves out.
         interpolation: torchvision's name of the interpolation.
+        channels: the order in which the network takes the channels; `mean` and `std` are in this order.
     """
 
     resize: int | tuple[int, int]
@@ -48,6 +49,7 @@ class Preprocess:
     std: tuple[float, float, float]
     antialias: bool = True
     interpolation: str = "bilinear"
+    channels: Literal["RGB", "BGR"] = "RGB"
 
     def __post_init__(self) -> None:
         height, width = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
@@ -55,8 +57,13 @@ class Preprocess:
             raise ValueError(f"Preprocess: crop {self.crop} does not fit into every picture resized to {self.resize}.")
 
     def as_json(self) -> dict[str, Any]:
-        """Return the record as plain JSON values for featureset.json, with the rounding that `scaled` adds to it."""
+        """Return the record as plain JSON values for featureset.json, with the rounding that `scaled` adds to it.
+
+        RGB is left out, so that the record of a feature set that was made before BGR was possible stays the same.
+        """
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        if self.channels == "RGB":
+            del values["channels"]
         return {**values, "scaled_as": "yuv420p, rounded to 8 bits"}
 
 

@@ -263,7 +263,8 @@ def status(folder: Path, annotations: tuple[Path, ...], slurm: bool, as_json: bo
 def list_command(weights_dir: Path | None, as_json: bool) -> None:
     """List the backbones: what they were trained on, what they take and give, their cost and their licence.
 
-    D is the width of a step. GFLOPs are billions of multiply-adds per clip. The licence is that of the weights.
+    EPIC is what a backbone was trained on of EPIC-KITCHENS: nothing, its videos, or also the labels of its training
+    list. D is the width of a step. GFLOPs are billions of multiply-adds per clip. The licence is that of the weights.
 
     \b
     Example:
@@ -278,23 +279,42 @@ def list_command(weights_dir: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], indent=2))
         return
-    header = ("backbone", "family", "pretraining", "clip", "steps", "D", "params", "GFLOPs", "licence", "weights")
+    header = (
+        "backbone",
+        "family",
+        "pretraining",
+        "EPIC",
+        "clip",
+        "steps",
+        "D",
+        "params",
+        "GFLOPs",
+        "licence",
+        "weights",
+    )
     lines = [
         (
             row.name,
             row.family,
             row.pretraining,
+            row.seen_of_epic,
             clip_text(row.clip_frames, row.clip_fps),
             str(row.steps),
             str(row.dim),
             parameters_text(row.parameters),
             gflops_text(row.gflops),
             row.weights_licence,
-            "none" if row.published_as is None else "here" if row.weights_path else "to fetch",
+            "none"
+            if row.published_as is None
+            else "here"
+            if row.weights_path
+            else "by hand"
+            if row.by_hand
+            else "to fetch",
         )
         for row in rows
     ]
-    click.echo(table(header, lines, left=("backbone", "family", "pretraining", "clip", "licence", "weights")))
+    click.echo(table(header, lines, left=("backbone", "family", "pretraining", "EPIC", "clip", "licence", "weights")))
     click.echo("\nShort names: " + ", ".join(f"{alias} = {name}" for alias, name in ALIASES.items()))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from extract.backbones import ALIASES, Backbone, get, names
+from extract.backbones import ALIASES, Backbone, PublishedPage, get, names
 from extract.weights.published import find_weights
 
 
@@ -16,6 +16,7 @@ class BackboneRow:
     Attributes:
         published_as: the address of the weights; None if nobody published any.
         gated: whether a user must accept a licence and log in to fetch them.
+        by_hand: whether the weights have to be downloaded from a page.
         weights_path: where the weights lie on this machine; None if they have not been fetched.
     """
 
@@ -34,8 +35,10 @@ class BackboneRow:
     weights_licence: str
     published_as: str | None
     gated: bool
+    by_hand: bool
     weights_path: str | None
     source: str
+    seen_of_epic: str
 
 
 def list_backbones(weights_dir: Path | None = None) -> list[BackboneRow]:
@@ -61,6 +64,8 @@ def _row(entry: Backbone, weights_dir: Path | None) -> BackboneRow:
         weights_licence=entry.licence.weights,
         published_as=entry.weights.address if entry.weights else None,
         gated=entry.weights.gated if entry.weights else False,
+        by_hand=isinstance(entry.weights, PublishedPage),
         weights_path=str(local.path) if local else None,
         source=entry.source,
+        seen_of_epic=entry.seen_of_epic,
     )

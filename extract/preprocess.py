@@ -78,7 +78,7 @@ def _resized(planes: torch.Tensor, size: list[int], preprocess: Preprocess) -> t
 
 
 def normalised(pictures: torch.Tensor, colours: Sequence[Colour], preprocess: Preprocess) -> torch.Tensor:
-    """Return pictures as a backbone takes them: RGB, clamped to 0..1, minus the mean, divided by the deviation.
+    """Return pictures as a backbone takes them: in RGB or BGR, clamped to 0..1, minus the mean, over the deviation.
 
     Args:
         pictures: (K, 3, h, w) uint8, YUV, from `scaled`.
@@ -100,8 +100,13 @@ def normalised(pictures: torch.Tensor, colours: Sequence[Colour], preprocess: Pr
 
 @lru_cache(maxsize=64)
 def _folded(colour: Colour, preprocess: Preprocess, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a (3, 3) matrix and a (3, 1) offset, float32: normalised RGB is matrix @ YUV in 0..255 + offset."""
+    """Return a (3, 3) matrix and a (3, 1) offset, float32: normalised RGB is matrix @ YUV in 0..255 + offset.
+
+    Where the backbone takes BGR, the rows are in that order.
+    """
     matrix, offset = colour.to_rgb()
+    if preprocess.channels == "BGR":
+        matrix, offset = matrix[::-1], offset[::-1]
     mean, std = np.array(preprocess.mean), np.array(preprocess.std)
     matrix, offset = matrix / std[:, None], ((offset - mean) / std)[:, None]
     return torch.from_numpy(matrix).float().to(device), torch.from_numpy(offset).float().to(device)

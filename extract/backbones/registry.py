@@ -8,6 +8,7 @@ a model library; building the network does. The records themselves are in the ot
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from extract.backbone_input import ClipShape, Preprocess
 from extract.backbones.architecture import TorchModel, TransformersModel
@@ -48,6 +49,31 @@ class PublishedRepo:
 
 
 @dataclass(frozen=True)
+class PublishedPage:
+    """Weights published on a page that people have to visit, such as a folder of Google Drive or a form.
+
+    Attributes:
+        page: the address of the page that has the link.
+        file: the name of the file there.
+    """
+
+    page: str
+    file: str
+
+    gated = False
+
+    @property
+    def revision(self) -> str:
+        """The publisher's name for the weights."""
+        return f"{self.file} of {self.page}"
+
+    @property
+    def address(self) -> str:
+        """Where people find the weights."""
+        return self.page
+
+
+@dataclass(frozen=True)
 class Licence:
     """The terms under which code and weights are published, in their publishers' words."""
 
@@ -72,6 +98,8 @@ class Backbone:
         layout: how the published file holds the network's weights.
         weights: None if nobody published any.
         source: the paper and the code.
+        seen_of_epic: what it was trained on of EPIC-KITCHENS: nothing, its videos, or the labels of its training list
+            as well.
     """
 
     name: str
@@ -85,9 +113,10 @@ class Backbone:
     gflops: float
     preprocess: Preprocess
     layout: Layout
-    weights: PublishedFile | PublishedRepo | None
+    weights: PublishedFile | PublishedRepo | PublishedPage | None
     licence: Licence
     source: str
+    seen_of_epic: Literal["nothing", "videos", "labels"] = "nothing"
 
 
 # Short names, each of the usual variant of a family.

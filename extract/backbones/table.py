@@ -18,6 +18,7 @@ END = "<!-- The table ends here. -->"
 _HEADER = (
     "Backbone (short name)",
     "Pretraining",
+    "Seen of EPIC-KITCHENS",
     "Clip",
     "Steps per clip",
     "Values per step (D)",
@@ -45,6 +46,7 @@ def _cells(entry: Backbone) -> tuple[str, ...]:
     return (
         f"`{entry.name}`{short}",
         entry.pretraining,
+        entry.seen_of_epic,
         clip_text(clip.num_frames, clip.fps),
         str(clip.num_steps),
         str(entry.dim),

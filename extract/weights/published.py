@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
-from extract.backbones.registry import Backbone, PublishedFile, PublishedRepo
+from extract.backbones.registry import Backbone, PublishedFile, PublishedPage, PublishedRepo
 from extract.weights.pretrained_files import PRETRAINED_NAMES, part_names
 from features.errors import DataError, OptionError
 from features.files import sha256_of_file
@@ -41,7 +41,7 @@ def find_weights(entry: Backbone, folder: Path | None = None) -> LocalWeights | 
         OptionError: nobody published any.
     """
     weights = _published(entry)
-    if isinstance(weights, PublishedFile):
+    if not isinstance(weights, PublishedRepo):
         file = _path_of_file(weights, folder)
         return LocalWeights(file, weights.revision) if file.is_file() else None
     paths = [_in_cache(weights, name, folder) for name in PRETRAINED_NAMES]
@@ -62,6 +62,8 @@ def fetch_weights(entry: Backbone, folder: Path | None = None) -> LocalWeights:
     if local is not None:
         return local
     weights = _published(entry)
+    if isinstance(weights, PublishedPage):
+        raise _to_fetch_by_hand(entry, weights, folder)
     if isinstance(weights, PublishedFile):
         _fetch_file(entry, weights, _path_of_file(weights, folder))
     else:
@@ -80,6 +82,8 @@ def need_weights(entry: Backbone, folder: Path | None = None) -> LocalWeights:
         DataError: they have not been fetched; the message has the command that fetches them.
     """
     local = find_weights(entry, folder)
+    if local is None and isinstance(entry.weights, PublishedPage):
+        raise _to_fetch_by_hand(entry, entry.weights, folder)
     if local is None:
         where = f"in {folder}" if folder else "in the usual caches"
         dest = f" --dest {folder}" if folder else ""
@@ -93,14 +97,22 @@ def need_weights(entry: Backbone, folder: Path | None = None) -> LocalWeights:
     return local
 
 
-def _published(entry: Backbone) -> PublishedFile | PublishedRepo:
+def _published(entry: Backbone) -> PublishedFile | PublishedRepo | PublishedPage:
     if entry.weights is None:
         raise OptionError("--weights", f"nobody published weights for {entry.name}; use random:SEED or a path.")
     return entry.weights
 
 
-def _path_of_file(weights: PublishedFile, folder: Path | None) -> Path:
-    return Path(folder or _torch_hub_folder()) / "checkpoints" / weights.url.rsplit("/", 1)[1]
+def _path_of_file(weights: PublishedFile | PublishedPage, folder: Path | None) -> Path:
+    name = weights.file if isinstance(weights, PublishedPage) else weights.url.rsplit("/", 1)[1]
+    return Path(folder or _torch_hub_folder()) / "checkpoints" / name
+
+
+def _to_fetch_by_hand(entry: Backbone, weights: PublishedPage, folder: Path | None) -> DataError:
+    return DataError(
+        f"{entry.name}: its weights have no address to fetch them from. Download {weights.file} from {weights.page} "
+        f"and put it into {_path_of_file(weights, folder).parent}"
+    )
 
 
 def _torch_hub_folder() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from unittest.mock import patch
 
@@ -285,6 +286,21 @@ def test_normalised_is_the_plain_formula(recipe):
     torch.testing.assert_close(ours.double(), torch.stack(expected), rtol=0, atol=1e-5)
 
 
+def test_bgr_is_rgb_with_its_channels_turned_round():
+    pictures, colours = _mixed_pictures(4)
+    rgb = Preprocess(256, None, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
+    bgr = replace(rgb, mean=rgb.mean[::-1], std=rgb.std[::-1], channels="BGR")
+    assert torch.equal(normalised(pictures, colours, bgr), normalised(pictures, colours, rgb).flip(1))
+
+
+def test_mean_of_bgr_is_in_the_networks_order():
+    y, uv = np.full((1, 12, 20), 81, np.uint8), np.full((1, 2, 6, 10), 90, np.uint8)
+    uv[:, 1] = 240  # red
+    settings = replace(WHOLE, mean=(0.5, 0.0, 0.0), channels="BGR")
+    blue, green, red = normalised(scaled(PlaneBatch(y, uv), settings, CPU), [BT601], settings)[0].mean(dim=(1, 2))
+    assert (float(blue), float(green), float(red)) == pytest.approx((-0.5, 0, 1), abs=0.01)
+
+
 def test_batch_that_mixes_colours_is_each_picture_alone():
     pictures, colours = _mixed_pictures(7)
     singles = [normalised(pictures[k : k + 1], colours[k : k + 1], BICUBIC) for k in range(7)]
@@ -334,3 +350,9 @@ def test_crop_beyond_the_picture_is_refused(resize):
 def test_record_says_how_frames_are_scaled():
     # Features made when frames were scaled as RGB have no such key, and so are never taken for the same.
     assert BICUBIC.as_json()["scaled_as"] == "yuv420p, rounded to 8 bits"
+
+
+def test_record_names_the_channels_only_where_they_are_not_rgb():
+    """Or the record of a feature set that was made before BGR was possible would differ from that of today."""
+    assert "channels" not in BICUBIC.as_json()
+    assert replace(BICUBIC, channels="BGR").as_json() == {**BICUBIC.as_json(), "channels": "BGR"}

@@ -20,10 +20,10 @@ from published_networks import shallow, with_random_weights
 from torchvision.models import resnet50
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
-from extract.backbones import PublishedFile, get, names
+from extract.backbones import PublishedFile, PublishedPage, get, names
 from extract.cli import main
 from extract.weights.load import load_backbone
-from extract.weights.published import fetch_weights, find_weights
+from extract.weights.published import fetch_weights, find_weights, need_weights
 from features.errors import DataError, OptionError
 from features.files import sha256_of_file
 
@@ -242,6 +242,32 @@ def test_weights_in_the_hubs_own_cache_are_loaded_with_their_revision(tmp_path, 
     assert torch.equal(network.network.fc_norm.weight, theirs.fc_norm.weight)
     weights = repo / "snapshots" / COMMIT / "model.safetensors"
     assert (record.revision, record.sha256) == (f"{entry.weights.repo}@{COMMIT}", sha256_of_file(weights))
+
+
+# ---- a page
+
+PAGE = PublishedPage("https://github.com/someone/something#weights", "theirs.pth")
+
+
+def test_file_of_a_page_is_not_fetched_and_the_error_says_what_to_put_where(server, tmp_path):
+    entry = replace(get("resnet50"), weights=PAGE)
+    assert find_weights(entry, tmp_path) is None
+    for wanted in (fetch_weights, need_weights):
+        with pytest.raises(DataError) as error:
+            wanted(entry, tmp_path)
+        assert str(error.value) == (
+            "resnet50: its weights have no address to fetch them from. Download theirs.pth from "
+            f"https://github.com/someone/something#weights and put it into {tmp_path / 'checkpoints'}"
+        )
+
+
+def test_file_of_a_page_is_found_where_it_was_put(tmp_path):
+    entry = replace(get("resnet50"), weights=PAGE)
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(with_random_weights(resnet50()).state_dict(), tmp_path / "checkpoints" / "theirs.pth")
+    _, record = load_backbone(entry, "default", folder=tmp_path, fetch=True)
+    assert record.source == str(tmp_path / "checkpoints" / "theirs.pth")
+    assert record.revision == "theirs.pth of https://github.com/someone/something#weights"
 
 
 # ---- the table
