@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from extract.backbones import (
     image_transformers,
+    internvideo2,
     slowfast,
     timesformer,
     tiny,
@@ -15,6 +16,7 @@ from extract.backbones import (
     torchvision_video,
     videomae,
     vjepa2,
+    vjepa21,
 )
 from extract.backbones.layout import Layout
 from extract.backbones.registry import (
@@ -54,6 +56,8 @@ for _family in (
     timesformer,
     videomae,
     vjepa2,
+    vjepa21,
+    internvideo2,
 ):
     for _backbone in _family.BACKBONES:
         register(_backbone)

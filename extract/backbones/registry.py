@@ -37,10 +37,12 @@ class PublishedRepo:
 
     Attributes:
         gated: whether a user must accept a licence on the repository's page and log in.
+        file: the path of the weights in the repository; None for those that `save_pretrained` writes.
     """
 
     repo: str
     gated: bool = False
+    file: str | None = None
 
     @property
     def address(self) -> str:

@@ -16,10 +16,18 @@ _LEVELS = {
     "Kinetics-600": 2,
     "Something-Something v2": 2,
     "VideoMix22M": 2,
+    "HowTo100M": 2,
+    "K-Mash-1.1M": 2,
     "self-supervised": 3,
+    "Ego4D": 4,
+    "EgoExoLearn": 4,
     "LVD-142M": 5,
     "LVD-1689M": 5,
     "WebLI": 5,
+    "VisionMix163M": 5,  # LVD-142M is part of it
+    "InternVL-6B's and VideoMAEv2-g's features": 5,  # the latter saw private videos
+    "InternVideo2-1B's features": 5,
+    "InternVideo2-1B": 5,
     "image and text": 0,
 }
 
