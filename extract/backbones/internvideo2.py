@@ -1,7 +1,7 @@
-"""InternVideo2: a video transformer trained on the features of others, and EgoVideo, which is the same on first-person video.
+"""InternVideo2: a video transformer that learned other networks' features; and EgoVideo, which is tuned from it.
 
-Wang et al., InternVideo2: Scaling Foundation Models for Multimodal Video Understanding, ECCV 2024. Pei et al., EgoVideo:
-Exploring Egocentric Foundation Model and Downstream Adaptation, 2024; 45.9 mAP in zero-shot retrieval on
+Wang et al., InternVideo2: Scaling Foundation Models for Multimodal Video Understanding, ECCV 2024. Pei et al.,
+EgoVideo: Exploring Egocentric Foundation Model and Downstream Adaptation, 2024; 45.9 mAP in zero-shot retrieval on
 EPIC-KITCHENS-100.
 """
 
@@ -36,14 +36,10 @@ _UNUSED = (
 )
 
 
-def _network(
-    *, dim: int, depth: int, heads: int, hidden: int, num_frames: int, side: int = _SIDE
-) -> ClipNetwork:
+def _network(*, dim: int, depth: int, heads: int, hidden: int, num_frames: int, side: int = _SIDE) -> ClipNetwork:
     from extract.backbones.networks.internvideo2 import Encoder, InternVideo2
 
-    return InternVideo2(
-        Encoder(dim=dim, depth=depth, heads=heads, hidden=hidden, num_frames=num_frames, side=side)
-    )
+    return InternVideo2(Encoder(dim=dim, depth=depth, heads=heads, hidden=hidden, num_frames=num_frames, side=side))
 
 
 def _joined_positions(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -60,6 +56,7 @@ def _backbone(
     pretraining: str,
     parameters: int,
     gflops: float,
+    antialias: bool = False,
     prefix: str = "",
     licence: Licence = Licence(code="Apache-2.0", weights="Apache-2.0"),  # noqa: B008
     source: str = "Wang et al., InternVideo2, ECCV 2024",
@@ -77,7 +74,7 @@ def _backbone(
         side=_SIDE,
         parameters=parameters,
         gflops=gflops,
-        preprocess=Preprocess(resize=224, crop=(224, 224), mean=IMAGENET_MEAN, std=IMAGENET_STD, antialias=False),
+        preprocess=Preprocess(resize=224, crop=(224, 224), mean=IMAGENET_MEAN, std=IMAGENET_STD, antialias=antialias),
         layout=Layout(prefix=prefix, leave_out=_UNUSED, convert=_joined_positions),
         weights=weights,
         licence=licence,
@@ -125,6 +122,7 @@ BACKBONES = (
         pretraining="InternVideo2-1B, Ego4D, HowTo100M, EgoExoLearn",
         parameters=1_012_224_640,
         gflops=1154.0,
+        antialias=True,  # its decoder resizes frames, where OpenCV does so for the others
         prefix="visual.",
         licence=Licence(code="not stated", weights="not stated"),
         source="Pei et al., EgoVideo, 2024",

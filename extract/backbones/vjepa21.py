@@ -3,9 +3,9 @@
 Mur-Labadia et al., V-JEPA 2.1: Unlocking Dense Features in Video Self-Supervised Learning, 2026. Recall at 5 of
 anticipation on EPIC-KITCHENS-100 is 40.8 with the largest encoder (V-JEPA 2: 39.7).
 
-Each encoder has two records, with the same weights. Rows and columns of patches are rescaled to the grid of the
-pretraining, as in training and as torch.hub builds the encoder; or they are counted (`_plain`), as the configurations of
-the published evaluations have it.
+Each encoder has two records with the same weights. In one, rows and columns of patches are rescaled to the grid of the
+pretraining, as in training and as torch.hub builds the encoder. In the other (`_plain`), they are counted, as in the
+configurations of the published evaluations.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """InternVideo2's video transformer, which is also EgoVideo's, with the published names of its parameters.
 
-Wang et al., InternVideo2: Scaling Foundation Models for Multimodal Video Understanding, ECCV 2024; Pei et al., EgoVideo,
-2024. The published networks end in an attention pooling and classifiers or decoders; they are left out here. There is no
-norm after the last block.
+Wang et al., InternVideo2: Scaling Foundation Models for Multimodal Video Understanding, ECCV 2024; Pei et al.,
+EgoVideo, 2024. The published networks end in an attention pooling and classifiers or decoders, which are left out here.
+There is no norm after the last block.
 """
 
 from __future__ import annotations
