@@ -72,10 +72,14 @@ def _input_options(command: _Command) -> _Command:
         click.option("--backbone", required=True, help="Name of the backbone. `extract backbones` lists them."),
         click.option(
             "--tokens",
-            default="mean",
-            show_default=True,
-            help="What a step keeps of the backbone's last map: mean for its average, or grid2 or grid4 for the "
-            "averages of 2 x 2 or 4 x 4 cells.",
+            help="What a step keeps of the backbone's tokens: mean for their average, cls for the class token, grid2 "
+            "or grid4 for the averages of 2 x 2 or 4 x 4 regions, or several, such as mean+cls.  [default: what the "
+            "backbone's authors use, which is mean for most]",
+        ),
+        click.option(
+            "--layers",
+            metavar="LIST",
+            help="Layers of a transformer whose tokens are kept, counted from 0, such as 11,17,last.  [default: last]",
         ),
         click.option("--frames", type=int, help="Number of frames spread over each segment (T).  [default: 16]"),
         click.option(

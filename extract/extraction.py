@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from extract.backbone_input import ClipShape
-from extract.backbones import Backbone, get, grid_of
+from extract.backbones import Backbone, get
+from extract.backbones.tokens import Tokens, choose_tokens
 from extract.clips import ClipFeatures, Piece, Request, UnusableVideo
 from extract.decode.decoders import Decoders, num_workers_for
 from extract.decode.staging import staging_folder
@@ -54,7 +55,8 @@ def run(
     out: str | Path,
     frames: int | None = None,
     every: float | None = None,
-    tokens: str = "mean",
+    tokens: str | None = None,
+    layers: str | Sequence[int | str] | None = None,
     weights: str | Path = "default",
     weights_dir: str | Path | None = None,
     fetch: bool = False,
@@ -86,7 +88,9 @@ def run(
         out: folder of the feature set.
         frames: T, frames spread over each segment; 16 by default.
         every: instead of `frames`, seconds from one clip to the next over the whole of each video.
-        tokens: what a step keeps of a map: "mean", "grid2" or "grid4".
+        tokens: what a step keeps: "mean", "cls", "grid2", "grid4", or several of them such as "mean+cls"; by default
+            what the backbone's authors use.
+        layers: numbers of layers, counted from 0, or "last", in a list or joined by commas; by default the last one.
         weights: "default" for the published weights, "random:SEED", or the path of a file or folder.
         weights_dir: folder of the published weights; by default the caches of torch.hub and of the Hugging Face hub.
         fetch: whether published weights that are missing may be fetched.
@@ -117,6 +121,7 @@ def run(
         workers=workers,
         batch_size=batch_size,
         tokens=tokens,
+        layers=layers,
         weights_dir=None if weights_dir is None else Path(weights_dir),
         fetch=fetch,
         shard=shard,
@@ -137,7 +142,8 @@ def extract_videos(
     precision: str = "auto",
     workers: int | None = None,
     batch_size: int | None = None,
-    tokens: str = "mean",
+    tokens: str | None = None,
+    layers: str | Sequence[int | str] | None = None,
     weights_dir: Path | None = None,
     fetch: bool = False,
     shard: tuple[int, int] | None = None,
@@ -150,7 +156,7 @@ def extract_videos(
         device: the CPU by default.
     """
     entry = get(backbone)
-    grid = grid_of(tokens, entry)
+    kept = choose_tokens(tokens, layers, entry)
     device = device or torch.device("cpu")
     sampling = choose_sampling(num_frames, every_s, entry.clip)
     precision = choose_precision(precision, device)
@@ -164,12 +170,12 @@ def extract_videos(
         segments = share
     files = find_videos(videos, segments.table.video_id)
     network, loaded = load_backbone(entry, weights, folder=weights_dir, fetch=fetch)
-    featureset = create_featureset(out, _provenance(entry, loaded, sampling, precision, tokens))
+    featureset = create_featureset(out, _provenance(entry, loaded, sampling, precision, kept))
     wait_times = WaitTimes()
     with progress(total=len(segments), unit="segments", label=f"extract {entry.name}") as bar:
         account = Account(segments, bar, wait_times, StatusWriter(out, shard))
         pipeline = Pipeline(
-            Forward(network, entry.preprocess, device, precision, grid),
+            Forward(network, entry.preprocess, device, precision, kept),
             preprocess=entry.preprocess,
             dim=featureset.dim,
             device=device,
@@ -198,7 +204,7 @@ def usual_batch_size(device: torch.device, clip: ClipShape) -> int:
     return max(1, _FRAMES_PER_BATCH[device.type] // clip.num_frames)
 
 
-def _provenance(entry: Backbone, weights: Weights, sampling: Sampling, precision: str, tokens: str) -> FeatureSet:
+def _provenance(entry: Backbone, weights: Weights, sampling: Sampling, precision: str, tokens: Tokens) -> FeatureSet:
     packages = ("epic-heads", "torch", "torchvision", "transformers", "av")
     return FeatureSet(
         backbone=entry.name,
@@ -206,8 +212,9 @@ def _provenance(entry: Backbone, weights: Weights, sampling: Sampling, precision
         preprocess=entry.preprocess.as_json(),
         precision=precision,
         sampling=sampling,
-        dim=entry.dim * grid_of(tokens, entry) ** 2,
-        tokens=tokens,
+        dim=entry.dim * len(tokens.cells),
+        tokens=tokens.text,
+        layers=tokens.layers,
         supervision=supervision_of(entry, weights),
         versions={
             "python": platform.python_version(),

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from extract.backbones.networks.clip_network import ClipNetwork
+from extract.backbones.networks.pooling import steps
+from extract.backbones.tokens import MEAN, Tokens
 from extract.decode.planes import Colour
 from extract.preprocess import Preprocess, normalised
 from features.errors import OptionError
@@ -44,7 +47,7 @@ class PendingSteps:
     copied: torch.cuda.Event | None
 
     def get(self) -> torch.Tensor:
-        """Wait for the steps and return them: (B, P, grid * grid * D) float32 on the CPU."""
+        """Wait for the steps and return them: (B, P, cells * D) float32 on the CPU."""
         if self.copied is not None:
             self.copied.synchronize()
         return self.steps
@@ -54,19 +57,24 @@ class Forward:
     """A backbone together with its normalisation, applied to uint8 pictures.
 
     Args:
-        network: maps (B, C, L, H, W) float32 and `grid` to (B, P, grid * grid, D); moved to `device`.
+        network: maps clips (B, C, L, H, W) float32 to tokens; moved to `device`.
         precision: float32, bfloat16 or float16 (autocast).
-        grid: cells per side of the grid that is kept of each map; the cells of a step are concatenated.
+        tokens: what a step keeps of them; its cells are concatenated.
     """
 
     def __init__(
-        self, network: nn.Module, preprocess: Preprocess, device: torch.device, precision: str, grid: int = 1
+        self,
+        network: ClipNetwork,
+        preprocess: Preprocess,
+        device: torch.device,
+        precision: str,
+        tokens: Tokens = MEAN,
     ) -> None:
         self._network = network.to(device)
         self._preprocess = preprocess
         self._device = device
         self._precision = precision
-        self._grid = grid
+        self._tokens = tokens
         if device.type != "mps":
             _channels_last(self._network)
 
@@ -85,10 +93,10 @@ class Forward:
     def steps(self, clips: torch.Tensor) -> PendingSteps:
         """Start computing normalised clips: (B, C, L, h, w) float32."""
         with self._arithmetic():
-            steps = self._network(clips, self._grid).float().flatten(2)
+            values = steps(self._network, clips, self._tokens).float().flatten(2)
         if self._device.type != "cuda":
-            return PendingSteps(steps.cpu(), None)
-        host = torch.empty(steps.shape, pin_memory=True).copy_(steps, non_blocking=True)
+            return PendingSteps(values.cpu(), None)
+        host = torch.empty(values.shape, pin_memory=True).copy_(values, non_blocking=True)
         copied = torch.cuda.Event()
         copied.record()
         return PendingSteps(host, copied)

@@ -17,6 +17,8 @@ from features.files import read_json, sha256_of_json, write_json
 
 SCHEMA = 1
 FILE_NAME = "featureset.json"
+# Fields that came after 0.1.0, with what they mean where a set does not have them.
+_ADDED: Mapping[str, Any] = {"supervision": None, "layers": (), "cells": ()}
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,11 @@ class FeatureSet:
         precision: the precision of the backbone's arithmetic: float32, bfloat16 or float16.
         views: names of the V views; view 0 is the plain centre crop.
         dim: D, the width of a step.
-        tokens: how the backbone's spatial map becomes a step: "mean", or the cells of a small grid, row by row
-            ("grid2": 2 x 2 cells of D / 4 values).
+        tokens: what a step keeps of the backbone's tokens: "mean" for their average over space, "cls" for the class
+            token, "grid2" or "grid4" for the averages of 2 x 2 or 4 x 4 regions, or several such as "mean+cls".
+        layers: numbers of the backbone's layers that it keeps them of, counted from 0; empty for the last one.
+        cells: the names of the cells that a step holds side by side, of D / cells values each; by default those that
+            `tokens` and `layers` give, and older sets do not name them.
         supervision: the supervision level of the backbone's pretraining, 0 to 5 on the challenge's scale
             (epic-kitchens/SLS); None if it is not known. Not part of the digest, like the two fields below.
         versions: of the software.
@@ -89,6 +94,8 @@ class FeatureSet:
     dim: int
     views: tuple[str, ...] = ("centre",)
     tokens: str = "mean"
+    layers: tuple[int, ...] = ()
+    cells: tuple[str, ...] = ()
     dtype: str = "float16"
     supervision: int | None = field(default=None, compare=False)
     versions: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -97,6 +104,10 @@ class FeatureSet:
     def __post_init__(self) -> None:
         if self.supervision not in (None, 0, 1, 2, 3, 4, 5):
             raise DataError(f"supervision is {self.supervision!r}, not a level from 0 to 5.")
+        if not self.cells:
+            object.__setattr__(self, "cells", cell_names(self.tokens, self.layers))
+        if self.dim % len(self.cells):
+            raise DataError(f"{self.dim} values do not make {len(self.cells)} cells.")
 
     @property
     def digest(self) -> str:
@@ -109,7 +120,33 @@ def _decisive(featureset: FeatureSet) -> dict[str, Any]:
     del record["supervision"], record["versions"], record["created"]
     record["weights"] = featureset.weights.sha256
     record["views"] = list(featureset.views)
+    # Sets that were made before there were these fields keep their digest.
+    if not featureset.layers:
+        del record["layers"]
+    if featureset.cells == cell_names(featureset.tokens, featureset.layers):
+        del record["cells"]  # tokens and layers say it all
     return record
+
+
+def cell_names(tokens: str, layers: tuple[int, ...] = ()) -> tuple[str, ...]:
+    """Return the names of the cells that a step holds, in their order.
+
+    >>> cell_names("mean+cls", (11, 23))
+    ('layer11:mean', 'layer11:cls', 'layer23:mean', 'layer23:cls')
+    >>> cell_names("grid2")  # row and column
+    ('grid2:0,0', 'grid2:0,1', 'grid2:1,0', 'grid2:1,1')
+    """
+    cells = [name for kind in tokens.split("+") for name in _places(kind)]
+    if not layers:
+        return tuple(cells)
+    return tuple(f"layer{layer}:{name}" for layer in layers for name in cells)
+
+
+def _places(kind: str) -> list[str]:
+    side = kind.removeprefix("grid")
+    if side == kind or not side.isdecimal():
+        return [kind]
+    return [f"{kind}:{row},{column}" for row in range(int(side)) for column in range(int(side))]
 
 
 def read_featureset(root: Path) -> FeatureSet:
@@ -126,11 +163,11 @@ def read_featureset(root: Path) -> FeatureSet:
         schema = record.get("schema") if isinstance(record, dict) else None
         raise DataError(f"{path}: schema {schema!r}; this version reads schema {SCHEMA}.")
     try:
-        values = {known.name: record[known.name] for known in fields(FeatureSet) if known.name != "supervision"}
-        values["supervision"] = record.get("supervision")  # older sets do not have it
+        values = {known.name: record[known.name] for known in fields(FeatureSet) if known.name not in _ADDED}
+        values |= {name: record.get(name, older) for name, older in _ADDED.items()}
         values["weights"] = Weights(**values["weights"])
         values["sampling"] = Sampling(**values["sampling"])
-        values["views"] = tuple(values["views"])
+        values |= {name: tuple(values[name]) for name in ("views", "layers", "cells")}
         featureset = FeatureSet(**values)
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: a field is missing or unknown: {error}.") from error

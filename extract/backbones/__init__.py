@@ -27,7 +27,6 @@ from extract.backbones.registry import (
     PublishedPage,
     PublishedRepo,
     get,
-    grid_of,
     names,
     register,
 )
@@ -41,7 +40,6 @@ __all__ = [
     "PublishedPage",
     "PublishedRepo",
     "get",
-    "grid_of",
     "names",
     "register",
 ]

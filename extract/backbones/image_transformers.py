@@ -1,4 +1,4 @@
-"""Image transformers, self-supervised (DINOv2, DINOv3) or aligned with text (SigLIP 2): the mean of patch tokens."""
+"""Image transformers, self-supervised (DINOv2, DINOv3) or aligned with text (SigLIP 2)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,21 @@ _BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
 
 
-def _after_prefix(num_prefix_tokens: int) -> Callable[[Any], ClipNetwork]:
-    """Return the function that turns a model into the mean of its patch tokens, which follow so many others."""
+def _dino(num_prefix_tokens: int) -> Callable[[Any], ClipNetwork]:
+    """Return the function that wraps a model whose patches follow so many other tokens."""
 
     def wrap(network: Any) -> ClipNetwork:
-        from extract.backbones.networks.image_transformers import PatchTokens
+        from extract.backbones.networks.image_transformers import Dino
 
-        return PatchTokens(network, num_prefix_tokens=num_prefix_tokens)
+        return Dino(network, num_prefix_tokens=num_prefix_tokens)
 
     return wrap
+
+
+def _siglip(network: Any) -> ClipNetwork:
+    from extract.backbones.networks.image_transformers import Siglip
+
+    return Siglip(network)
 
 
 def _dinov2(size: str, *, sizes: dict[str, int], parameters: int, gflops: float) -> Backbone:
@@ -38,7 +44,7 @@ def _dinov2(size: str, *, sizes: dict[str, int], parameters: int, gflops: float)
             config="Dinov2Config",
             # The last stage of training was at 518 pixels; positions are interpolated to other sizes.
             settings={**sizes, "image_size": 518, "patch_size": 14, "mlp_ratio": 4, "layer_norm_eps": 1e-6},
-            wrap=_after_prefix(1),
+            wrap=_dino(1),
         ),
         dim=sizes["hidden_size"],
         clip=ClipShape(),
@@ -52,6 +58,8 @@ def _dinov2(size: str, *, sizes: dict[str, int], parameters: int, gflops: float)
         weights=PublishedRepo(f"facebook/dinov2-{size}"),
         licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
         source="Oquab et al., DINOv2, TMLR 2024; transformers",
+        class_token=True,
+        num_layers=sizes["num_hidden_layers"],
     )
 
 
@@ -74,7 +82,7 @@ def _dinov3(size: str, repo: str, *, sizes: dict[str, int], parameters: int, gfl
             model="DINOv3ViTModel",
             config="DINOv3ViTConfig",
             settings=settings,
-            wrap=_after_prefix(5),
+            wrap=_dino(5),
         ),
         dim=sizes["hidden_size"],
         clip=ClipShape(),
@@ -86,6 +94,8 @@ def _dinov3(size: str, repo: str, *, sizes: dict[str, int], parameters: int, gfl
         weights=PublishedRepo(repo, gated=True),
         licence=Licence(code="Apache-2.0", weights="DINOv3 License"),
         source="Siméoni et al., DINOv3, 2025; transformers",
+        class_token=True,
+        num_layers=sizes["num_hidden_layers"],
     )
 
 
@@ -97,7 +107,6 @@ def _siglip2(size: str, repo: str, *, sizes: dict[str, int], pixels: int, parame
         "patch_size": 16,
         "hidden_act": "gelu_pytorch_tanh",
         "layer_norm_eps": 1e-6,
-        "vision_use_head": False,  # the head is attention pooling; features are the tokens that it would pool
     }
     return Backbone(
         name=f"siglip2_{size}",
@@ -107,8 +116,7 @@ def _siglip2(size: str, repo: str, *, sizes: dict[str, int], pixels: int, parame
             model="SiglipVisionModel",
             config="SiglipVisionConfig",
             settings=settings,
-            wrap=_after_prefix(0),
-            free=("vision_use_head",),
+            wrap=_siglip,
         ),
         dim=sizes["hidden_size"],
         clip=ClipShape(),
@@ -116,10 +124,13 @@ def _siglip2(size: str, repo: str, *, sizes: dict[str, int], pixels: int, parame
         parameters=parameters,
         gflops=gflops,
         preprocess=Preprocess(resize=(pixels, pixels), crop=None, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-        layout=Layout(leave_out=("text_model.", "logit_scale", "logit_bias", "vision_model.head.", "head.")),
+        layout=Layout(leave_out=("text_model.", "logit_scale", "logit_bias")),
         weights=PublishedRepo(repo),
         licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
         source="Tschannen et al., SigLIP 2, 2025; transformers",
+        class_token=True,
+        num_layers=sizes["num_hidden_layers"],
+        tokens="mean+cls",
     )
 
 
@@ -130,8 +141,8 @@ BACKBONES = (
     _dinov3("base", "facebook/dinov3-vitb16-pretrain-lvd1689m", sizes=_BASE, parameters=85_660_416, gflops=17.9),
     _dinov3("large", "facebook/dinov3-vitl16-pretrain-lvd1689m", sizes=_LARGE, parameters=303_129_600, gflops=62.8),
     _siglip2("base", "google/siglip2-base-patch16-224", sizes=_BASE, pixels=224,
-             parameters=85_797_120, gflops=17.5),
+             parameters=92_884_224, gflops=17.7),
     _siglip2("large", "google/siglip2-large-patch16-256", sizes=_LARGE, pixels=256,
-             parameters=303_361_024, gflops=80.7),
+             parameters=315_956_224, gflops=81.3),
 )
 # fmt: on

@@ -79,6 +79,8 @@ def _backbone(
         weights=weights,
         licence=licence,
         source=source,
+        class_token=True,
+        num_layers=model.keywords["depth"],
     )
 
 

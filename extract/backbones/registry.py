@@ -13,7 +13,7 @@ from typing import Literal
 from extract.backbone_input import ClipShape, Preprocess
 from extract.backbones.architecture import TorchModel, TransformersModel
 from extract.backbones.layout import Layout
-from features.errors import OptionError, unknown_name
+from features.errors import unknown_name
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class Backbone:
     Attributes:
         family: backbones of one family share the kind of network and the way in which its features are averaged.
         pretraining: the data the network was trained on, separated by commas.
-        model: builds the network, which maps (B, C, L, H, W) float32 and the side of a grid to (B, P, grid * grid, D).
-        dim: D, the width of a step that is averaged over space.
+        model: builds the network, which maps clips (B, C, L, H, W) float32 to the tokens of its layers (`ClipNetwork`).
+        dim: D, the width of a token.
         clip: L frames in and P steps out, at which frame rate.
         preprocess: how frames are resized, cropped and normalised.
         side: of the last map, in positions, over which features are averaged; no grid can be finer.
@@ -102,6 +102,9 @@ class Backbone:
         source: the paper and the code.
         seen_of_epic: what it was trained on of EPIC-KITCHENS: nothing, its videos, or the labels of its training list
             as well.
+        class_token: whether the network has one, of the width of the patches, or a pooled token in its place.
+        num_layers: blocks whose tokens `--layers` can name; 0 where the network is no plain transformer.
+        tokens: what a step keeps unless `--tokens` says otherwise: what its authors use.
     """
 
     name: str
@@ -119,6 +122,9 @@ class Backbone:
     licence: Licence
     source: str
     seen_of_epic: Literal["nothing", "videos", "labels"] = "nothing"
+    class_token: bool = False
+    num_layers: int = 0
+    tokens: str = "mean"
 
 
 # Short names, each of the usual variant of a family.
@@ -170,21 +176,3 @@ def get(name: str, *, option: str = "--backbone") -> Backbone:
     if name not in _BACKBONES:
         raise unknown_name(option, "backbone", name, [*_BACKBONES, *ALIASES])
     return _BACKBONES[name]
-
-
-_GRIDS = {"mean": 1, "grid2": 2, "grid4": 4}
-
-
-def grid_of(tokens: str, entry: Backbone) -> int:
-    """Return how many cells each side of the grid has that `tokens` keeps of a map: "mean" 1, "grid2" 2, "grid4" 4.
-
-    Raises:
-        OptionError: there is no such value, or the backbone's map has fewer positions per side.
-    """
-    if tokens not in _GRIDS:
-        raise OptionError("--tokens", f"{tokens!r} is none of {', '.join(_GRIDS)}.")
-    if _GRIDS[tokens] > entry.side:
-        raise OptionError(
-            "--tokens", f"{tokens} is finer than the last map of {entry.name}, {entry.side} x {entry.side}."
-        )
-    return _GRIDS[tokens]

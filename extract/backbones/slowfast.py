@@ -17,21 +17,21 @@ _ZOO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics"
 
 
 def _slow_r50() -> ClipNetwork:
-    from extract.backbones.networks.slowfast import PooledPathways, Slow
+    from extract.backbones.networks.slowfast import Maps, Slow
 
-    return PooledPathways(Slow())
+    return Maps(Slow())
 
 
 def _slowfast_r50() -> ClipNetwork:
-    from extract.backbones.networks.slowfast import PooledPathways, SlowFast
+    from extract.backbones.networks.slowfast import Maps, SlowFast
 
-    return PooledPathways(SlowFast())
+    return Maps(SlowFast())
 
 
 def _slowfast_r101() -> ClipNetwork:
-    from extract.backbones.networks.slowfast import PooledPathways, SlowFast
+    from extract.backbones.networks.slowfast import Maps, SlowFast
 
-    return PooledPathways(SlowFast(depths=(3, 4, 23, 3), fusion_kernel=5))
+    return Maps(SlowFast(depths=(3, 4, 23, 3), fusion_kernel=5))
 
 
 def _backbone(

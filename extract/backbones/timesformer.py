@@ -61,6 +61,8 @@ def _backbone(
         weights=PublishedRepo(repo),
         licence=Licence(code="Apache-2.0", weights="CC-BY-NC-4.0"),
         source="Bertasius et al., Is Space-Time Attention All You Need?, ICML 2021; transformers",
+        class_token=True,
+        num_layers=12,
     )
 
 

@@ -98,6 +98,7 @@ def _backbone(
         weights=PublishedFile(revision=revision, url=f"https://download.pytorch.org/models/{file}"),
         licence=Licence(code="BSD-3-Clause", weights="Kinetics' terms"),
         source=f"{source}; torchvision",
+        class_token=family == "MViT",
     )
 
 

@@ -64,6 +64,7 @@ def _backbone(variant: str, repo: str, *, pretraining: str, fps: float, paramete
         weights=PublishedRepo(f"MCG-NJU/{repo}"),
         licence=Licence(code="Apache-2.0", weights="CC-BY-NC-4.0"),
         source="Tong et al., VideoMAE, NeurIPS 2022; transformers",
+        num_layers=sizes["num_hidden_layers"],
     )
 
 

@@ -57,6 +57,7 @@ def _backbone(size: str, pixels: int, *, parameters: int, gflops: float) -> Back
         weights=PublishedRepo(f"facebook/vjepa2-{size}-fpc64-{pixels}"),
         licence=Licence(code="Apache-2.0", weights="Apache-2.0" if size == "vitg" else "MIT"),
         source="Assran et al., V-JEPA 2, 2025; transformers",
+        num_layers=_SIZES[size]["num_hidden_layers"],
     )
 
 

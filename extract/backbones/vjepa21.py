@@ -71,6 +71,7 @@ def _backbone(
         weights=PublishedFile(f"vjepa2/{file}", f"https://dl.fbaipublicfiles.com/vjepa2/{file}"),
         licence=Licence(code="MIT and Apache-2.0", weights="MIT"),
         source="Mur-Labadia et al., V-JEPA 2.1, 2026",
+        num_layers=model.keywords["depth"],
     )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from extract.backbones import Backbone, get, grid_of
+from extract.backbones import Backbone, get
+from extract.backbones.tokens import choose_tokens
 from extract.decode.decoders import Decoders, TaskFailure, num_workers_for
 from extract.decode.packets import needed_packets
 from extract.decode.video import VideoInfo
@@ -80,7 +81,8 @@ def estimate_extraction(
     every_s: float | None = None,
     tasks: int = 8,
     workers: int | None = None,
-    tokens: str = "mean",
+    tokens: str | None = None,
+    layers: str | Sequence[int | str] | None = None,
 ) -> Estimate:
     """Return what the extraction of segments costs, and how even its work is over array tasks.
 
@@ -94,7 +96,7 @@ def estimate_extraction(
         DataError: `videos` is no folder.
     """
     entry = get(backbone)
-    dim = entry.dim * grid_of(tokens, entry) ** 2
+    dim = entry.dim * len(choose_tokens(tokens, layers, entry).cells)
     sampling = choose_sampling(num_frames, every_s, entry.clip)
     if tasks < 1:
         raise OptionError("--tasks", f"{tasks} is not a number of tasks above 0.")

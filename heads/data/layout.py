@@ -37,8 +37,7 @@ class Source:
     @property
     def cells(self) -> int:
         """Number of cells that a step holds side by side: 4 for tokens "grid2"."""
-        side = self.featureset.tokens.removeprefix("grid")
-        return int(side) ** 2 if side.isdecimal() else 1
+        return len(self.featureset.cells)
 
     @property
     def row_bytes(self) -> int:

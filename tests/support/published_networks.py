@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from torch import nn
 
 from extract import backbones
 from extract.backbones import Backbone, get
-from extract.backbones.architecture import TransformersModel
+from extract.backbones.architecture import TorchModel
 from extract.weights.load import load_backbone
 
 # What an old torch goes with is older than DINOv3; test_architecture.py has what is said then.
@@ -39,7 +40,11 @@ REPRESENTATIVES = (
     "timesformer_base_k400",
     "videomae_base_k400",
     "vjepa2_vitl_256",
+    "vjepa21_base_384",
+    "internvideo2_small",
 )
+# Of these no library has a model: they are compared with golden files (test_vjepa21.py, test_internvideo2.py).
+GOLDEN = ("V-JEPA 2.1", "InternVideo2")
 
 
 def available(names: Iterable[str], *marks: pytest.MarkDecorator) -> list:
@@ -72,7 +77,7 @@ def representatives(*slow_names: str) -> list:
 
 
 # Networks that take pictures of any size.
-ANY_SIZE = ("image", "3D CNN", "Swin3D", "SlowFast")
+ANY_SIZE = ("image", "3D CNN", "Swin3D", "SlowFast", "V-JEPA 2.1")
 # Where positions are relative, or there are none, a clip of fewer frames will do: a whole one of V-JEPA 2 at 384 pixels
 # has 9,216 tokens, and attention among them takes minutes.
 _SHORTER_CLIPS = {"vjepa2": 8, "swin3d": 8, "s3d": 16}
@@ -112,10 +117,12 @@ def at_full_size(name: str) -> Backbone:
 
 def shallow(entry: Backbone) -> Backbone:
     """Return a backbone with one layer of what has many, where that is a setting."""
-    if not isinstance(entry.model, TransformersModel):
-        return entry
+    if isinstance(entry.model, TorchModel):
+        if "depth" not in getattr(entry.model.make, "keywords", {}):
+            return entry
+        return replace(entry, model=TorchModel(partial(entry.model.make, depth=1)), num_layers=1)
     settings = {**entry.model.settings, "num_hidden_layers": 1}
-    return replace(entry, model=replace(entry.model, settings=settings))
+    return replace(entry, model=replace(entry.model, settings=settings), num_layers=1)
 
 
 @dataclass(frozen=True)
@@ -131,8 +138,10 @@ class Source:
     steps: Callable[[torch.Tensor], torch.Tensor]
 
 
-def source_of(entry: Backbone) -> Source:
-    """Return the model that a backbone is taken from, of the same depth."""
+def source_of(entry: Backbone) -> Source | None:
+    """Return the model that a backbone is taken from, of the same depth; None where no library has it."""
+    if entry.weights is None or entry.family in GOLDEN:
+        return None
     families = {
         "image": _torchvision_image,
         "3D CNN": _torchvision_video,
@@ -332,8 +341,7 @@ def _siglip2(entry: Backbone) -> Source:
 
     text = {"num_hidden_layers": 1, "vocab_size": 64, "hidden_size": 32, "intermediate_size": 32}
     text |= {"num_attention_heads": 2, "bos_token_id": 1, "eos_token_id": 2}
-    vision = {key: value for key, value in entry.model.settings.items() if key != "vision_use_head"}
-    network = with_random_weights(SiglipModel(SiglipConfig(text_config=text, vision_config=vision)))
+    network = with_random_weights(SiglipModel(SiglipConfig(text_config=text, vision_config=entry.model.settings)))
 
     def steps(clips: torch.Tensor) -> torch.Tensor:
         return network.vision_model(pixel_values=clips[:, :, 0]).last_hidden_state.mean(dim=1, keepdim=True)

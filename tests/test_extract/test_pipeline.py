@@ -12,6 +12,8 @@ from encode import damage_packet, write_video
 from torch import nn
 
 from extract.backbone_input import ClipShape, Preprocess
+from extract.backbones.networks.clip_network import ClipNetwork, LayerTokens
+from extract.backbones.networks.pooling import map_tokens
 from extract.clips import ClipFeatures, Request
 from extract.decode.decoders import Decoders
 from extract.forward import Forward, choose_precision
@@ -23,11 +25,14 @@ from features.intervals import SegmentTimes
 CPU = torch.device("cpu")
 
 
-class _Reader(nn.Module):
-    """Average each block of 16 x 16 pixels, (B, 3, L, 48, 64) -> (B, L, 1, 12): enough to read the frame number."""
+class _Reader(ClipNetwork):
+    """Average each block of 16 x 16 pixels: (B, 3, L, 48, 64) -> L steps of 12: enough to read the frame number."""
 
-    def forward(self, x: torch.Tensor, grid: int) -> torch.Tensor:
-        return nn.functional.avg_pool3d(x, (1, 16, 16)).mean(dim=1).flatten(2).unsqueeze(2)
+    def __init__(self) -> None:
+        super().__init__(nn.AvgPool3d((1, 16, 16)))
+
+    def forward(self, x: torch.Tensor, layers: tuple[int, ...] = ()) -> tuple[LayerTokens, ...]:
+        return (LayerTokens(self.network(x).mean(dim=1).flatten(2)[:, :, None, None]),)
 
 
 _UNSCALED = Preprocess(resize=(48, 64), crop=None, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -40,7 +45,7 @@ def _run(
     *,
     batch_size: int = 8,
     dim: int = 12,
-    network: nn.Module | None = None,
+    network: ClipNetwork | None = None,
     on_clips: Callable[[str, int, int], None] = lambda *_: None,
 ) -> dict[str, ClipFeatures]:
     pipeline = Pipeline(
@@ -132,17 +137,16 @@ def test_videos_that_share_batches_keep_apart(tmp_path, decoders):
         np.testing.assert_array_equal(_numbers(result), result.plan.clips)
 
 
-class _Mixer(nn.Module):
-    """A small network whose output depends on every pixel: (B, 3, L, h, w) -> (B, L, 12)."""
+class _Mixer(ClipNetwork):
+    """A small network whose output depends on every pixel: (B, 3, L, h, w) -> L steps of 12."""
 
     def __init__(self) -> None:
-        super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self.conv = nn.Conv3d(3, 12, (1, 9, 9), stride=(1, 4, 4))
+            super().__init__(nn.Conv3d(3, 12, (1, 9, 9), stride=(1, 4, 4)))
 
-    def forward(self, x: torch.Tensor, grid: int) -> torch.Tensor:
-        return self.conv(x).relu().mean(dim=(3, 4)).transpose(1, 2).unsqueeze(2)
+    def forward(self, x: torch.Tensor, layers: tuple[int, ...] = ()) -> tuple[LayerTokens, ...]:
+        return (map_tokens(self.network(x).relu()),)
 
 
 def test_features_do_not_depend_on_workers_batches_or_order(video, tmp_path, decoders):
@@ -194,8 +198,8 @@ def test_progress_counts_every_clip_once(video, decoders):
 
 def test_values_beyond_float16_are_lost_by_name(video, decoders):
     class Large(_Reader):
-        def forward(self, x: torch.Tensor, grid: int) -> torch.Tensor:
-            return super().forward(x, grid) * 1e6
+        def normalised_mean(self, x: torch.Tensor) -> torch.Tensor:
+            return x * 1e6
 
     segments = _segments(3, 2.0)
     result = _run(

@@ -7,15 +7,14 @@ There is no norm after the last block.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from extract.backbones.networks.clip_network import ClipNetwork
+from extract.backbones.networks.clip_network import ClipNetwork, LayerTokens
 from extract.backbones.networks.mlp import Mlp
-from extract.backbones.networks.vjepa21 import LayerTokens
 
 _EPS = 1e-6
 _PATCH = 14
@@ -126,13 +125,13 @@ class InternVideo2(ClipNetwork):
 
     network: Encoder
 
-    def forward(self, x: torch.Tensor, layers: Sequence[int] = ()) -> tuple[LayerTokens, ...]:
+    def forward(self, x: torch.Tensor, layers: tuple[int, ...] = ()) -> tuple[LayerTokens, ...]:
         net = self.network
         x = net.patch_embed(x)
         grid = tuple(x.shape[2:])
         x = torch.cat([net.cls_token.expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
         x = x + net.positions(grid[0])
-        wanted = tuple(layers) or (len(net.blocks) - 1,)
+        wanted = layers or (len(net.blocks) - 1,)
         tokens = {}
         for layer, block in enumerate(net.blocks[: max(wanted) + 1]):
             x = block(x)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from extract.backbones.networks.clip_network import ClipNetwork
-from extract.backbones.networks.pooling import pooled_map
+from extract.backbones.networks.clip_network import ClipNetwork, LayerTokens
+from extract.backbones.networks.pooling import map_tokens
 
 # Temporal kernel of the first convolution of each block, per stage.
 _SLOW_KERNELS = (1, 1, 3, 3)
@@ -166,10 +166,10 @@ class Slow(nn.Module):
         return x
 
 
-class PooledPathways(ClipNetwork):
-    """The last maps of the pathways, concatenated along channels: (B, C, L, H, W) -> (B, 8, grid * grid, D)."""
+class Maps(ClipNetwork):
+    """The last maps of the pathways, concatenated along channels: 8 steps."""
 
     network: Slow | SlowFast
 
-    def forward(self, x: torch.Tensor, grid: int) -> torch.Tensor:
-        return pooled_map(self.network(x), grid)
+    def forward(self, x: torch.Tensor, layers: tuple[int, ...] = ()) -> tuple[LayerTokens, ...]:
+        return (map_tokens(self.network(x)),)

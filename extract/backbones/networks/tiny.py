@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from extract.backbones.networks.clip_network import ClipNetwork
+from extract.backbones.networks.clip_network import ClipNetwork, LayerTokens
 
 
 class TinyCnn(ClipNetwork):
-    """Two strided convolutions, max-pooled to 4 x 6 cells of 16 channels: (B, C, 1, H, W) -> (B, 1, 1, 384)."""
+    """Two strided convolutions, max-pooled to 4 x 6 places of 16 channels, which make one token of 384 values."""
 
     network: nn.Sequential
 
@@ -24,5 +24,5 @@ class TinyCnn(ClipNetwork):
             )
         )
 
-    def forward(self, x: torch.Tensor, grid: int) -> torch.Tensor:
-        return self.network(x.squeeze(2)).flatten(1)[:, None, None]
+    def forward(self, x: torch.Tensor, layers: tuple[int, ...] = ()) -> tuple[LayerTokens, ...]:
+        return (LayerTokens(self.network(x.squeeze(2)).flatten(1)[:, None, None, None]),)

@@ -1,4 +1,4 @@
-"""Video networks of torchvision without their classifiers: the last map averaged over space, with its temporal axis."""
+"""Video networks of torchvision without their classifiers: the last map with its temporal axis."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import torch
 from torch import nn
 from torchvision.models.video import S3D, MViT, SwinTransformer3d, VideoResNet
 
-from extract.backbones.networks.clip_network import ClipNetwork
-from extract.backbones.networks.pooling import pooled_map, pooled_tokens
+from extract.backbones.networks.clip_network import ClipNetwork, LayerTokens
+from extract.backbones.networks.pooling import map_tokens, patches_of
 
 
 class ResNetSteps(ClipNetwork):
-    """A video ResNet: (B, C, L, H, W) -> (B, P, grid * grid, D)."""
+    """A video ResNet, up to its last stage."""
 
     network: VideoResNet
 
@@ -19,15 +19,15 @@ class ResNetSteps(ClipNetwork):
         network.fc = nn.Identity()
         super().__init__(network)
 
-    def forward(self, x: torch.Tensor, grid: int) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, layers: tuple[int, ...] = ()) -> tuple[LayerTokens, ...]:
         net = self.network
         for stage in (net.stem, net.layer1, net.layer2, net.layer3, net.layer4):
             x = stage(x)
-        return pooled_map(x, grid)
+        return (map_tokens(x),)
 
 
 class S3dSteps(ClipNetwork):
-    """S3D, whose classifier also does its pooling: (B, C, L, H, W) -> (B, P, grid * grid, D)."""
+    """S3D, whose classifier also does its pooling."""
 
     network: S3D
 
@@ -35,12 +35,12 @@ class S3dSteps(ClipNetwork):
         network.classifier = nn.Identity()
         super().__init__(network)
 
-    def forward(self, x: torch.Tensor, grid: int) -> torch.Tensor:
-        return pooled_map(self.network.features(x), grid)
+    def forward(self, x: torch.Tensor, layers: tuple[int, ...] = ()) -> tuple[LayerTokens, ...]:
+        return (map_tokens(self.network.features(x)),)
 
 
 class MvitSteps(ClipNetwork):
-    """An MViT's normalised tokens without the class token: (B, C, L, H, W) -> (B, P, grid * grid, D)."""
+    """An MViT's normalised tokens. A clip has one class token."""
 
     network: MViT
 
@@ -48,17 +48,18 @@ class MvitSteps(ClipNetwork):
         network.head = nn.Identity()
         super().__init__(network)
 
-    def forward(self, x: torch.Tensor, grid: int) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, layers: tuple[int, ...] = ()) -> tuple[LayerTokens, ...]:
         net = self.network
         x = net.pos_encoding(net.conv_proj(x).flatten(2).transpose(1, 2))
         size = (net.pos_encoding.temporal_size, *net.pos_encoding.spatial_size)
         for block in net.blocks:
             x, size = block(x, size)
-        return pooled_tokens(net.norm(x)[:, 1:].unflatten(1, (size[0], -1)), grid)  # time is the tokens' first axis
+        x = net.norm(x)
+        return (LayerTokens(patches_of(x[:, 1:], size[0]), x[:, :1]),)
 
 
 class SwinSteps(ClipNetwork):
-    """A Swin3D's normalised map: (B, C, L, H, W) -> (B, P, grid * grid, D)."""
+    """A Swin3D's normalised map."""
 
     network: SwinTransformer3d
 
@@ -66,7 +67,6 @@ class SwinSteps(ClipNetwork):
         network.head = nn.Identity()
         super().__init__(network)
 
-    def forward(self, x: torch.Tensor, grid: int) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, layers: tuple[int, ...] = ()) -> tuple[LayerTokens, ...]:
         net = self.network
-        x = net.norm(net.features(net.pos_drop(net.patch_embed(x))))  # (B, P, H, W, D)
-        return pooled_map(x.permute(0, 4, 1, 2, 3), grid)
+        return (LayerTokens(net.norm(net.features(net.pos_drop(net.patch_embed(x))))),)

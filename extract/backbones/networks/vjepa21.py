@@ -17,18 +17,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from extract.backbones.networks.clip_network import ClipNetwork
+from extract.backbones.networks.clip_network import ClipNetwork, LayerTokens
 from extract.backbones.networks.mlp import Mlp
 
 _EPS = 1e-6
 _TUBELET, _PATCH = 2, 16
 # Patches per side of the 256-pixel pictures of most of the pretraining.
 _PRETRAINED_SIDE = 16
-
-
-class LayerTokens(NamedTuple):
-    patches: torch.Tensor
-    class_token: torch.Tensor | None
 
 
 class Rotation(NamedTuple):
@@ -140,18 +135,18 @@ class VJepa21(ClipNetwork):
         super().__init__(network)
         self._interpolated = interpolated
 
-    def forward(self, x: torch.Tensor, layers: Sequence[int] = ()) -> tuple[LayerTokens, ...]:
+    def forward(self, x: torch.Tensor, layers: tuple[int, ...] = ()) -> tuple[LayerTokens, ...]:
         net = self.network
         x = net.patch_embed(x)
         grid = tuple(x.shape[2:])
         x = x.flatten(2).transpose(1, 2) + net.video_mod_embed
         turns = rotation(self._axes(grid, x.device), net.head_dim)
-        wanted = tuple(layers) or (len(net.blocks) - 1,)
+        wanted = layers or (len(net.blocks) - 1,)
         tokens = {}
         for layer, block in enumerate(net.blocks[: max(wanted) + 1]):
             x = block(x, turns)
             if layer in wanted:
-                tokens[layer] = LayerTokens(net.norm_of(layer)(x).unflatten(1, grid), None)
+                tokens[layer] = LayerTokens(net.norm_of(layer)(x).unflatten(1, grid))
         return tuple(tokens[layer] for layer in wanted)
 
     def _axes(self, grid: Sequence[int], device: torch.device) -> list[torch.Tensor]:

@@ -33,6 +33,8 @@ LAYOUTS = (
     "timesformer_base_k400",
     "videomae_base_k400",
     "vjepa2_vitl_256",
+    "vjepa21_base_384",
+    "internvideo2_small",
 )
 # By how many steps the largest change may be off: with random weights, steps of S3D, which see seconds each, and of
 # MViT, which attend to each other at once, are no sharper.
