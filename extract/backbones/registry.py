@@ -133,6 +133,7 @@ ALIASES = {
     "dinov2": "dinov2_base",
     "dinov3": "dinov3_base",
     "efficientnet": "efficientnet_b4",
+    "internvideo2": "internvideo2_large",
     "mc3": "mc3_18",
     "mvit": "mvit_v2_s",
     "r2plus1d": "r2plus1d_18",
@@ -145,6 +146,7 @@ ALIASES = {
     "timesformer": "timesformer_base_k400",
     "videomae": "videomae_base_k400",
     "vjepa2": "vjepa2_vitl_256",
+    "vjepa21": "vjepa21_large_384",
 }
 
 _BACKBONES: dict[str, Backbone] = {}

@@ -21,6 +21,9 @@ EXPECTED = {
     "dinov2_base": 5,
     "dinov3_large": 5,
     "siglip2_base": 5,
+    "vjepa21_base_384": 5,
+    "internvideo2_small": 5,
+    "egovideo_1b": 5,
 }
 
 
