@@ -10,6 +10,7 @@ from extract.backbones import (
     divided_space_time,
     hiera,
     image_transformers,
+    internvideo2,
     slowfast,
     space_time_clip,
     timesformer,
@@ -19,6 +20,7 @@ from extract.backbones import (
     videomae,
     videoprism,
     vjepa2,
+    vjepa21,
 )
 from extract.backbones.layout import Layout
 from extract.backbones.registry import (
@@ -60,6 +62,8 @@ for _family in (
     videoprism,
     space_time_clip,
     divided_space_time,
+    vjepa21,
+    internvideo2,
 ):
     for _backbone in _family.BACKBONES:
         register(_backbone)

@@ -40,10 +40,12 @@ class PublishedRepo:
 
     Attributes:
         gated: whether a user must accept a licence on the repository's page and log in.
+        file: the path of the weights in the repository; None for those that `save_pretrained` writes.
     """
 
     repo: str
     gated: bool = False
+    file: str | None = None
 
     @property
     def address(self) -> str:
@@ -134,6 +136,7 @@ ALIASES = {
     "dinov2": "dinov2_base",
     "dinov3": "dinov3_base",
     "efficientnet": "efficientnet_b4",
+    "internvideo2": "internvideo2_large",
     "mc3": "mc3_18",
     "mvit": "mvit_v2_s",
     "r2plus1d": "r2plus1d_18",
@@ -146,6 +149,7 @@ ALIASES = {
     "timesformer": "timesformer_base_k400",
     "videomae": "videomae_base_k400",
     "vjepa2": "vjepa2_vitl_256",
+    "vjepa21": "vjepa21_large_384",
 }
 
 _BACKBONES: dict[str, Backbone] = {}

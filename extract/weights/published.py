@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.error import URLError
 
 from extract.backbones.registry import Backbone, PublishedFile, PublishedPage, PublishedRepo
@@ -44,11 +44,7 @@ def find_weights(entry: Backbone, folder: Path | None = None) -> LocalWeights | 
     if not isinstance(weights, PublishedRepo):
         file = _path_of_file(weights, folder)
         return LocalWeights(file, weights.revision) if file.is_file() else None
-    paths = [_in_cache(weights, name, folder) for name in PRETRAINED_NAMES]
-    cached = next((path for path in paths if path is not None), None)
-    if cached is None or any(_in_cache(weights, part, folder) is None for part in part_names(cached)):
-        return None
-    return LocalWeights(cached, f"{weights.repo}@{cached.parent.name}")
+    return _find_in_repo(weights, folder)
 
 
 def fetch_weights(entry: Backbone, folder: Path | None = None) -> LocalWeights:
@@ -123,6 +119,22 @@ def _torch_hub_folder() -> Path:
     return Path(os.environ.get("TORCH_HOME", os.path.join(cache, "torch"))).expanduser() / "hub"
 
 
+def _names(weights: PublishedRepo) -> tuple[str, ...]:
+    """Return the paths in the repository at which the weights may be; the first that exists is taken."""
+    return PRETRAINED_NAMES if weights.file is None else (weights.file,)
+
+
+def _find_in_repo(weights: PublishedRepo, folder: Path | None) -> LocalWeights | None:
+    for name in _names(weights):
+        if (path := _in_cache(weights, name, folder)) is not None:
+            parts = [str(PurePosixPath(name).with_name(part)) for part in part_names(path)]
+            if any(_in_cache(weights, part, folder) is None for part in parts):
+                return None
+            snapshot = path.parents[name.count("/")]  # a folder that is named after the commit
+            return LocalWeights(path, f"{weights.repo}@{snapshot.name}")
+    return None
+
+
 def _in_cache(weights: PublishedRepo, name: str, folder: Path | None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
@@ -168,12 +180,15 @@ def _fetch_repo(entry: Backbone, weights: PublishedRepo, folder: Path | None) ->
             return None
 
     try:
-        fetch("config.json")
-        path = next((path for name in PRETRAINED_NAMES if (path := fetch(name)) is not None), None)
+        if weights.file is None:
+            fetch("config.json")
+        names = _names(weights)
+        path = next((path for name in names if (path := fetch(name)) is not None), None)
         if path is None:
-            raise DataError(f"{entry.name}: {weights.repo} has none of {', '.join(PRETRAINED_NAMES)}.")
-        for part in part_names(path):
-            fetch(part)
+            raise DataError(f"{entry.name}: {weights.repo} has none of {', '.join(names)}.")
+        if path.name.endswith(".index.json"):
+            for part in part_names(path):
+                fetch(part)
     except GatedRepoError as error:
         raise DataError(
             f"{entry.name}: {weights.repo} is gated. Accept its licence on its page of the Hugging Face hub, log in "

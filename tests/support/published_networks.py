@@ -40,11 +40,14 @@ REPRESENTATIVES = (
     "timesformer_base_k400",
     "videomae_base_k400",
     "vjepa2_vitl_256",
+    "vjepa21_base_384",
+    "internvideo2_small",
     "avion_vitb_ego4d",
     "lavila_tsfb_ego4d",
 )
-# Of these no library has a model: they are compared with golden files (test_egocentric_networks.py).
-GOLDEN = ("Space-time CLIP", "Frozen in Time")
+# Of these no library has a model: they are compared with golden files (test_egocentric_networks.py, test_vjepa21.py,
+# test_internvideo2.py).
+GOLDEN = ("Space-time CLIP", "Frozen in Time", "V-JEPA 2.1", "InternVideo2")
 
 
 def available(names: Iterable[str], *marks: pytest.MarkDecorator) -> list:
@@ -77,7 +80,7 @@ def representatives(*slow_names: str) -> list:
 
 
 # Networks that take pictures of any size.
-ANY_SIZE = ("image", "3D CNN", "Swin3D", "SlowFast")
+ANY_SIZE = ("image", "3D CNN", "Swin3D", "SlowFast", "V-JEPA 2.1")
 # Where positions are relative, or there are none, a clip of fewer frames will do: a whole one of V-JEPA 2 at 384 pixels
 # has 9,216 tokens, and attention among them takes minutes.
 _SHORTER_CLIPS = {"vjepa2": 8, "swin3d": 8, "s3d": 16, "avion": 4, "egohod": 4, "lavila": 4}

@@ -198,7 +198,7 @@ def _corner(entry: Backbone, clip: torch.Tensor, side: int) -> torch.Tensor:
     if entry.family in ANY_SIZE:
         height, width = (side * size // entry.side for size in clip.shape[3:])
         return clip[..., :height, :width]
-    return clip[:, :, :2] if entry.family == "V-JEPA 2" else clip
+    return clip[:, :, :2] if entry.family.startswith("V-JEPA 2") else clip
 
 
 def _assert_half_precision_points_the_same_way(entry: Backbone, network: ClipNetwork, clip: torch.Tensor) -> None:
@@ -279,13 +279,14 @@ def test_published_weights_come_from_where_they_were_published():
         "https://download.pytorch.org/models/",
         "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/",
         "https://dl.fbaipublicfiles.com/lavila/checkpoints/dual_encoders/",
+        "https://dl.fbaipublicfiles.com/vjepa2/",
     )
     for name in names():
         weights = get(name).weights
         if isinstance(weights, PublishedFile):
             assert weights.url.startswith(hosts), name
         elif isinstance(weights, PublishedRepo):
-            assert weights.repo.split("/")[0] in {"facebook", "google", "MCG-NJU", "fcakyon"}, name
+            assert weights.repo.split("/")[0] in {"facebook", "google", "MCG-NJU", "fcakyon", "OpenGVLab"}, name
 
 
 # Billions of multiply-adds of the same input, millions of parameters with the classifier, by the papers' tables.

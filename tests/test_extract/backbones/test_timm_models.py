@@ -71,11 +71,16 @@ def _expected(model: torch.nn.Module, pictures: torch.Tensor, kind: str) -> tupl
 
 
 # The largest in the slow tier.
-_SLOW = ("swin_tiny_patch4_window7_224", "hiera_tiny_224", "vit_base_patch16_siglip_224", "vit_betwixt_patch16_reg4_gap_256")
+_SLOW = (
+    "swin_tiny_patch4_window7_224",
+    "hiera_tiny_224",
+    "vit_base_patch16_siglip_224",
+    "vit_betwixt_patch16_reg4_gap_256",
+)
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in _SLOW else ()) for name in KINDS]
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in _LARGEST else ()) for name in KINDS]
 )
 def test_features_are_timms_own(name, tmp_path):
     entry = get(f"timm:{name}")

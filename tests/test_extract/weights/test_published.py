@@ -196,6 +196,26 @@ def test_repository_of_an_earlier_format_in_parts_is_fetched_whole(server, extra
     assert {path.name for path in weights.path.parent.iterdir()} == set(files)
 
 
+def test_file_that_a_record_names_is_fetched_alone_and_found(server, extract, tmp_path):
+    """Three backbones have files of the same name in folders of one repository."""
+    weights = get("internvideo2_base").weights
+    assert weights.file == "stage1/B14/B14_dist_1B_stage2/pytorch_model.bin"
+    _serve_repo(server, weights.repo, {"config.json": b"", "pytorch_model.bin": b"no", weights.file: b"weights"})
+    process = extract("weights", "internvideo2_base", "--dest", tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert find_weights(get("internvideo2_small"), tmp_path) is None
+    local = find_weights(get("internvideo2_base"), tmp_path)
+    assert (local.path.read_bytes(), local.revision) == (b"weights", f"{weights.repo}@{COMMIT}")
+    assert {path.rsplit("/", 1)[1] for path in server.requests} == {"pytorch_model.bin"}
+
+
+def test_file_that_its_repository_lacks_is_an_error_that_names_it(server, extract, tmp_path):
+    _serve_repo(server, "OpenGVLab/InternVideo2-Stage1-1B-224p-f8", {"model.safetensors": b"weights"})
+    process = extract("weights", "internvideo2_1b", "--dest", tmp_path)
+    assert process.returncode == 1
+    assert "OpenGVLab/InternVideo2-Stage1-1B-224p-f8 has none of pretrain.pth" in process.stderr
+
+
 def test_gated_repository_says_how_to_be_let_in(server, extract, tmp_path):
     server.gated.add("dinov3")
     process = extract("weights", "dinov3", "--dest", tmp_path)

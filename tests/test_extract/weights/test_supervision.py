@@ -24,6 +24,9 @@ EXPECTED = {
     "egovlp": 4,
     "lavila_tsfb_epic": 5,
     "egohod_vitb": 5,
+    "vjepa21_base_384": 5,
+    "internvideo2_small": 5,
+    "egovideo_1b": 5,
 }
 
 

@@ -1,0 +1,154 @@
+"""InternVideo2's video transformer, which is also EgoVideo's, with the published names of its parameters.
+
+Wang et al., InternVideo2: Scaling Foundation Models for Multimodal Video Understanding, ECCV 2024; Pei et al.,
+EgoVideo, 2024. The published networks end in an attention pooling and classifiers or decoders, which are left out here.
+There is no norm after the last block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from extract.backbones.networks.clip_network import ClipNetwork, LayerTokens
+from extract.backbones.networks.mlp import Mlp
+
+_EPS = 1e-6
+_PATCH = 14
+
+
+class RmsNorm(nn.Module):
+    """Values divided by the root of their mean square, and scaled: (..., D) -> (..., D). torch has it since 2.4."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        full = x.float()
+        full = full * torch.rsqrt(full.square().mean(dim=-1, keepdim=True) + _EPS)
+        return full.to(x.dtype) * self.weight
+
+
+class LayerScale(nn.Module):
+    """Values scaled channel by channel: (..., D) -> (..., D)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gamma
+
+
+class Attention(nn.Module):
+    """Self-attention whose queries and keys are normalised over all heads at once: (B, N, D) -> (B, N, D)."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.q_norm = RmsNorm(dim)
+        self.k_norm = RmsNorm(dim)
+        self.proj = nn.Linear(dim, dim)
+        self._heads = heads
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.qkv(x).chunk(3, dim=2)
+        q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
+        q, k, v = (y.unflatten(2, (self._heads, -1)).transpose(1, 2) for y in (q, k, v))
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Attention and an MLP, each on normalised tokens, scaled, and added to them: (B, N, D) -> (B, N, D)."""
+
+    def __init__(self, dim: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.norm1 = RmsNorm(dim)
+        self.attn = Attention(dim, heads)
+        self.ls1 = LayerScale(dim)
+        self.norm2 = RmsNorm(dim)
+        # Trained with flash-attention's fused MLP, which has no other GELU. The plain MLP in the publisher's code has
+        # the same names of parameters and the exact GELU.
+        self.mlp = Mlp(dim, hidden, approximate="tanh")
+        self.ls2 = LayerScale(dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.ls1(self.attn(self.norm1(x)))
+        return x + self.ls2(self.mlp(self.norm2(x)))
+
+
+class PatchEmbedding(nn.Module):
+    """Patches of a frame as tokens: (B, 3, L, H, W) -> (B, D, L, H / 14, W / 14)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        size = (1, _PATCH, _PATCH)
+        self.proj = nn.Conv3d(3, dim, size, stride=size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.proj(x)
+
+
+class Encoder(nn.Module):
+    """The parts of the encoder; `InternVideo2` runs them.
+
+    Args:
+        hidden: the width between the two linear layers of an MLP.
+        num_frames, side: the frames of a clip, and the patches on each side of a frame, that have a position each.
+    """
+
+    def __init__(self, *, dim: int, depth: int, heads: int, hidden: int, num_frames: int, side: int) -> None:
+        super().__init__()
+        self.patch_embed = PatchEmbedding(dim)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        # The class token's position first, then those of the patches, frame by frame.
+        self.pos_embed = nn.Parameter(0.02 * torch.randn(1, 1 + num_frames * side**2, dim))
+        self.blocks = nn.ModuleList([Block(dim, heads, hidden) for _ in range(depth)])
+        self.num_frames = num_frames
+
+    def positions(self, num_frames: int) -> torch.Tensor:
+        """Return the embeddings of positions, (1, 1 + N, D), linear in time for another number of frames."""
+        if num_frames == self.num_frames:
+            return self.pos_embed
+        of_class, of_patches = self.pos_embed.split([1, self.pos_embed.shape[1] - 1], dim=1)
+        series = of_patches.unflatten(1, (self.num_frames, -1)).permute(0, 2, 3, 1)  # (1, h * w, D, frames)
+        series = F.interpolate(series.flatten(1, 2), num_frames, mode="linear").unflatten(1, series.shape[1:3])
+        return torch.cat([of_class, series.permute(0, 3, 1, 2).flatten(1, 2)], dim=1)
+
+
+class InternVideo2(ClipNetwork):
+    """The tokens of each frame, and one class token of the clip: (B, C, L, H, W) -> (B, L, H / 14, W / 14, D)."""
+
+    network: Encoder
+
+    def forward(self, x: torch.Tensor, layers: tuple[int, ...] = ()) -> tuple[LayerTokens, ...]:
+        net = self.network
+        x = net.patch_embed(x)
+        grid = tuple(x.shape[2:])
+        x = torch.cat([net.cls_token.expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
+        x = x + net.positions(grid[0])
+        wanted = layers or (len(net.blocks) - 1,)
+        tokens = {}
+        for layer, block in enumerate(net.blocks[: max(wanted) + 1]):
+            x = block(x)
+            if layer in wanted:
+                tokens[layer] = LayerTokens(x[:, 1:].unflatten(1, grid), x[:, :1])
+        return tuple(tokens[layer] for layer in wanted)
+
+
+def joined_positions(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return a state dict with one table of positions, where it has one for space, one for time and one for the class.
+
+    Others are returned as they are.
+    """
+    state = dict(state)
+    parts = ("pos_embed_spatial", "pos_embed_temporal", "pos_embed_cls")
+    if not all(name in state for name in parts):
+        return state
+    space, time, of_class = (state.pop(name) for name in parts)
+    patches = (time[:, :, None] + space[:, None]).flatten(1, 2)  # (1, frames * h * w, D)
+    return {**state, "pos_embed": torch.cat([of_class, patches], dim=1)}
