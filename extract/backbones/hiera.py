@@ -6,6 +6,7 @@ the authors' package hiera-transformer.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from extract.backbone_input import GREY_MEAN, GREY_STD, ClipShape, Preprocess
@@ -17,18 +18,19 @@ if TYPE_CHECKING:
     from extract.backbones.networks.clip_network import ClipNetwork
 
 
+def _network(size: str, *, depth: int | None) -> ClipNetwork:
+    from extract.backbones.networks.hiera import hiera_network
+
+    return hiera_network(size, depth=depth)
+
+
 def _backbone(size: str, *, dim: int, parameters: int, gflops: float) -> Backbone:
-    def make() -> ClipNetwork:
-        from extract.backbones.networks.hiera import hiera_network
-
-        return hiera_network(size)
-
     file = f"hiera_{size}_16x224.pth"
     return Backbone(
         name=f"hiera_{size}_16x224",
         family="Hiera",
         pretraining="Kinetics-400",
-        model=TorchModel(make),
+        model=TorchModel(partial(_network, size, depth=None)),
         dim=dim,
         # Every 4th frame at 30 frames per second.
         clip=ClipShape(16, 7.5, 8),

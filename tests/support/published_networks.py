@@ -21,8 +21,10 @@ from extract.backbones import Backbone, get
 from extract.backbones.architecture import TorchModel
 from extract.weights.load import load_backbone
 
-# What an old torch goes with is older than DINOv3; test_architecture.py has what is said then.
+# What an old torch goes with is older than these; test_architecture.py has what is said then.
 BEFORE_DINOV3 = Version(version("transformers")) < Version("4.56")
+_TRANSFORMERS = Version(version("transformers"))
+_SINCE = {"DINOv3": Version("4.56"), "VideoPrism": Version("5.24")}
 
 
 # A small variant of each family: kinds of networks, of layouts of time and of arithmetic.
@@ -44,6 +46,8 @@ REPRESENTATIVES = (
     "internvideo2_small",
     "avion_vitb_ego4d",
     "lavila_tsfb_ego4d",
+    "hiera_base_16x224",
+    "videoprism_base",
 )
 # Of these no library has a model: they are compared with golden files (test_egocentric_networks.py, test_vjepa21.py,
 # test_internvideo2.py).
@@ -52,8 +56,14 @@ GOLDEN = ("Space-time CLIP", "Frozen in Time", "V-JEPA 2.1", "InternVideo2")
 
 def available(names: Iterable[str], *marks: pytest.MarkDecorator) -> list:
     """Return names of backbones as a test's parameters; those that came after this transformers are skipped."""
-    skip = pytest.mark.skipif(BEFORE_DINOV3, reason="DINOv3 came with transformers 4.56, which wants torch 2.2")
-    return [pytest.param(name, marks=[*marks, skip] if get(name).family == "DINOv3" else marks) for name in names]
+    return [pytest.param(name, marks=[*marks, *_needs(get(name).family)]) for name in names]
+
+
+def _needs(family: str) -> list[pytest.MarkDecorator]:
+    since = _SINCE.get(family)
+    if since is None or since <= _TRANSFORMERS:
+        return []
+    return [pytest.mark.skip(reason=f"{family} came with transformers {since}, which wants a newer torch")]
 
 
 def network_of(entry: Backbone) -> tuple[object, ...]:
@@ -123,9 +133,11 @@ def shallow(entry: Backbone) -> Backbone:
     if isinstance(entry.model, TorchModel):
         if "depth" not in getattr(entry.model.make, "keywords", {}):
             return entry
-        return replace(entry, model=TorchModel(partial(entry.model.make, depth=1)), num_layers=1)
-    settings = {**entry.model.settings, "num_hidden_layers": 1}
-    return replace(entry, model=replace(entry.model, settings=settings), num_layers=1)
+        model = TorchModel(partial(entry.model.make, depth=1))
+        return replace(entry, model=model, num_layers=min(1, entry.num_layers))
+    depths = [name for name in entry.model.settings if name.endswith("_layers")] or ["num_hidden_layers"]
+    settings = {**entry.model.settings, **dict.fromkeys(depths, 1)}
+    return replace(entry, model=replace(entry.model, settings=settings), num_layers=min(1, entry.num_layers))
 
 
 @dataclass(frozen=True)
@@ -157,6 +169,8 @@ def source_of(entry: Backbone) -> Source | None:
         "TimeSformer": _timesformer,
         "VideoMAE": _videomae,
         "V-JEPA 2": _vjepa2,
+        "Hiera": _hiera,
+        "VideoPrism": _videoprism,
     }
     return families[entry.family](entry)
 
@@ -391,3 +405,34 @@ def _vjepa2(entry: Backbone) -> Source:
         return torch.stack([part.mean(dim=1) for part in tokens.split(entry.side**2, dim=1)], dim=1)
 
     return Source(_saved_pretrained(network), steps)
+
+
+def _videoprism(entry: Backbone) -> Source:
+    from transformers import VideoPrismVisionConfig, VideoPrismVisionModel
+
+    network = with_random_weights(VideoPrismVisionModel(VideoPrismVisionConfig(**entry.model.settings)))
+
+    def steps(clips: torch.Tensor) -> torch.Tensor:
+        tokens = network(pixel_values_videos=clips.transpose(1, 2)).last_hidden_state
+        return torch.stack([part.mean(dim=1) for part in tokens.split(entry.side**2, dim=1)], dim=1)
+
+    return Source(_saved_pretrained(network), steps)
+
+
+# ---- hiera-transformer
+
+
+def _hiera(entry: Backbone) -> Source:
+    network = entry.model.build().network  # of the authors' package, which has no other way to make fewer blocks
+    network.head = nn.Linear(entry.dim, 400)
+    network = with_random_weights(network)
+
+    def save(folder: Path) -> Path:
+        torch.save({"model_state": network.state_dict()}, folder / "weights.pth")
+        return folder / "weights.pth"
+
+    def steps(clips: torch.Tensor) -> torch.Tensor:
+        _, maps = network(clips, return_intermediates=True)
+        return network.norm(maps[-1].flatten(2, 3).mean(dim=2))
+
+    return Source(save, steps)

@@ -25,13 +25,27 @@ class HieraMaps(ClipNetwork):
         return self.network.norm(x)
 
 
-def hiera_network(size: str) -> HieraMaps:
-    """Return a Hiera for clips of 16 frames: size "base", "base_plus", "large" or "huge"."""
+# Width of the first stage, its heads, and blocks per stage.
+_SIZES = {
+    "base": (96, 1, (2, 3, 16, 3)),
+    "base_plus": (112, 2, (2, 3, 16, 3)),
+    "large": (144, 2, (2, 6, 36, 4)),
+    "huge": (256, 4, (2, 6, 36, 4)),
+}
+
+
+def hiera_network(size: str, *, depth: int | None = None) -> HieraMaps:
+    """Return a Hiera for clips of 16 frames with random weights: size "base", "base_plus", "large" or "huge".
+
+    Args:
+        depth: blocks per stage, if there are to be fewer.
+    """
     with warnings.catch_warnings():
         # The package imports a module of timm by its old name.
         warnings.filterwarnings("ignore", message="Importing from timm.models.layers", category=FutureWarning)
         import hiera
+    width, heads, stages = _SIZES[size]
     device = torch.empty(0).device
     with torch.device("cpu"):  # the package computes while it builds, which the device "meta" cannot
-        network = getattr(hiera, f"hiera_{size}_16x224")()
+        network = hiera.hiera_base_16x224(embed_dim=width, num_heads=heads, stages=(depth,) * 4 if depth else stages)
     return HieraMaps(network.to(device))

@@ -37,6 +37,8 @@ LAYOUTS = (
     "lavila_tsfb_ego4d",
     "vjepa21_base_384",
     "internvideo2_small",
+    "hiera_base_16x224",
+    "videoprism_base",
 )
 # By how many steps the largest change may be off: with random weights, steps of S3D, which see seconds each, and of
 # MViT, which attend to each other at once, are no sharper.

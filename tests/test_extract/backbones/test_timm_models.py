@@ -70,8 +70,7 @@ def _expected(model: torch.nn.Module, pictures: torch.Tensor, kind: str) -> tupl
     return features[:, getattr(model, "num_prefix_tokens", 0) :], token
 
 
-# The largest in the slow tier.
-_SLOW = (
+_LARGEST = (
     "swin_tiny_patch4_window7_224",
     "hiera_tiny_224",
     "vit_base_patch16_siglip_224",
