@@ -73,3 +73,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # Those of Facebook's video networks.
 GREY_MEAN = (0.45, 0.45, 0.45)
 GREY_STD = (0.225, 0.225, 0.225)
+# Those of CLIP.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+# AVION and LaViLa trained with 108.3 of 255 for the red of CLIP, which is 122.8.
+SWAPPED_CLIP_MEAN = (108.3272985 / 255, *CLIP_MEAN[1:])

@@ -7,9 +7,11 @@ Nothing here loads torch: a network is imported when it is built.
 from __future__ import annotations
 
 from extract.backbones import (
+    divided_space_time,
     image_transformers,
     internvideo2,
     slowfast,
+    space_time_clip,
     timesformer,
     tiny,
     torchvision_image,
@@ -56,6 +58,8 @@ for _family in (
     vjepa2,
     vjepa21,
     internvideo2,
+    space_time_clip,
+    divided_space_time,
 ):
     for _backbone in _family.BACKBONES:
         register(_backbone)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from extract.backbones.registry import Backbone
 from features.featureset import Weights
 
-# 0 none; 1 public images; 2 public images and video; 3 self-supervised on public data; 5 private data. Of the
-# names in a backbone's `pretraining`, the highest level counts.
+# 0 none; 1 public images; 2 public images and video; 3 self-supervised on public data; 4 supervised on egocentric video
+# (the challenge's FAQ of 2026 names Ego4D); 5 private data. Of the names in a backbone's `pretraining`, the highest
+# level counts.
 _LEVELS = {
     "none": 0,
     "ImageNet-1k": 1,
@@ -17,15 +18,17 @@ _LEVELS = {
     "Something-Something v2": 2,
     "VideoMix22M": 2,
     "HowTo100M": 2,
+    "How2-Interlink-7M": 2,
     "K-Mash-1.1M": 2,
     "self-supervised": 3,
-    "Ego4D": 4,
+    "Ego4D narrations": 4,
     "EgoExoLearn": 4,
     "LVD-142M": 5,
     "LVD-1689M": 5,
     "WebLI": 5,
+    "WIT-400M": 5,  # OpenAI's, for CLIP
     "VisionMix163M": 5,  # LVD-142M is part of it
-    "InternVL-6B's and VideoMAEv2-g's features": 5,  # the latter saw private videos
+    "InternVL-6B's and VideoMAEv2-g's features": 5,  # VideoMAEv2-g saw private videos
     "InternVideo2-1B's features": 5,
     "InternVideo2-1B": 5,
     "image and text": 0,

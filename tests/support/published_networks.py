@@ -42,9 +42,11 @@ REPRESENTATIVES = (
     "vjepa2_vitl_256",
     "vjepa21_base_384",
     "internvideo2_small",
+    "avion_vitb_ego4d",
+    "lavila_tsfb_ego4d",
 )
-# Of these no library has a model: they are compared with golden files (test_vjepa21.py, test_internvideo2.py).
-GOLDEN = ("V-JEPA 2.1", "InternVideo2")
+# Of these no library has a model: they are compared with golden files, each in a test file of its own.
+GOLDEN = ("V-JEPA 2.1", "InternVideo2", "Space-time CLIP", "Frozen in Time")
 
 
 def available(names: Iterable[str], *marks: pytest.MarkDecorator) -> list:
@@ -80,7 +82,7 @@ def representatives(*slow_names: str) -> list:
 ANY_SIZE = ("image", "3D CNN", "Swin3D", "SlowFast", "V-JEPA 2.1")
 # Where positions are relative, or there are none, a clip of fewer frames will do: a whole one of V-JEPA 2 at 384 pixels
 # has 9,216 tokens, and attention among them takes minutes.
-_SHORTER_CLIPS = {"vjepa2": 8, "swin3d": 8, "s3d": 16}
+_SHORTER_CLIPS = {"vjepa2": 8, "swin3d": 8, "s3d": 16, "avion": 4, "egohod": 4, "lavila": 4}
 
 
 def as_tested(name: str) -> Backbone:

@@ -218,16 +218,27 @@ def _corner(entry: Backbone, clip: torch.Tensor, side: int) -> torch.Tensor:
     return clip[:, :, :2] if entry.family.startswith("V-JEPA 2") else clip
 
 
-@family
-def test_half_precision_points_the_same_way(run):
-    # A CPU that has no such arithmetic emulates it: a whole clip of a 3D ResNet takes it minutes instead of a second.
-    clip = _corner(run.entry, run.clip, 1)
+def _assert_half_precision_points_the_same_way(entry: Backbone, network: ClipNetwork, clip: torch.Tensor) -> None:
     full, half = (
-        Forward(run.network, run.entry.preprocess, CPU, precision).steps(clip).get()
-        for precision in ("float32", "bfloat16")
+        Forward(network, entry.preprocess, CPU, precision).steps(clip).get() for precision in ("float32", "bfloat16")
     )
     assert not torch.equal(full, half)
     assert torch.cosine_similarity(full, half, dim=2).min() >= 0.999
+
+
+@family
+def test_half_precision_points_the_same_way(run):
+    # A CPU that has no such arithmetic emulates it: a whole clip of a 3D ResNet takes it minutes instead of a second.
+    _assert_half_precision_points_the_same_way(run.entry, run.network, _corner(run.entry, run.clip, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in REPRESENTATIVES if get(name).family in GOLDEN])
+def test_half_precision_points_the_same_way_after_all_layers(name):
+    """Of networks that are our own; a publisher's network computes as its publisher made it."""
+    entry = at_full_size(name)
+    network, _ = load_backbone(entry, "random:0")
+    _assert_half_precision_points_the_same_way(entry, network, _clip(entry))
 
 
 @family
@@ -285,6 +296,7 @@ def test_published_weights_come_from_where_they_were_published():
         "https://download.pytorch.org/models/",
         "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/",
         "https://dl.fbaipublicfiles.com/vjepa2/",
+        "https://dl.fbaipublicfiles.com/lavila/checkpoints/dual_encoders/",
     )
     for name in names():
         weights = get(name).weights

@@ -35,6 +35,8 @@ LAYOUTS = (
     "vjepa2_vitl_256",
     "vjepa21_base_384",
     "internvideo2_small",
+    "avion_vitb_ego4d",
+    "lavila_tsfb_ego4d",
 )
 # By how many steps the largest change may be off: with random weights, steps of S3D, which see seconds each, and of
 # MViT, which attend to each other at once, are no sharper.
