@@ -1,4 +1,7 @@
-"""Files of tensors: written whole, and read without running any code in them."""
+"""Our own files of tensors: written whole, and read without running any code in them.
+
+features/checkpoints.py reads those of others.
+"""
 
 from __future__ import annotations
 

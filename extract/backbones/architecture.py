@@ -146,8 +146,8 @@ class TransformersModel:
 
             raise DataError(
                 f"transformers {transformers.__version__} with torch {torch.__version__} has no {self.model}; install "
-                "a newer transformers (VideoPrism came with 5.24, DINOv3 with 4.56, V-JEPA 2 with 4.53), or an older one "
-                "for an old torch."
+                "a newer transformers (VideoPrism came with 5.24, DINOv3 with 4.56, V-JEPA 2 with 4.53), or an older "
+                "one for an old torch."
             ) from error
 
 

@@ -121,7 +121,7 @@ BACKBONES = (
         "egovideo_1b",
         partial(_BILLION, num_frames=4),
         PublishedPage("https://github.com/OpenGVLab/EgoVideo/tree/main/backbone", "ckpt_4frames.pth"),
-        pretraining="InternVideo2-1B, Ego4D, HowTo100M, EgoExoLearn",
+        pretraining="InternVideo2-1B, Ego4D narrations, HowTo100M, EgoExoLearn",
         parameters=1_012_224_640,
         gflops=1154.0,
         antialias=True,  # its decoder resizes frames, where OpenCV does so for the others

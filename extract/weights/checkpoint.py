@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from extract.weights.pretrained_files import PRETRAINED_NAMES, part_names
+from features.checkpoints import read_published
 from features.errors import DataError
 from features.files import read_json, sha256_of_file
-from features.tensors import load_safely
 
 # Training programs put the state dict into a dictionary, and prefix its names with those of their parallel modules.
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module", "weights")
@@ -87,13 +87,14 @@ def _read_config(path: Path) -> Mapping[str, Any]:
 
 
 def _read_state(path: Path, key: str | None) -> Mapping[str, torch.Tensor]:
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else load_safely(path)
+    state = _read_safetensors(path) if path.suffix == ".safetensors" else read_published(path)
     wrappers = _WRAPPERS if key is None else (key, *_WRAPPERS)
     for _ in wrappers:  # not deeper: a pickle may hold a dictionary that contains itself
         if isinstance(state, Mapping):
             state = next((state[name] for name in wrappers if isinstance(state.get(name), Mapping)), state)
     if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+        isinstance(name, str) and name.isprintable() and isinstance(value, torch.Tensor)
+        for name, value in state.items()
     ):
         expected = "a state dict (names to tensors)"
         found = f"not {expected}" if key is None else f"neither {expected} nor one under {key!r}"

@@ -17,11 +17,10 @@ _LEVELS = {
     "Kinetics-600": 2,
     "Something-Something v2": 2,
     "VideoMix22M": 2,
-    "How2-Interlink-7M": 2,
     "HowTo100M": 2,
+    "How2-Interlink-7M": 2,
     "K-Mash-1.1M": 2,
     "self-supervised": 3,
-    "Ego4D": 4,
     "Ego4D narrations": 4,
     "EgoExoLearn": 4,
     "LVD-142M": 5,
@@ -29,8 +28,8 @@ _LEVELS = {
     "WebLI": 5,
     "WIT-400M": 5,  # OpenAI's, for CLIP
     "VisionMix163M": 5,  # LVD-142M is part of it
+    "InternVL-6B's and VideoMAEv2-g's features": 5,  # VideoMAEv2-g saw private videos
     "private video and text": 5,
-    "InternVL-6B's and VideoMAEv2-g's features": 5,  # the latter saw private videos
     "InternVideo2-1B's features": 5,
     "InternVideo2-1B": 5,
     "image and text": 0,

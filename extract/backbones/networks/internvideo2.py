@@ -143,12 +143,12 @@ class InternVideo2(ClipNetwork):
 def joined_positions(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return a state dict with one table of positions, where it has one for space, one for time and one for the class.
 
-    Others are returned as they are.
+    Others are returned as they are; if they do not fit the network, they are refused with their names.
     """
-    state = dict(state)
-    parts = ("pos_embed_spatial", "pos_embed_temporal", "pos_embed_cls")
-    if not all(name in state for name in parts):
-        return state
-    space, time, of_class = (state.pop(name) for name in parts)
+    names = ("pos_embed_spatial", "pos_embed_temporal", "pos_embed_cls")
+    if "pos_embed" in state or any(name not in state or state[name].ndim != 3 for name in names):
+        return dict(state)
+    space, time, of_class = (state[name] for name in names)
     patches = (time[:, :, None] + space[:, None]).flatten(1, 2)  # (1, frames * h * w, D)
-    return {**state, "pos_embed": torch.cat([of_class, patches], dim=1)}
+    others = {name: tensor for name, tensor in state.items() if name not in names}
+    return {**others, "pos_embed": torch.cat([of_class, patches], dim=1)}

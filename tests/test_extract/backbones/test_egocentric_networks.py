@@ -139,6 +139,44 @@ def test_names_and_shapes_of_files_without_flash_attention_are_the_same_network(
     assert all(torch.equal(tensor, expected[key]) for key, tensor in renamed.network.state_dict().items())
 
 
+def test_file_of_egovlps_own_authors_is_the_same_network(tmp_path):
+    network, file = _network("egovlp_converted_f16")
+    own = {"visual.": "video_model.", "textual.": "text_model.", "image_": "vid_", "text_": "txt_"}
+    names = {name: next((part for part in own if name.startswith(part)), None) for name in _state(file)}
+    state = {
+        name.replace(part, own[part], 1).replace("projection", "proj"): _state(file)[name]
+        for name, part in names.items()
+        if part is not None  # the scale of logits
+    }
+    assert {name.split(".")[0] for name in state} == {"video_model", "text_model", "vid_proj", "txt_proj"}
+    renamed, _ = _network("egovlp_converted_f16", _saved(state, tmp_path))
+    expected = network.network.state_dict()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in renamed.network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "is_interpolated"),
+    [
+        ("avion_pretrain_flash", "avion_vitb_ego4d", False),
+        ("avion_pretrain_flash", "egohod_vitb", True),
+        ("lavila_pretrain", "lavila_tsfb_ego4d", False),
+    ],
+)
+def test_half_a_clip_takes_the_first_positions_in_time_or_averages_of_two(
+    name, row, is_interpolated, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(ROWS, name, row)
+    network, file = _network(name)
+    state = _state(file)
+    (key,) = (key for key in state if key.startswith("visual.temporal_embed"))
+    pairs = state[key].unflatten(-2, (2, 2))
+    state[key] = pairs.mean(dim=-2) if is_interpolated else state[key][..., :2, :]
+    shorter = _row(name, replace(file, config={**file.config, "num_frames": 2}))
+    clip = torch.from_numpy(file.arrays["clip"])[:, :, :2]
+    (expected,) = load_backbone(shorter, str(_saved(state, tmp_path)))[0](clip)
+    torch.testing.assert_close(network(clip)[0].patches, expected.patches, rtol=0, atol=TOLERANCE)
+
+
 @pytest.mark.parametrize("name", KEPT)
 def test_layer_is_what_a_network_without_the_later_blocks_ends_in(name, tmp_path):
     network, file = _network(name)

@@ -108,6 +108,21 @@ def test_file_that_does_not_fit_is_refused_with_the_name(file, tmp_path):
             load_backbone(entry, _saved(golden, tmp_path / "mine.pth", change))
 
 
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [("pos_embed_spatial", torch.zeros(2)), ("pos_embed_cls", torch.zeros(1, 1, 2)), ("pos_embed", torch.zeros(2))],
+)
+def test_separate_positions_of_another_shape_are_refused(name, tensor, tmp_path):
+    golden = golden_file("internvideo2_distilled")
+
+    def change(state: dict[str, torch.Tensor]) -> None:
+        _with_separate_positions(state)
+        state[name] = tensor
+
+    with pytest.raises(DataError, match=r"mine\.pth: does not fit internvideo2_base \("):
+        load_backbone(_entry(golden), _saved(golden, tmp_path / "mine.pth", change))
+
+
 def _with_separate_positions(state: dict[str, torch.Tensor]) -> None:
     table = state.pop("pos_embed")  # (1, 1 + 4 * 9, 64)
     frames = table[:, 1:].unflatten(1, (4, 9))
