@@ -106,13 +106,16 @@ class FeatureSet:
             raise DataError(f"supervision is {self.supervision!r}, not a level from 0 to 5.")
         if not self.cells:
             object.__setattr__(self, "cells", cell_names(self.tokens, self.layers))
-        if self.dim % len(self.cells):
+        if not self.cells or self.dim % len(self.cells):
             raise DataError(f"{self.dim} values do not make {len(self.cells)} cells.")
 
     @property
     def digest(self) -> str:
         """The SHA-256 of all that the features depend on. Of the weights, the digest counts and the source does not."""
-        return sha256_of_json(_decisive(self))
+        record = _decisive(self)
+        if not self.layers:  # as in sets that were made before layers could be chosen
+            del record["layers"]
+        return sha256_of_json(record)
 
 
 def _decisive(featureset: FeatureSet) -> dict[str, Any]:
@@ -120,11 +123,8 @@ def _decisive(featureset: FeatureSet) -> dict[str, Any]:
     del record["supervision"], record["versions"], record["created"]
     record["weights"] = featureset.weights.sha256
     record["views"] = list(featureset.views)
-    # Sets that were made before there were these fields keep their digest.
-    if not featureset.layers:
-        del record["layers"]
     if featureset.cells == cell_names(featureset.tokens, featureset.layers):
-        del record["cells"]  # tokens and layers say it all
+        del record["cells"]  # tokens and layers say it, as in sets that were made before cells had names
     return record
 
 
@@ -169,8 +169,10 @@ def read_featureset(root: Path) -> FeatureSet:
         values["sampling"] = Sampling(**values["sampling"])
         values |= {name: tuple(values[name]) for name in ("views", "layers", "cells")}
         featureset = FeatureSet(**values)
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{path}: a field is missing or unknown: {error}.") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     if record.get("digest") != featureset.digest:
         raise DataError(f"{path}: its digest does not match its content; the file was changed after it was written.")
     return featureset
@@ -216,6 +218,6 @@ def _difference(existing: FeatureSet, wanted: FeatureSet) -> str:
     old, new = _decisive(existing), _decisive(wanted)
     return "; ".join(
         f"{name} is {old.get(name)!r} there, {new.get(name)!r} is wanted"
-        for name in new
+        for name in {**old, **new}
         if old.get(name) != new.get(name)
     )

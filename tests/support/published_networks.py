@@ -115,14 +115,14 @@ def at_full_size(name: str) -> Backbone:
     return entry if entry.gflops < 200 else shallow(entry)
 
 
-def shallow(entry: Backbone) -> Backbone:
-    """Return a backbone with one layer of what has many, where that is a setting."""
+def shallow(entry: Backbone, *, num_layers: int = 1) -> Backbone:
+    """Return a backbone with few layers of what has many, where that is a setting."""
     if isinstance(entry.model, TorchModel):
         if "depth" not in getattr(entry.model.make, "keywords", {}):
             return entry
-        return replace(entry, model=TorchModel(partial(entry.model.make, depth=1)), num_layers=1)
-    settings = {**entry.model.settings, "num_hidden_layers": 1}
-    return replace(entry, model=replace(entry.model, settings=settings), num_layers=1)
+        return replace(entry, model=TorchModel(partial(entry.model.make, depth=num_layers)), num_layers=num_layers)
+    settings = {**entry.model.settings, "num_hidden_layers": num_layers}
+    return replace(entry, model=replace(entry.model, settings=settings), num_layers=num_layers)
 
 
 @dataclass(frozen=True)
@@ -132,10 +132,12 @@ class Source:
     Attributes:
         save: writes the weights into a folder in the published format and gives what to load.
         steps: (B, C, L, H, W) -> (B, P, D), by the model's own forward pass.
+        class_token: (B, C, L, H, W) -> (B, D), what its classifier reads or its pooling gives; None if it has none.
     """
 
     save: Callable[[Path], Path]
     steps: Callable[[torch.Tensor], torch.Tensor]
+    class_token: Callable[[torch.Tensor], torch.Tensor] | None = None
 
 
 def source_of(entry: Backbone) -> Source | None:
@@ -277,7 +279,10 @@ def _torchvision_video(entry: Backbone) -> Source:
         last = network.features if entry.name == "s3d" else network.layer4
         return _layer_value(network, last, clips, side="out").flatten(3).mean(dim=3).transpose(1, 2)
 
-    return Source(_saved_state(network), steps)
+    def class_token(clips: torch.Tensor) -> torch.Tensor:
+        return _layer_value(network, network.head, clips, side="in")
+
+    return Source(_saved_state(network), steps, class_token if entry.family == "MViT" else None)
 
 
 def _pytorchvideo(entry: Backbone) -> Source:
@@ -333,7 +338,7 @@ def _dino(entry: Backbone) -> Source:
         tokens = network(pixel_values=clips[:, :, 0]).last_hidden_state
         return tokens[:, num_others:].mean(dim=1, keepdim=True)
 
-    return Source(_saved_pretrained(network), steps)
+    return Source(_saved_pretrained(network), steps, lambda clips: network(pixel_values=clips[:, :, 0]).pooler_output)
 
 
 def _siglip2(entry: Backbone) -> Source:
@@ -346,7 +351,10 @@ def _siglip2(entry: Backbone) -> Source:
     def steps(clips: torch.Tensor) -> torch.Tensor:
         return network.vision_model(pixel_values=clips[:, :, 0]).last_hidden_state.mean(dim=1, keepdim=True)
 
-    return Source(_saved_pretrained(network), steps)
+    def pooled(clips: torch.Tensor) -> torch.Tensor:
+        return network.vision_model(pixel_values=clips[:, :, 0]).pooler_output
+
+    return Source(_saved_pretrained(network), steps, pooled)
 
 
 def _timesformer(entry: Backbone) -> Source:
@@ -359,7 +367,10 @@ def _timesformer(entry: Backbone) -> Source:
         num_frames = clips.shape[2]
         return torch.stack([tokens[:, 1 + frame :: num_frames].mean(dim=1) for frame in range(num_frames)], dim=1)
 
-    return Source(_saved_pretrained(network), steps)
+    def class_token(clips: torch.Tensor) -> torch.Tensor:
+        return _layer_value(network, network.classifier, clips.transpose(1, 2), side="in")
+
+    return Source(_saved_pretrained(network), steps, class_token)
 
 
 def _videomae(entry: Backbone) -> Source:

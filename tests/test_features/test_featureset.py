@@ -33,6 +33,9 @@ OTHERS = {
     "sampling": make_featureset(sampling=replace(SEGMENT_16, num_frames=32)),
     "dim": make_featureset(dim=9),
     "views": make_featureset(views=("centre", "flip")),
+    "tokens": make_featureset(tokens="mean+cls"),
+    "layers": make_featureset(layers=(5,)),
+    "cells": make_featureset(cells=("left", "right")),
 }
 
 
@@ -49,6 +52,8 @@ def rewrite(root: Path, **changes: object) -> None:
         make_featureset(),
         make_featureset(sampling=DENSE, views=("centre", "left", "right")),
         make_featureset(versions={"torch": "2.1"}),
+        make_featureset(tokens="grid2+cls", layers=(5, 11), dim=20),
+        make_featureset(cells=("left", "right")),
     ],
 )
 def test_record_comes_back(tmp_path: Path, featureset: FeatureSet) -> None:
@@ -102,6 +107,26 @@ def test_folder_of_other_features_is_refused_by_what_differs(tmp_path: Path, nam
     with pytest.raises(DataError, match=rf"holds other features \({name} is .* there, .* is wanted\)") as error:
         create_featureset(tmp_path, OTHERS[name])
     assert str(error.value).startswith(f"{tmp_path}: ")
+
+
+@pytest.mark.parametrize("name", ["layers", "cells"])
+def test_folder_that_has_more_than_is_wanted_is_refused_by_what_differs(tmp_path: Path, name: str) -> None:
+    create_featureset(tmp_path, OTHERS[name])
+    with pytest.raises(DataError, match=rf"holds other features \({name} is .* there, .* is wanted\)"):
+        create_featureset(tmp_path, make_featureset())
+
+
+def test_record_names_the_cells_of_a_step(tmp_path: Path) -> None:
+    create_featureset(tmp_path, make_featureset(tokens="mean+cls", layers=(5, 11)))
+    record = json.loads((tmp_path / "featureset.json").read_text())
+    assert record["cells"] == ["layer5:mean", "layer5:cls", "layer11:mean", "layer11:cls"]
+
+
+def test_cells_that_do_not_divide_a_step_are_refused(tmp_path: Path) -> None:
+    create_featureset(tmp_path, make_featureset())
+    rewrite(tmp_path, cells=["a", "b", "c"])
+    with pytest.raises(DataError, match=r"featureset\.json: 8 values do not make 3 cells"):
+        read_featureset(tmp_path)
 
 
 def test_refused_features_leave_the_record_that_stands(tmp_path: Path) -> None:

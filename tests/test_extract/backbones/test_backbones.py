@@ -28,7 +28,7 @@ from published_networks import (
 from torch.utils.flop_counter import FlopCounterMode
 
 from extract.backbones import ALIASES, Backbone, PublishedFile, PublishedRepo, get, names, register
-from extract.backbones.networks.clip_network import ClipNetwork
+from extract.backbones.networks.clip_network import ClipNetwork, LayerTokens
 from extract.backbones.networks.pooling import steps
 from extract.backbones.tokens import MEAN, Tokens
 from extract.decode.planes import BT601, PlaneBatch
@@ -70,6 +70,12 @@ class _Run:
     steps: torch.Tensor
 
     @cached_property
+    def tokens(self) -> LayerTokens:
+        """Tokens of the clip."""
+        with torch.inference_mode():
+            return self.network(self.clip)[0]
+
+    @cached_property
     def coarse(self) -> torch.Tensor:
         """Steps of the clip on a grid of 2 x 2."""
         with torch.inference_mode():
@@ -109,6 +115,20 @@ def test_features_are_those_of_the_source(run):
     if run.source is None:
         pytest.skip("no library has this model")
     _assert_features_of_the_source(run)
+
+
+@family
+def test_class_token_is_that_of_the_source(run):
+    if run.entry.family in GOLDEN:
+        pytest.skip("no library has this model")
+    if run.source is None or run.source.class_token is None:
+        assert not run.entry.class_token
+        assert run.tokens.class_token is None
+        return
+    with torch.inference_mode():
+        expected = run.source.class_token(run.clip)  # (B, D)
+    assert expected.std() > 0.01
+    assert (run.tokens.class_token[:, 0] - expected).abs().max() <= 1e-4
 
 
 def test_steps_are_float32_of_the_shape_that_the_entry_says(run):
@@ -169,8 +189,7 @@ def test_grid_holds_the_average_of_each_cell(run):
     entry, side = run.entry, run.entry.side
     if side == 1:
         pytest.skip("there is no grid of one position")
-    with torch.inference_mode():
-        coarse, finest = run.coarse, run.network(run.clip)[0].patches
+    coarse, finest = run.coarse, run.tokens.patches
     assert coarse.shape == (1, entry.clip.num_steps, 4, entry.dim)
     if entry.name.startswith(("convnext", "videomae")):
         return  # these normalise after the average, which is no average any more

@@ -67,29 +67,34 @@ def test_extract_run_works(name, one_segment, miniature, tmp_path, monkeypatch):
     result = CliRunner().invoke(main, ["run", *map(str, options)])
     assert result.exit_code == 0, result.output
     featureset = read_featureset(tmp_path / "set")
-    dim = entry.dim * len(entry.tokens.split("+"))  # no default has a grid
-    assert (featureset.backbone, featureset.weights.source, featureset.dim) == (name, weights, dim)
+    assert (featureset.backbone, featureset.weights.source) == (name, weights)
+    assert featureset.dim == entry.dim * len(featureset.cells)
     video_id = pd.read_csv(one_segment).video_id[0]
     video = read_video(tmp_path / "set", video_id, digest=featureset.digest)
-    assert video.features.shape == (entry.clip.num_steps, 1, dim)
+    assert video.features.shape == (entry.clip.num_steps, 1, featureset.dim)
     assert np.isfinite(video.features).all()
     assert video.features.astype(np.float32).std() > 0.001
     assert (np.diff(video.seconds) >= 0).all()
 
 
-@pytest.mark.parametrize("tokens", ["grid2", "grid4"])
-def test_grid_of_tokens_is_extracted_and_recorded(tokens, one_segment, miniature, tmp_path, monkeypatch):
-    entry = _register(monkeypatch, shallow(get("dinov2_base")))
+@pytest.mark.parametrize(
+    ("choice", "num_cells"),
+    [(("--tokens", "grid4"), 16), (("--tokens", "mean+cls"), 2), (("--tokens", "grid2+cls", "--layers", "0,last"), 10)],
+)
+def test_cells_are_extracted_and_recorded(choice, num_cells, one_segment, miniature, tmp_path, monkeypatch):
+    entry = _register(monkeypatch, shallow(get("dinov2_base"), num_layers=2))
     options = ["--annotations", one_segment, "--videos", miniature.videos, "--frames", "2", "--workers", "1"]
     options += ["--backbone", "dinov2", "--weights", "random:0", "--device", "cpu", "--out", tmp_path / "set"]
-    result = CliRunner().invoke(main, ["run", *map(str, options), "--tokens", tokens])
+    result = CliRunner().invoke(main, ["run", *map(str, options), *choice])
     assert result.exit_code == 0, result.output
     featureset = read_featureset(tmp_path / "set")
-    num_cells = int(tokens[-1]) ** 2
-    assert (featureset.tokens, featureset.dim) == (tokens, entry.dim * num_cells)
+    assert (featureset.tokens, featureset.layers) == (choice[1], (0, 1) if "--layers" in choice else ())
+    assert (featureset.dim, len(set(featureset.cells))) == (entry.dim * num_cells, num_cells)
     video = read_video(tmp_path / "set", pd.read_csv(one_segment).video_id[0], digest=featureset.digest)
     assert video.features.shape == (2, 1, entry.dim * num_cells)
-    plan = CliRunner().invoke(main, ["plan", *map(str, options[:-6]), "--backbone", "dinov2", "--tokens", tokens])
+    cells = video.features[0].reshape(num_cells, -1).astype(np.float32)
+    assert len(np.unique(cells, axis=0)) == num_cells
+    plan = CliRunner().invoke(main, ["plan", *map(str, options[:-6]), "--backbone", "dinov2", *choice])
     assert f"2 of {entry.dim * num_cells} values" in plan.output
 
 

@@ -15,6 +15,7 @@ from features.failures import Failure, write_failures
 from features.featureset import read_featureset
 from heads.config import InputSettings
 from heads.data.layout import Layout, lay_out, open_sources
+from heads.models.saved import stream_specs
 
 VIDEOS = ("P01_01", "P02_101")
 
@@ -74,6 +75,17 @@ def test_sets_are_opened_in_the_order_given(segments, tmp_path):
     sources = open_sources(roots, InputSettings())
     assert [source.root for source in sources] == roots
     assert [source.featureset for source in sources] == [read_featureset(root) for root in roots]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "layers", "expected"),
+    [("cls", (), 1), ("mean+cls", (), 2), ("grid2+cls", (), 5), ("mean", (1, 3), 2), ("grid2+cls", (1, 3), 10)],
+)
+def test_class_tokens_and_layers_are_cells_as_places_are(tokens, layers, expected, tmp_path):
+    write_dense(tmp_path / "set", {"P01_01": np.zeros((3, 1, 20))}, tokens=tokens, layers=layers)
+    (source,) = open_sources([tmp_path / "set"], InputSettings())
+    assert source.cells == expected
+    assert [stream.cells for stream in stream_specs([source])] == [expected]
 
 
 def test_a_source_says_what_a_step_is_and_takes(tmp_path):
