@@ -17,9 +17,12 @@ WEIGHTS ?= default
 DEVICE ?= auto
 # Seconds between clips over whole videos (a dense feature set), instead of FRAMES per segment.
 EVERY ?=
-# What a step keeps of the backbone's last map: mean, grid2 or grid4.
-TOKENS ?= mean
-OUT ?= $(EPIC_FEATURES)/$(BACKBONE)-$(if $(EVERY),every$(EVERY),seg$(FRAMES))$(if $(filter-out mean,$(TOKENS)),-$(TOKENS))
+# What a step keeps of the backbone's tokens, such as mean, cls, grid2 or mean+cls, and of which layers, such as 11,17,last;
+# empty for what its authors use, and for the last layer.
+TOKENS ?=
+LAYERS ?=
+comma := ,
+OUT ?= $(EPIC_FEATURES)/$(BACKBONE)-$(if $(EVERY),every$(EVERY),seg$(FRAMES))$(if $(filter-out mean,$(TOKENS)),-$(TOKENS))$(if $(LAYERS),-layers$(subst $(comma),-,$(LAYERS)))
 
 # jobs/extract.sh and jobs/sweep.sh say what these mean.
 export SITE TASKS LIMIT LOGS STAGE LOCAL DRY_RUN ACCOUNT
@@ -73,9 +76,9 @@ results: install ## Train every head with its defaults on hand sequences, for do
 	$(if $(FPHA),,$(error FPHA is missing: make results FPHA=folder of joints.npz))
 	$(BIN)/python benchmarks/accuracy.py '$(FPHA)' && $(BIN)/python benchmarks/accuracy.py '$(FPHA)' --table
 
-extract: install ## Extract features, by SLURM if it is there: BACKBONE=videomae [FRAMES=16 | EVERY=0.2] [SITE= TASKS=8 STAGE=1 LOCAL=1 DRY_RUN=1 ...]
+extract: install ## Extract features, by SLURM if it is there: BACKBONE=videomae [FRAMES=16 | EVERY=0.2] [TOKENS= LAYERS= SITE= TASKS=8 STAGE=1 LOCAL=1 DRY_RUN=1 ...]
 	$(if $(BACKBONE),,$(error BACKBONE is missing: make extract BACKBONE=videomae))
-	bash jobs/extract.sh $(abspath $(BIN))/extract run --annotations '$(EPIC_ANNOTATIONS)' --videos '$(EPIC_VIDEOS)' --backbone '$(BACKBONE)' $(if $(EVERY),--every '$(EVERY)',--frames '$(FRAMES)') --tokens '$(TOKENS)' --weights '$(WEIGHTS)' $(if $(EPIC_WEIGHTS),--weights-dir '$(EPIC_WEIGHTS)') --device '$(DEVICE)' --out '$(OUT)'
+	bash jobs/extract.sh $(abspath $(BIN))/extract run --annotations '$(EPIC_ANNOTATIONS)' --videos '$(EPIC_VIDEOS)' --backbone '$(BACKBONE)' $(if $(EVERY),--every '$(EVERY)',--frames '$(FRAMES)') $(if $(TOKENS),--tokens '$(TOKENS)') $(if $(LAYERS),--layers '$(LAYERS)') --weights '$(WEIGHTS)' $(if $(EPIC_WEIGHTS),--weights-dir '$(EPIC_WEIGHTS)') --device '$(DEVICE)' --out '$(OUT)'
 
 EPIC_RUNS ?= runs
 sweep: install ## Train the sweep of a YAML file, by SLURM if it is there: SPEC=sweep.yaml [SITE= TASKS=4 LOCAL=1 DRY_RUN=1 ...]

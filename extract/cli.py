@@ -205,6 +205,8 @@ def _print_shares(annotations: list[Path], options: dict[str, Any], num_tasks: i
         backbone=options["backbone"],
         frames=options["frames"],
         every=options["every"],
+        tokens=options["tokens"],
+        layers=options["layers"],
         num_tasks=num_tasks,
     )
     cost = sum(share.cost for share in shares)

@@ -29,6 +29,9 @@ class BackboneRow:
     steps: int
     dim: int
     side: int
+    class_token: bool
+    num_layers: int
+    tokens: str
     parameters: int
     gflops: float
     code_licence: str
@@ -58,6 +61,9 @@ def _row(entry: Backbone, weights_dir: Path | None) -> BackboneRow:
         steps=entry.clip.num_steps,
         dim=entry.dim,
         side=entry.side,
+        class_token=entry.class_token,
+        num_layers=entry.num_layers,
+        tokens=entry.tokens,
         parameters=entry.parameters,
         gflops=entry.gflops,
         code_licence=entry.licence.code,

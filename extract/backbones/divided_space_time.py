@@ -36,9 +36,9 @@ def _tokens(**settings: Any) -> ClipNetwork:
 
 
 # Text towers and classifiers are not under "visual.".
-LAVILA = Layout(prefix="visual.")
+_LAVILA = Layout(prefix="visual.")
 # As its authors save it, and as LaViLa's authors converted it.
-EGOVLP = Layout(
+_EGOVLP = Layout(
     leave_out=(
         *("text_model.", "txt_proj.", "vid_proj."),
         *("textual.", "text_projection.", "image_projection.", "logit_scale"),
@@ -74,7 +74,7 @@ def _backbone(
         parameters=parameters,
         gflops=gflops,
         preprocess=Preprocess(resize=224, crop=(224, 224), mean=mean, std=std),
-        layout=LAVILA if is_lavila else EGOVLP,
+        layout=_LAVILA if is_lavila else _EGOVLP,
         weights=PublishedFile(revision=file, url=f"{_FOLDER}/{file}"),
         licence=Licence(code="MIT", weights="not stated"),
         source="Zhao et al., Learning Video Representations from Large Language Models (LaViLa), CVPR 2023"

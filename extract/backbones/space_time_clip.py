@@ -45,7 +45,7 @@ def _with_patches_as_pictures(state: dict[str, torch.Tensor]) -> dict[str, torch
 
 # Text towers and classifiers are not under "visual.". Files trained without flash attention have CLIP's own names; both
 # keep all queries, all keys and all values in this order.
-LAYOUT = Layout(
+_LAYOUT = Layout(
     prefix="visual.",
     leave_out=("image_projection",),
     rename=(
@@ -92,7 +92,7 @@ def _backbone(
         preprocess=Preprocess(
             resize=pixels, crop=(pixels, pixels), mean=SWAPPED_CLIP_MEAN if is_avion else CLIP_MEAN, std=CLIP_STD
         ),
-        layout=LAYOUT,
+        layout=_LAYOUT,
         weights=weights,
         licence=Licence(code="MIT", weights="not stated") if is_avion else Licence("Apache-2.0", "not stated"),
         source="Zhao and Krähenbühl, Training a Large Video Model on a Single Machine in a Day (AVION), 2023"

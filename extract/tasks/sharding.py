@@ -13,6 +13,7 @@ from pathlib import Path
 
 from extract.backbone_input import ClipShape
 from extract.backbones import get
+from extract.backbones.tokens import choose_tokens
 from extract.sampling import choose_sampling, frames_per_segment
 from features.annotations import Segments, read_all_segments
 from features.dealing import deal
@@ -76,9 +77,18 @@ def segments_of_task(
 
 
 def expected_shares(
-    annotations: Sequence[Path], *, backbone: str, frames: int | None, every: float | None, num_tasks: int
+    annotations: Sequence[Path],
+    *,
+    backbone: str,
+    frames: int | None,
+    every: float | None,
+    tokens: str | None,
+    layers: str | None,
+    num_tasks: int,
 ) -> list[Share]:
     """Return the share of each task of an extraction, from its annotations alone; arguments as for `extract.run`."""
-    clip = get(backbone).clip
+    entry = get(backbone)
+    choose_tokens(tokens, layers, entry)  # what no task could do is refused here as well
+    clip = entry.clip
     sampling = choose_sampling(frames_per_segment(frames, every), every, clip)
     return shares(read_all_segments(annotations), sampling, clip, num_tasks)

@@ -165,6 +165,13 @@ def test_dry_run_shows_the_shares_from_the_annotations_alone_and_does_nothing(ru
     assert not (tmp_path / "out").exists()
 
 
+def test_dry_run_refuses_what_no_task_could_do(run, segments):
+    for wrong in (("--tokens", "cls"), ("--layers", "3")):
+        result = run("--annotations", segments, "--dry-run", "--shard", "0/2", *wrong)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith(f"Error: {wrong[0]}: tiny_cnn has no ")
+
+
 # ---- what is wrong is said
 
 

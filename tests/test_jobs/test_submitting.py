@@ -77,6 +77,15 @@ def test_cluster_that_must_be_named_is_named_everywhere(submit):
     assert f"\n  SLURM_CLUSTERS=wice {Path(sys.prefix) / 'bin'}/{status}\n" in process.stdout
 
 
+def test_tokens_and_layers_are_handed_on_and_name_the_folder(submit):
+    _, jobs = submit("pipeline", "BACKBONE=dinov2", "WEIGHTS=random:0", "TOKENS=mean+cls", "LAYERS=5,last")
+    extraction = jobs[0][jobs[0].index("--tokens") :]
+    assert extraction[:4] == ["--tokens", "mean+cls", "--layers", "5,last"]
+    folder = "data/features/dinov2-seg16-mean+cls-layers5-last"
+    assert extraction[extraction.index("--out") + 1] == folder
+    assert f"EPIC_FEATURES={folder}" in jobs[1]
+
+
 def test_weights_that_cannot_be_fetched_keep_all_from_being_submitted(submit, tmp_path):
     process, jobs = submit("pipeline", "BACKBONE=resnet50", EPIC_WEIGHTS=str(tmp_path / "weights"))
     assert process.returncode != 0
