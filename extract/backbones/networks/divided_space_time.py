@@ -72,7 +72,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=_EPS)
         self.attn = DividedAttention(dim, num_heads, over_time=False)
         self.norm2 = nn.LayerNorm(dim, eps=_EPS)
-        self.mlp = Mlp(dim, activation)
+        self.mlp = Mlp(dim, 4 * dim, activation)
 
     def forward(self, x: torch.Tensor, num_frames: int) -> torch.Tensor:
         timed = x + self.timeattn(self.norm3(x), num_frames)

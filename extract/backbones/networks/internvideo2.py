@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from extract.backbones.networks.clip_network import ClipNetwork, LayerTokens
-from extract.backbones.networks.mlp import Mlp
+from extract.backbones.networks.transformer_parts import Mlp, frame_positions, tokens_of_layers
 
 _EPS = 1e-6
 _PATCH = 14
@@ -73,7 +73,7 @@ class Block(nn.Module):
         self.norm2 = RmsNorm(dim)
         # Trained with flash-attention's fused MLP, which has no other GELU. The plain MLP in the publisher's code has
         # the same names of parameters and the exact GELU.
-        self.mlp = Mlp(dim, hidden, approximate="tanh")
+        self.mlp = Mlp(dim, hidden, nn.GELU(approximate="tanh"))
         self.ls2 = LayerScale(dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -112,12 +112,9 @@ class Encoder(nn.Module):
 
     def positions(self, num_frames: int) -> torch.Tensor:
         """Return the embeddings of positions, (1, 1 + N, D), linear in time for another number of frames."""
-        if num_frames == self.num_frames:
-            return self.pos_embed
-        of_class, of_patches = self.pos_embed.split([1, self.pos_embed.shape[1] - 1], dim=1)
-        series = of_patches.unflatten(1, (self.num_frames, -1)).permute(0, 2, 3, 1)  # (1, h * w, D, frames)
-        series = F.interpolate(series.flatten(1, 2), num_frames, mode="linear").unflatten(1, series.shape[1:3])
-        return torch.cat([of_class, series.permute(0, 3, 1, 2).flatten(1, 2)], dim=1)
+        of_class, of_patches = self.pos_embed[0].split([1, self.pos_embed.shape[1] - 1])
+        rows = frame_positions(of_patches.unflatten(0, (self.num_frames, -1)).flatten(1), num_frames, first_rows=False)
+        return torch.cat([of_class, rows.unflatten(1, (-1, of_class.shape[1])).flatten(0, 1)]).unsqueeze(0)
 
 
 class InternVideo2(ClipNetwork):
@@ -128,16 +125,11 @@ class InternVideo2(ClipNetwork):
     def forward(self, x: torch.Tensor, layers: tuple[int, ...] = ()) -> tuple[LayerTokens, ...]:
         net = self.network
         x = net.patch_embed(x)
-        grid = tuple(x.shape[2:])
+        num_frames, height, width = x.shape[2:]
         x = torch.cat([net.cls_token.expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
-        x = x + net.positions(grid[0])
-        wanted = layers or (len(net.blocks) - 1,)
-        tokens = {}
-        for layer, block in enumerate(net.blocks[: max(wanted) + 1]):
-            x = block(x)
-            if layer in wanted:
-                tokens[layer] = LayerTokens(x[:, 1:].unflatten(1, grid), x[:, :1])
-        return tuple(tokens[layer] for layer in wanted)
+        x = x + net.positions(num_frames)
+        size = (num_frames, height, width)
+        return tokens_of_layers(x, list(net.blocks), nn.Identity(), layers=layers, size=size)
 
 
 def joined_positions(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -44,7 +44,7 @@ class Block(nn.Module):
         self.ln_1 = nn.LayerNorm(dim, eps=_EPS)
         self.attn = JointAttention(dim, num_heads)
         self.ln_2 = nn.LayerNorm(dim, eps=_EPS)
-        self.mlp = Mlp(dim, nn.GELU())  # exact, although it began as OpenAI's CLIP
+        self.mlp = Mlp(dim, 4 * dim, nn.GELU())  # exact, although it began as OpenAI's CLIP
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.attn(self.ln_1(x))

@@ -19,13 +19,13 @@ class QuickGelu(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers, the first four times as wide as its input: (..., D) -> (..., D)."""
+    """Two linear layers with an activation between them: (..., D) -> (..., D)."""
 
-    def __init__(self, dim: int, activation: nn.Module) -> None:
+    def __init__(self, dim: int, hidden: int, activation: nn.Module) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, 4 * dim)
+        self.fc1 = nn.Linear(dim, hidden)
         self.act = activation
-        self.fc2 = nn.Linear(4 * dim, dim)
+        self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc2(self.act(self.fc1(x)))

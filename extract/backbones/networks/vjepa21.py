@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from extract.backbones.networks.clip_network import ClipNetwork, LayerTokens
-from extract.backbones.networks.mlp import Mlp
+from extract.backbones.networks.transformer_parts import Mlp
 
 _EPS = 1e-6
 _TUBELET, _PATCH = 2, 16
@@ -78,7 +78,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=_EPS)
         self.attn = Attention(dim, heads)
         self.norm2 = nn.LayerNorm(dim, eps=_EPS)
-        self.mlp = Mlp(dim, hidden)
+        self.mlp = Mlp(dim, hidden, nn.GELU())
 
     def forward(self, x: torch.Tensor, turns: Rotation) -> torch.Tensor:
         x = x + self.attn(self.norm1(x), turns)
