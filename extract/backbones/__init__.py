@@ -7,13 +7,16 @@ Nothing here loads torch: a network is imported when it is built.
 from __future__ import annotations
 
 from extract.backbones import (
+    epic_baselines,
     image_transformers,
+    omnivore,
     slowfast,
     timesformer,
     tiny,
     torchvision_image,
     torchvision_video,
     videomae,
+    videomae_original,
     vjepa2,
 )
 from extract.backbones.layout import Layout
@@ -50,9 +53,12 @@ for _family in (
     torchvision_image,
     image_transformers,
     torchvision_video,
+    omnivore,
     slowfast,
+    epic_baselines,
     timesformer,
     videomae,
+    videomae_original,
     vjepa2,
 ):
     for _backbone in _family.BACKBONES:

@@ -27,7 +27,17 @@ from published_networks import (
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from extract.backbones import ALIASES, Backbone, PublishedFile, PublishedRepo, get, grid_of, names, register
+from extract.backbones import (
+    ALIASES,
+    Backbone,
+    PublishedFile,
+    PublishedPage,
+    PublishedRepo,
+    get,
+    grid_of,
+    names,
+    register,
+)
 from extract.decode.planes import BT601, PlaneBatch
 from extract.forward import Forward
 from extract.preprocess import normalised, scaled
@@ -259,13 +269,25 @@ def test_record_of_preprocessing_is_plain_json_values():
 
 
 def test_published_weights_come_from_where_they_were_published():
-    hosts = ("https://download.pytorch.org/models/", "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/")
+    hosts = (
+        "https://download.pytorch.org/models/",
+        "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/",
+        "https://dl.fbaipublicfiles.com/omnivore/models/",
+        "https://huggingface.co/OpenGVLab/VideoMAE2/resolve/main/",
+    )
     for name in names():
         weights = get(name).weights
         if isinstance(weights, PublishedFile):
             assert weights.url.startswith(hosts), name
         elif isinstance(weights, PublishedRepo):
             assert weights.repo.split("/")[0] in {"facebook", "google", "MCG-NJU", "fcakyon"}, name
+        elif isinstance(weights, PublishedPage):
+            assert weights.page.startswith("https://github.com/"), name
+
+
+def test_backbones_trained_on_labels_of_epic_say_so_twice():
+    for entry in map(get, names()):
+        assert (entry.seen_of_epic == "labels") == ("EPIC-KITCHENS-100" in entry.pretraining), entry.name
 
 
 # Billions of multiply-adds of the same input, millions of parameters with the classifier, by the papers' tables.
@@ -284,6 +306,8 @@ PUBLISHED_SIZES = {
     "videomae_base_k400": (180, 87),
     "videomae_large_k400": (597, 305),
     "videomae_huge_k400": (1192, 633),
+    "videomaev2_small_k710": (57, 22),
+    "tsm_r50_epic": (33, 24.3),
 }
 
 
@@ -299,7 +323,8 @@ def test_table_has_what_the_field_reaches_for():
         timesformer_base_k400 timesformer_base_k600 timesformer_base_ssv2 timesformer_long_k400 timesformer_hr_k400
         videomae_base_k400 videomae_base_k400_ssl videomae_base_ssv2 videomae_large_k400 videomae_large_k400_ssl
         videomae_huge_k400 vjepa2_vitl_256 vjepa2_vith_256 vjepa2_vitg_256 vjepa2_vitg_384 slow_r50 slowfast_r50
-        slowfast_r101"""
+        slowfast_r101 omnivore_swinb_epic slowfast_r50_epic tsn_r50_epic tsm_r50_epic videomae_large_epic
+        videomaev2_small_k710 videomaev2_base_k710 videomaev2_giant_k710"""
     assert set(expected.split()) <= set(names())
 
 

@@ -21,6 +21,10 @@ EXPECTED = {
     "dinov2_base": 5,
     "dinov3_large": 5,
     "siglip2_base": 5,
+    "omnivore_swinb_epic": 2,
+    "slowfast_r50_epic": 2,
+    "tsm_r50_epic": 1,
+    "videomae_large_epic": 5,
 }
 
 
