@@ -88,16 +88,17 @@ def _backbone(
 
 
 _EGO4D = "WIT-400M, Ego4D narrations"
+_TUNED = f"{_EGO4D}, EPIC-KITCHENS-100"
 # Authors spread the frames of a clip over the whole segment. An action lasts 2 s (the median of validation), and the
 # Ego4D clips of pretraining some 1 s.
 _LONG, _SHORT = ClipShape(16, 8.0, 16), ClipShape(4, 4.0, 4)
 # fmt: off
 BACKBONES = (
     _backbone("lavila_tsfb_epic", "ek100_cls/clip_openai_timesformer_base.ft_ek100_cls.ep_0100.md5sum_4e3575.pth",
-              sizes=_BASE, clip=_LONG, pretraining=_EGO4D, seen_of_epic="labels",
+              sizes=_BASE, clip=_LONG, pretraining=_TUNED, seen_of_epic="labels",
               parameters=114_178_560, gflops=369.6),
     _backbone("lavila_tsfl_epic", "ek100_cls/clip_openai_timesformer_large.ft_ek100_cls.ep_0090.md5sum_4a2509.pth",
-              sizes=_LARGE, clip=_LONG, pretraining=_EGO4D, seen_of_epic="labels",
+              sizes=_LARGE, clip=_LONG, pretraining=_TUNED, seen_of_epic="labels",
               parameters=404_006_912, gflops=1708),
     _backbone("lavila_tsfb_ego4d", "ego4d/clip_openai_timesformer_base.narrator_rephraser.ep_0005.md5sum_d73a9c.pth",
               sizes=_BASE, clip=_SHORT, pretraining=_EGO4D, parameters=114_169_344, gflops=92.3),

@@ -108,6 +108,7 @@ def _backbone(
 _AVION = "https://github.com/zhaoyue-zephyrus/AVION/blob/main/docs/MODEL_ZOO.md"
 _EGOHOD = "https://huggingface.co/Jazzcharles/EgoVideo"
 _EGO4D = "WIT-400M, Ego4D narrations"
+_TUNED = f"{_EGO4D}, EPIC-KITCHENS-100"
 _HOD = f"{_EGO4D}, How2-Interlink-7M"
 # Authors spread the frames of a clip over the whole segment. An action lasts 2 s (the median of validation), and the
 # Ego4D clips of pretraining some 1 s. EgoHOD was trained with 4 frames and is tested with 16.
@@ -115,9 +116,9 @@ _LONG, _SHORT = ClipShape(16, 8.0, 16), ClipShape(4, 4.0, 4)
 # fmt: off
 BACKBONES = (
     _backbone("avion_vitb_epic", PublishedPage(_AVION, "avion_finetune_cls_lavila_vitb_best.pt"), num_positions=16,
-              clip=_LONG, pretraining=_EGO4D, seen_of_epic="labels", parameters=85_811_712, gflops=449.7),
+              clip=_LONG, pretraining=_TUNED, seen_of_epic="labels", parameters=85_811_712, gflops=449.7),
     _backbone("avion_vitl_epic", PublishedPage(_AVION, "avion_finetune_cls_lavila_vitl_best.pt"), num_positions=16,
-              clip=_LONG, pretraining=_EGO4D, seen_of_epic="labels", parameters=303_196_160, gflops=2065),
+              clip=_LONG, pretraining=_TUNED, seen_of_epic="labels", parameters=303_196_160, gflops=2065),
     _backbone("avion_vitb_ego4d", PublishedPage(_AVION, "avion_pretrain_lavila_vitb_best.pt"), num_positions=4,
               clip=_SHORT, pretraining=_EGO4D, parameters=85_802_496, gflops=78.5),
     _backbone("avion_vitl_ego4d", PublishedPage(_AVION, "avion_pretrain_lavila_vitl_best.pt"), num_positions=4,

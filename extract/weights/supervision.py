@@ -13,8 +13,10 @@ _LEVELS = {
     "ImageNet-1k": 1,
     "ImageNet-21k": 1,
     "ImageNet-22k": 1,
+    "SUN RGB-D": 1,
     "Kinetics-400": 2,
     "Kinetics-600": 2,
+    "Kinetics-710": 2,
     "Something-Something v2": 2,
     "VideoMix22M": 2,
     "HowTo100M": 2,
@@ -32,7 +34,9 @@ _LEVELS = {
     "private video and text": 5,
     "InternVideo2-1B's features": 5,
     "InternVideo2-1B": 5,
+    "UnlabeledHybrid": 5,  # a part of it is from Instagram and was not published
     "image and text": 0,
+    "EPIC-KITCHENS-100": 0,  # the labels of its training list are training, not pretraining
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -39,6 +40,7 @@ REPRESENTATIVES = (
     "mvit_v2_s",
     "swin3d_t",
     "slowfast_r50",
+    "tsm_r50_epic",
     "timesformer_base_k400",
     "videomae_base_k400",
     "vjepa2_vitl_256",
@@ -90,10 +92,10 @@ def representatives(*slow_names: str) -> list:
 
 
 # Networks that take pictures of any size.
-ANY_SIZE = ("image", "3D CNN", "Swin3D", "SlowFast", "V-JEPA 2.1")
+ANY_SIZE = ("image", "3D CNN", "Swin3D", "SlowFast", "V-JEPA 2.1", "TSM")
 # Where positions are relative, or there are none, a clip of fewer frames will do: a whole one of V-JEPA 2 at 384 pixels
 # has 9,216 tokens, and attention among them takes minutes.
-_SHORTER_CLIPS = {"vjepa2": 8, "swin3d": 8, "s3d": 16, "avion": 4, "egohod": 4, "lavila": 4}
+_SHORTER_CLIPS = {"vjepa2": 8, "swin3d": 8, "omnivore": 8, "s3d": 16, "avion": 4, "egohod": 4, "lavila": 4}
 
 
 def as_tested(name: str) -> Backbone:
@@ -165,6 +167,7 @@ def source_of(entry: Backbone) -> Source | None:
         "MViT": _torchvision_video,
         "Swin3D": _torchvision_video,
         "SlowFast": _pytorchvideo,
+        "TSM": _tsm,
         "DINOv2": _dino,
         "DINOv3": _dino,
         "SigLIP 2": _siglip2,
@@ -174,6 +177,8 @@ def source_of(entry: Backbone) -> Source | None:
         "Hiera": _hiera,
         "VideoPrism": _videoprism,
     }
+    if entry.name == "omnivore_swinb_epic":
+        return _omnivore()
     return families[entry.family](entry)
 
 
@@ -271,7 +276,8 @@ def _layer_value(network: nn.Module, layer: nn.Module, x: object, *, side: str) 
 
 
 def _torchvision_image(entry: Backbone) -> Source:
-    network = with_random_weights(getattr(torchvision.models, entry.name)())
+    is_baseline = entry.name == "tsn_r50_epic"
+    network = with_random_weights(getattr(torchvision.models, "resnet50" if is_baseline else entry.name)())
     if entry.name in FADING:
         _settle(network.features, _noise(entry))
     classifier = network.fc if hasattr(network, "fc") else network.classifier[-1]
@@ -279,7 +285,43 @@ def _torchvision_image(entry: Backbone) -> Source:
     def steps(clips: torch.Tensor) -> torch.Tensor:
         return _layer_value(network, classifier, clips[:, :, 0], side="in").unsqueeze(1)
 
-    return Source(_saved_state(network), steps)
+    return Source(_saved_baseline(network) if is_baseline else _saved_state(network), steps)
+
+
+def _saved_baseline(network: nn.Module, rename: Callable[[str], str] = str) -> Callable[[Path], Path]:
+    """Return what saves a ResNet as the baselines of EPIC-KITCHENS are saved; `rename` changes its names."""
+
+    def save(folder: Path) -> Path:
+        trunk = {f"model.base_model.{rename(key)}": value for key, value in network.state_dict().items()}
+        state = {key: value for key, value in trunk.items() if ".fc." not in key}
+        torch.save({"epoch": 1, "state_dict": {**state, "model.new_fc.bias": torch.zeros(397)}}, folder / "rgb.ckpt")
+        return folder / "rgb.ckpt"
+
+    return save
+
+
+def _tsm(entry: Backbone) -> Source:
+    network = with_random_weights(torchvision.models.resnet50())
+
+    def shift(_: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        """Shift channels along the frames of the clips, channel by channel as the paper has it."""
+        x = inputs[0].unflatten(0, (-1, entry.clip.num_frames))
+        out, eighth = x.clone(), x.shape[2] // 8
+        out[:, :, : 2 * eighth] = 0
+        for frame in range(entry.clip.num_frames - 1):
+            out[:, frame, :eighth] = x[:, frame + 1, :eighth]
+            out[:, frame + 1, eighth : 2 * eighth] = x[:, frame, eighth : 2 * eighth]
+        return (out.flatten(0, 1),)
+
+    for name, module in network.named_modules():
+        if name.startswith("layer") and name.endswith("conv1"):
+            module.register_forward_pre_hook(shift)
+
+    def steps(clips: torch.Tensor) -> torch.Tensor:
+        frames = clips.transpose(1, 2).flatten(0, 1)
+        return _layer_value(network, network.fc, frames, side="in").unflatten(0, (len(clips), -1))
+
+    return Source(_saved_baseline(network, lambda key: re.sub(r"(layer.*conv1)", r"\1.net", key)), steps)
 
 
 def _torchvision_video(entry: Backbone) -> Source:
@@ -302,15 +344,62 @@ def _torchvision_video(entry: Backbone) -> Source:
     return Source(_saved_state(network), steps, class_token if entry.family == "MViT" else None)
 
 
+def _omnivore() -> Source:
+    sizes = {"embed_dim": 128, "depths": [2, 2, 18, 2], "num_heads": [4, 8, 16, 32], "window_size": [16, 7, 7]}
+    network = with_random_weights(torchvision.models.video.SwinTransformer3d(patch_size=[2, 4, 4], **sizes))
+
+    def published(key: str) -> str:
+        key = key.replace("mlp.0", "mlp.fc1").replace("mlp.3", "mlp.fc2")
+        layer = re.match(r"features\.(\d)\.", key)
+        if layer is None:
+            return key
+        stage, is_merging = divmod(int(layer[1]), 2)
+        return f"layers.{stage}.{'downsample' if is_merging else 'blocks'}.{key[layer.end() :]}"
+
+    def save(folder: Path) -> Path:
+        trunk = {published(key): value for key, value in network.state_dict().items() if not key.startswith("head.")}
+        torch.save({"trunk": trunk, "heads": {"1.bias": torch.zeros(3806)}}, folder / "epic.torch")
+        return folder / "epic.torch"
+
+    def steps(clips: torch.Tensor) -> torch.Tensor:
+        return _layer_value(network, network.norm, clips, side="out").flatten(2, 3).mean(dim=2)
+
+    return Source(save, steps)
+
+
+# PyTorchVideo's names, in order, as PySlowFast has them.
+_PYSLOWFAST = (
+    (r"blocks\.0\.multipathway_blocks\.(\d)\.(conv|norm)", r"s1.pathway\1_stem.\2"),
+    (r"multipathway_blocks\.(\d)\.res_blocks\.(\d+)", r"pathway\1_res\2"),
+    (r"branch(\d)_conv", r"branch\1"),
+    (r"branch(\d)_norm", r"branch\1_bn"),
+    (r"branch2\.conv_", "branch2."),
+    (r"branch2\.norm_([abc])", r"branch2.\1_bn"),
+    (r"\.norm\.", ".bn."),
+    ("conv_fast_to_slow", "conv_f2s"),
+    (r"\.multipathway_fusion", "_fuse"),
+    (r"blocks\.(\d)", lambda match: f"s{int(match[1]) + 1}"),
+    (r"s7\.proj", "head.projection_verb"),
+)
+
+
+def _pyslowfast(key: str) -> str:
+    for pattern, replacement in _PYSLOWFAST:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
 def _pytorchvideo(entry: Backbone) -> Source:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a package that has not been released since 2022
         from pytorchvideo.models import hub
 
-        network = with_random_weights(getattr(hub, entry.name)())
+        network = with_random_weights(getattr(hub, entry.name.removesuffix("_epic"))())
 
     def save(folder: Path) -> Path:
-        torch.save({"epoch": 196, "model_state": network.state_dict()}, folder / "weights.pyth")
+        rename = _pyslowfast if entry.name.endswith("_epic") else str
+        state = {rename(key): value for key, value in network.state_dict().items()}
+        torch.save({"epoch": 196, "model_state": state}, folder / "weights.pyth")
         return folder / "weights.pyth"
 
     def steps(clips: torch.Tensor) -> torch.Tensor:
@@ -396,13 +485,43 @@ def _videomae(entry: Backbone) -> Source:
     is_finetuned = not entry.name.endswith("_ssl")
     kind = VideoMAEForVideoClassification if is_finetuned else VideoMAEForPreTraining
     network = with_random_weights(kind(VideoMAEConfig(**entry.model.settings, decoder_num_hidden_layers=1)))
+    is_original = entry.name.startswith("videomaev2") or entry.name.endswith("_epic")
 
     def steps(clips: torch.Tensor) -> torch.Tensor:
         tokens = network.videomae(pixel_values=clips.transpose(1, 2)).last_hidden_state
-        means = torch.stack([part.mean(dim=1) for part in tokens.split(14 * 14, dim=1)], dim=1)
+        means = torch.stack([part.mean(dim=1) for part in tokens.split(entry.side**2, dim=1)], dim=1)
         return network.fc_norm(means) if is_finetuned else means
 
-    return Source(_saved_pretrained(network), steps)
+    return Source(_saved_original(network) if is_original else _saved_pretrained(network), steps)
+
+
+def _saved_original(network: nn.Module) -> Callable[[Path], Path]:
+    """Return what saves a VideoMAE of transformers as its authors' code saves it."""
+
+    def save(folder: Path) -> Path:
+        state = {"fc_norm.weight": network.fc_norm.weight, "fc_norm.bias": network.fc_norm.bias}
+        patches = network.videomae.embeddings.patch_embeddings.projection
+        state |= {f"patch_embed.proj.{key}": value for key, value in patches.state_dict().items()}
+        for number, layer in enumerate(network.videomae.encoder.layer):
+            attention = layer.attention.attention
+            projections = [attention.query, attention.key, attention.value]
+            parts = {
+                "norm1": layer.layernorm_before,
+                "attn.proj": layer.attention.output.dense,
+                "norm2": layer.layernorm_after,
+                "mlp.fc1": layer.intermediate.dense,
+                "mlp.fc2": layer.output.dense,
+            }
+            block = {f"{part}.{key}": value for part in parts for key, value in parts[part].state_dict().items()}
+            block["attn.qkv.weight"] = torch.cat([projection.weight for projection in projections])
+            # Before version 5 they were parameters of their own.
+            block["attn.q_bias"] = attention.q_bias if hasattr(attention, "q_bias") else attention.query.bias
+            block["attn.v_bias"] = attention.v_bias if hasattr(attention, "v_bias") else attention.value.bias
+            state |= {f"blocks.{number}.{key}": value for key, value in block.items()}
+        torch.save({"module": {**state, "verb_head.bias": torch.zeros(97)}}, folder / "original.pth")
+        return folder / "original.pth"
+
+    return save
 
 
 def _vjepa2(entry: Backbone) -> Source:

@@ -18,21 +18,10 @@ from features.errors import DataError
 from features.pickle_machine import StandIn
 
 zipped = pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
-_DTYPES = [
-    "float64",
-    "float32",
-    "float16",
-    "bfloat16",
-    "int64",
-    "int32",
-    "int16",
-    "int8",
-    "uint8",
-    "bool",
-    "complex64",
-    "uint16",
-    "float8_e4m3fn",
-]
+_DTYPES = (
+    *("float64", "float32", "float16", "bfloat16", "complex64", "float8_e4m3fn"),
+    *("int64", "int32", "int16", "int8", "uint8", "bool", "uint16"),
+)
 _WHOLE = torch.arange(24, dtype=torch.float32)
 
 

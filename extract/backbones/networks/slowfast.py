@@ -121,16 +121,19 @@ class SlowFast(nn.Module):
     Args:
         depths: blocks per stage: (3, 4, 6, 3) for R50, (3, 4, 23, 3) for R101.
         fusion_kernel: temporal kernel of the lateral connections: 7 in the published R50, 5 in the published R101.
+        width: channels of the slow pathway's stem; 64 in all that are published.
     """
 
-    def __init__(self, depths: tuple[int, int, int, int] = (3, 4, 6, 3), fusion_kernel: int = 7) -> None:
+    def __init__(
+        self, depths: tuple[int, int, int, int] = (3, 4, 6, 3), fusion_kernel: int = 7, width: int = 64
+    ) -> None:
         super().__init__()
-        dim = 64  # of the slow pathway; the lateral connection adds twice the width of the fast pathway
+        dim = width  # of the slow pathway; the lateral connection adds twice the width of the fast pathway
         self.blocks = nn.ModuleList(
             [Pathways(Stem(dim, 1), Stem(dim // _BETA, 5), FastToSlow(dim // _BETA, fusion_kernel))]
         )
         for stage, depth in enumerate(depths):
-            inner, out, stride = 64 * 2**stage, 256 * 2**stage, 1 if stage == 0 else 2
+            inner, out, stride = width * 2**stage, 4 * width * 2**stage, 1 if stage == 0 else 2
             slow = ResStage(depth, dim + 2 * dim // _BETA, inner, out, _SLOW_KERNELS[stage], stride)
             fast = ResStage(depth, dim // _BETA, inner // _BETA, out // _BETA, _FAST_KERNELS[stage], stride)
             fusion = FastToSlow(out // _BETA, fusion_kernel) if stage < 3 else None

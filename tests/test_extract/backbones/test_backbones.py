@@ -28,7 +28,7 @@ from published_networks import (
 )
 from torch.utils.flop_counter import FlopCounterMode
 
-from extract.backbones import ALIASES, Backbone, PublishedFile, PublishedRepo, get, names, register
+from extract.backbones import ALIASES, Backbone, PublishedFile, PublishedPage, PublishedRepo, get, names, register
 from extract.backbones.networks.clip_network import ClipNetwork, LayerTokens
 from extract.backbones.networks.pooling import steps
 from extract.backbones.tokens import MEAN, Tokens
@@ -300,6 +300,8 @@ def test_published_weights_come_from_where_they_were_published():
         "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/",
         "https://dl.fbaipublicfiles.com/lavila/checkpoints/dual_encoders/",
         "https://dl.fbaipublicfiles.com/vjepa2/",
+        "https://dl.fbaipublicfiles.com/omnivore/models/",
+        "https://huggingface.co/OpenGVLab/VideoMAE2/resolve/main/",
     )
     for name in names():
         weights = get(name).weights
@@ -307,6 +309,13 @@ def test_published_weights_come_from_where_they_were_published():
             assert weights.url.startswith(hosts), name
         elif isinstance(weights, PublishedRepo):
             assert weights.repo.split("/")[0] in {"facebook", "google", "MCG-NJU", "fcakyon", "OpenGVLab"}, name
+        elif isinstance(weights, PublishedPage):
+            assert weights.page.startswith(("https://github.com/", "https://huggingface.co/")), name
+
+
+def test_backbones_trained_on_labels_of_epic_say_so_twice():
+    for entry in map(get, names()):
+        assert (entry.seen_of_epic == "labels") == ("EPIC-KITCHENS-100" in entry.pretraining), entry.name
 
 
 # Billions of multiply-adds of the same input, millions of parameters with the classifier, by the papers' tables.
@@ -325,6 +334,8 @@ PUBLISHED_SIZES = {
     "videomae_base_k400": (180, 87),
     "videomae_large_k400": (597, 305),
     "videomae_huge_k400": (1192, 633),
+    "videomaev2_small_k710": (57, 22),
+    "tsm_r50_epic": (33, 24.3),
 }
 
 
@@ -340,7 +351,8 @@ def test_table_has_what_the_field_reaches_for():
         timesformer_base_k400 timesformer_base_k600 timesformer_base_ssv2 timesformer_long_k400 timesformer_hr_k400
         videomae_base_k400 videomae_base_k400_ssl videomae_base_ssv2 videomae_large_k400 videomae_large_k400_ssl
         videomae_huge_k400 vjepa2_vitl_256 vjepa2_vith_256 vjepa2_vitg_256 vjepa2_vitg_384 slow_r50 slowfast_r50
-        slowfast_r101"""
+        slowfast_r101 omnivore_swinb_epic slowfast_r50_epic tsn_r50_epic tsm_r50_epic videomae_large_epic
+        videomaev2_small_k710 videomaev2_base_k710 videomaev2_giant_k710"""
     assert set(expected.split()) <= set(names())
 
 

@@ -27,6 +27,10 @@ EXPECTED = {
     "vjepa21_base_384": 5,
     "internvideo2_small": 5,
     "egovideo_1b": 5,
+    "omnivore_swinb_epic": 2,
+    "slowfast_r50_epic": 2,
+    "tsm_r50_epic": 1,
+    "videomae_large_epic": 5,
 }
 
 
