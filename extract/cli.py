@@ -269,7 +269,7 @@ def status(folder: Path, annotations: tuple[Path, ...], slurm: bool, as_json: bo
 def list_command(weights_dir: Path | None, as_json: bool) -> None:
     """List the backbones: what they were trained on, what they take and give, their cost and their licence.
 
-    D is the width of a step. GFLOPs are billions of multiply-adds per clip. The licence is that of the weights.
+    D is the width of a token. GFLOPs are billions of multiply-adds per clip. The licence is that of the weights.
 
     \b
     Example:
