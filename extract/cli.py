@@ -275,7 +275,7 @@ def list_command(weights_dir: Path | None, pattern: str | None, as_json: bool) -
     """List the backbones: what they were trained on, what they take and give, their cost and their licence.
 
     EPIC is what a backbone was trained on of EPIC-KITCHENS: nothing, its videos, or also the labels of its training
-    list. D is the width of a step. GFLOPs are billions of multiply-adds per clip. The licence is that of the weights.
+    list. D is the width of a token. GFLOPs are billions of multiply-adds per clip. The licence is that of the weights.
 
     Every image model of the timm library with published weights is a backbone too, as timm:NAME.
 
