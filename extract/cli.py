@@ -270,7 +270,7 @@ def list_command(weights_dir: Path | None, as_json: bool) -> None:
     """List the backbones: what they were trained on, what they take and give, their cost and their licence.
 
     EPIC is what a backbone was trained on of EPIC-KITCHENS: nothing, its videos, or also the labels of its training
-    list. D is the width of a step. GFLOPs are billions of multiply-adds per clip. The licence is that of the weights.
+    list. D is the width of a token. GFLOPs are billions of multiply-adds per clip. The licence is that of the weights.
 
     \b
     Example:

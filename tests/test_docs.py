@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from extract import backbones
+from extract.backbones.tokens import choose_tokens
 from heads.losses.catalogue import describe_losses
 from heads.models.catalogue import describe_heads
 
@@ -150,7 +151,8 @@ def test_recommended_backbones_are_as_the_registry_says():
         shape = entry.clip
         expected = "1 frame" if shape.fps is None else f"{shape.num_frames} at {shape.fps:.4g} fps"
         assert (pretraining, clip) == (entry.pretraining, expected)
-        assert (int(num_steps), int(dim)) == (shape.num_steps, entry.dim)
+        num_cells = len(choose_tokens(None, None, entry).cells)
+        assert (int(num_steps), int(dim)) == (shape.num_steps, entry.dim * num_cells)
         assert float(gflops.replace(",", "")) == entry.gflops
 
 
