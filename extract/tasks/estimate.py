@@ -118,6 +118,7 @@ def estimate_extraction(
         raise OptionError("--tasks", f"{tasks} is not a number of tasks above 0.")
     workers = num_workers_for(workers)
     rows = dict(segments.by_video())
+    known: Iterable[tuple[str, VideoInfo | TaskFailure | np.ndarray]]
     if isinstance(videos, pd.DataFrame):
         known = _listed(videos, rows)
     else:

@@ -19,6 +19,8 @@ from torchvision.transforms import functional as F
 import extract as extract_package
 from extract.backbone_input import Preprocess
 from extract.backbones import get
+from extract.backbones.networks.pooling import steps
+from extract.backbones.tokens import MEAN
 from extract.extraction import Summary, extract_videos
 from extract.outcome import write_outcome
 from extract.weights.load import load_backbone
@@ -123,7 +125,7 @@ def _plain_features(path: Path, start_s: float, stop_s: float, *, num_frames: in
         middle_s = start_s + (stop_s - start_s) * (2 * part + 1) / (2 * num_frames // length)
         moments = [middle_s + (index - (length - 1) / 2) / (entry.clip.fps or 1) for index in range(length)]
         clip = torch.stack([_plain_picture(nearest(moment), entry.preprocess) for moment in moments], dim=1)
-        rows += network(clip[None], 1)[0, :, 0].numpy().tolist()
+        rows += steps(network, clip[None], MEAN)[0, :, 0].numpy().tolist()
     return np.array(rows)
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torchvision.models import ResNet
 
-from extract.backbones.networks.clip_network import ClipNetwork
-from extract.backbones.networks.pooling import pooled_map
+from extract.backbones.networks.clip_network import ClipNetwork, LayerTokens
+from extract.backbones.networks.pooling import map_tokens
 
 
 class Shift(nn.Module):
@@ -34,7 +34,7 @@ class Shift(nn.Module):
 
 
 class ShiftedResNet(ClipNetwork):
-    """A ResNet with a shift in each block: (B, C, L, H, W) -> (B, L, grid * grid, D)."""
+    """The last maps of a ResNet with a shift in each block: a step per frame."""
 
     network: ResNet
 
@@ -45,8 +45,8 @@ class ShiftedResNet(ClipNetwork):
         network.fc = nn.Identity()
         super().__init__(network)
 
-    def forward(self, x: torch.Tensor, grid: int) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, layers: tuple[int, ...] = ()) -> tuple[LayerTokens, ...]:
         net, num_frames = self.network, x.shape[2]
         x = net.maxpool(net.relu(net.bn1(net.conv1(x.transpose(1, 2).flatten(0, 1)))))
         x = net.layer4(net.layer3(net.layer2(net.layer1(x))))
-        return pooled_map(x.unflatten(0, (-1, num_frames)).transpose(1, 2), grid)
+        return (map_tokens(x.unflatten(0, (-1, num_frames)).transpose(1, 2)),)

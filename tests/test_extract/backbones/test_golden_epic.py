@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 import torch
-from golden import Golden, golden
+from golden_files import GoldenFile, golden_file
 from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.models.video import SwinTransformer3d
 
 from extract.backbones import Backbone, get
 from extract.backbones.architecture import TorchModel
+from extract.backbones.networks.clip_network import ClipNetwork
+from extract.backbones.networks.pooling import averaged
 from extract.backbones.networks.shifted_resnet import ShiftedResNet
-from extract.backbones.networks.slowfast import PooledPathways, SlowFast
+from extract.backbones.networks.slowfast import Maps, SlowFast
 from extract.backbones.networks.torchvision_image import ImageResNet
 from extract.backbones.networks.torchvision_video import SwinSteps
 from extract.weights.load import load_backbone
@@ -35,7 +37,7 @@ def _omnivore(config: dict[str, Any]) -> TorchModel:
 
 
 def _slowfast(config: dict[str, Any]) -> TorchModel:
-    return TorchModel(lambda: PooledPathways(SlowFast(tuple(config["depths"]), width=config["width_per_group"])))
+    return TorchModel(lambda: Maps(SlowFast(tuple(config["depths"]), width=config["width_per_group"])))
 
 
 def _narrow_resnet() -> ResNet:
@@ -87,8 +89,9 @@ every_case = pytest.mark.parametrize("name", CASES)
 
 
 @lru_cache(maxsize=1)
-def _golden(name: str) -> Golden:
-    return golden(name)
+def _golden(name: str) -> GoldenFile:
+    file = golden_file(name)
+    return replace(file, arrays={key: torch.from_numpy(array) for key, array in file.arrays.items()})
 
 
 def _entry(name: str) -> Backbone:
@@ -97,12 +100,14 @@ def _entry(name: str) -> Backbone:
     return replace(entry, model=CASES[name].model(_golden(name).config))
 
 
-def _steps(network: nn.Module, clip: torch.Tensor, name: str, grid: int) -> torch.Tensor:
+def _steps(network: ClipNetwork, clip: torch.Tensor, name: str, side: int) -> torch.Tensor:
+    """Return the averages over a grid of `side` x `side` cells, (B, P, side * side, D)."""
     with torch.inference_mode():
-        if name != "epic_tsn":
-            return network(clip, grid)
-        frames = network(clip.transpose(1, 2).flatten(0, 1).unsqueeze(2), grid)  # an image backbone
-        return frames.squeeze(1).unflatten(0, (len(clip), -1))
+        if name == "epic_tsn":  # an image backbone
+            (tokens,) = network(clip.transpose(1, 2).flatten(0, 1).unsqueeze(2))
+            return averaged(tokens.patches, side).squeeze(1).unflatten(0, (len(clip), -1))
+        (tokens,) = network(clip)
+        return network.normalised_mean(averaged(tokens.patches, side))
 
 
 @every_case
