@@ -106,6 +106,7 @@ def _backbone(
         licence=licence,
         source=source,
         seen_of_epic="labels" if is_epic else "nothing",
+        num_layers=_SIZES[size]["num_hidden_layers"],
     )
 
 

@@ -159,4 +159,4 @@ def test_a_layer_is_the_last_one_of_a_network_that_ends_there(name):
 def test_entry_says_how_many_layers_the_network_has():
     for entry in map(get, names()):
         if isinstance(entry.model, TransformersModel):
-            assert entry.num_layers == entry.model.settings["num_hidden_layers"], entry.name
+            assert entry.num_layers == entry.model.settings.get("num_hidden_layers", 0), entry.name
