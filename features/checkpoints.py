@@ -134,31 +134,29 @@ def _machine(data: Callable[[str, int], torch.UntypedStorage]) -> Machine:
             raise ValueError("it refers to tensors in an unknown way")
         if any(part is not None for part in view):
             raise ValueError("it has tensors in a form that torch no longer writes")
-        return _Storage(data(key, num_values * (kind.dtype.itemsize if kind.dtype else 1)), kind.dtype)
+        return _Storage(data(key, num_values * (_size_of(kind.dtype) if kind.dtype else 1)), kind.dtype)
 
     return data_machine(_TORCH, persistent=referred)
+
+
+def _size_of(dtype: torch.dtype) -> int:
+    return torch.empty(0, dtype=dtype).element_size()
 
 
 def _are_counts(*numbers: object) -> bool:
     return all(type(number) is int and number >= 0 for number in numbers)
 
 
-def _tensor(storage: object, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> torch.Tensor:
-    return _typed_tensor(
-        storage, offset, size, stride, None, None, storage.dtype if isinstance(storage, _Storage) else None
-    )
+def _tensor(storage: object, offset: int, size: Any, stride: Any, *_: object) -> torch.Tensor:
+    return _part(storage, storage.dtype if isinstance(storage, _Storage) else None, offset, size, stride)
 
 
-def _typed_tensor(
-    storage: object,
-    offset: int,
-    size: tuple[int, ...],
-    stride: tuple[int, ...],
-    _: object,
-    __: object,
-    dtype: object,
-    *___: object,
-) -> torch.Tensor:
+def _typed_tensor(storage: object, offset: int, size: Any, stride: Any, *options: object) -> torch.Tensor:
+    return _part(storage, options[2], offset, size, stride)  # after two that do not matter here
+
+
+def _part(storage: object, dtype: object, offset: int, size: Any, stride: Any) -> torch.Tensor:
+    """Return the tensor of some shape and strides that begins at a value of a storage."""
     if not isinstance(storage, _Storage) or not isinstance(dtype, torch.dtype):
         raise ValueError("it has a tensor without data")
     if not _are_counts(offset, *size, *stride) or len(size) != len(stride):
@@ -166,9 +164,9 @@ def _typed_tensor(
     num_values = math.prod(size)
     last = offset + sum((count - 1) * step for count, step in zip(size, stride, strict=True))
     # Checked here, as torch would enlarge the data. Repeated values (a stride of 0) would need memory once copied.
-    if num_values and max(num_values, last + 1) * dtype.itemsize > len(storage.data):
+    if num_values and max(num_values, last + 1) * _size_of(dtype) > len(storage.data):
         raise ValueError("it has a tensor that is larger than its data")
-    is_aligned = storage.data.data_ptr() % dtype.itemsize == 0
+    is_aligned = storage.data.data_ptr() % _size_of(dtype) == 0
     return torch.empty(0, dtype=dtype).set_(storage.data if is_aligned else storage.data.clone(), offset, size, stride)
 
 

@@ -30,6 +30,7 @@ LAYOUTS = (
     "swin3d_t",
     pytest.param("slow_r50", marks=pytest.mark.slow),
     "slowfast_r50",
+    "tsm_r50_epic",
     "timesformer_base_k400",
     "videomae_base_k400",
     "vjepa2_vitl_256",
