@@ -15,6 +15,7 @@ from fractions import Fraction
 import numpy as np
 
 from features.errors import OptionError
+from heads.scoring.metrics import best_first
 
 # The rungs at which variants are compared, as shares of their epochs; the better half continues.
 RUNGS = (Fraction(1, 4), Fraction(1, 2))
@@ -77,6 +78,6 @@ def decide(scores: Mapping[str, Sequence[float]], epoch: int) -> list[Decision]:
     [('b', False), ('a', False), ('c', True)]
     """
     means = {name: float(np.mean(of_seeds)) for name, of_seeds in scores.items() if of_seeds}
-    order = sorted(means, key=lambda name: -means[name])
+    order = sorted(means, key=lambda name: best_first(means[name]))
     kept = math.ceil(len(order) / 2)
     return [Decision(epoch, rank, name, means[name], rank > kept) for rank, name in enumerate(order, start=1)]
