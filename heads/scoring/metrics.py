@@ -74,7 +74,7 @@ def compare(
 def ranked(scores: np.ndarray, k: int) -> np.ndarray:
     """Return the k best classes of each row of finite scores (N, K), best first: (N, k).
 
-    Among equal scores, the class with the lower id comes first. A sort would order them as the CPU's version of it does.
+    Among equal scores, the class with the lower id comes first. A sort would order them differently on another CPU.
     """
     left, rows = np.array(scores), np.arange(len(scores))
     best = np.empty((len(scores), k), dtype=np.int64)
