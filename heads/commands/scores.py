@@ -52,7 +52,7 @@ def evaluate(
         return
     if sources:
         raise click.UsageError("--compare takes two runs; no others can be scored beside them.")
-    click.echo(tables.differences(compare(*pair, annotations=annotations), form))
+    click.echo(tables.differences(compare(*pair, annotations=annotations), form, of=pair))
 
 
 @click.command(short_help="Write a page about runs: ranking, curves, settings, mistakes.")
@@ -158,8 +158,11 @@ def ensemble(members: tuple[Path, ...], weights: str, greedy: bool, annotations:
         click.echo(tables.rows(written.scores, None))
         click.echo("\n" + ensemble_table(written))
     splits = " and ".join(written.splits)
-    names = first_few(map(str, written.members))
-    click.echo(f"{written.folder}: predictions for {splits} of {len(written.members)} members: {names}")
+    if written.copies:
+        click.echo(f"left out, as a member has the same predictions: {first_few(written.copies)}", err=True)
+    has_folds = len(written.names) < len(written.members)
+    names = first_few(written.names if has_folds else map(str, written.members))
+    click.echo(f"{written.folder}: predictions for {splits} of {len(written.names)} members: {names}")
 
 
 def _numbers(text: str) -> str | tuple[float, ...]:

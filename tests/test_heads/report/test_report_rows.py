@@ -101,7 +101,7 @@ def test_part_of_validation_is_scored_as_that_and_never_as_the_best_row(report, 
     subset = drawn(dataset, seed=0, right=1.0).aligned(labels.narration_id[:5])
     write_predictions(Path("some.pt"), subset)
     page = report(runs / "mean_pool-seed0", "some.pt")
-    assert "some.pt: scored on 5 of the 80 segments of validation" in page
+    assert "some.pt: scored on 5 of the 80 segments of EPIC_100_validation.csv" in page
     assert "Rows that are scored on different segments cannot be compared" in page
     assert "<title>mean_pool: " in page
 
@@ -109,7 +109,7 @@ def test_part_of_validation_is_scored_as_that_and_never_as_the_best_row(report, 
 def test_predictions_for_some_segments_alone_are_looked_at_closely(markdown_report, runs, dataset, labels):
     write_predictions(Path("some.pt"), drawn(dataset, seed=0, right=0.5).aligned(labels.narration_id[20:50]))
     text = markdown_report("some.pt", "--annotations", dataset.annotations)
-    assert "some.pt: scored on 30 of the 80 segments of validation" in text
+    assert "some.pt: scored on 30 of the 80 segments of EPIC_100_validation.csv" in text
     assert sum(map(int, column(tables_of_markdown(text)["By participant, accuracy in %"], "segments"))) == 30
 
 
