@@ -24,7 +24,7 @@ from heads.scoring.against import ScoredList
 from heads.scoring.evaluation import Group, ScoreRow, baselines, covered_by, labelled_validation, score_group
 from heads.scoring.folds import Member
 from heads.scoring.groups import groups_of
-from heads.scoring.metrics import best_first
+from heads.sweep.halving import best_first
 from heads.sweep.records import read_failures
 
 Kind = Literal["run", "ensemble", "file"]

@@ -185,15 +185,6 @@ def _calibration(results: Results, task: str, weights: np.ndarray) -> np.ndarray
     return 100 * np.abs(weights @ gap).sum(axis=1) / num
 
 
-def best_first(percent: float) -> float:
-    """Return the key that sorts scores in percent, the best first.
-
-    Means of equally many hits are equal by it, in whatever order they were added, so that what comes first of equals
-    (the order of the grid, the name of the run) decides, and not the last digit of a sum.
-    """
-    return -round(percent, 9)
-
-
 def draw_videos(results: Results, *, draws: int = 1000, seed: int = 0) -> np.ndarray:
     """Draw V of V videos with replacement, R times; return how often each was drawn, (R, V).
 

@@ -15,7 +15,6 @@ from fractions import Fraction
 import numpy as np
 
 from features.errors import OptionError
-from heads.scoring.metrics import best_first
 
 # The rungs at which variants are compared, as shares of their epochs; the better half continues.
 RUNGS = (Fraction(1, 4), Fraction(1, 2))
@@ -64,6 +63,15 @@ def score_at(history: Sequence[Mapping[str, float]], epoch: int) -> float:
     if "val_action_top1" not in history[0]:
         raise OptionError("--halving", "compares variants on validation, but there is no validation list.")
     return max(row["val_action_top1"] for row in history[:epoch])
+
+
+def best_first(percent: float) -> float:
+    """Return the key that sorts scores in percent, the best first.
+
+    Means of equally many hits are equal by it, in whatever order they were added, so that what comes first of equals
+    (the order of the grid, the name of the run) decides, and not the last digit of a sum.
+    """
+    return -round(percent, 9)
 
 
 def decide(scores: Mapping[str, Sequence[float]], epoch: int) -> list[Decision]:

@@ -23,9 +23,8 @@ from heads.data.load import TrainData
 from heads.data.splits import choose_split, scored_csv
 from heads.models.catalogue import is_fitted
 from heads.runs import METRICS, read_metrics, run_folder
-from heads.scoring.metrics import best_first
 from heads.sweep.grid import Variant, share_of
-from heads.sweep.halving import Decision, decide, rungs_of, score_at
+from heads.sweep.halving import Decision, best_first, decide, rungs_of, score_at
 from heads.sweep.records import write_decisions, write_failures
 from heads.sweep.together import can_train_together, fit_together, shape_of
 from heads.training.defaults import epochs_of
