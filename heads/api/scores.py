@@ -24,10 +24,11 @@ def evaluate(
         for row in heads.evaluate(["runs/bilstm-seed0", "runs/ensemble"]):
             print(row.name, row.figures["action@1"], row.intervals["action@1"])
 
-    Rows of two baselines follow where the training list is known: the most frequent classes, and chance.
+    The rows of a list that runs are scored on follow each other (`row.scored_on`). The runs of all folds of a head are
+    one row. Rows of two baselines follow where the training list is known: the most frequent classes, and chance.
 
     Args:
-        sources: a folder of runs stands for everything in it; everything in `runs` by default.
+        sources: a folder of runs stands for everything in it; everything in `runs` by default. Copies count once.
         annotations: validation CSV or folder of annotation files; by default those that the runs were trained with.
         runs: folder of the run folders.
         each: one row per seed.

@@ -35,8 +35,9 @@ def evaluate(
     """Score runs, ensembles or predictions files on validation; by default, everything in --runs.
 
     A folder of runs stands for everything in it. Predictions that `heads predict --tta` wrote have a row of their own.
-    Accuracies are computed as the challenge computes them. Intervals hold 95 % of 1,000 bootstrap draws over videos.
-    The lists of unseen participants and tail classes are read from the folder of the validation CSV.
+    The runs of all folds of a head are one row, and each list that runs are scored on has a table. Accuracies are
+    computed as the challenge computes them. Intervals hold 95 % of 1,000 bootstrap draws over videos. The lists of
+    unseen participants and tail classes are read from the folder of the validation CSV.
 
     \b
     Examples:

@@ -53,7 +53,10 @@ class Members:
         names = [set(predictions.narration_id) for predictions in predicted]
         if any(other != names[0] for other in names):
             numbers = ", ".join(str(len(of_member)) for of_member in names)
-            raise DataError(f"{self.name}: its seeds predict different segments ({numbers}).")
+            raise DataError(
+                f"{self.name}: its seeds predict different segments ({numbers}); score each by itself (heads evaluate "
+                "--each), or train them again."
+            )
         return predicted
 
 
