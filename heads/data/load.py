@@ -53,13 +53,10 @@ def find_featuresets(paths: Sequence[Path]) -> list[Path]:
     """Return the feature sets at `paths`; a path may be a folder with a single set in it.
 
     Raises:
-        OptionError: a folder holds several sets, or a set is given twice.
+        OptionError: a folder holds several sets.
         DataError: a folder holds none.
     """
-    found = [_find_featureset(Path(path)) for path in paths]
-    if len({root.resolve() for root in found}) < len(found):
-        raise OptionError("--features", f"{first_few(map(str, found))}: a feature set is given twice.")
-    return found
+    return [_find_featureset(Path(path)) for path in paths]
 
 
 def _find_featureset(path: Path) -> Path:

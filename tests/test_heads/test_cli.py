@@ -374,13 +374,6 @@ def test_of_two_feature_sets_one_must_be_named(heads, synthetic, tmp_path):
     assert "--features: sets holds several feature sets (one, other); name those to train on." in result.stderr
 
 
-def test_a_feature_set_is_given_once(heads, synthetic):
-    twice = ("--features", synthetic.features, "--features", synthetic.featureset)
-    result = heads(*_train("--annotations", synthetic.annotations, *twice))
-    assert result.exit_code == USAGE
-    assert "a feature set is given twice." in result.stderr
-
-
 @pytest.mark.usefixtures("environment")
 def test_a_run_with_other_settings_is_kept(heads):
     heads(*_train(*QUICK))
