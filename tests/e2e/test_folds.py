@@ -96,6 +96,8 @@ def test_a_report_ranks_the_rows_of_each_list_apart(project):
     assert "| lonely" in on_train
     assert "| mean_pool" not in on_train
     assert "Runs are scored on 2 lists" in text
+    output_here(heads, "report", "--runs", project / "runs", "--out", project / "report.html")
+    assert "On EPIC_100_train.csv, accuracy in %" in (project / "report.html").read_text(encoding="utf-8")
 
 
 def test_folds_are_averaged_as_one_member_and_submitted(project, miniature, tmp_path):
