@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -94,3 +96,21 @@ def human_size(num_bytes: float) -> str:
     units = ("kB", "MB", "GB", "TB")
     power = min(int(math.log10(num_bytes) // 3), len(units))
     return f"{num_bytes / 1000**power:.1f} {units[power - 1]}"
+
+
+def short_names(paths: Iterable[Path]) -> list[str]:
+    """Return the shortest ends of paths that tell them apart; the same name for the same path.
+
+    >>> short_names([Path("runs/lite/bilstm"), Path("runs/i3d/bilstm"), Path("runs/i3d/tcn")])
+    ['lite/bilstm', 'i3d/bilstm', 'tcn']
+    """
+    given = list(paths)
+    lengths = dict.fromkeys(given, 1)
+    while True:
+        ends = {path: str(Path(*path.parts[-length:])) for path, length in lengths.items()}
+        times = Counter(ends.values())
+        ambiguous = [path for path, end in ends.items() if times[end] > 1 and lengths[path] < len(path.parts)]
+        if not ambiguous:
+            return [ends[path] for path in given]
+        for path in ambiguous:
+            lengths[path] += 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +14,7 @@ import torch
 
 from features.annotations import NUM_NOUNS, NUM_VERBS
 from features.errors import DataError, first_few
+from features.files import sha256_of_file
 from features.tensors import load_safely, save_tensors
 
 
@@ -71,6 +73,17 @@ class Predictions:
         return Predictions(names, self.verb[rows], self.noun[rows], self.source)
 
 
+def concatenate(parts: Sequence[Predictions], source: str) -> Predictions:
+    """Return the predictions for the segments of all parts, one part after the other.
+
+    Raises:
+        DataError: a segment is in two of them.
+    """
+    names = tuple(name for part in parts for name in part.narration_id)
+    verb, noun = (np.concatenate([getattr(part, task) for part in parts]) for task in ("verb", "noun"))
+    return Predictions(names, verb, noun, source)
+
+
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write predictions in the challenge's list format: [{narration_id, verb_output (97,), noun_output (300,)}, ...].
 
@@ -105,3 +118,38 @@ def read_predictions(path: Path | BinaryIO, *, name: str | None = None) -> Predi
         )
     except (KeyError, TypeError, RuntimeError, IndexError) as error:
         raise DataError(f"{name}: not a list of {{narration_id, verb_output, noun_output}} ({error}).") from error
+
+
+def fingerprint(path: Path) -> Hashable:
+    """Return a value that files with the same content share, and hardly any others; the predictions are not read.
+
+    torch.save names the content of a zip after the file, so bytes differ where the content is the same. The zip's table
+    has a checksum of each part.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            return sha256_of_file(path)
+        with zipfile.ZipFile(path) as archive:
+            parts = {info.filename.partition("/")[2]: (info.file_size, info.CRC) for info in archive.infolist()}
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: cannot be read ({error}).") from error
+    return tuple(sorted(item for item in parts.items() if item[0].startswith("data")))
+
+
+def are_same(a: Path, b: Path) -> bool:
+    """Return whether two files hold the same scores for the same segments.
+
+    Raises:
+        DataError: a file does not hold predictions.
+    """
+    if fingerprint(a) != fingerprint(b):
+        return False
+    first, second = read_predictions(a), read_predictions(b)  # torch.save can be told to leave the checksums out
+    return (
+        first.narration_id == second.narration_id
+        and np.array_equal(first.verb, second.verb)
+        and np.array_equal(first.noun, second.noun)
+    )

@@ -34,7 +34,8 @@ def ensemble(
 
     Args:
         members: run folders or predictions files; a folder of runs stands for all finished runs in it. All finished
-            runs in `runs` by default.
+            runs in `runs` by default. The runs of all folds of a head are one member. A member with the predictions of
+            another one is left out.
         annotations: what weights and corrections are fitted to and what is scored against, as for `evaluate`.
         mean: average "probabilities" or "logits".
         weights: "uniform"; "fitted" to validation; "greedy", members chosen one by one; or one number per member.
@@ -46,7 +47,8 @@ def ensemble(
 
     Raises:
         OptionError: a member is given twice, or the weights make no sense.
-        DataError: a member has no predictions, members predict different segments, or the folder holds something else.
+        DataError: a member has no predictions, members are scored on different lists or predict different segments, or
+            the folder holds something else.
     """
     config = EnsembleConfig(
         kind=mean,

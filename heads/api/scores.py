@@ -8,8 +8,8 @@ from typing import Literal
 
 from heads.api.arguments import AnyPath, optional_path, sources_of
 from heads.runs import find_predicted, find_reported
-from heads.scoring.against import annotations_for
-from heads.scoring.evaluation import Difference, ScoreRow, compare_sources, evaluate_sources
+from heads.scoring.against import annotations_for, lists_for
+from heads.scoring.evaluation import Difference, ScoreRow, compare_sources, evaluate_lists
 
 
 def evaluate(
@@ -24,10 +24,11 @@ def evaluate(
         for row in heads.evaluate(["runs/bilstm-seed0", "runs/ensemble"]):
             print(row.name, row.figures["action@1"], row.intervals["action@1"])
 
-    Rows of two baselines follow where the training list is known: the most frequent classes, and chance.
+    The rows of a list that runs are scored on follow each other (`row.scored_on`). The runs of all folds of a head are
+    one row. Rows of two baselines follow where the training list is known: the most frequent classes, and chance.
 
     Args:
-        sources: a folder of runs stands for everything in it; everything in `runs` by default.
+        sources: a folder of runs stands for everything in it; everything in `runs` by default. Copies count once.
         annotations: validation CSV or folder of annotation files; by default those that the runs were trained with.
         runs: folder of the run folders.
         each: one row per seed.
@@ -36,7 +37,7 @@ def evaluate(
         DataError: a run or a file is missing, or predicts segments that validation does not have.
     """
     paths = sources_of(sources, runs, find_predicted)
-    return evaluate_sources(paths, annotations_for(paths, optional_path(annotations)), each=each)
+    return evaluate_lists(lists_for(paths, optional_path(annotations)), each=each)
 
 
 def compare(a: AnyPath, b: AnyPath, *, annotations: AnyPath | None = None) -> list[Difference]:
@@ -79,7 +80,7 @@ def make_report(
     from heads.report.compute import compute_report
 
     paths = sources_of(sources, runs, find_reported)
-    content = compute_report(paths, annotations_for(paths, optional_path(annotations)))
+    content = compute_report(lists_for(paths, optional_path(annotations)))
     if form == "md":
         from heads.report.markdown import as_markdown
 

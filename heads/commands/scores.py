@@ -35,8 +35,9 @@ def evaluate(
     """Score runs, ensembles or predictions files on validation; by default, everything in --runs.
 
     A folder of runs stands for everything in it. Predictions that `heads predict --tta` wrote have a row of their own.
-    Accuracies are computed as the challenge computes them. Intervals hold 95 % of 1,000 bootstrap draws over videos.
-    The lists of unseen participants and tail classes are read from the folder of the validation CSV.
+    The runs of all folds of a head are one row, and each list that runs are scored on has a table. Accuracies are
+    computed as the challenge computes them. Intervals hold 95 % of 1,000 bootstrap draws over videos. The lists of
+    unseen participants and tail classes are read from the folder of the validation CSV.
 
     \b
     Examples:
@@ -52,7 +53,7 @@ def evaluate(
         return
     if sources:
         raise click.UsageError("--compare takes two runs; no others can be scored beside them.")
-    click.echo(tables.differences(compare(*pair, annotations=annotations), form))
+    click.echo(tables.differences(compare(*pair, annotations=annotations), form, of=pair))
 
 
 @click.command(short_help="Write a page about runs: ranking, curves, settings, mistakes.")
@@ -158,8 +159,11 @@ def ensemble(members: tuple[Path, ...], weights: str, greedy: bool, annotations:
         click.echo(tables.rows(written.scores, None))
         click.echo("\n" + ensemble_table(written))
     splits = " and ".join(written.splits)
-    names = first_few(map(str, written.members))
-    click.echo(f"{written.folder}: predictions for {splits} of {len(written.members)} members: {names}")
+    if written.copies:
+        click.echo(f"left out, as a member has the same predictions: {first_few(written.copies)}", err=True)
+    has_folds = len(written.names) < len(written.members)
+    names = first_few(written.names if has_folds else map(str, written.members))
+    click.echo(f"{written.folder}: predictions for {splits} of {len(written.names)} members: {names}")
 
 
 def _numbers(text: str) -> str | tuple[float, ...]:

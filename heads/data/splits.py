@@ -13,6 +13,7 @@ from features.dealing import deal
 from features.errors import DataError, OptionError
 
 _FOLD = re.compile(r"fold:(\d{1,4})/(\d{1,4})")
+_ALL_FOLDS = re.compile(r"fold:\*/(\d{1,4})")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,15 +45,43 @@ def choose_split(name: str, files: SplitFiles) -> TrainSplit:
         if files.validation is None:
             raise DataError(f"--split-train-val all: there is no {VALIDATION_CSV} beside {files.train}.")
         return TrainSplit(concatenate([train, read_segments(files.validation)]), None)
-    match = _FOLD.fullmatch(name)
-    if match is None:
+    fold = fold_of(name)
+    if fold is None:
         raise OptionError("--split-train-val", f"{name!r} is none of official, all, fold:I/K (such as fold:0/5).")
-    return _fold(train, int(match[1]), int(match[2]))
+    return _fold(train, *fold)
 
 
 def scored_csv(name: str, files: SplitFiles) -> Path | None:
     """Return the file with the segments that a run with this split is scored on; None if it is scored on none."""
     return {"official": files.validation, "all": None}.get(name, files.train)
+
+
+def fold_of(name: str) -> tuple[int, int] | None:
+    """Return the fold of a split by name, and the number of folds; None for a split that is no fold.
+
+    >>> fold_of("fold:0/5"), fold_of("official")
+    ((0, 5), None)
+    """
+    match = _FOLD.fullmatch(name)
+    return None if match is None else (int(match[1]), int(match[2]))
+
+
+def all_folds(num_folds: int) -> str:
+    """Return the name of the split of all folds together: each segment is scored by the run that it was held out of.
+
+    >>> all_folds(5)
+    'fold:*/5'
+    """
+    return f"fold:*/{num_folds}"
+
+
+def trained_on(name: str, files: SplitFiles) -> Segments:
+    """Return the segments that a run with this split was trained on; of all folds together, the whole training list.
+
+    Raises:
+        OptionError, DataError: as for `choose_split`.
+    """
+    return choose_split("official" if _ALL_FOLDS.fullmatch(name) else name, files).train
 
 
 def _fold(segments: Segments, fold: int, num_folds: int) -> TrainSplit:

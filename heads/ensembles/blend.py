@@ -15,7 +15,7 @@ import torch
 
 from features.annotations import NUM_CLASSES
 from features.errors import DataError
-from features.predictions import Predictions
+from features.predictions import Predictions, concatenate
 from heads.scoring.metrics import log_softmax
 
 KINDS = ("probabilities", "logits")
@@ -164,13 +164,7 @@ def cross_fitted(
         )
         for name, predicted in predict([_rows(member, mask) for member in members]).items():
             parts.setdefault(name, []).append(predicted)
-    return {name: _joined(pieces, source).aligned(members[0].narration_id) for name, pieces in parts.items()}
-
-
-def _joined(parts: Sequence[Predictions], source: str) -> Predictions:
-    names = tuple(name for part in parts for name in part.narration_id)
-    verb, noun = (np.concatenate([getattr(part, task) for part in parts]) for task in _TASKS)
-    return Predictions(names, verb, noun, source)
+    return {name: concatenate(pieces, source).aligned(members[0].narration_id) for name, pieces in parts.items()}
 
 
 def _rows(predictions: Predictions, mask: np.ndarray) -> Predictions:

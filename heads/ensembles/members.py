@@ -9,7 +9,11 @@ from typing import Any
 
 from features.errors import DataError, OptionError, first_few
 from features.predictions import Predictions
+from heads.data.splits import all_folds, fold_of, scored_csv
+from heads.ensembles.blend import blend, uniform
 from heads.runs import PREDICTIONS, has_predictions, need_existing, predictions_of, read_record
+from heads.scoring.folds import Member
+from heads.scoring.groups import without_copies
 
 
 def need_members(members: Sequence[Path]) -> None:
@@ -28,7 +32,33 @@ def need_members(members: Sequence[Path]) -> None:
         raise OptionError(None, f"{first_few(repeated)}: given twice; each member counts once.")
 
 
-def read_members(members: Sequence[Path], *, tta: bool) -> dict[str, list[Predictions]]:
+def different(members: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Return the members with predictions of their own, and the names of those with the predictions of another one.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    kept, copies = without_copies(members, by_settings=False)
+    return [member for member in members if member.resolve() in kept], [name for of in copies.values() for name in of]
+
+
+def need_one_list(members: Sequence[Member]) -> None:
+    """Check that members are scored on one list, as far as they record it.
+
+    Raises:
+        DataError: they are scored on different lists, or on different folds of one.
+    """
+    first_of: dict[str, Member] = {}
+    for member in members:
+        csv = scored_csv(member.split, read_record(member.paths[0]).files)
+        if csv is not None:
+            first_of.setdefault(csv.name if member.split == "official" else f"{member.split} of {csv.name}", member)
+    if len(first_of) > 1:
+        lists = ", ".join(f"{member.path} on {name}" for name, member in first_of.items())
+        raise DataError(f"members are scored on different lists: {lists}; name members of one list.")
+
+
+def read_members(members: Sequence[Member], *, tta: bool) -> dict[str, list[Predictions]]:
     """Read, for each split that all members predict, their predictions in the order of the first member's segments.
 
     Args:
@@ -41,14 +71,30 @@ def read_members(members: Sequence[Path], *, tta: bool) -> dict[str, list[Predic
         DataError: there is no such split, or a member lacks a segment that another one has.
     """
     predicted = {
-        split: _aligned([predictions_of(member, split, tta=tta) for member in members])
+        split: _aligned([_predictions(member, split, tta=tta) for member in members])
         for split in PREDICTIONS
-        if all(has_predictions(member, split, tta=tta) for member in members)
+        if all(_has_predictions(member, split, tta=tta) for member in members)
     }
     if not predicted:
         remedy = "heads predict RUN --tta writes them." if tta else "are the runs finished?"
-        raise DataError(f"{members[0]}: no predictions that all {len(members)} members have; {remedy}")
+        raise DataError(f"{members[0].path}: no predictions that all {len(members)} members have; {remedy}")
     return predicted
+
+
+def _has_predictions(member: Member, split: str, *, tta: bool) -> bool:
+    if member.is_joined and split == "train":  # each fold was trained on most of it
+        return False
+    return all(has_predictions(path, split, tta=tta) for path in member.paths)
+
+
+def _predictions(member: Member, split: str, *, tta: bool) -> Predictions:
+    """Return a member's predictions for a split; of folds, the mean for a list that none of them was trained on."""
+    if split == "validation":
+        return member.predictions(tta=tta)
+    parts = _aligned([predictions_of(path, split, tta=tta) for path in member.paths])
+    if not member.is_joined:
+        return parts[0]
+    return blend(parts, uniform(len(parts)), "probabilities", source=str(member.path))
 
 
 def _aligned(predicted: Sequence[Predictions]) -> list[Predictions]:
@@ -65,8 +111,11 @@ def inherited_record(members: Sequence[Path]) -> dict[str, Any]:
         name: next((record.values[name] for record in records if name in record.values), None)
         for name in ("train_csv", "validation_csv", "test_csv", "split")
     }
+    folds = [fold_of(record.split) for record in records if record.values]
     if any(record.split == "all" for record in records):  # one member that was trained on validation is enough
         inherited["split"] = "all"
+    elif folds and None not in folds and len(set(folds)) > 1:
+        inherited["split"] = all_folds(max(fold[1] for fold in folds if fold))
     # Of all members: the pretraining of every backbone counts for the levels of supervision in a submission.
     inherited["features"] = list(dict.fromkeys(root for record in records for root in record.features))
     return {name: value for name, value in inherited.items() if value}

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from features.annotations import NUM_CLASSES, Annotations, Segments
-from features.errors import DataError, OptionError
+from features.console import short_names
+from features.errors import DataError, OptionError, first_few
 from features.files import write_json
 from features.predictions import Predictions, write_predictions
 from heads.ensembles.blend import KINDS, Weights, blend, cross_fitted, disagreement, fit, greedy, uniform
-from heads.ensembles.members import inherited_record, need_members, read_members
+from heads.ensembles.members import different, inherited_record, need_members, need_one_list, read_members
 from heads.ensembles.posthoc import Correction, Prior, fit_correction, prior_of
 from heads.runs import CONFIG, PREDICTIONS, read_record
-from heads.scoring.evaluation import ScoreRow, covered_by, score_as_one
+from heads.scoring.evaluation import ScoreRow, covered_by, score_alone
+from heads.scoring.folds import Member, join_folds
 from heads.scoring.metrics import Results, compare, draw_videos, figures, interval
 
 # The corrections of a mean (heads/ensembles/posthoc.py), and the scores that show whether to apply them.
@@ -83,7 +85,9 @@ class Ensemble:
     """An ensemble that was written.
 
     Attributes:
-        folder, members: where it is, and its members.
+        folder, members: where it is, and the run folders and files of its members.
+        names: of its members, M; the runs of all folds of a list are one member.
+        copies: names of what was given and is left out, as a member has the same predictions.
         splits: the splits that all members predict.
         is_fitted: whether it was fitted to validation; its predictions for validation are then cross-fitted.
         weights, correction: task -> (M,), and the correction of the mean; as fitted to all of validation.
@@ -95,6 +99,8 @@ class Ensemble:
 
     folder: Path
     members: tuple[Path, ...]
+    names: tuple[str, ...]
+    copies: tuple[str, ...]
     splits: tuple[str, ...]
     is_fitted: bool
     weights: Weights
@@ -121,6 +127,7 @@ def write_ensemble(
 
     Args:
         members: run folders or predictions files (for validation); every split that all of them predict is averaged.
+            The runs of all folds of a list are one member.
         annotations: to fit to and to score against; None where there is no validation.
         force: replace an ensemble of other members.
 
@@ -130,10 +137,14 @@ def write_ensemble(
             else.
     """
     need_members(members)
-    if not isinstance(settings.weights, str) and len(settings.weights) != len(members):
-        raise OptionError("--weights", f"{len(settings.weights)} numbers for {len(members)} members.")
+    members, copies = different(members)
+    joined = join_folds(members)
+    if not isinstance(settings.weights, str) and len(settings.weights) != len(joined):
+        equal = f" ({first_few(copies)}: the same predictions as another member)" if copies else ""
+        raise OptionError("--weights", f"{len(settings.weights)} numbers for {len(joined)} members{equal}.")
     _need_free(folder, members, settings, force=force)
-    predicted = read_members(members, tta=settings.tta)
+    need_one_list(joined)
+    predicted = read_members(joined, tta=settings.tta)
     validated = None
     if annotations is not None and annotations.validation is not None and "validation" in predicted:
         validated = _validate(predicted["validation"], annotations, settings, folder)
@@ -141,7 +152,7 @@ def write_ensemble(
     elif settings.is_fitted:
         raise DataError(f"{folder}: there is nothing to fit to: all members must predict a labelled validation list.")
     else:
-        fitted = _Fitted(settings, _given_weights(settings, len(members)), {_ALL: Correction()}, None)
+        fitted = _Fitted(settings, _given_weights(settings, len(joined)), {_ALL: Correction()}, None)
     averaged = {
         split: validated.predictions if validated and split == "validation" else fitted(predicted[split])[_ALL]
         for split in predicted
@@ -150,14 +161,16 @@ def write_ensemble(
     return Ensemble(
         folder=folder,
         members=tuple(members),
+        names=tuple(short_names(member.path.resolve() for member in joined)),
+        copies=tuple(copies),
         splits=tuple(predicted),
         is_fitted=settings.is_fitted,
         weights=fitted.weights,
         correction=fitted.corrections[_ALL],
         gains=validated.gains if validated else {},
         corrections=validated.corrections if validated else {},
-        disagreement=disagreement(next(iter(predicted.values()))) if len(members) > 1 else {},
-        scores=_scores(members, folder, annotations, tta=settings.tta) if validated and annotations else (),
+        disagreement=disagreement(next(iter(predicted.values()))) if len(joined) > 1 else {},
+        scores=_scores(joined, folder, annotations, tta=settings.tta) if validated and annotations else (),
     )
 
 
@@ -284,13 +297,11 @@ def _gain(ensemble: Results, others: list[Results], figure: str) -> Gain:
     return (float(gain(None)[0]), *interval(gain(draw_videos(ensemble))))
 
 
-def _scores(members: Sequence[Path], folder: Path, annotations: Annotations, *, tta: bool) -> tuple[ScoreRow, ...]:
+def _scores(members: Sequence[Member], folder: Path, annotations: Annotations, *, tta: bool) -> tuple[ScoreRow, ...]:
     """Return the scores of each member on validation, then those of the ensemble."""
-    rows = [
-        score_as_one(member.name if member.is_dir() else str(member), [member], annotations, tta=tta)
-        for member in members
-    ]
-    return (*rows, score_as_one(folder.name, [folder], annotations))
+    *names, own = short_names(path.resolve() for path in [*(member.path for member in members), folder])
+    rows = [score_alone(name, member, annotations, tta=tta) for name, member in zip(names, members, strict=True)]
+    return (*rows, score_alone(own, Member((folder,)), annotations))
 
 
 # ---- the folder

@@ -14,8 +14,8 @@ def ensemble_table(written: Ensemble) -> str:
             "Validation is cross-fitted: each video is predicted with weights that were fitted to other videos."
         )
         for task, weights in written.weights.items():
-            order = sorted(zip(weights, written.members, strict=True), key=lambda pair: -pair[0])
-            largest = ", ".join(f"{member.name} {weight:.2f}" for weight, member in order if weight >= 0.005)
+            order = sorted(zip(weights, written.names, strict=True), key=lambda pair: -pair[0])
+            largest = ", ".join(f"{name} {weight:.2f}" for weight, name in order if weight >= 0.005)
             lines.append(f"weights of {task}s: {largest}")
     for name, changes in written.corrections.items():
         effects = "; ".join(f"{figure} {_with_interval(gain)}" for figure, gain in changes.items())

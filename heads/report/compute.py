@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from features.annotations import Annotations, Segments
+from features.annotations import Annotations, Segments, SplitFiles
+from features.console import short_names
 from features.errors import DataError
 from features.predictions import Predictions
 from features.progress import progress
 from heads.config import TrainConfig
-from heads.data.splits import choose_split
+from heads.data.splits import trained_on
 from heads.report.breakdown import Breakdown, break_down
 from heads.report.curves import Curve, read_curve
 from heads.report.ensemble_size import MOST, GainBySize, gain_best_first, gain_in_any_order
 from heads.report.factors import Factor, Trial, main_effects, seed_std, settings_of
 from heads.report.reproduce import ensemble_command, recorded_config, train_command
-from heads.runs import PREDICTIONS, is_ensemble, predictions_of, read_record
-from heads.scoring.evaluation import Group, ScoreRow, baselines, covered_by, groups_of, labelled_validation, score_group
+from heads.runs import PREDICTIONS, is_ensemble, read_record
+from heads.scoring.against import ScoredList
+from heads.scoring.evaluation import Group, ScoreRow, baselines, covered_by, labelled_validation, score_group
+from heads.scoring.folds import Member
+from heads.scoring.groups import groups_of
+from heads.sweep.halving import best_first
 from heads.sweep.records import read_failures
 
 Kind = Literal["run", "ensemble", "file"]
@@ -38,7 +42,7 @@ class RankedRow:
     """A row of the ranking.
 
     Attributes:
-        label: its name, with its folder where another row has the same name.
+        label: its name, which no other row has.
         kind: whether it is a run, an ensemble or a predictions file.
     """
 
@@ -63,6 +67,21 @@ class RankedRow:
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """The rows that are scored on one list.
+
+    Attributes:
+        annotations: name of the list.
+        rows: scored rows, the highest action@1 first.
+        baselines: scores of the most frequent classes and of chance; empty where the training list is not known.
+    """
+
+    annotations: str
+    rows: tuple[RankedRow, ...]
+    baselines: tuple[ScoreRow, ...]
+
+
+@dataclass(frozen=True)
 class Reproduction:
     """How to reproduce runs.
 
@@ -83,9 +102,7 @@ class Report:
     """The results in a report.
 
     Attributes:
-        annotations: name of the validation list.
-        rows: scored rows, the highest action@1 first.
-        baselines: scores of the most frequent classes and of chance; empty where the training list is not known.
+        rankings: the rows of each list that runs are scored on. All but the curves is about the first list.
         curves: learning curves, those of the best rows first.
         failed: variants of sweeps that failed: folder, variant, seed, reason.
         factors: settings that vary among `num_trials` runs.
@@ -96,9 +113,7 @@ class Report:
         gain_by_size: title -> scores of ensembles of 1, 2, ... runs.
     """
 
-    annotations: str
-    rows: tuple[RankedRow, ...]
-    baselines: tuple[ScoreRow, ...]
+    rankings: tuple[Ranking, ...]
     curves: tuple[Curve, ...]
     failed: tuple[tuple[str, str, str, str], ...]
     factors: tuple[Factor, ...] | Missing
@@ -109,6 +124,16 @@ class Report:
     training: int | Missing
     gain_by_size: Mapping[str, GainBySize] | Missing
     reproductions: tuple[Reproduction, ...]
+
+    @property
+    def annotations(self) -> str:
+        """Name of the first list."""
+        return self.rankings[0].annotations
+
+    @property
+    def rows(self) -> tuple[RankedRow, ...]:
+        """The rows of the first list."""
+        return self.rankings[0].rows
 
     @property
     def best(self) -> RankedRow:
@@ -122,32 +147,33 @@ def best_of(rows: Sequence[RankedRow]) -> RankedRow:
     return next(row for row in rows if row.score.num_segments == most)
 
 
-def compute_report(sources: Sequence[Path], annotations: Annotations) -> Report:
+def compute_report(lists: Sequence[ScoredList]) -> Report:
     """Compute a report.
 
     Args:
-        sources: run folders and predictions files; of a run that is not finished, only the learning curve is shown.
+        lists: with run folders and predictions files; of a run that is not finished, only the learning curve is shown.
 
     Raises:
-        DataError: none of them has predictions for validation, or as for `heads.scoring.evaluation.evaluate_sources`.
+        DataError: none of them has predictions for validation, or as for `heads.scoring.evaluation.evaluate_lists`.
     """
-    sources = list(dict.fromkeys(Path(source).resolve() for source in sources))
-    finished = [source for source in sources if not source.is_dir() or (source / PREDICTIONS["validation"]).is_file()]
-    if not finished:
+    sources = list(dict.fromkeys(Path(source).resolve() for scored in lists for source in scored.sources))
+    lists = [replace(scored, sources=tuple(filter(_is_finished, scored.sources))) for scored in lists]
+    lists = [scored for scored in lists if scored.sources]
+    if not lists:
         raise DataError(
             f"{sources[0]}: no predictions for validation in it; wait for the first epochs of a run to end."
         )
+    rankings = _rankings(lists)
+    rows, annotations = rankings[0].rows, lists[0].annotations
     validation = labelled_validation(annotations)
-    rows = _ranked(_scored(finished, annotations))
     best = best_of(rows)
-    training = _training(best.paths[0], annotations, validation)
-    configs, omitted = _configs(rows)
+    training = _training(best.group.members.members[0], annotations, validation)
+    all_rows = [row for ranking in rankings for row in ranking.rows]
+    configs, omitted = _configs(all_rows)
     trials = _trials(rows, configs)
     return Report(
-        annotations=validation.source,
-        rows=tuple(rows),
-        baselines=tuple(baselines(annotations)),
-        curves=tuple(_curves(rows, sources)),
+        rankings=rankings,
+        curves=tuple(_curves(all_rows, sources)),
         failed=tuple(_failed(sources)),
         factors=main_effects(trials) or _nothing_varies(len(trials)),
         num_trials=len(trials),
@@ -158,28 +184,35 @@ def compute_report(sources: Sequence[Path], annotations: Annotations) -> Report:
         ),
         training=training if isinstance(training, Missing) else len(training),
         gain_by_size=_gain_by_size(rows, validation),
-        reproductions=tuple(_reproductions(rows, configs)),
+        reproductions=tuple(_reproductions(all_rows, configs)),
     )
 
 
 # ---- the ranking
 
 
-def _scored(sources: Sequence[Path], annotations: Annotations) -> Iterator[Group]:
-    groups = groups_of(sources, each=False)
-    for group in progress(groups, total=len(groups), unit="rows", label="scoring", delay_s=5):
-        yield score_group(group, annotations)
+def _is_finished(source: Path) -> bool:
+    return not source.is_dir() or (source / PREDICTIONS["validation"]).is_file()
 
 
-def _ranked(groups: Iterator[Group]) -> list[RankedRow]:
-    ranked = sorted(groups, key=lambda group: -group.row.figures["action@1"])
-    times = Counter(group.row.name for group in ranked)
-    return [RankedRow(_label(group, times), _kind(group.members.paths[0]), group) for group in ranked]
+def _rankings(lists: Sequence[ScoredList]) -> tuple[Ranking, ...]:
+    groups = groups_of(lists, each=False)
+    scored = [
+        score_group(group) for group in progress(groups, total=len(groups), unit="rows", label="scoring", delay_s=5)
+    ]
+    return tuple(
+        Ranking(
+            scored_list.name,
+            tuple(_ranked(group for group in scored if group.members.scored is scored_list)),
+            tuple(baselines(scored_list)),
+        )
+        for scored_list in lists
+    )
 
 
-def _label(group: Group, times: Mapping[str, int]) -> str:
-    parent = group.members.paths[0].parent.name
-    return group.row.name if times[group.row.name] == 1 else f"{parent}/{group.row.name}"
+def _ranked(groups: Iterable[Group]) -> list[RankedRow]:
+    ranked = sorted(groups, key=lambda group: best_first(group.row.figures["action@1"]))
+    return [RankedRow(group.row.name, _kind(group.members.paths[0]), group) for group in ranked]
 
 
 def _kind(path: Path) -> Kind:
@@ -188,12 +221,11 @@ def _kind(path: Path) -> Kind:
     return "ensemble" if is_ensemble(path) else "run"
 
 
-def _training(source: Path, annotations: Annotations, validation: Segments) -> Segments | Missing:
+def _training(member: Member, annotations: Annotations, validation: Segments) -> Segments | Missing:
     """Return the segments that a row was trained on: of a fold, the part of the list that it is not scored on."""
-    record = read_record(source)
-    train = record.files.train
-    if record.split.startswith("fold:") and train is not None and train.is_file():
-        return choose_split(record.split, record.files).train
+    train = read_record(member.paths[0]).files.train
+    if member.split.startswith("fold:") and train is not None and train.is_file():
+        return trained_on(member.split, SplitFiles(train, None, None))
     if annotations.train is None:
         return Missing(
             f"there is no training list beside {validation.source}; give --annotations, the folder of all lists."
@@ -205,16 +237,17 @@ def _training(source: Path, annotations: Annotations, validation: Segments) -> S
 
 
 def _curves(rows: Sequence[RankedRow], sources: Sequence[Path]) -> Iterator[Curve]:
-    best_first = [path for row in rows if row.is_plain_run for path in row.paths]
-    for run in dict.fromkeys([*best_first, *sources]):
+    ranked = [path for row in rows if row.is_plain_run for path in row.paths]
+    for run in dict.fromkeys([*ranked, *sources]):
         curve = read_curve(run) if run.is_dir() else None
         if curve is not None:
             yield curve
 
 
 def _failed(sources: Sequence[Path]) -> Iterator[tuple[str, str, str, str]]:
-    for folder in sorted({source.parent for source in sources if source.is_dir()}):
-        yield from ((folder.name, *failure) for failure in read_failures(folder))
+    folders = sorted({source.parent for source in sources if source.is_dir()})
+    for folder, name in zip(folders, short_names(folders), strict=True):
+        yield from ((name, *failure) for failure in read_failures(folder))
 
 
 # ---- the settings that mattered
@@ -235,11 +268,11 @@ def _configs(rows: Sequence[RankedRow]) -> tuple[dict[Path, TrainConfig], list[s
 def _trials(rows: Sequence[RankedRow], configs: Mapping[Path, TrainConfig]) -> list[Trial]:
     features = _names_of_features(configs)
     return [
-        Trial(settings_of(configs[path], features[path]), figures)
+        Trial(settings_of(replace(configs[member.paths[0]], split=member.split), features[member.paths[0]]), figures)
         for row in rows
         if row.is_plain_run
-        for path, figures in zip(row.paths, row.group.points, strict=True)
-        if path in configs
+        for member, figures in zip(row.group.members.members, row.group.points, strict=True)
+        if member.paths[0] in configs
     ]
 
 
@@ -271,36 +304,39 @@ def _gain_by_size(rows: Sequence[RankedRow], validation: Segments) -> dict[str, 
     """Score ensembles of the seeds of the best row with several seeds, and of the best runs of all."""
     runs = [row for row in rows if row.is_plain_run]
     scored = [
-        (figures["action@1"], path) for row in runs for path, figures in zip(row.paths, row.group.points, strict=True)
+        (figures["action@1"], member)
+        for row in runs
+        for member, figures in zip(row.group.members.members, row.group.points, strict=True)
     ]
     if len(scored) < 2:
         return Missing("at least two runs are needed; other ensembles are in the ranking.")
+    names = dict(zip((member for _, member in scored), short_names(member.path for _, member in scored), strict=True))
     gains = {}
-    with_seeds = next((row for row in runs if len(row.paths) > 1), None)
+    with_seeds = next((row for row in runs if row.score.num_seeds > 1), None)
     if with_seeds is not None:
         predicted = with_seeds.group.members.predictions()[:MOST]
-        names = [path.name for path in with_seeds.paths[:MOST]]
+        seeds = [names[member] for member in with_seeds.group.members.members[:MOST]]
         segments = covered_by(predicted[0], validation)
-        gains[f"seeds of {with_seeds.label}"] = gain_in_any_order(names, predicted, segments)
-    names, predicted = _with_the_same_segments([path for _, path in sorted(scored, key=lambda pair: -pair[0])])
-    if len(names) > 1:
+        gains[f"seeds of {with_seeds.label}"] = gain_in_any_order(seeds, predicted, segments)
+    best, predicted = _with_the_same_segments([member for _, member in sorted(scored, key=lambda pair: -pair[0])])
+    if len(best) > 1:
         segments = covered_by(predicted[0], validation)
-        gains["the best runs, best first"] = gain_best_first(names, predicted, segments)
+        gains["the best runs, best first"] = gain_best_first([names[member] for member in best], predicted, segments)
     return gains or Missing("no two runs predict the same segments.")
 
 
-def _with_the_same_segments(paths: Sequence[Path]) -> tuple[list[str], list[Predictions]]:
+def _with_the_same_segments(members: Sequence[Member]) -> tuple[list[Member], list[Predictions]]:
     """Read the first runs, MOST at the most, that predict the same segments as the first one."""
-    names: list[str] = []
+    best: list[Member] = []
     predicted: list[Predictions] = []
-    for path in paths:
-        predictions = predictions_of(path, "validation")
+    for member in members:
+        predictions = member.predictions()
         if not predicted or set(predictions.narration_id) == set(predicted[0].narration_id):
-            names.append(path.name)
+            best.append(member)
             predicted.append(predictions)
         if len(predicted) == MOST:
             break
-    return names, predicted
+    return best, predicted
 
 
 # ---- how to reproduce the runs
@@ -326,7 +362,7 @@ def _of_seeds(row: RankedRow, configs: Mapping[Path, TrainConfig]) -> Iterator[R
         all_seeds: str | Missing = Missing("its config.json does not say how it was trained.")
         if first in configs:
             all_seeds = train_command(first, sorted(configs[path].seed for path in paths))
-        label = row.label if len(with_same_command) == 1 else first.name
+        label = row.label if len(with_same_command) == 1 else f"{row.label}: {first.name}"
         yield Reproduction(label, all_seeds, _digests(first), read_record(first).labels_digest)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from features.console import short_names
 from heads.report.breakdown import ConfidenceBin, ConfusionMatrix, FrequencyGroup, Subset
 from heads.report.compute import Missing, RankedRow, Report
 from heads.report.curves import Curve
@@ -167,13 +168,14 @@ def _learning(curves: Sequence[Curve], column: Mapping[str, str]) -> Plot:
     groups: dict[Path, list[Curve]] = {}
     for curve in curves:
         groups.setdefault(curve.run.with_name(group_of(curve.run)), []).append(curve)
+    names = short_names(groups)
     with _plot(2.9 + 0.19 * min(len(groups), _MOST_CURVES)) as (figure, axes):
-        for index, (group, members) in reversed(list(enumerate(groups.items()))):
+        for index, members in reversed(list(enumerate(groups.values()))):
             in_colour = index < _MOST_CURVES
             style: dict[str, Any] = {"color": "#CFCFCF", "linewidth": 0.8}
             if in_colour:
                 style = {"color": _OKABE_ITO[index], "linestyle": _LINES[index], "linewidth": 1.3, "zorder": 3}
-            title = _short(group.name, 2 * _LONGEST - 8)
+            title = _short(names[index], 2 * _LONGEST - 8)
             for number, member in enumerate(members):
                 x, y = member.values["epoch"], member.values[name]
                 # The legend has one entry for all seeds.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from features.console import short_names
 from heads.report import best_sections
 from heads.report.compute import Missing, RankedRow, Report
 from heads.report.curves import Curve
@@ -14,6 +15,7 @@ from heads.report.document import Cell, Command, Section, Table, number, whole
 from heads.report.ensemble_size import MOST, NUM_ORDERS, GainBySize
 from heads.report.factors import MOST_VALUES, Factor
 from heads.scoring.evaluation import ScoreRow
+from heads.scoring.tables import notes
 
 
 def title_of(report: Report) -> str:
@@ -28,15 +30,16 @@ def summary_of(report: Report) -> tuple[tuple[str, str, str], ...]:
         (f"{task} top-1", f"{score.figures[f'{task}@1']:.1f} %", _interval(score, f"{task}@1") or "no interval")
         for task in ("action", "verb", "noun")
     ]
-    num_runs = sum(len(row.paths) for row in report.rows if row.is_plain_run)
+    rows = [row for ranking in report.rankings for row in ranking.rows]
+    num_runs = sum(len(row.paths) for row in rows if row.is_plain_run)
     others = [
-        _plural(sum(row.kind == "ensemble" for row in report.rows), "ensemble"),
-        _plural(sum(row.kind == "file" for row in report.rows), "file"),
+        _plural(sum(row.kind == "ensemble" for row in rows), "ensemble"),
+        _plural(sum(row.kind == "file" for row in rows), "file"),
         _plural(sum(not curve.is_over for curve in report.curves), "interrupted run"),
         _plural(len(report.failed), "failure"),
     ]
     also = ", ".join(filter(None, others))
-    return (*top, ("runs scored", f"{num_runs}", f"and {also}" if also else f"in {len(report.rows)} rows"))
+    return (*top, ("runs scored", f"{num_runs}", f"and {also}" if also else f"in {len(rows)} rows"))
 
 
 def sections_of(report: Report) -> tuple[Section, ...]:
@@ -65,20 +68,26 @@ def _ranking(report: Report) -> Section:
     more = [f"{task} mean-class@1" for task in ("action", "verb", "noun")]
     more += [name for name in ("unseen action@1", "tail action@1") if name in known]
     more += ["action@5"]
-    lines: list[tuple[str, str, ScoreRow]] = [(row.label, row.kind, row.score) for row in report.rows]
-    lines += [(score.name, "baseline", score) for score in report.baselines]
-    rows = tuple(
-        (
-            Cell(label),
-            _scored(score, "action@1"),
-            number(score.spread),
-            *[_scored(score, name) for name in ("verb@1", "noun@1")],
-            whole(score.num_seeds) if score.num_seeds else Cell(""),
-            Cell(kind),
-            *[_scored(score, name) for name in more],
+    tables = []
+    for ranking in report.rankings:
+        lines: list[tuple[str, str, ScoreRow]] = [(row.label, row.kind, row.score) for row in ranking.rows]
+        lines += [(score.name, "baseline", score) for score in ranking.baselines]
+        rows = tuple(
+            (
+                Cell(label),
+                _scored(score, "action@1"),
+                number(score.spread),
+                *[_scored(score, name) for name in ("verb@1", "noun@1")],
+                whole(score.num_seeds) if score.num_seeds else Cell(""),
+                Cell(kind),
+                *[_scored(score, name) for name in more],
+            )
+            for label, kind, score in lines
         )
-        for label, kind, score in lines
-    )
+        is_first = ranking is report.rankings[0]
+        caption = "All rows, accuracy in %" if len(report.rankings) == 1 else f"On {ranking.annotations}, accuracy in %"
+        marked = report.rows.index(report.best) if is_first else None
+        tables.append(Table(caption, (*header, *more), rows, marked=marked))
     text = (
         f"Accuracies in %, on {report.annotations}; more is better. @1 is top-1, @5 is top-5, and mean-class averages "
         "over classes. Runs that differ in their seed alone share a row with their mean and the standard deviation of "
@@ -86,7 +95,7 @@ def _ranking(report: Report) -> Section:
         "are alike, as for a single video.",
     )
     absent = []
-    if not report.baselines:
+    if not report.rankings[0].baselines:
         absent.append(
             "Baselines (the most frequent classes, and chance): there is no training list beside the validation list."
         )
@@ -97,23 +106,23 @@ def _ranking(report: Report) -> Section:
     for part, name in (("unseen participants", "unseen action@1"), ("tail classes", "tail action@1")):
         if name not in known:
             absent.append(f"Accuracy over {part}: there is no list of them beside the validation list, or no segment.")
-    table = Table("All rows, accuracy in %", (*header, *more), rows, marked=report.rows.index(report.best))
-    return Section("ranking", "Ranking", text=text, absent=(*absent, *_partial(report.rows)), tables=(table,))
+    if len(report.rankings) > 1:
+        absent.append(
+            f"Runs are scored on {len(report.rankings)} lists, whose rows cannot be compared. The plots, the settings "
+            f"that mattered, the gain of ensembles and the best row are about {report.annotations}."
+        )
+    absent += notes([row.score for ranking in report.rankings for row in ranking.rows])
+    return Section("ranking", "Ranking", text=text, absent=(*absent, *_partial(report.rows)), tables=tuple(tables))
 
 
 def _partial(rows: Sequence[RankedRow]) -> list[str]:
-    """Return sentences about rows that are scored on a part of validation."""
-    partial = [
-        f"{row.label}: scored on {row.score.num_segments} of the {row.score.num_known} segments of validation"
-        for row in rows
-        if row.score.num_segments < row.score.num_known
+    """Return a sentence about rows of one list that are scored on different parts of it."""
+    if len({row.score.num_segments for row in rows}) == 1:
+        return []
+    return [
+        "Rows that are scored on different segments cannot be compared; `heads evaluate --compare A B` uses the "
+        "segments that both predict."
     ]
-    if partial and len({row.score.num_segments for row in rows}) > 1:
-        partial.append(
-            "Rows that are scored on different segments cannot be compared; `heads evaluate --compare A B` uses the "
-            "segments that both predict."
-        )
-    return partial
 
 
 def _curves(report: Report) -> Section:
@@ -122,7 +131,7 @@ def _curves(report: Report) -> Section:
     columns = ("val_action_top1", "val_verb_top1", "val_noun_top1")
     rows = tuple(
         (
-            Cell(_run_name(curve, report.curves)),
+            Cell(name),
             Cell(curve.end),
             whole(curve.num_epochs),
             Cell("") if curve.best_epoch is None else whole(curve.best_epoch),
@@ -131,7 +140,7 @@ def _curves(report: Report) -> Section:
             number(_at_best(curve, "val_loss"), 3),
             number(curve.values["train_loss"][-1], 3),
         )
-        for curve in report.curves
+        for curve, name in zip(report.curves, short_names(curve.run for curve in report.curves), strict=True)
     )
     header = (
         "run",
@@ -169,11 +178,6 @@ def _at_best(curve: Curve, column: str) -> float | None:
     if curve.best_epoch is None or column not in curve.values:
         return None
     return curve.values[column][curve.best_epoch - 1]
-
-
-def _run_name(curve: Curve, curves: Sequence[Curve]) -> str:
-    is_unique = sum(other.run.name == curve.run.name for other in curves) == 1
-    return curve.run.name if is_unique else f"{curve.run.parent.name}/{curve.run.name}"
 
 
 def _factors(report: Report) -> Section:

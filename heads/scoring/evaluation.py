@@ -11,7 +11,10 @@ import numpy as np
 from features.annotations import Annotations, Segments
 from features.errors import DataError, first_few
 from features.predictions import Predictions
-from heads.runs import TTA_PREDICTIONS, group_of, kept_epoch, predictions_of
+from heads.runs import kept_epoch, predictions_of
+from heads.scoring.against import ScoredList
+from heads.scoring.folds import Member
+from heads.scoring.groups import Members, groups_of
 from heads.scoring.metrics import TASKS, Results, chance, compare, draw_videos, figures, interval, most_frequent
 
 
@@ -22,11 +25,14 @@ class ScoreRow:
     Attributes:
         num_seeds: the number of runs that the scores are the mean of; 0 for a baseline.
         spread: standard deviation of action@1 over them; None for fewer than two.
-        num_segments: the number of segments that were scored, of the `num_known` segments of the split.
+        num_segments: the number of segments that were scored, of the `num_known` segments of the list.
         figures: name -> percent, as `heads.scoring.metrics.figures` names them.
         intervals: name -> (low, high), the middle 95 % of a bootstrap over videos; empty for a baseline, and where all
             segments are of one video.
+        scored_on: name of the list that was scored.
         epochs: the epoch of each run whose weights were kept (--select); None for what is no run.
+        num_folds: the number of folds that are joined to predict the list; 0 where none are.
+        copies: names of other sources with the same predictions, which are not counted.
     """
 
     name: str
@@ -35,34 +41,11 @@ class ScoreRow:
     num_segments: int
     num_known: int
     figures: Mapping[str, float]
+    scored_on: str
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     epochs: tuple[int | None, ...] = ()
-
-
-@dataclass(frozen=True)
-class Members:
-    """Run folders or predictions files that are scored as one, such as the seeds of a run.
-
-    Attributes:
-        tta: whether the runs' predictions with test-time augmentation are scored.
-    """
-
-    name: str
-    paths: tuple[Path, ...]
-    tta: bool = False
-
-    def predictions(self) -> list[Predictions]:
-        """Read the predictions of each member for validation.
-
-        Raises:
-            DataError: a member has no predictions, or they predict different segments.
-        """
-        predicted = [predictions_of(path, "validation", tta=self.tta) for path in self.paths]
-        names = [set(predictions.narration_id) for predictions in predicted]
-        if any(other != names[0] for other in names):
-            numbers = ", ".join(str(len(of_member)) for of_member in names)
-            raise DataError(f"{self.name}: its seeds predict different segments ({numbers}).")
-        return predicted
+    num_folds: int = 0
+    copies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,10 +72,11 @@ class Difference:
     high: float
     num_segments: int
     num_known: int
+    scored_on: str
 
 
-def evaluate_sources(sources: Sequence[Path], annotations: Annotations, *, each: bool) -> list[ScoreRow]:
-    """Score run folders and predictions files on validation, with baselines where the training list is known.
+def evaluate_lists(lists: Sequence[ScoredList], *, each: bool) -> list[ScoreRow]:
+    """Score runs and files on their lists; after those of a list, baselines where its training list is known.
 
     Args:
         each: a row per seed, instead of one for all seeds of a run.
@@ -100,48 +84,33 @@ def evaluate_sources(sources: Sequence[Path], annotations: Annotations, *, each:
     Raises:
         DataError: there is no labelled validation split, or predictions are of segments that it does not have.
     """
-    groups = [score_group(group, annotations) for group in groups_of(sources, each=each)]
-    return [group.row for group in groups] + list(baselines(annotations))
+    groups = groups_of(lists, each=each)
+    rows = []
+    for scored in lists:
+        rows += [score_group(group).row for group in groups if group.scored is scored]
+        rows += baselines(scored)
+    return rows
 
 
-def groups_of(sources: Sequence[Path], *, each: bool) -> list[Members]:
-    """Group the seeds of each run.
-
-    Where all seeds of a run have predictions with test-time augmentation, these are another group after it.
-
-    Args:
-        each: make a group of every run.
-    """
-    groups: dict[Path, list[Path]] = {}
-    for source in (Path(given).resolve() for given in sources):
-        is_seed = source.is_dir() and not each
-        groups.setdefault(source.with_name(group_of(source)) if is_seed else source, []).append(source)
-    result = []
-    for group, members in groups.items():
-        result.append(Members(group.name, tuple(members)))
-        if all((member / TTA_PREDICTIONS["validation"]).is_file() for member in members):
-            result.append(Members(f"{group.name} +tta", tuple(members), tta=True))
-    return result
-
-
-def score_as_one(name: str, members: Sequence[Path], annotations: Annotations, *, tta: bool = False) -> ScoreRow:
-    """Return the mean of the scores of run folders or predictions files on validation, such as the seeds of a run.
+def score_alone(name: str, member: Member, annotations: Annotations, *, tta: bool = False) -> ScoreRow:
+    """Return the scores of one member on validation.
 
     Args:
         tta: score the predictions with test-time augmentation.
 
     Raises:
-        DataError: as for `evaluate_sources`, or they predict different segments.
+        DataError: as for `evaluate_lists`.
     """
-    return score_group(Members(name, tuple(members), tta=tta), annotations).row
+    return score_group(Members(name, (member,), ScoredList("validation", annotations, member.paths), tta=tta)).row
 
 
-def score_group(group: Members, annotations: Annotations) -> Group:
+def score_group(group: Members) -> Group:
     """Score the members of a group, and their mean.
 
     Raises:
-        DataError: as for `score_as_one`.
+        DataError: as for `evaluate_lists`, or they predict different segments.
     """
+    annotations = group.scored.annotations
     predicted = group.predictions()
     segments = labelled_validation(annotations)
     scored = [score(predictions, segments, annotations) for predictions in predicted]
@@ -154,8 +123,11 @@ def score_group(group: Members, annotations: Annotations) -> Group:
         num_segments=len(scored[0]),
         num_known=len(segments),
         figures={figure: float(np.mean([member[figure] for member in points])) for figure in points[0]},
+        scored_on=group.scored.name,
         intervals=intervals,
         epochs=tuple(kept_epoch(path) for path in group.paths),
+        num_folds=group.num_folds,
+        copies=group.copies,
     )
     return Group(row, group, tuple(points))
 
@@ -183,7 +155,7 @@ def compare_sources(a: Path, b: Path, annotations: Annotations) -> list[Differen
     """Compare two run folders or predictions files, score by score, on the segments of validation that both predict.
 
     Raises:
-        DataError: as for `evaluate_sources`, or they have no segment in common.
+        DataError: as for `evaluate_lists`, or they have no segment in common.
     """
     both = [predictions_of(Path(source), "validation") for source in (a, b)]
     shared = set(both[0].narration_id) & set(both[1].narration_id)
@@ -204,6 +176,7 @@ def compare_sources(a: Path, b: Path, annotations: Annotations) -> list[Differen
             *interval(drawn_b[name] - drawn_a[name]),
             len(names),
             len(segments),
+            segments.source,
         )
         for name in point_a
     ]
@@ -251,10 +224,12 @@ def labelled_validation(annotations: Annotations) -> Segments:
     return annotations.validation
 
 
-def baselines(annotations: Annotations) -> Iterator[ScoreRow]:
+def baselines(scored: ScoredList) -> Iterator[ScoreRow]:
     """Yield the scores of the most frequent classes and of chance; none where the training list is not known."""
+    annotations = scored.annotations
     if annotations.train is None:
         return
     segments = labelled_validation(annotations)
-    yield ScoreRow("most frequent", 0, None, len(segments), len(segments), most_frequent(annotations.train, segments))
-    yield ScoreRow("chance", 0, None, len(segments), len(segments), chance(annotations.train))
+    scores = {"most frequent": most_frequent(annotations.train, segments), "chance": chance(annotations.train)}
+    for name, figures_of_baseline in scores.items():
+        yield ScoreRow(name, 0, None, len(segments), len(segments), figures_of_baseline, scored.name)

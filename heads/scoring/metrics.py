@@ -18,8 +18,6 @@ from features.predictions import Predictions
 
 TASKS = ("verb", "noun", "action")
 KS = (1, 5)
-# As in the challenge: pairs are formed from this many of the best verbs and nouns.
-_TOP_N = 100
 NUM_BINS = 15  # of confidence, as in Guo et al., "On calibration of modern neural networks", ICML 2017
 
 
@@ -74,41 +72,48 @@ def compare(
 
 
 def ranked(scores: np.ndarray, k: int) -> np.ndarray:
-    """Return the k best classes of each row of scores (N, K), best first; ties are ordered as in the challenge."""
-    return scores.argsort(axis=-1)[:, ::-1][:, :k]
+    """Return the k best classes of each row of finite scores (N, K), best first: (N, k).
+
+    Among equal scores, the class with the lower id comes first. A sort would order them differently on another CPU.
+    """
+    left, rows = np.array(scores), np.arange(len(scores))
+    best = np.empty((len(scores), k), dtype=np.int64)
+    for rank in range(k):
+        best[:, rank] = left.argmax(axis=1)  # the first of equals
+        left[rows, best[:, rank]] = -np.inf
+    return best
 
 
 def ranked_actions(verb: np.ndarray, noun: np.ndarray, k: int) -> np.ndarray:
     """Return the k best pairs of each row, best first, as verb_class * 300 + noun_class: (N, k).
 
-    They are ranked as in the challenge, except that the softmax is computed per row. The challenge computes one softmax
-    over all rows in float32, in which rows far below the highest value of the file lose their order.
+    Pairs are ranked by the sum of their logits, which orders them like the product of their probabilities; sums are the
+    same on every machine and never underflow. Among equal sums, the pair with the lower verb id comes first, then the
+    one with the lower noun id.
 
     A pair among the k best is made of one of the k best verbs and one of the k best nouns, since each better verb or
-    noun would make a better pair. So few pairs are compared; where some of them tie, all pairs that the challenge
-    sorts are sorted, so that ties are ordered as they are there.
+    noun would make a better pair. So few pairs are compared.
 
     Args:
-        verb, noun: logits (N, 97) and (N, 300).
+        verb, noun: finite logits (N, 97) and (N, 300).
     """
-    (verbs, verb_p), (nouns, noun_p) = _best(verb), _best(noun)
-    # One more than k, to detect a tie with the first pair that is left out.
-    products = (verb_p[:, : k + 1, None] * noun_p[:, None, : k + 1]).reshape(len(verb), -1)
-    order = products.argsort(axis=1)[:, ::-1][:, : k + 1]
-    values = np.take_along_axis(products, order, axis=1)
-    by_verb, by_noun = np.divmod(order[:, :k], k + 1)
-    for row in np.flatnonzero((np.diff(values, axis=1) == 0).any(axis=1)):
-        order = (verb_p[row, :, None] * noun_p[row]).ravel().argsort()[::-1][:k]
-        by_verb[row], by_noun[row] = np.divmod(order, noun_p.shape[1])
+    verbs, nouns = ranked(verb, k), ranked(noun, k)
+    # In the order of their ids, so that the first of equals is the one with the lower id.
+    verbs.sort(axis=1)
+    nouns.sort(axis=1)
+    sums = _below_best(verb, verbs)[:, :, None] + _below_best(noun, nouns)[:, None, :]
+    by_verb, by_noun = np.divmod(ranked(sums.reshape(len(verb), -1), k), k)
     return np.take_along_axis(verbs, by_verb, axis=1) * NUM_NOUNS + np.take_along_axis(nouns, by_noun, axis=1)
 
 
-def _best(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the classes that the challenge forms pairs of, best first, and a softmax over these classes alone."""
-    classes = ranked(logits, _TOP_N)
-    best = np.take_along_axis(logits, classes, axis=1).astype(np.float64)
-    weights = np.exp(best - best[:, :1])
-    return classes, weights / weights.sum(axis=1, keepdims=True)
+def _below_best(logits: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return how far the logits of some classes are below the best of their row, as float64: (N, k), 0 or less.
+
+    The sum of two such differences is exact where it matters. Sums of logits would not be: verbs and nouns may have
+    offsets of very different size.
+    """
+    chosen = np.take_along_axis(logits, classes, axis=1).astype(np.float64)
+    return chosen - chosen.max(axis=1, keepdims=True)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

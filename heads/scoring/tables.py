@@ -7,8 +7,10 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from features.console import table
+from features.errors import first_few
 from heads.scoring.evaluation import Difference, ScoreRow
 from heads.scoring.metrics import KS, TASKS
 
@@ -32,6 +34,7 @@ def rows(scored: Sequence[ScoreRow], form: str | None) -> str:
                 "percent": value,
                 "low": row.intervals.get(figure, ("", ""))[0],
                 "high": row.intervals.get(figure, ("", ""))[1],
+                "scored_on": row.scored_on,
                 "seeds": row.num_seeds,
                 "epochs": " ".join(str(epoch) for epoch in row.epochs if epoch is not None),
                 "segments": row.num_segments,
@@ -41,8 +44,13 @@ def rows(scored: Sequence[ScoreRow], form: str | None) -> str:
             for figure, value in row.figures.items()
         ]
         return _csv(lines)
-    parts = [_overall(scored), *[_by_part(scored, k) for k in KS], _more(scored), *_notes(scored)]
-    return "\n\n".join(part for part in parts if part)
+    lists = dict.fromkeys(row.scored_on for row in scored)
+    parts = []
+    for name in lists:
+        listed = [row for row in scored if row.scored_on == name]
+        heading = f"scored on {name}" if len(lists) > 1 else ""
+        parts += [heading, _overall(listed), *[_by_part(listed, k) for k in KS], _more(listed)]
+    return "\n\n".join(part for part in [*parts, "\n".join(notes(scored))] if part)
 
 
 def _overall(scored: Sequence[ScoreRow]) -> str:
@@ -88,16 +96,21 @@ def _cells(row: ScoreRow, columns: Sequence[str]) -> list[str]:
     return [f"{row.figures[name]:.1f}" if name in row.figures else "" for name in columns]
 
 
-def _notes(scored: Sequence[ScoreRow]) -> list[str]:
-    partial = [row for row in scored if row.num_segments < row.num_known]
-    lines = [
-        f"{row.name}: scored on {row.num_segments} of the {row.num_known} segments of validation" for row in partial
-    ]
-    return ["\n".join(lines)] if lines else []
+def notes(scored: Sequence[ScoreRow]) -> list[str]:
+    """Return sentences about rows: which folds are joined, what is scored in part, and what is not counted."""
+    lines = []
+    for row in scored:
+        if row.num_folds:
+            lines.append(f"{row.name}: {row.num_folds} folds joined; a segment is predicted by the run of its own fold")
+        if row.num_segments < row.num_known:
+            lines.append(f"{row.name}: scored on {row.num_segments} of the {row.num_known} segments of {row.scored_on}")
+        if row.copies:
+            lines.append(f"{row.name}: the same predictions as in {first_few(row.copies)}, counted once")
+    return lines
 
 
-def differences(compared: Sequence[Difference], form: str | None) -> str:
-    """Return by how much B is above A, in the forms of `rows`."""
+def differences(compared: Sequence[Difference], form: str | None, *, of: tuple[Path, Path]) -> str:
+    """Return by how much B is above A, in the forms of `rows`; the table for people names them as they were given."""
     if form == "json":
         return json.dumps([asdict(row) for row in compared], indent=2)
     if form == "csv":
@@ -107,7 +120,9 @@ def differences(compared: Sequence[Difference], form: str | None) -> str:
         for row in compared
     ]
     shown = table(["score in %", "A", "B", "B - A in points", "95 % interval of B - A"], lines)
-    return f"{shown}\n\non {compared[0].num_segments} of the {compared[0].num_known} segments of validation"
+    first = compared[0]
+    scored = f"on {first.num_segments} of the {first.num_known} segments of {first.scored_on}"
+    return f"{shown}\n\nA is {of[0]}, B is {of[1]}, {scored}"
 
 
 def _csv(lines: Sequence[Mapping[str, object]]) -> str:

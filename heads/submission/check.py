@@ -37,7 +37,21 @@ def check_file(path: Path, segments: Segments | None, *, expect: int | None = No
         need_exactly(predictions, segments)
     need_sound(predictions, expect=expect)
     against = f", those of {segments.source}" if segments is not None else ""
-    return f"{path}: {kind} for {len(predictions)} segments{against}: sound."
+    return f"{path}: {kind} for {len(predictions)} segments{against}: sound.{_ties(predictions)}"
+
+
+def _ties(predictions: Predictions) -> str:
+    """Return a sentence about segments of which several classes have the best score; nothing where there are none."""
+    tied = np.zeros(len(predictions), dtype=bool)
+    for task in NUM_CLASSES:
+        scores = getattr(predictions, task)
+        tied |= (scores == scores.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    if not tied.any():
+        return ""
+    return (
+        f" In {tied.sum()} segments several classes share the best score: the server's sort decides which comes first, "
+        "and here it is the lowest id."
+    )
 
 
 def _read(path: Path) -> tuple[str, Predictions]:

@@ -8,7 +8,7 @@ from features.annotations import TEST_CSV, Segments, find_splits, read_segments
 from features.errors import DataError
 from features.featureset import FILE_NAME, read_featureset
 from features.predictions import Predictions
-from heads.data.splits import choose_split
+from heads.data.splits import trained_on
 from heads.runs import PREDICTIONS, has_predictions, need_existing, predictions_of, read_record
 from heads.submission.files import SupervisionLevels
 
@@ -52,8 +52,8 @@ def training_list(run: Path, given: Path | None) -> Segments:
     """
     record = read_record(run)
     if record.files.train is None and given is not None:
-        return choose_split("official", find_splits(given if given.is_dir() else given.parent)).train
-    return choose_split(record.split, record.files).train
+        return trained_on("official", find_splits(given if given.is_dir() else given.parent))
+    return trained_on(record.split, record.files)
 
 
 def levels_of(

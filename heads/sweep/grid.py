@@ -58,10 +58,8 @@ def _need_known(grid: Mapping[str, Sequence[str]]) -> None:
     for name, values in grid.items():
         if name not in types:
             raise unknown_name("--grid", "setting", name, types)
-        if len(set(values)) < len(values):
+        if len({repr(_parsed(name, value)) for value in values}) < len(values):  # 1e-3 and 0.001 are one value
             raise OptionError("--grid", f"'{name}={','.join(values)}' names a setting or a value twice.")
-        for value in values:
-            _parsed(name, value)
 
 
 def _types() -> dict[str, type]:

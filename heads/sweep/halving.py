@@ -65,6 +65,15 @@ def score_at(history: Sequence[Mapping[str, float]], epoch: int) -> float:
     return max(row["val_action_top1"] for row in history[:epoch])
 
 
+def best_first(percent: float) -> float:
+    """Return the key that sorts scores in percent, the best first.
+
+    Means of equally many hits are equal by it, in whatever order they were added, so that what comes first of equals
+    (the order of the grid, the name of the run) decides, and not the last digit of a sum.
+    """
+    return -round(percent, 9)
+
+
 def decide(scores: Mapping[str, Sequence[float]], epoch: int) -> list[Decision]:
     """Rank variants at a rung and stop all but the best half of them, rounded up; return the decisions, best first.
 
@@ -77,6 +86,6 @@ def decide(scores: Mapping[str, Sequence[float]], epoch: int) -> list[Decision]:
     [('b', False), ('a', False), ('c', True)]
     """
     means = {name: float(np.mean(of_seeds)) for name, of_seeds in scores.items() if of_seeds}
-    order = sorted(means, key=lambda name: -means[name])
+    order = sorted(means, key=lambda name: best_first(means[name]))
     kept = math.ceil(len(order) / 2)
     return [Decision(epoch, rank, name, means[name], rank > kept) for rank, name in enumerate(order, start=1)]

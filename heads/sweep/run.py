@@ -24,7 +24,7 @@ from heads.data.splits import choose_split, scored_csv
 from heads.models.catalogue import is_fitted
 from heads.runs import METRICS, read_metrics, run_folder
 from heads.sweep.grid import Variant, share_of
-from heads.sweep.halving import Decision, decide, rungs_of, score_at
+from heads.sweep.halving import Decision, best_first, decide, rungs_of, score_at
 from heads.sweep.records import write_decisions, write_failures
 from heads.sweep.together import can_train_together, fit_together, shape_of
 from heads.training.defaults import epochs_of
@@ -205,7 +205,7 @@ def _results(plan: SweepPlan, status: _Status, decisions: Sequence[Decision]) ->
 
 def _rank(result: SweepResult) -> tuple[bool, float, float]:
     """Order results: longest trained first, because scores after different epochs do not compare; failures last."""
-    return not result.scores, -(result.stopped or math.inf), -float(np.nan_to_num(result.mean, nan=-1))
+    return not result.scores, -(result.stopped or math.inf), best_first(float(np.nan_to_num(result.mean, nan=-1)))
 
 
 def _by_name(variants: Sequence[Variant]) -> dict[str, list[Variant]]:

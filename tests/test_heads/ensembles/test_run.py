@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,6 +138,35 @@ def test_members_may_list_their_segments_in_different_orders(runs):
 def test_a_member_given_twice_is_refused(runs):
     with pytest.raises(OptionError, match="bilstm-seed0: given twice; each member counts once"):
         write_ensemble([*_members(runs, 0, 1), runs / "." / "bilstm-seed0"], runs / "both", force=False)
+
+
+@pytest.mark.parametrize("twin", ["its own file", "a copy", "a copied run"])
+def test_the_same_predictions_have_no_double_weight(runs, twin):
+    first, second = _members(runs, 0, 1)
+    twins = {"its own file": first / "val_predictions.pt", "a copy": runs / "copy.pt", "a copied run": runs / "copied"}
+    (runs / "copy.pt").write_bytes((first / "val_predictions.pt").read_bytes())
+    shutil.copytree(first, runs / "copied")
+    ensemble = write_ensemble([first, second, twins[twin]], runs / "made", force=False)
+    assert (ensemble.members, ensemble.copies) == ((first, second), (twins[twin].name,))
+    write_ensemble([first, second], runs / "both", force=False)
+    both, made = (read_predictions(runs / name / "test_predictions.pt").noun for name in ("both", "made"))
+    np.testing.assert_array_equal(made, both)
+
+
+def test_a_weight_for_the_same_predictions_is_refused(runs):
+    (runs / "copy.pt").write_bytes((runs / "bilstm-seed0" / "val_predictions.pt").read_bytes())
+    settings = EnsembleConfig(weights=(1.0, 1.0, 2.0))
+    message = r"--weights: 3 numbers for 2 members \(copy.pt: the same predictions as another member\)"
+    with pytest.raises(OptionError, match=message):
+        write_ensemble([*_members(runs, 0, 1), runs / "copy.pt"], runs / "made", settings=settings, force=False)
+
+
+def test_members_of_one_name_are_told_apart(runs, tmp_path, annotations):
+    shutil.copytree(runs / "bilstm-seed1", tmp_path / "others" / "bilstm-seed0")
+    members = [runs / "bilstm-seed0", tmp_path / "others" / "bilstm-seed0"]
+    ensemble = write_ensemble(members, runs / "made", annotations=annotations, force=False)
+    assert ensemble.names == ("runs/bilstm-seed0", "others/bilstm-seed0")
+    assert [row.name for row in ensemble.scores] == [*ensemble.names, "made"]
 
 
 def test_a_predictions_file_may_be_a_member(runs):

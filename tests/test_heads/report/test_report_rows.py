@@ -91,17 +91,47 @@ def test_a_folder_of_runs_stands_for_what_is_in_it(markdown_report, runs):
 
 def test_rows_of_one_name_are_told_apart_by_their_folders(markdown_report, single_run, dataset, tmp_path):
     write_run(tmp_path / "other", "mean_pool", dataset, head="mean_pool", seed=0, right=0.3)
-    rows = column(
-        tables_of_markdown(markdown_report(tmp_path / "few", tmp_path / "other"))["All rows, accuracy in %"], "run"
-    )
-    assert rows[:2] == ["few/mean_pool", "other/mean_pool"]
+    tables = tables_of_markdown(markdown_report(tmp_path / "few", tmp_path / "other"))
+    assert column(tables["All rows, accuracy in %"], "run")[:2] == ["few/mean_pool", "other/mean_pool"]
+    names = ["few/mean_pool-seed0", "other/mean_pool-seed0"]
+    assert column(tables["Kept epoch of each run, accuracy in %"], "run") == names
+    assert column(tables["the best runs, best first"], "run added") == names
+
+
+def test_folders_of_one_name_are_told_apart_further_up(markdown_report, dataset, tmp_path):
+    for place, right in (("monday", 0.9), ("tuesday", 0.4)):
+        write_run(tmp_path / place / "sweep", "mean_pool", dataset, head="mean_pool", seed=0, right=right)
+        write_json(tmp_path / place / "sweep" / "failed.json", {"lr-10": {"0": "the loss is nan"}})
+    sweeps = [tmp_path / place / "sweep" for place in ("monday", "tuesday")]
+    tables = tables_of_markdown(markdown_report(*sweeps))
+    rows = column(tables["All rows, accuracy in %"], "run")
+    assert rows[:2] == ["monday/sweep/mean_pool", "tuesday/sweep/mean_pool"]
+    assert column(tables["Runs that failed in a sweep"], "sweep") == ["monday/sweep", "tuesday/sweep"]
+
+
+def test_a_run_and_its_own_file_are_one_row(markdown_report, single_run):
+    text = markdown_report(single_run / "val_predictions.pt", single_run)
+    rows = column(tables_of_markdown(text)["All rows, accuracy in %"], "run")
+    assert rows[0] == "mean_pool"
+    assert "val_predictions.pt" not in rows
+    assert "mean_pool: the same predictions as in val_predictions.pt, counted once" in text
+
+
+def test_of_equal_rows_the_earlier_comes_first(markdown_report, dataset, single_run, tmp_path):
+    predictions = single_run / "val_predictions.pt"
+    for lr, name in enumerate(("first", "second", "third"), start=1):
+        run = write_run(tmp_path / "equal", name, dataset, head="mean_pool", seed=0, lr=lr)
+        (run / "val_predictions.pt").write_bytes(predictions.read_bytes())
+    runs = [tmp_path / "equal" / f"{name}-seed0" for name in ("second", "first", "third")]
+    rows = column(tables_of_markdown(markdown_report(*runs))["All rows, accuracy in %"], "run")
+    assert rows[:3] == ["second", "first", "third"]
 
 
 def test_part_of_validation_is_scored_as_that_and_never_as_the_best_row(report, runs, dataset, labels):
     subset = drawn(dataset, seed=0, right=1.0).aligned(labels.narration_id[:5])
     write_predictions(Path("some.pt"), subset)
     page = report(runs / "mean_pool-seed0", "some.pt")
-    assert "some.pt: scored on 5 of the 80 segments of validation" in page
+    assert "some.pt: scored on 5 of the 80 segments of EPIC_100_validation.csv" in page
     assert "Rows that are scored on different segments cannot be compared" in page
     assert "<title>mean_pool: " in page
 
@@ -109,7 +139,7 @@ def test_part_of_validation_is_scored_as_that_and_never_as_the_best_row(report, 
 def test_predictions_for_some_segments_alone_are_looked_at_closely(markdown_report, runs, dataset, labels):
     write_predictions(Path("some.pt"), drawn(dataset, seed=0, right=0.5).aligned(labels.narration_id[20:50]))
     text = markdown_report("some.pt", "--annotations", dataset.annotations)
-    assert "some.pt: scored on 30 of the 80 segments of validation" in text
+    assert "some.pt: scored on 30 of the 80 segments of EPIC_100_validation.csv" in text
     assert sum(map(int, column(tables_of_markdown(text)["By participant, accuracy in %"], "segments"))) == 30
 
 

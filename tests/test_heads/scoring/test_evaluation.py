@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,11 @@ import pytest
 import torch
 from synthetic import TAIL_NOUNS, TAIL_VERBS, Synthetic, drawn_predictions
 
-from features.annotations import read_annotations
 from features.errors import DataError
 from features.files import write_json
 from features.predictions import Predictions, read_predictions, write_predictions
-from heads.scoring.evaluation import evaluate_sources
+from heads.scoring.against import lists_for
+from heads.scoring.evaluation import evaluate_lists
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_predictions_for_some_segments_are_scored_on_these(heads, runs, syntheti
     row = _rows(heads, runs / "some.pt", "--annotations", synthetic.annotations)["some.pt"]
     assert (row["num_segments"], row["num_known"]) == (5, 12)
     output = heads("evaluate", runs / "some.pt", "--annotations", synthetic.annotations).stdout
-    assert "some.pt: scored on 5 of the 12 segments of validation" in output
+    assert "some.pt: scored on 5 of the 12 segments of EPIC_100_validation.csv" in output
 
 
 @pytest.mark.parametrize("num", [1, 3])
@@ -199,10 +200,6 @@ def test_seeds_that_predict_different_segments_have_no_mean(heads, runs, positio
     assert "Error: bilstm: its seeds predict different segments (" in result.stderr
 
 
-def test_a_folder_of_runs_stands_for_everything_in_it(heads, runs):
-    assert list(_rows(heads, runs, runs / "bilstm-seed0")) == list(_rows(heads, "--runs", runs))
-
-
 @pytest.fixture
 def runs_with_tta(runs, run_predictions) -> Path:
     """The runs, of which both seeds of one have predictions with test-time augmentation: those of the third."""
@@ -220,6 +217,83 @@ def test_predictions_with_tta_have_a_row_of_their_own_below(heads, runs_with_tta
 def test_tta_of_some_of_the_seeds_has_no_row(heads, runs_with_tta):
     (runs_with_tta / "bilstm-seed1" / "val_tta_predictions.pt").unlink()
     assert "bilstm +tta" not in _rows(heads, "--runs", runs_with_tta)
+
+
+# ---- the same thing twice, and two things of one name
+
+
+def test_a_folder_of_runs_and_a_run_in_it_are_not_counted_twice(heads, runs):
+    assert _rows(heads, runs, runs / "bilstm-seed0") == _rows(heads, "--runs", runs)
+
+
+@pytest.mark.parametrize("other", ["same", "spelling", "symlink", "copy", "saved again", "run"])
+def test_the_same_predictions_are_one_row(heads, runs, synthetic, other):
+    file = runs / "bilstm-seed0" / "val_predictions.pt"
+    twin = runs / "twin.pt"
+    if other == "same":
+        twin = file
+    elif other == "spelling":
+        twin = runs / "mean_pool-seed0" / ".." / "bilstm-seed0" / "val_predictions.pt"
+    elif other == "symlink":
+        twin.symlink_to(file)
+    elif other == "copy":
+        twin.write_bytes(file.read_bytes())
+    elif other == "saved again":
+        torch.save(torch.load(file, weights_only=True), twin)
+        assert twin.read_bytes() != file.read_bytes()
+    else:
+        twin = file.parent
+    rows = _rows(heads, file, twin, "--annotations", synthetic.annotations)
+    (row,) = [row for row in rows.values() if row["num_seeds"]]
+    expected = {"copy": ["twin.pt"], "saved again": ["twin.pt"], "run": ["val_predictions.pt"]}.get(other, [])
+    assert (row["num_seeds"], row["spread"], row["copies"]) == (1, None, expected)
+    if expected:
+        text = heads("evaluate", file, twin, "--annotations", synthetic.annotations).stdout
+        assert f"{row['name']}: the same predictions as in {expected[0]}, counted once" in text
+
+
+def test_a_copied_run_folder_is_no_other_seed(heads, runs):
+    shutil.copytree(runs / "bilstm-seed0", runs / "bilstm-seed7")
+    row = _rows(heads, "--runs", runs)["bilstm"]
+    assert (row["num_seeds"], row["copies"]) == (2, ["bilstm-seed7"])
+
+
+def test_runs_with_the_same_predictions_and_other_settings_are_two(heads, runs):
+    shutil.copytree(runs / "bilstm-seed0", runs / "patient-seed0")
+    record = json.loads((runs / "patient-seed0" / "config.json").read_text())
+    write_json(runs / "patient-seed0" / "config.json", {**record, "patience": 8})
+    rows = _rows(heads, runs / "bilstm-seed0", runs / "patient-seed0")
+    assert rows["patient"]["figures"] == rows["bilstm"]["figures"]
+
+
+def test_the_augmented_predictions_of_a_run_are_no_file_beside_it(heads, runs_with_tta, synthetic):
+    run = runs_with_tta / "bilstm-seed0"
+    rows = _rows(heads, run / "val_tta_predictions.pt", run, "--annotations", synthetic.annotations)
+    assert list(rows)[:2] == ["bilstm", "bilstm +tta"]
+
+
+def test_runs_of_one_name_in_two_folders_are_told_apart(heads, runs, tmp_path):
+    for folder in ("lite", "i3d"):
+        shutil.copytree(runs, tmp_path / folder, ignore=None)
+    write_predictions(
+        tmp_path / "i3d" / "bilstm-seed0" / "val_predictions.pt",
+        read_predictions(runs / "mean_pool-seed0" / "val_predictions.pt"),
+    )
+    rows = _rows(heads, tmp_path / "lite", tmp_path / "i3d" / "bilstm-seed0")
+    assert list(rows)[:3] == ["lite/bilstm", "mean_pool", "i3d/bilstm"]
+
+
+def test_an_ensemble_of_the_name_of_a_run_is_no_seed_of_it(heads, runs, run_predictions):
+    write_predictions(
+        runs / "bilstm" / "val_predictions.pt", run_predictions[2].aligned(run_predictions[2].narration_id)
+    )
+    write_json(runs / "bilstm" / "config.json", {"members": ["runs/bilstm-seed0", "runs/bilstm-seed1"]})
+    rows = _rows(heads, "--runs", runs)
+    assert {name: row["num_seeds"] for name, row in rows.items() if row["num_seeds"]} == {
+        "bilstm-seed*": 2,
+        "mean_pool": 1,
+        "bilstm": 1,
+    }
 
 
 # ---- one against another
@@ -258,7 +332,7 @@ def test_what_is_compared_are_the_segments_that_both_predict(heads, runs, run_pr
     differences = _differences(heads, runs / "bilstm-seed0", runs / "some.pt")
     assert {row["difference"] for row in differences.values()} == {0.0}
     output = heads("evaluate", "--compare", runs / "bilstm-seed0", runs / "some.pt").stdout
-    assert "5 of the 12 segments of validation" in output
+    assert f"B is {runs}/some.pt, on 5 of the 12 segments of EPIC_100_validation.csv" in output
 
 
 def test_what_have_nothing_in_common_cannot_be_compared(heads, runs, run_predictions):
@@ -316,7 +390,7 @@ def test_a_comparison_is_a_table_for_people_and_for_spreadsheets(heads, runs):
     pair = (runs / "bilstm-seed0", runs / "mean_pool-seed0")
     assert heads("evaluate", "--compare", *pair).stdout.startswith("score in %")
     lines = heads("evaluate", "--compare", *pair, "--csv").stdout.splitlines()
-    assert lines[0] == "figure,a,b,difference,low,high,num_segments,num_known"
+    assert lines[0] == "figure,a,b,difference,low,high,num_segments,num_known,scored_on"
 
 
 # ---- what is refused
@@ -354,7 +428,7 @@ def test_a_split_that_is_not_there_is_an_error(synthetic, runs, tmp_path):
     folder.mkdir()
     (folder / "EPIC_100_train.csv").write_bytes(synthetic.csv("train").read_bytes())
     with pytest.raises(DataError, match="no validation annotations to score against"):
-        evaluate_sources([runs / "bilstm-seed0"], read_annotations(folder), each=False)
+        evaluate_lists(lists_for([runs / "bilstm-seed0"], folder), each=False)
 
 
 def _write_bad_predictions(tmp_path: Path, synthetic: Synthetic, **changes: object) -> Path:

@@ -165,7 +165,7 @@ def test_action_accuracies_are_those_of_all_pairs_ranked_by_product(seed):
 
 @given(seed=seeds, k=st.integers(1, 20), kinds=st.tuples(st.sampled_from(KINDS), st.sampled_from(KINDS)))
 @settings(deadline=None, max_examples=40)
-def test_the_best_actions_are_those_that_the_challenge_sorts_first(seed, k, kinds):
+def test_the_best_actions_are_those_of_exact_sums_and_of_equals_the_one_of_the_lowest_ids(seed, k, kinds):
     rng = np.random.default_rng(seed)
     verb, noun = _scores(kinds[0], rng, 2, VERBS), _scores(kinds[1], rng, 2, NOUNS)
     expected = [[v * NOUNS + n for v, n in official.best_actions(verb[row], noun[row])[:k]] for row in range(len(verb))]
@@ -199,10 +199,43 @@ def test_the_order_of_segments_changes_nothing(seed):
     assert points == pytest.approx(_points(_results(*arrays)))
 
 
+@given(seed=seeds, offset=st.sampled_from([0.0, 500.0]))
+@settings(deadline=None, max_examples=20)
+def test_without_ties_the_order_is_that_of_the_challenges_sort(seed, offset):
+    rng = np.random.default_rng(seed)
+    # In float64, in which no two of so few numbers are equal.
+    verb, noun = (rng.normal(0, 3, (2, width)) + rng.normal(0, offset, (2, 1)) for width in (VERBS, NOUNS))
+    for task_scores in (verb, noun):
+        assert ranked(task_scores, 20).tolist() == [official.sorted_classes(row)[:20].tolist() for row in task_scores]
+    expected = [[v * NOUNS + n for v, n in official.sorted_actions(verb[row], noun[row])[:20]] for row in range(2)]
+    assert ranked_actions(verb, noun, 20).tolist() == expected
+
+
 @pytest.mark.parametrize("num_classes", [VERBS, NOUNS])
-def test_ties_fall_as_numpys_sort_turned_round_has_them(num_classes):
+def test_of_equal_scores_the_lower_id_comes_first(num_classes):
     scores = np.random.default_rng(0).integers(0, 3, (50, num_classes)).astype(np.float32)
-    assert ranked(scores, 5).tolist() == [official.best_classes(row)[:5].tolist() for row in scores]
+    assert ranked(scores, 5).tolist() == [official.best_classes(row)[:5] for row in scores]
+
+
+def test_where_nothing_differs_ids_decide():
+    constant = np.full((1, VERBS), 0.3, np.float32), np.full((1, NOUNS), -7, np.float32)
+    assert ranked(constant[1], 5).tolist() == [[0, 1, 2, 3, 4]]
+    assert ranked_actions(*constant, 5).tolist() == [[0, 1, 2, 3, 4]]  # verb 0 with nouns 0 to 4
+
+
+def test_saturated_scores_are_ranked_by_their_ids_and_the_others_below():
+    verb, noun = np.zeros((1, VERBS), np.float32), np.zeros((1, NOUNS), np.float32)
+    verb[0, [7, 30]] = 1
+    noun[0, [200, 4]] = 1
+    expected = [7 * NOUNS + 4, 7 * NOUNS + 200, 30 * NOUNS + 4, 30 * NOUNS + 200, 0 * NOUNS + 4]
+    assert ranked_actions(verb, noun, 5).tolist() == [expected]
+
+
+def test_a_pair_of_the_same_sum_is_ranked_by_its_verb_first():
+    verb, noun = np.zeros((1, VERBS), np.float32), np.zeros((1, NOUNS), np.float32)
+    verb[0, [3, 5]] = 2, 3  # 5 is best; 3 with the best noun is as good as 5 with the second best
+    noun[0, [8, 9]] = 2, 3
+    assert ranked_actions(verb, noun, 4).tolist() == [[5 * NOUNS + 9, 3 * NOUNS + 9, 5 * NOUNS + 8, 3 * NOUNS + 8]]
 
 
 def test_log_softmax_of_extreme_logits_is_finite():
@@ -261,7 +294,6 @@ def _random_results_by_video(rng: np.random.Generator, num_videos: int, size: in
     """Verbs that are right with a probability of the video's own, 0.5 on average."""
     chance_of_video = rng.beta(3, 3, num_videos)
     is_right = rng.random((num_videos, size)) < chance_of_video[:, None]
-    # No ties, which take long to rank as the official code does.
     verb, noun = (np.tile(-np.arange(n, dtype=np.float32) / n, (num_videos * size, 1)) for n in (VERBS, NOUNS))
     verb[np.arange(len(verb)), np.where(is_right.T.ravel(), 0, 1)] = 1  # segments lie in videos by turns
     zeros = np.zeros(len(verb), dtype=int)

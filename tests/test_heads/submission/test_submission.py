@@ -338,6 +338,13 @@ def test_what_was_written_is_sound(submission_folder, segments, name):
     assert summary.endswith("for 10 segments, those of EPIC_100_test_timestamps.csv: sound.")
 
 
+def test_a_check_says_where_the_best_class_is_not_the_only_one(predictions, tmp_path):
+    verb = predictions.verb.copy()
+    verb[2, [4, 9]] = verb.max() + 1
+    write_predictions(tmp_path / "tied.pt", replace(predictions, verb=verb))
+    assert "In 1 segments several classes share the best score" in check_file(tmp_path / "tied.pt", None)
+
+
 @given(seed=st.integers(0, 999), scale=st.sampled_from([0.1, 3.0, 1e4]))
 @settings(deadline=None, max_examples=15)
 def test_the_archive_is_read_back_as_the_scores_to_the_last_digit_of_float32(seed, scale):

@@ -59,6 +59,7 @@ def test_a_sample_is_part_of_the_product_and_the_same_each_time(samples):
         (["loss="], "'loss=' is not NAME=VALUE"),
         (["los=ce"], "no setting 'los'; did you mean 'loss'?"),
         (["loss=ce,ce"], "names a setting or a value twice"),
+        (["lr=1e-3,0.001"], "names a setting or a value twice"),
         (["lr=1", "lr=2"], "names a setting or a value twice"),
         (["lr=fast"], "lr is 'fast', not a number"),
     ],
