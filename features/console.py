@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from features.errors import DataError, OptionError, is_out_of_memory
+from features.files import unreadable
 from features.interrupts import Stopped, not_lost, stopped_by_signals
 
 
@@ -25,6 +26,10 @@ class Commands(click.Group):
             raise click.UsageError(str(error)) from error
         except DataError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.filename is None:  # a pipe that is closed
+                raise
+            raise click.ClickException(str(unreadable(error.filename, error))) from error
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
