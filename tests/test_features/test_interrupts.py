@@ -54,9 +54,8 @@ main()
 
 @pytest.mark.parametrize("function_name", ["plainly", "in_a_callback", "in_del"])
 def test_interruption_ends_a_command_wherever_it_comes(function_name: str) -> None:
-    start = time.monotonic()
     code, _, errors = finished(python(PROGRAM, "wait", function_name))
-    assert (code, time.monotonic() - start < 30) == (130, True)
+    assert code == 130  # and not 0, after the minute
     assert errors == "Interrupted. Finished work is kept; the same command continues from there.\n"
 
 
@@ -85,10 +84,10 @@ def _in_a_callback(number: signal.Signals) -> None:
 
 
 def _wait(send: Callable, number: signal.Signals) -> None:
-    """Be sent a signal, and go on for ten seconds, in one call."""
+    """Be sent a signal, and go on for ten minutes, in one call."""
     with stopped_by_signals():
         send(number)
-        time.sleep(10)
+        time.sleep(600)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
@@ -97,7 +96,7 @@ def test_a_signal_stops_it_wherever_it_comes(number: signal.Signals, send: Calla
     start = time.monotonic()
     with pytest.raises(Stopped, match=f"stopped by {number.name}") as error:
         _wait(send, number)
-    assert time.monotonic() - start < 8
+    assert time.monotonic() - start < 300
     assert error.value.exit_code == 128 + number
 
 

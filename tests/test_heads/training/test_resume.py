@@ -124,7 +124,7 @@ def test_an_interrupted_run_says_so_and_can_go_on(number, reason, larger_synthet
     while process.poll() is None and _num_epochs(folder / "metrics.csv") < 3:
         time.sleep(0.002)
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=1800)
     assert process.returncode == 128 + number
     assert stderr.rstrip().endswith(f"{reason}. Finished work is kept; the same command continues from there.")
     assert "Traceback" not in stderr
