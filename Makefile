@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Make takes a space in the name of a target for its end. All other folders may have spaces in their names.
+$(if $(filter-out 1,$(words $(VENV))),$(error VENV: '$(VENV)' is not one name without spaces; take another folder, such as .venv))
 # A file of pip constraints, to install other versions than the newest: tests/floor.txt.
 CONSTRAINTS ?=
 # torch 2.1 has wheels for this Python and for 3.10.
@@ -26,6 +28,10 @@ OUT ?= $(EPIC_FEATURES)/$(subst :,-,$(BACKBONE))-$(if $(EVERY),every$(EVERY),seg
 
 # jobs/extract.sh and jobs/sweep.sh say what these mean.
 export SITE TASKS LIMIT LOGS STAGE LOCAL DRY_RUN ACCOUNT
+
+# Recipes hand values to the shell in single quotes, so a value with such a quote in it is an error.
+_IN_QUOTES := CURDIR BACKBONE EPIC_ANNOTATIONS EPIC_VIDEOS EPIC_FEATURES EPIC_RUNS EPIC_WEIGHTS WEIGHTS OUT SPEC HEAD
+need_no_quotes = $(foreach name,$(_IN_QUOTES),$(if $(findstring ',$($(name))),$(error $(name): "$($(name))" has an apostrophe in it, and make cannot hand that on; take a name without)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-sweep test test-all test-quick test-floor lint docs format bench results extract sweep pipeline clean
@@ -77,18 +83,18 @@ results: install ## Train every head with its defaults on hand sequences, for do
 	$(BIN)/python benchmarks/accuracy.py '$(FPHA)' && $(BIN)/python benchmarks/accuracy.py '$(FPHA)' --table
 
 extract: install ## Extract features, by SLURM if it is there: BACKBONE=videomae [FRAMES=16 | EVERY=0.2] [TOKENS= LAYERS= SITE= TASKS=8 STAGE=1 LOCAL=1 DRY_RUN=1 ...]
-	$(if $(BACKBONE),,$(error BACKBONE is missing: make extract BACKBONE=videomae))
-	bash jobs/extract.sh $(abspath $(BIN))/extract run --annotations '$(EPIC_ANNOTATIONS)' --videos '$(EPIC_VIDEOS)' --backbone '$(BACKBONE)' $(if $(EVERY),--every '$(EVERY)',--frames '$(FRAMES)') $(if $(TOKENS),--tokens '$(TOKENS)') $(if $(LAYERS),--layers '$(LAYERS)') --weights '$(WEIGHTS)' $(if $(EPIC_WEIGHTS),--weights-dir '$(EPIC_WEIGHTS)') --device '$(DEVICE)' --out '$(OUT)'
+	$(if $(BACKBONE),,$(error BACKBONE is missing: make extract BACKBONE=videomae))$(need_no_quotes)
+	bash jobs/extract.sh '$(abspath $(BIN))/extract' run --annotations '$(EPIC_ANNOTATIONS)' --videos '$(EPIC_VIDEOS)' --backbone '$(BACKBONE)' $(if $(EVERY),--every '$(EVERY)',--frames '$(FRAMES)') $(if $(TOKENS),--tokens '$(TOKENS)') $(if $(LAYERS),--layers '$(LAYERS)') --weights '$(WEIGHTS)' $(if $(EPIC_WEIGHTS),--weights-dir '$(EPIC_WEIGHTS)') --device '$(DEVICE)' --out '$(OUT)'
 
 EPIC_RUNS ?= runs
 sweep: install ## Train the sweep of a YAML file, by SLURM if it is there: SPEC=sweep.yaml [SITE= TASKS=4 LOCAL=1 DRY_RUN=1 ...]
-	$(if $(SPEC),,$(error SPEC is missing: make sweep SPEC=sweep.yaml))
-	bash jobs/sweep.sh env 'EPIC_ANNOTATIONS=$(EPIC_ANNOTATIONS)' 'EPIC_FEATURES=$(EPIC_FEATURES)' 'EPIC_RUNS=$(EPIC_RUNS)' $(abspath $(BIN))/heads sweep '$(SPEC)'
+	$(if $(SPEC),,$(error SPEC is missing: make sweep SPEC=sweep.yaml))$(need_no_quotes)
+	bash jobs/sweep.sh env 'EPIC_ANNOTATIONS=$(EPIC_ANNOTATIONS)' 'EPIC_FEATURES=$(EPIC_FEATURES)' 'EPIC_RUNS=$(EPIC_RUNS)' '$(abspath $(BIN))/heads' sweep '$(SPEC)'
 
 HEAD ?= multiscale_lstm
 SEEDS ?= 0-2
 pipeline: install ## Run everything by SLURM, from weights and videos to a submission: BACKBONE=videomae HEAD=multiscale_lstm SEEDS=0-2 [as for extract]
-	$(if $(BACKBONE),,$(error BACKBONE is missing: make pipeline BACKBONE=videomae))
+	$(if $(BACKBONE),,$(error BACKBONE is missing: make pipeline BACKBONE=videomae))$(need_no_quotes)
 	BIN='$(abspath $(BIN))' BACKBONE='$(BACKBONE)' WEIGHTS='$(WEIGHTS)' $(if $(EPIC_WEIGHTS),EPIC_WEIGHTS='$(EPIC_WEIGHTS)') HEAD='$(HEAD)' SEEDS='$(SEEDS)' OUT='$(OUT)' EPIC_ANNOTATIONS='$(EPIC_ANNOTATIONS)' EPIC_RUNS='$(EPIC_RUNS)' bash jobs/pipeline.sh $(MAKE) -s extract BACKBONE='$(BACKBONE)' OUT='$(OUT)'
 
 clean: ## Remove the virtual environments, the demo and caches; never data/ or runs/

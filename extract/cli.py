@@ -171,16 +171,8 @@ def run(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with _extraction_installed():
         from extract import extraction
-    from extract.tasks.stopping import Stopped, stopped_by_signals
-
-    out = options["out"]
-    try:
-        with stopped_by_signals():
-            summary = extraction.run(annotations=paths, shard=None if shard is None else parse_shard(shard), **options)
-    except Stopped as stopped:
-        click.echo(f"{out}: {stopped}. Finished work is kept; the same command continues from there.", err=True)
-        sys.exit(stopped.exit_code)
-    _print_summary(out, summary)
+    summary = extraction.run(annotations=paths, shard=None if shard is None else parse_shard(shard), **options)
+    _print_summary(options["out"], summary)
     if summary.failed:
         sys.exit(1)
 

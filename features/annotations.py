@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from features.errors import DataError, first_few
+from features.files import unreadable
 
 NUM_VERBS = 97
 NUM_NOUNS = 300
@@ -292,7 +293,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file.") from error
     except OSError as error:  # gzip too raises this, for a file that gzip did not write
-        raise DataError(f"{path}: cannot be read: {error}.") from error
+        raise unreadable(path, error) from error
     except (ValueError, EOFError, zlib.error) as error:  # pandas' own errors; a file that is empty or cut short
         raise DataError(f"{path}: not a CSV file ({error}).") from error
 

@@ -8,12 +8,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from features.errors import DataError, OptionError, is_out_of_memory
-from features.interrupts import not_lost
+from features.files import unreadable
+from features.interrupts import Stopped, not_lost, stopped_by_signals
 
 
 class Commands(click.Group):
@@ -21,23 +22,30 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with not_lost(KeyboardInterrupt, lambda: signal.SIGINT):
+            with stopped_by_signals(), not_lost(KeyboardInterrupt, lambda: signal.SIGINT):
                 return super().invoke(ctx)
         except OptionError as error:
             raise click.UsageError(str(error)) from error
         except DataError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.filename is None:  # a pipe that is closed
+                raise
+            raise click.ClickException(str(unreadable(error.filename, error))) from error
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             advice = "make the batch, the head or the set of segments smaller, or take a machine with more"
             raise click.ClickException(f"out of memory; {advice}.") from error
         except KeyboardInterrupt:
-            click.echo(
-                "Interrupted. Finished work is kept; the same command continues from there.",
-                err=True,
-            )
-            sys.exit(130)
+            _end_in_good_order("Interrupted", 130)
+        except Stopped as stopped:
+            _end_in_good_order(f"{ctx.command_path} {ctx.invoked_subcommand}: {stopped}", stopped.exit_code)
+
+
+def _end_in_good_order(reason: str, exit_code: int) -> NoReturn:
+    click.echo(f"{reason}. Finished work is kept; the same command continues from there.", err=True)
+    sys.exit(exit_code)
 
 
 class HeadedOption(click.Option):

@@ -1,4 +1,4 @@
-"""The two errors for mistakes that people make. Only a command line turns them into exit codes."""
+"""The errors for mistakes that people make. Only a command line turns them into exit codes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ from collections.abc import Iterable
 
 class DataError(Exception):
     """A file, a row or a folder is wrong or missing (exit code 1)."""
+
+
+class UnreadableError(DataError):
+    """The system does not let a file be read, as for lack of permission: the file itself may be sound.
+
+    The message stands as it is: no caller adds advice to delete anything.
+    """
 
 
 class OptionError(ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from features.errors import DataError
+from features.errors import DataError, UnreadableError
 
 
 @contextlib.contextmanager
@@ -79,6 +80,18 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def unreadable(path: Path | str, error: OSError) -> UnreadableError:
+    """Return the error for a file or folder that the system does not let be read.
+
+    >>> print(unreadable("a.csv", OSError(5, "Input/output error")))
+    a.csv: cannot be read: Input/output error.
+    """
+    hint = ""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        hint = "; ask its owner for the permission to read it and to enter its folders (ls -ld shows both)"
+    return UnreadableError(f"{path}: cannot be read: {error.strerror or error}{hint}.")
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
@@ -88,7 +101,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from error
+        raise unreadable(path, error) from error
     except ValueError as error:  # json's own error, and the error of a wrong encoding
         raise DataError(f"{path}: not a JSON file ({error}).") from error
 

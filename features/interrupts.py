@@ -1,4 +1,4 @@
-"""Keeps exceptions that end a program on a signal from being lost. Knows nothing of the project."""
+"""Signals that end a program in good order, by an exception that is not lost. Knows nothing of the project."""
 
 from __future__ import annotations
 
@@ -7,8 +7,44 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 _LATER_S = 0.01
+# SLURM sends TERM before it kills or pre-empts a job, and USR1 ahead of the time limit if the job script asks for it.
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class Stopped(BaseException):
+    """A signal asked this process to stop. Like KeyboardInterrupt, code that catches errors does not catch it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_code = 128 + number  # the exit code that a shell reports
+
+
+@contextlib.contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Make SIGTERM and SIGUSR1 raise `Stopped` in the main thread, once: later signals are ignored.
+
+    Elsewhere than in the main thread, where Python sets no handlers, this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if not received:
+            received.append(number)
+            raise Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in _SIGNALS}
+    try:
+        with not_lost(Stopped, received.pop):
+            yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

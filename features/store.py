@@ -11,6 +11,8 @@ lock is needed. Knows no backbone, no head, no label.
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +20,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from features.errors import DataError
+from features.errors import DataError, UnreadableError
 from features.failures import read_failures
 from features.featureset import FeatureSet
-from features.files import written_whole
+from features.files import unreadable, written_whole
 from features.intervals import NO_SEGMENTS, SegmentTimes, VideoTimes, covered, is_partition, need_same_times
 
 _ROWS_PER_CHUNK = 64
@@ -155,7 +157,8 @@ def read_video(root: Path, video_id: str, *, digest: str) -> VideoFeatures:
     """Read the features of a video, all views.
 
     Raises:
-        DataError: the file does not exist, is damaged or incomplete, or was made with other settings.
+        DataError: the file does not exist, is damaged or incomplete, or was made with other settings; UnreadableError
+            if it is locked, or the system does not let it be read for another reason.
     """
     path = video_path(root, video_id)
     with opened(path, digest) as file:
@@ -265,6 +268,7 @@ def _segments_group(file: h5py.File) -> tuple[SegmentTimes, np.ndarray]:
 
 
 _REMEDY = "delete it and run the extraction again"
+_ERRNO = re.compile(r"errno = (\d+)")
 
 
 @contextlib.contextmanager
@@ -276,10 +280,24 @@ def opened(path: Path, digest: str) -> Iterator[h5py.File]:
         with h5py.File(path, "r") as file:
             _need_complete(path, file.attrs, digest)
             yield file
-    except (OSError, RuntimeError) as error:  # not HDF5, cut short, or a wrong checksum
-        raise DataError(f"{path}: damaged ({error}); {_REMEDY}.") from error
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise DataError(f"{path}: not of this schema ({error}); {_REMEDY}.") from error
+    except (OSError, RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise _reading_error(path, error) from error
+
+
+def _reading_error(path: Path, error: Exception) -> DataError:
+    """Return what an error of h5py says of a file. HDF5 gives the number of the system's error, if one was the cause."""
+    number = _ERRNO.search(str(error))
+    if number is None and isinstance(error, (OSError, RuntimeError)):  # not HDF5, cut short, or a wrong checksum
+        return DataError(f"{path}: damaged ({error}); {_REMEDY}.")
+    if number is None:
+        return DataError(f"{path}: not of this schema ({error}); {_REMEDY}.")
+    reason = os.strerror(int(number[1]))
+    if "unable to lock file" in str(error):
+        return UnreadableError(
+            f"{path}: locked ({reason}); close the program that has it open. If there is none, its file system knows "
+            "no locks: set HDF5_USE_FILE_LOCKING=FALSE, and it is read without."
+        )
+    return unreadable(path, OSError(int(number[1]), reason))
 
 
 def _need_complete(path: Path, attrs: h5py.AttributeManager, digest: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from features.annotations import SplitFiles
 from features.errors import DataError, first_few
-from features.files import read_json, write_json, write_text
+from features.files import read_json, unreadable, write_json, write_text
 from features.predictions import Predictions, read_predictions
 from heads.config import with_current_names
 
@@ -290,7 +290,9 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     remedy = "; delete its folder to train the run again."
     try:
         header, *rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines())) or [[]]
-    except (OSError, ValueError, csv.Error) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error}){remedy}") from error
     missing = [name for name in ("epoch", "train_loss") if name not in header]
     if missing or not rows:

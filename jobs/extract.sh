@@ -52,6 +52,6 @@ if [[ ${DRY_RUN:-0} = 1 ]]; then
 fi
 [[ ${command[0]} = sbatch ]] || exec "${command[@]}"
 
-submit extract "$tasks" "$logs" "${command[@]}"
+submit_array extract "$tasks" "$logs" "${command[@]}"
 printf '  %s%q status %q --annotations %q --slurm\n' "${cluster:+SLURM_CLUSTERS=$cluster }" "$1" \
     "$(value_of --out "$@")" "$(value_of --annotations "$@")"

@@ -22,21 +22,31 @@ show() { # COMMAND...: print the command and the set-up of a task
     [[ $1 != sbatch ]] || printf '\nFirst, each task runs this:\n%s\n' "$(declare -f site_setup)"
 }
 
-submit() { # NAME TASKS LOGS COMMAND...: submit an array and print how to watch it; sets `job`, and `cluster` if one is named
+submit() { # SBATCH...: submit a job; sets `job`, and `cluster` if one is named. Fails where SLURM takes no job
+    local answer
+    answer=$("$@") || return
+    answer=${answer##*$'\n'}
+    # With --clusters sbatch prints ID;CLUSTER, and squeue and scancel need the cluster as well.
+    cluster=
+    [[ $answer != *';'* ]] || cluster=${answer#*;}
+    job=${answer%%;*}
+    [[ $job =~ ^[0-9]+$ ]] || {
+        printf "sbatch: answers '%s', which is not the number of a job.\n" "$answer" >&2
+        return 1
+    }
+}
+
+submit_array() { # NAME TASKS LOGS SBATCH...: submit an array and print how to watch it; sets `job` and `cluster`
     local name=$1 tasks=$2 logs=$3
     shift 3
     mkdir -p "$logs"
-    job=$("$@") || {
-        printf 'sbatch took nothing; LOCAL=1 runs it here.\n' >&2
+    submit "$@" || {
+        printf '%s: SLURM takes no such job; nothing was submitted. LOCAL=1 runs it here.\n' "$name" >&2
         exit 1
     }
-    # With --clusters sbatch prints ID;CLUSTER, and squeue needs the cluster as well.
-    cluster=
-    [[ $job != *';'* ]] || cluster=${job#*;}
-    job=${job%%;*}
     printf 'Submitted job %s, %s tasks. To watch it:\n' "$job" "$tasks"
     printf '  squeue%s --jobs %s\n' "${cluster:+ --clusters=$cluster}" "$job"
-    printf '  tail -f %s/%s-%s_0.log\n' "$logs" "$name" "$job"
+    printf '  tail -f %q/%s-%s_0.log\n' "$logs" "$name" "$job"
 }
 
 jobs=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

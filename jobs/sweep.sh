@@ -40,7 +40,7 @@ if [[ ${DRY_RUN:-0} = 1 ]]; then
     exit 0
 fi
 
-submit sweep "$tasks" "$logs" "${command[@]}"
+submit_array sweep "$tasks" "$logs" "${command[@]}"
 printf '  '
 printf '%q ' "$@"
 printf -- '--dry-run\n'

@@ -66,7 +66,7 @@ def test_imports_point_one_way(package: str, forbidden: set[str]) -> None:
 
 ORDER = {
     "features": (
-        *("errors", "interrupts", "progress", "console", "files", "tensors", "device", "dealing", "annotations"),
+        *("errors", "interrupts", "progress", "files", "console", "tensors", "device", "dealing", "annotations"),
         *("pickle_machine", "pickles", "checkpoints"),
         *("intervals", "windows", "failures", "featureset", "predictions", "store", "direct", "check"),
         *("segment_dataset", "reading", "cli"),

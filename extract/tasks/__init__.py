@@ -1,1 +1,1 @@
-"""An extraction as tasks of a job array: sharing the work out, estimating it, its status, and stopping it."""
+"""An extraction as tasks of a job array: sharing the work out, estimating it, and its status."""

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from extract.weights.pretrained_files import PRETRAINED_NAMES, part_names
 from features.checkpoints import read_published
 from features.errors import DataError
-from features.files import read_json, sha256_of_file
+from features.files import read_json, sha256_of_file, unreadable
 
 # Training programs put the state dict into a dictionary, and prefix its names with those of their parallel modules.
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module", "weights")
@@ -108,6 +108,9 @@ def _read_safetensors(path: Path) -> Mapping[str, torch.Tensor]:
     if not path.is_file():
         raise DataError(f"{path}: no such file.")
     try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
+        with open(path, "rb"):  # of any error of the system, safetensors says that there is no such file
+            return load_file(path)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (SafetensorError, ValueError) as error:
         raise DataError(f"{path}: not a sound safetensors file ({error}).") from error

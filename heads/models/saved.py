@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from features.errors import DataError, OptionError
+from features.errors import DataError, OptionError, UnreadableError
 from features.tensors import load_safely, save_tensors
 from heads.config import InputSettings, TrainConfig
 from heads.data.layout import Source
@@ -45,6 +45,8 @@ def load_model(path: Path, *, device: torch.device) -> tuple[Model, ModelConfig]
         model_config = _model_config(content)
         model = Model(model_config).to(device)
         model.load_state_dict(content["model"])
+    except UnreadableError:
+        raise
     except (DataError, OptionError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{path}: not a trained head ({error}); delete its folder and train again.") from error
     return model.eval(), model_config

@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from features.errors import DataError, OptionError, unknown_name
+from features.files import unreadable
 
 GRID = "grid"
 _NULLS = ("", "~", "null", "Null", "NULL")
@@ -83,7 +84,7 @@ def read_options_file(path: Path, options: Mapping[str, bool]) -> OptionsFile:
         # Without constructors of objects, so that an untrusted file can do nothing.
         content = yaml.load(Path(path).read_bytes(), Loader=_TextLoader)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from error
+        raise unreadable(path, error) from error
     except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{path}: not a YAML file ({' '.join(str(error).split())}).") from error
     if not isinstance(content, _Mapping):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from features.errors import DataError
+from features.errors import DataError, UnreadableError
 from features.tensors import load_safely, save_tensors
 from heads.models.model import Model
 
@@ -58,5 +58,7 @@ def resume(
         if device.type == "cuda" and content["rng_cuda"]:
             torch.cuda.set_rng_state_all(content["rng_cuda"])
         return content["history"]
+    except UnreadableError:
+        raise
     except (DataError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{path}: cannot be resumed from ({error}); delete the folder to train again.") from error

@@ -123,7 +123,7 @@ def python(code: str, *arguments: object, **popen: object) -> subprocess.Popen[s
 
 def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Wait for a process; give its exit code, stdout and stderr."""
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=1800)
     return process.returncode, out, err
 
 

@@ -45,7 +45,7 @@ def cut_off_at(arguments: list[str], number: signal.Signals, moment: Callable[[]
             time.sleep(0.002)
         if process.is_alive():
             os.kill(process.pid, number)
-        process.join(60)
+        process.join(1800)
         return process.exitcode, log.read_text()
     finally:
         process.kill()

@@ -9,7 +9,6 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -17,24 +16,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 from annotate import annotate
-from cluster import ROOT, Cluster, needs_slurm, running_slurm
+from cluster import ROOT, Cluster, checkout_in, needs_slurm, running_slurm
 from encode import write_video
+from feature_files import video as feature_video
+from feature_files import write_set
+from holding import pending_signals, wait_until
 from miniature import Miniature
 
-from extract.tasks.running import read_running_tasks
 from features.annotations import read_segments
 from features.check import info, verify
 from features.featureset import read_featureset
+from features.files import write_json
 from features.predictions import read_predictions
 from features.store import read_video, video_ids
+from heads.runs import read_record
 
 EXTRACT = Path(sys.executable).with_name("extract")
 
 
 class _Cluster(Cluster):
-    """With miniature data to extract with r3d_18, which takes a second a segment."""
+    """With miniature data: two tasks get three videos each, and no video takes longer than a blink."""
 
-    def submit(self, out: Path, *, tasks: int = 2, backbone: str = "r3d_18", **variables: object) -> str:
+    def submit(self, out: Path, *, tasks: int = 2, backbone: str = "tiny_cnn", **variables: object) -> str:
         """Submit `make extract`; return the job's id."""
         logs = out.with_name(f"{out.name}-logs")
         words = ("extract", f"BACKBONE={backbone}", "WEIGHTS=random:0", "DEVICE=cpu", f"OUT={out}")
@@ -87,7 +90,10 @@ def cluster(tmp_path_factory) -> Iterator[_Cluster]:
 @pytest.fixture(scope="module")
 def scenario_results(cluster, request) -> Iterator[dict[Callable, Future]]:
     """What is mostly waiting, begun before the first test and looked at in the last ones, where these were selected."""
+    miniature = request.getfixturevalue("miniature")
     scenarios = {
+        "test_last_task_of_an_array_has_another_turn_alone": _stop_the_last_task,
+        "test_pipeline_ends_with_a_submission_of_its_own_set": _run_the_pipeline,
         "test_task_near_its_time_limit_has_another_turn": _meet_the_time_limit,
         "test_array_whose_node_fails_begins_again_and_goes_on": _lose_the_node,
         "test_array_that_is_preempted_goes_on": _give_way_to_urgent_work,
@@ -95,14 +101,14 @@ def scenario_results(cluster, request) -> Iterator[dict[Callable, Future]]:
     test_names = {item.name for item in request.session.items}
     selected_scenarios = [scenario for test, scenario in scenarios.items() if test in test_names]
     with ThreadPoolExecutor(len(scenarios)) as pool:
-        yield {scenario: pool.submit(scenario, cluster) for scenario in selected_scenarios}
+        yield {scenario: pool.submit(scenario, cluster, miniature) for scenario in selected_scenarios}
 
 
 @pytest.fixture(scope="module")
 def local_set(cluster, scenario_results) -> Path:
     """The set of a local run."""
     out = cluster.folder / "local"
-    make = ("make", "-s", "-C", ROOT, f"VENV={sys.prefix}", "extract", "BACKBONE=r3d_18", "WEIGHTS=random:0")
+    make = ("make", "-s", "-C", ROOT, f"VENV={sys.prefix}", "extract", "BACKBONE=tiny_cnn", "WEIGHTS=random:0")
     cluster.run(*make, "DEVICE=cpu", f"OUT={out}", LOCAL=1)
     return out
 
@@ -124,54 +130,56 @@ def _log(out: Path) -> str:
 
 
 # ---- what clusters do to jobs, all at once; each gives its set, and what there is to see of it
+# The tasks stop by themselves before the second of their videos is there.
 
 
-def _meet_the_time_limit(cluster: _Cluster) -> tuple[Path, str]:
+def _stop_the_last_task(cluster: _Cluster, _: Miniature) -> tuple[Path, str]:
+    """Send USR1 to the task that has the array's own id, as SLURM does before the time limit; return the id as well."""
+    out = cluster.folder / "last"
+    site = cluster.holding_site("last", "os.rename:.h5:2", tasks=[1])
+    with _watched(out):
+        job = cluster.submit(out, SITE=site)
+        (pid,) = cluster.held("last")
+        wait_until(lambda: "task 0 ended with exit code 0" in _log(out), "the other task to end")
+        cluster.stop(f"{job}_1", pid)
+        assert cluster.finish(job) == {"COMPLETED"}
+    return out, job
+
+
+def _meet_the_time_limit(cluster: _Cluster, _: Miniature) -> tuple[Path, str]:
     """Hold a task up until SLURM itself sends USR1; return what `extract status` shows of it meanwhile."""
     out = cluster.folder / "limit"
     # SLURM looks at limits every half minute, so this comes 25 to 55 s after the start.
-    site = cluster.site("limit", "SITE_EXTRACT_OPTIONS+=(--time=1 --signal=B:USR1@5)")
+    lines = "SITE_EXTRACT_OPTIONS+=(--time=1 --signal=B:USR1@5)"
+    site = cluster.holding_site("limit", "os.remove:.mp4:1", lines=lines)  # of a copy
     with _watched(out):
         job = cluster.submit(out, tasks=1, SITE=site, STAGE=1)
-        pid = _hold_a_task(cluster, out)
+        (pid,) = cluster.held("limit")
         status = cluster.run(EXTRACT, "status", out, "--slurm")
-        cluster.wait(lambda: list((cluster.folder / "scratch").glob("*/*.mp4")), "a copy of a video")
-        cluster.wait(lambda: signal.SIGUSR1 in _pending_signals(pid), "USR1 from SLURM")
+        assert list((cluster.folder / "scratch").glob("*/*.mp4"))
+        wait_until(lambda: signal.SIGUSR1 in pending_signals(pid), "USR1 from SLURM")
         os.kill(pid, signal.SIGCONT)
-        cluster.wait(lambda: "Asking for another turn." in _log(out), "the task to ask for another turn")
-        cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=10")  # enough, on a machine with other work too
+        wait_until(lambda: "Asking for another turn." in _log(out), "the task to ask for another turn")
+        cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60")  # enough, on a machine with other work too
         assert cluster.finish(job) == {"COMPLETED"}
     return out, status
 
 
-def _hold_a_task(cluster: _Cluster, out: Path) -> int:
-    """Stop the first task that begins, and return its process id.
-
-    On a busy machine all tasks may be done when a test sees the first video.
-    """
-    cluster.wait(lambda: any(note.videos for note in read_running_tasks(out, now=time.time())), "a task to begin")
-    pid = read_running_tasks(out, now=time.time())[0].pid
-    os.kill(pid, signal.SIGSTOP)
-    return pid
-
-
-def _pending_signals(pid: int) -> set[int]:
-    bits = int(re.search(r"^ShdPnd:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)[1], 16)
-    return {number for number in range(1, 65) if bits >> (number - 1) & 1}
-
-
-def _lose_the_node(cluster: _Cluster) -> Path:
+def _lose_the_node(cluster: _Cluster, _: Miniature) -> Path:
     """Kill slurmd in mid-job, and one of the two tasks with it; the other one goes on unknown to SLURM."""
     out = cluster.folder / "node"
-    site = cluster.site("node", "SITE_EXTRACT_OPTIONS+=(--nodelist=g2)")
+    site = cluster.holding_site("node", "os.rename:.h5:2", tasks=[0, 1], lines="SITE_EXTRACT_OPTIONS+=(--nodelist=g2)")
     pid_file = cluster.folder / "slurm" / "run" / "slurmd.g2.pid"
     with _watched(out):
         job = cluster.submit(out, SITE=site)
-        cluster.wait(lambda: len(read_running_tasks(out, now=time.time())) == 2, "both tasks to begin")
+        pids = set(cluster.held("node", 2))
         os.kill(int(pid_file.read_text()), signal.SIGKILL)
-        for pid in _processes_of(f"SLURM_ARRAY_JOB_ID={job}", "SLURM_ARRAY_TASK_ID=0"):
+        killed_pids = _processes_of(f"SLURM_ARRAY_JOB_ID={job}", "SLURM_ARRAY_TASK_ID=0")
+        for pid in killed_pids:
             os.kill(pid, signal.SIGKILL)
-        cluster.wait(lambda: "State=DOWN" in cluster.run("scontrol", "show", "node", "g2"), "the node to be missed")
+        wait_until(lambda: "State=DOWN" in cluster.run("scontrol", "show", "node", "g2"), "the node to be missed")
+        (unknown_pid,) = pids.difference(killed_pids)
+        os.kill(unknown_pid, signal.SIGCONT)
         cluster.run("slurmd", "-f", cluster.environment["SLURM_CONF"], "-N", "g2")
         assert cluster.finish(job) == {"COMPLETED"}
     return out
@@ -191,20 +199,27 @@ def _processes_of(*variables: str) -> list[int]:
     return [*steps, *pids]
 
 
-def _give_way_to_urgent_work(cluster: _Cluster) -> Path:
-    """Hold both tasks up until SLURM pre-empts them."""
+def _give_way_to_urgent_work(cluster: _Cluster, _: Miniature) -> Path:
+    """Hold both tasks up until SLURM pre-empts them; it sends SIGCONT with its SIGTERM."""
     out = cluster.folder / "preempted"
-    site = cluster.site("preempted", "SITE_EXTRACT_OPTIONS+=(--nodelist=g3)")
+    site = cluster.holding_site(
+        "preempted", "os.rename:.h5:2", tasks=[0, 1], lines="SITE_EXTRACT_OPTIONS+=(--nodelist=g3)"
+    )
     with _watched(out):
         job = cluster.submit(out, SITE=site)
-        _hold_a_task(cluster, out)
-        cluster.wait(lambda: list(out.glob("[!.]*.h5")), "a first video")
-        for note in read_running_tasks(out, now=time.time()):
-            os.kill(note.pid, signal.SIGSTOP)  # SLURM sends SIGCONT with its SIGTERM
+        cluster.held("preempted", 2)
         urgent_options = ("--partition=urgent", "--nodelist=g3", "--exclusive", "--output=/dev/null", "--wrap=true")
         cluster.run("sbatch", *urgent_options)
         assert cluster.finish(job) == {"COMPLETED"}
     return out
+
+
+def _assert_begun_again(log: str) -> None:
+    """The task that began again kept the videos that were finished before, and failed in none."""
+    ((num_done, num_kept),) = re.findall(
+        r"asked for 6 segments in 3 videos: (\d) done, ([1-9]) there before, 0 failed", log
+    )
+    assert int(num_done) + int(num_kept) == 6
 
 
 @needs_slurm
@@ -219,14 +234,26 @@ def test_array_does_every_video_once(cluster, local_set):
 
 
 @needs_slurm
+def test_last_task_of_an_array_has_another_turn_alone(cluster, local_set, scenario_results):
+    out, job = scenario_results[_stop_the_last_task].result()
+    assert f"task 1 of 2, job {job} on" in _log(out)  # the array's own id
+    assert "stopped by SIGUSR1. Finished work is kept" in _log(out)
+    assert re.findall(r"task (\d) of 2, job \d+ on \S+, start (\d)", _log(out)) == [("0", "1"), ("1", "1"), ("1", "2")]
+    _assert_begun_again(_log(out))
+    _assert_same(cluster, out, local_set)
+
+
+@needs_slurm
+@pytest.mark.slow
 def test_task_that_is_requeued_goes_on(cluster, local_set):
     out = cluster.folder / "requeued"
     with _watched(out):
-        job = cluster.submit(out)
-        cluster.wait(lambda: _log(out).count("r3d_18: 0/6") == 2, "both tasks to begin")
+        job = cluster.submit(out, SITE=cluster.holding_site("requeued", "os.rename:.h5:2", tasks=[1]))
+        cluster.held("requeued")
         cluster.run("scontrol", "requeue", f"{job}_1")
         assert cluster.finish(job) == {"COMPLETED"}
-    assert "start 2" in _log(out)
+    assert "stopped by SIGTERM. Finished work is kept" in _log(out)
+    _assert_begun_again(_log(out))
     _assert_same(cluster, out, local_set)
 
 
@@ -235,15 +262,12 @@ def test_task_that_is_requeued_goes_on(cluster, local_set):
 def test_killed_task_is_completed_by_another_array_of_other_size(cluster, local_set):
     out = cluster.folder / "killed"
     with _watched(out):
-        job = cluster.submit(out)
-        held_pid = _hold_a_task(cluster, out)
-        cluster.wait(lambda: len(list(out.glob("[!.]*.h5"))) >= 1, "a first video")
-        # scancel --signal=KILL would send TERM first.
-        for pid in {held_pid, *(note.pid for note in read_running_tasks(out, now=time.time()))}:
+        job = cluster.submit(out, SITE=cluster.holding_site("killed", "os.rename:.h5:2", tasks=[0, 1]))
+        for pid in cluster.held("killed", 2):  # scancel --signal=KILL would send TERM first
             os.kill(pid, signal.SIGKILL)
-        assert "FAILED" in cluster.finish(job)
+        assert cluster.finish(job) == {"FAILED"}
         assert "ended with exit code 137" in _log(out)
-        assert list(verify(out)) == []
+        assert (len(list(out.glob("[!.]*.h5"))), list(verify(out))) == (2, [])
         assert cluster.finish(cluster.submit(out, tasks=3)) == {"COMPLETED"}
     shutil.rmtree(out / "running")  # the notes of the killed ones
     _assert_same(cluster, out, local_set)
@@ -254,46 +278,83 @@ def test_killed_task_is_completed_by_another_array_of_other_size(cluster, local_
 def test_two_arrays_on_one_set_do_no_harm(cluster, local_set):
     out = cluster.folder / "twice"
     with _watched(out):
-        jobs = [cluster.submit(out), cluster.submit(out)]
-        assert [cluster.finish(job) for job in jobs] == [{"COMPLETED"}, {"COMPLETED"}]
+        first_job = cluster.submit(out, SITE=cluster.holding_site("twice", "os.rename:.h5:1", tasks=[0, 1]))
+        held_pids = cluster.held("twice", 2)
+        assert cluster.finish(cluster.submit(out)) == {"COMPLETED"}
+        for pid in held_pids:
+            os.kill(pid, signal.SIGCONT)
+        assert cluster.finish(first_job) == {"COMPLETED"}
     _assert_same(cluster, out, local_set)
 
 
 @needs_slurm
 def test_extraction_with_failures_fails_its_task(cluster):
     out = cluster.folder / "failing"
-    assert "FAILED" in cluster.finish(cluster.submit(out, backbone="r3d_19"))
-    assert "did you mean 'r3d_18'?" in _log(out)
+    assert "FAILED" in cluster.finish(cluster.submit(out, backbone="tiny_cn"))
+    assert "did you mean 'tiny_cnn'?" in _log(out)
 
 
-def _pipeline(cluster: _Cluster, miniature: Miniature, name: str, videos: Path) -> dict[str, str]:
-    """Submit `make pipeline` on the miniature; return the id of each step's job once none is left."""
-    folder = cluster.folder / name
-    make = ("make", "-s", "-C", ROOT, f"VENV={sys.prefix}", "pipeline", "BACKBONE=tiny_cnn", "WEIGHTS=random:0")
-    options = ("DEVICE=cpu", "SEEDS=0-1", "HEAD=mean_pool", "TASKS=2")
-    variables = {
+def _pipeline(
+    cluster: _Cluster, miniature: Miniature, folder: Path, checkout: Path, **variables: object
+) -> dict[str, set[str]]:
+    """Run `make pipeline` in a folder, on the miniature; return the states of each step's job once none is left."""
+    make = ("make", "-s", "-C", checkout, "pipeline", "BACKBONE=tiny_cnn", "WEIGHTS=random:0", "DEVICE=cpu")
+    folders = {
         "EPIC_ANNOTATIONS": miniature.annotations,
+        "EPIC_VIDEOS": miniature.videos,
         "EPIC_FEATURES": folder / "features",
         "EPIC_RUNS": folder / "runs",
         "LOGS": folder / "logs",
     }
-    output = cluster.run(*make, *options, EPIC_VIDEOS=videos, **variables)
+    output = cluster.run(*make, "SEEDS=0-1", "HEAD=logistic", "TASKS=2", **{**folders, **variables})
     jobs = dict(re.findall(r"(verify|train|ensemble|submit) (\d+)", output.rsplit("After it:", 1)[1]))
     jobs["extract"] = re.search(r"Submitted job (\d+)", output)[1]
     job_ids = ",".join(jobs.values())
-    cluster.wait(lambda: not cluster.run("squeue", "-h", "-j", job_ids).strip(), "the pipeline to end")
-    return jobs
+    wait_until(lambda: not cluster.run("squeue", "-h", "-j", job_ids).strip(), "the pipeline to end")
+    return {step: set(cluster.states(job).values()) for step, job in jobs.items()}
+
+
+def _run_the_pipeline(cluster: _Cluster, miniature: Miniature) -> tuple[Path, dict[str, set[str]]]:
+    """Run it where every folder has a space in its name, beside another feature set and a run on that.
+
+    Returns:
+        The folder, and the states of each step's job.
+    """
+    folder = cluster.folder / "a pipe line"
+    folder.mkdir()
+    for name in ("annotations", "videos"):
+        (folder / name).symlink_to(getattr(miniature, name))
+    write_set(folder / "features" / "tiny_cnn-seg32", feature_video())
+    write_json(folder / "runs" / "logistic-seed0" / "config.json", {"head": "logistic", "seed": 0})
+    here = {f"EPIC_{name.upper()}": folder / name for name in ("annotations", "videos")}
+    site = cluster.site("a site", "")
+    states = _pipeline(cluster, miniature, folder, checkout_in(folder / "check out"), SITE=site, **here)
+    return folder, states
 
 
 @needs_slurm
-def test_pipeline_ends_with_a_submission(cluster, miniature):
-    jobs = _pipeline(cluster, miniature, "pipeline", miniature.videos)
-    assert {step: set(cluster.states(job).values()) for step, job in jobs.items()} == {
-        step: {"COMPLETED"} for step in ("extract", "verify", "train", "ensemble", "submit")
-    }
-    submission = cluster.folder / "pipeline" / "runs" / "ensemble" / "submission" / "submission.pt"
+def test_pipeline_ends_with_a_submission_of_its_own_set(scenario_results, miniature):
+    folder, states = scenario_results[_run_the_pipeline].result()
+    assert states == {step: {"COMPLETED"} for step in ("extract", "verify", "train", "ensemble", "submit")}
+    runs = folder / "runs" / "logistic-tiny_cnn-seg16"
+    assert read_record(runs / "logistic-seed1").features == (str(folder / "features" / "tiny_cnn-seg16"),)
     test = read_segments(miniature.annotations / "EPIC_100_test_timestamps.csv")
-    assert sorted(read_predictions(submission).narration_id) == sorted(test.narration_id)
+    submission = read_predictions(runs / "ensemble" / "submission" / "submission.pt")
+    assert sorted(submission.narration_id) == sorted(test.narration_id)
+
+
+@needs_slurm
+def test_pipeline_of_which_slurm_refuses_a_step_leaves_no_job(cluster, miniature):
+    site = cluster.site("refused", "SITE_EXTRACT_OPTIONS+=(--hold) SITE_TRAIN_OPTIONS+=(--partition=absent)\n")
+    with pytest.raises(AssertionError) as caught:
+        _pipeline(cluster, miniature, cluster.folder / "refused", ROOT, SITE=site, VENV=sys.prefix)
+    output = str(caught.value)
+    (extraction,) = re.findall(r"Submitted job (\d+)", output)
+    assert "train: SLURM does not take this step" in output
+    verification = re.search(rf"The jobs before it are cancelled: {extraction} (\d+)\.\n", output)[1]
+    assert "Error 1" in output  # what make says of the exit code of a recipe
+    for job in (extraction, verification):
+        assert cluster.finish(job) == {"CANCELLED"}
 
 
 @needs_slurm
@@ -301,11 +362,11 @@ def test_pipeline_ends_with_a_submission(cluster, miniature):
 def test_failing_extraction_keeps_the_steps_after_it_from_running(cluster, miniature):
     videos = shutil.copytree(miniature.videos, cluster.folder / "all_but_one")
     next(videos.rglob("*.mp4")).unlink()
-    jobs = _pipeline(cluster, miniature, "broken", videos)
-    states = {step: set(cluster.states(job).values()) for step, job in jobs.items()}
+    folder = cluster.folder / "broken"
+    states = _pipeline(cluster, miniature, folder, ROOT, EPIC_VIDEOS=videos, VENV=sys.prefix)
     assert states.pop("extract") == {"COMPLETED", "FAILED"}
     assert states == {step: {"CANCELLED"} for step in ("verify", "train", "ensemble", "submit")}
-    logs = cluster.folder / "broken" / "logs"
+    logs = folder / "logs"
     assert {path.name.split("-")[0] for path in logs.iterdir()} == {"extract"}
     assert "Failed in 1 videos" in "".join(path.read_text() for path in logs.iterdir())
 

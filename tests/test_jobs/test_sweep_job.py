@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shlex
@@ -13,13 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import ROOT, Cluster, needs_slurm, running_slurm
+from cluster import ROOT, Cluster, checkout_in, needs_slurm, running_slurm
+from holding import wait_until
 from synthetic import write_synthetic
 
 from features.files import read_json
+from heads.runs import read_metrics
 
-EPOCHS = 60
-# A run is a second or two of work here.
+EPOCHS = 8
 SPEC = """\
 grid:
   lr: [1e-4, 1e-3, 1e-2]
@@ -52,10 +52,12 @@ def cluster(sweep_folder) -> Iterator[Cluster]:
         yield Cluster(sweep_folder, environment)
 
 
-def _submit(cluster: Cluster, name: str, *, tasks: int = 2, spec: str = "sweep.yaml") -> tuple[str, Path]:
+def _submit(
+    cluster: Cluster, name: str, *, tasks: int = 2, spec: str = "sweep.yaml", **variables: object
+) -> tuple[str, Path]:
     """Submit a sweep into runs of its own; return the job's id and the sweep's folder."""
     runs = cluster.folder / name
-    variables = {"EPIC_RUNS": runs, "LOGS": runs / "logs"}
+    variables = {"EPIC_RUNS": runs, "LOGS": runs / "logs", **variables}
     job = cluster.make("sweep", f"SPEC={cluster.folder / spec}", TASKS=tasks, **variables)
     return job, runs / "sweep"
 
@@ -78,10 +80,6 @@ def _finish_times(folder: Path) -> dict[str, int]:
     return {path.parent.name: path.with_name("last.pth").stat().st_mtime_ns for path in folder.glob("*/test_pred*")}
 
 
-def _num_rows(folder: Path) -> int:
-    return sum(text.count(b"\n") - 1 for text in _metrics(folder).values())
-
-
 def _log(folder: Path) -> str:
     return "\n".join(path.read_text() for path in sorted(folder.with_name("logs").glob("*.log")))
 
@@ -95,52 +93,68 @@ def test_tasks_share_the_runs_and_end_as_one_sweep_does(cluster, local_sweep):
     assert _metrics(folder) == _metrics(local_sweep)
 
 
+# A task stops by itself in the second of its three runs, before it keeps the second epoch.
+_IN_THE_SECOND_RUN = f"os.rename:last.pth:{EPOCHS + 2}"
+
+
 @needs_slurm
 @pytest.mark.slow
 @pytest.mark.parametrize("interruption", ["requeue", "USR1"])
 def test_task_that_has_another_turn_goes_on(interruption, cluster, local_sweep):
-    job, folder = _submit(cluster, interruption)
-    cluster.wait(lambda: _finish_times(folder) and _num_rows(folder) > EPOCHS + 5, "a finished run")
+    site = cluster.holding_site(interruption, _IN_THE_SECOND_RUN, tasks=[1])
+    job, folder = _submit(cluster, interruption, SITE=site)
+    (pid,) = cluster.held(interruption)
+    wait_until(lambda: "task 0 ended with exit code 0" in _log(folder), "the other task to end")
     finished_before = _finish_times(folder)
-    assert len(finished_before) < 6
-    for task in (0, 1):
-        if interruption == "USR1":  # as SLURM sends it before the time limit
-            cluster.run("scancel", "--batch", "--signal=USR1", f"{job}_{task}")
-        else:
-            cluster.run("scontrol", "requeue", f"{job}_{task}")
+    assert len(finished_before) == 4
+    if interruption == "USR1":  # as SLURM sends it before the time limit
+        cluster.stop(f"{job}_1", pid)
+    else:
+        cluster.run("scontrol", "requeue", f"{job}_1")
     assert cluster.finish(job) == {"COMPLETED"}
-    assert "start 2" in _log(folder)
+    assert f"task 1 of 2, job {job} on" in _log(folder)  # the array's own id
+    assert re.findall(r"task (\d) of 2, job .*, start (\d)", _log(folder)) == [("0", "1"), ("1", "1"), ("1", "2")]
     assert ("Asking for another turn." in _log(folder)) == (interruption == "USR1")
     assert finished_before.items() <= _finish_times(folder).items()
     assert _metrics(folder) == _metrics(local_sweep)
 
 
 @needs_slurm
+def test_training_near_its_time_limit_has_another_turn(cluster):
+    logs = cluster.folder / "training"
+    site = cluster.holding_site("training", "os.rename:last.pth:3", tasks=[1])
+    heads = Path(sys.executable).with_name("heads")
+    command = (heads, "train", "--head", "mlp:hidden=32", "--epochs", EPOCHS, "--batch-size", 8, "--device", "cpu")
+    data = cluster.folder / "data"
+    folders = ("--features", data / "features", "--annotations", data / "annotations", "--runs", data / "runs")
+    options = ("--parsable", "--mem=300M", "--array=0-1", f"--output={logs}/%a.log", ROOT / "jobs" / "train.sbatch")
+    job = cluster.run("sbatch", *options, site, *command, *folders).strip()
+    (pid,) = cluster.held("training")
+    log = logs / "1.log"
+    cluster.stop(f"{job}_1", pid)
+    assert cluster.finish(job) == {"COMPLETED"}
+    assert re.findall(r"seed 1, job (\d+) on \S+, start (\d)", log.read_text()) == [(job, "1"), (job, "2")]
+    assert "heads train: stopped by SIGUSR1. Finished work is kept" in log.read_text()
+    assert "start 2" not in (logs / "0.log").read_text()
+    rows = read_metrics(data / "runs" / "mlp-seed1" / "metrics.csv")
+    assert [row["epoch"] for row in rows] == list(range(1, EPOCHS + 1))
+
+
+@needs_slurm
 @pytest.mark.slow
 def test_killed_tasks_are_completed_by_an_array_of_another_size(cluster, local_sweep):
-    job, folder = _submit(cluster, "killed")
-    cluster.wait(lambda: _num_rows(folder) > 10, "some epochs")
-    for pid in _sweep_processes(folder.parent):
+    site = cluster.holding_site("killed", _IN_THE_SECOND_RUN, tasks=[0, 1])
+    job, folder = _submit(cluster, "killed", SITE=site)
+    for pid in cluster.held("killed", 2):
         os.kill(pid, signal.SIGKILL)
     assert cluster.finish(job) == {"FAILED"}
     assert "ended with exit code 137" in _log(folder)
     finished_before = _finish_times(folder)
+    assert len(finished_before) == 2
     job, _ = _submit(cluster, "killed", tasks=3)
     assert cluster.finish(job) == {"COMPLETED"}
     assert finished_before.items() <= _finish_times(folder).items()
     assert _metrics(folder) == _metrics(local_sweep)
-
-
-def _sweep_processes(runs: Path) -> list[int]:
-    """Return the processes of tasks that train into a folder of runs."""
-    pids = []
-    for environ in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            words = environ.with_name("cmdline").read_bytes().split(b"\0")
-            if b"--shard" in words and f"EPIC_RUNS={runs}".encode() in environ.read_bytes().split(b"\0"):
-                pids.append(int(environ.parent.name))
-    assert pids
-    return pids
 
 
 @needs_slurm
@@ -179,11 +193,12 @@ def make(sweep_folder, tmp_path):
     base = {name: value for name, value in os.environ.items() if name not in ("SITE", "EPIC_RUNS", "EPIC_FEATURES")}
     environment = base | {"PATH": f"{sbatch.parent}:{os.environ['PATH']}", "LOGS": str(tmp_path / "logs")}
 
-    def run(spec: str, **variables: str) -> tuple[subprocess.CompletedProcess[str], list[str] | None]:
-        words = ["make", "-s", "-C", str(ROOT), f"VENV={sys.prefix}", "sweep", f"SPEC={sweep_folder / spec}"]
-        process = subprocess.run(
-            words, env=environment | variables, capture_output=True, text=True, timeout=120, check=False
-        )
+    def run(
+        spec: str, *, checkout: Path = ROOT, **variables: str
+    ) -> tuple[subprocess.CompletedProcess[str], list[str] | None]:
+        words = ["make", "-s", "-C", str(checkout), "sweep", f"SPEC={sweep_folder / spec}"]
+        words += [f"VENV={sys.prefix}"] if checkout == ROOT else []
+        process = subprocess.run(words, env=environment | variables, capture_output=True, text=True, check=False)
         call = tmp_path / "call"
         return process, shlex.split(call.read_text()) if call.exists() else None
 
@@ -201,6 +216,17 @@ def test_submission_asks_for_what_training_needs_and_says_how_to_watch_it(make, 
     assert "  squeue --jobs 7\n" in process.stdout
     assert f"  tail -f {tmp_path / 'logs'}/sweep-7_0.log\n" in process.stdout
     assert process.stdout.endswith(f"heads sweep {sweep_folder / 'sweep.yaml'} --dry-run\n")
+
+
+def test_checkout_and_data_may_have_spaces_in_their_names(make, tmp_path):
+    checkout = checkout_in(tmp_path / "check out")
+    process, words = make("sweep.yaml", checkout=checkout, EPIC_RUNS=f"{tmp_path}/my runs", LOGS=f"{tmp_path}/my logs")
+    assert process.returncode == 0, process.stderr
+    assert f"EPIC_RUNS={tmp_path}/my runs" in words
+    assert str(checkout / ".venv" / "bin" / "heads") in words
+    tail, watch = (shlex.split(line) for line in process.stdout.splitlines()[-2:])
+    assert tail == ["tail", "-f", f"{tmp_path}/my logs/sweep-7_0.log"]
+    assert watch[1:] == [*words[words.index("env") + 1 :], "--dry-run"]
 
 
 def test_last_line_of_a_submission_tells_how_far_the_runs_are(make):
@@ -246,6 +272,6 @@ def test_where_there_is_no_slurm_the_sweep_runs_here_and_may_halve(make, tmp_pat
 
 def test_sweep_without_a_spec_says_what_is_missing():
     words = ["make", "-s", "-C", str(ROOT), f"VENV={sys.prefix}", "sweep"]
-    process = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    process = subprocess.run(words, capture_output=True, text=True, check=False)
     assert process.returncode != 0
     assert "SPEC is missing" in process.stderr

@@ -7,12 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from annotate import annotate
 from encode import write_video
+from holding import held_pids, hold_variables
 
 from extract.decode import staging
 from extract.decode.staging import Staged, staged, staging_folder
@@ -177,15 +177,14 @@ def test_what_a_killed_run_left_goes_with_the_next_and_what_is_in_use_stays(tmp_
 
 def test_run_that_is_stopped_leaves_no_copies(videos, tmp_path):
     annotate(tmp_path / "segments.csv", SEGMENTS)
-    words = ["run", "--annotations", tmp_path / "segments.csv", "--videos", videos, "--backbone", "r3d_18"]
+    words = ["run", "--annotations", tmp_path / "segments.csv", "--videos", videos, "--backbone", "tiny_cnn"]
     words += ["--weights", "random:0", "--device", "cpu", "--out", tmp_path / "out", "--stage", tmp_path / "scratch"]
     program = Path(sys.executable).with_name("extract")
-    process = subprocess.Popen(list(map(str, [program, *words])), env={**os.environ, "OMP_NUM_THREADS": "1"})
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "scratch").glob("*/*")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **hold_variables(tmp_path / "held", "os.remove:.mp4:1")}
+    process = subprocess.Popen(list(map(str, [program, *words])), env=environment)
+    held_pids(tmp_path / "held", go_on=lambda: process.poll() is None)
+    assert list((tmp_path / "scratch").glob("*/*"))
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    process.send_signal(signal.SIGCONT)
+    assert process.wait() == 128 + signal.SIGTERM
     assert list((tmp_path / "scratch").iterdir()) == []

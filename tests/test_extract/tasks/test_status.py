@@ -85,7 +85,7 @@ def keep_note():
             notes = stack.enter_context(StatusWriter(out, (1, 8)))
             for video_id in video_ids:
                 notes.begin(video_id)
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 1800
             while not any(set(video_ids) <= set(note.videos) for note in read_running_tasks(out, now=time.time())):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)

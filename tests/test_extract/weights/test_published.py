@@ -100,7 +100,7 @@ def extract(server):
             "https_proxy": "http://127.0.0.1:9",
         }
         program = [Path(sys.executable).with_name("extract"), *map(str, arguments)]
-        return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=1800, check=False)
 
     return run
 

@@ -103,10 +103,15 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(name, larger_synthetic
     assert _differences(tmp_path / "runs" / f"{name}-seed0", unbroken_run(name)) == []
 
 
-# ---- an interruption from the keyboard
+# ---- an interruption from the keyboard, and SLURM's signal that the time limit is near
 
 
-def test_an_interrupted_run_says_so_and_can_go_on(larger_synthetic, unbroken_run, heads, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(signal.SIGINT, "Interrupted"), (signal.SIGUSR1, "heads train: stopped by SIGUSR1")],
+    ids=["SIGINT", "SIGUSR1"],
+)
+def test_an_interrupted_run_says_so_and_can_go_on(number, reason, larger_synthetic, unbroken_run, heads, tmp_path):
     arguments, folder = (
         _arguments("mean_pool", larger_synthetic, tmp_path / "runs"),
         tmp_path / "runs" / "mean_pool-seed0",
@@ -118,10 +123,10 @@ def test_an_interrupted_run_says_so_and_can_go_on(larger_synthetic, unbroken_run
     signal.signal(signal.SIGINT, previous)
     while process.poll() is None and _num_epochs(folder / "metrics.csv") < 3:
         time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert stderr.rstrip().endswith("Interrupted. Finished work is kept; the same command continues from there.")
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=1800)
+    assert process.returncode == 128 + number
+    assert stderr.rstrip().endswith(f"{reason}. Finished work is kept; the same command continues from there.")
     assert "Traceback" not in stderr
     assert heads(*arguments).exit_code == 0
     assert _differences(folder, unbroken_run("mean_pool")) == []
