@@ -91,7 +91,7 @@ def _read_legacy(file: mmap.mmap) -> Any:
 
     content = _machine(data).run(file)
     keys = data_machine().run(file)
-    if set(keys) != set(buffers):
+    if not all(isinstance(key, str) for key in keys) or set(keys) != set(buffers):
         raise ValueError("some of its tensors have no data")
     for key in keys:
         buffer = buffers[key]

@@ -143,13 +143,13 @@ def as_zip(pickled: bytes, path: Path) -> Path:
     return path
 
 
-def as_legacy(pickled: bytes, path: Path) -> Path:
+def as_legacy(pickled: bytes, path: Path, *, keys: bytes | None = None) -> Path:
     """Write a pickle as torch.save wrote them before 1.6, with the data of four float32 zeros."""
     content = io.BytesIO()
     for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
         pickle.dump(value, content, protocol=2)
     content.write(pickled)
-    pickle.dump(["0"], content, protocol=2)
+    content.write(keys or pickle.dumps(["0"], protocol=2))
     content.write(struct.pack("<q", 4) + bytes(16))
     path.write_bytes(content.getvalue())
     return path

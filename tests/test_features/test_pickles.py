@@ -163,6 +163,16 @@ def test_a_file_may_not_call_what_another_program_has_registered(tmp_path, monke
         copyreg.remove_extension("posix", "system", 1)
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [b"]K\x01" + b"\x85" * 1_000_000 + b"a.", b"\x80\x02].", b"\x80\x02]U\x011a.", b"\x80\x02K\x01."],
+    ids=["a deep tuple", "none", "another", "a number"],
+)
+def test_data_under_other_keys_are_refused(keys, tmp_path):
+    outcome = _outcome(as_legacy(TENSOR, tmp_path / "a.pth", keys=keys))
+    assert isinstance(outcome, str)
+
+
 @pytest.mark.parametrize("wrap", [as_zip, as_legacy])
 def test_tensor_in_such_a_file_is_read(wrap, tmp_path):
     """Or a mistake in what writes these files would refuse them all."""
