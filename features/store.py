@@ -285,7 +285,7 @@ def opened(path: Path, digest: str) -> Iterator[h5py.File]:
 
 
 def _reading_error(path: Path, error: Exception) -> DataError:
-    """Return what an error of h5py says of a file. HDF5 gives the number of the system's error if that was the cause."""
+    """Return what an error of h5py says of a file, which has the number of the system's error if that was the cause."""
     number = _ERRNO.search(str(error))
     if number is None and isinstance(error, (OSError, RuntimeError)):  # not HDF5, cut short, or a wrong checksum
         return DataError(f"{path}: damaged ({error}); {_REMEDY}.")

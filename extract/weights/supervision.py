@@ -41,17 +41,15 @@ _LEVELS = {
 
 
 def supervision_of(backbone: Backbone, weights: Weights) -> int | None:
-    """Return the level of a backbone's weights; None for weights from elsewhere, and for a model of timm without one.
+    """Return the level of a backbone's pretraining; None for a model of timm whose data are not known here.
 
-    Random weights have level 0.
+    Random weights have level 0. A file given by its path counts as the published weights, whose layout it has.
 
     Raises:
         KeyError: `pretraining` of a backbone of ours has a name without a level here.
     """
     if weights.revision == "random":
         return 0
-    if weights.revision == "local file":  # the published weights, or anyone's that fit
-        return None
     names = backbone.pretraining.split(", ")
     if backbone.family == "timm" and not set(names) <= _LEVELS.keys():  # timm's tags do not always say the data
         return None

@@ -59,5 +59,5 @@ def test_random_weights_have_learned_nothing():
     assert supervision_of(backbones.get("dinov2_base"), _weights("random")) == 0
 
 
-def test_of_weights_of_ones_own_nothing_is_known():
-    assert supervision_of(backbones.get("resnet50"), _weights("local file")) is None
+def test_a_file_that_fits_counts_as_the_published_weights():
+    assert supervision_of(backbones.get("resnet50"), _weights("local file")) == 1
