@@ -21,5 +21,5 @@ def test_missing_transformers_is_an_error_that_says_how_to_install_it(monkeypatc
 @pytest.mark.parametrize("name", ["DINOv9Model", *(["DINOv3ViTModel"] if BEFORE_DINOV3 else [])])
 def test_transformers_without_the_model_is_an_error_that_says_which_has_it(name):
     model = replace(get("dinov3").model, model=name)
-    with pytest.raises(DataError, match=rf"transformers .* with torch .* has no {name}; .* \(DINOv3 came with 4\.56, "):
+    with pytest.raises(DataError, match=rf"transformers .* with torch .* has no {name}; .*DINOv3 with 4\.56, "):
         model.build()

@@ -300,6 +300,7 @@ def test_published_weights_come_from_where_they_were_published():
         "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/",
         "https://dl.fbaipublicfiles.com/lavila/checkpoints/dual_encoders/",
         "https://dl.fbaipublicfiles.com/vjepa2/",
+        "https://dl.fbaipublicfiles.com/hiera/",
         "https://dl.fbaipublicfiles.com/omnivore/models/",
         "https://huggingface.co/OpenGVLab/VideoMAE2/resolve/main/",
     )
