@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
@@ -21,7 +22,7 @@ from extract.preprocess import normalised, scaled
 from extract.weights.load import load_backbone
 from extract.weights.supervision import supervision_of
 from features.errors import DataError, OptionError
-from features.featureset import Weights
+from features.featureset import Weights, read_featureset
 
 timm = pytest.importorskip("timm")
 GOLDEN = Path(__file__).resolve().parents[4] / "shared" / "encoders" / "golden" / "timm.json"
@@ -202,3 +203,16 @@ def test_list_names_models_worth_a_try_and_finds_others():
     assert found.exit_code == 0
     assert "timm:vit_pe_core_large_patch14_336.fb" in found.output.split()
     assert runner.invoke(main, ["backbones", "--timm", "vit_nothing*"]).exit_code == 2
+
+
+def test_extract_run_records_timms_version_and_keeps_the_class_token(miniature, tmp_path):
+    segment = tmp_path / "EPIC_100_validation.csv"
+    pd.read_csv(miniature.annotations / "EPIC_100_validation.csv").head(1).to_csv(segment, index=False)
+    options = ["--annotations", segment, "--videos", miniature.videos, "--frames", "2", "--workers", "1"]
+    options += ["--backbone", "timm:deit_tiny_patch16_224", "--weights", "random:0", "--out", tmp_path / "set"]
+    result = CliRunner().invoke(main, ["run", *map(str, options), "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    featureset = read_featureset(tmp_path / "set")
+    assert featureset.backbone == "timm:deit_tiny_patch16_224.fb_in1k"
+    assert (featureset.tokens, featureset.dim) == ("mean+cls", 2 * 192)
+    assert featureset.versions["timm"] == timm.__version__
