@@ -80,6 +80,15 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+# What the system says of a place that is in no file, which damage in a file may name.
+_OF_DAMAGE = (0, errno.EINVAL, errno.EOVERFLOW)
+
+
+def is_of_the_system(number: int | None) -> bool:
+    """Return whether an error number is about reading a file, such as for permission, and not about what it holds."""
+    return number is not None and number not in _OF_DAMAGE
+
+
 def unreadable(path: Path | str, error: OSError) -> UnreadableError:
     """Return the error for a file or folder that the system does not let be read.
 

@@ -23,7 +23,7 @@ import numpy as np
 from features.errors import DataError, UnreadableError
 from features.failures import read_failures
 from features.featureset import FeatureSet
-from features.files import unreadable, written_whole
+from features.files import is_of_the_system, unreadable, written_whole
 from features.intervals import NO_SEGMENTS, SegmentTimes, VideoTimes, covered, is_partition, need_same_times
 
 _ROWS_PER_CHUNK = 64
@@ -285,19 +285,20 @@ def opened(path: Path, digest: str) -> Iterator[h5py.File]:
 
 
 def _reading_error(path: Path, error: Exception) -> DataError:
-    """Return what an error of h5py says of a file, which has the number of the system's error if that was the cause."""
-    number = _ERRNO.search(str(error))
-    if number is None and isinstance(error, (OSError, RuntimeError)):  # not HDF5, cut short, or a wrong checksum
-        return DataError(f"{path}: damaged ({error}); {_REMEDY}.")
-    if number is None:
-        return DataError(f"{path}: not of this schema ({error}); {_REMEDY}.")
-    reason = os.strerror(int(number[1]))
+    """Return what an error of h5py says of a file: HDF5 names the number of a system call's error."""
+    match = _ERRNO.search(str(error))
+    if match is None or not is_of_the_system(int(match[1])):
+        # Errors of the first kinds: not HDF5, cut short, or a wrong checksum.
+        kind = "damaged" if isinstance(error, (OSError, RuntimeError)) else "not of this schema"
+        return DataError(f"{path}: {kind} ({error}); {_REMEDY}.")
+    number = int(match[1])
+    reason = os.strerror(number)
     if "unable to lock file" in str(error):
         return UnreadableError(
             f"{path}: locked ({reason}); close the program that has it open. If there is none, its file system knows "
             "no locks: set HDF5_USE_FILE_LOCKING=FALSE, and it is read without."
         )
-    return unreadable(path, OSError(int(number[1]), reason))
+    return unreadable(path, OSError(number, reason))
 
 
 def _need_complete(path: Path, attrs: h5py.AttributeManager, digest: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import torch
 
 from features.errors import DataError
-from features.files import unreadable, written_whole
+from features.files import is_of_the_system, unreadable, written_whole
 
 
 def save_tensors(path: Path, content: Any) -> None:
@@ -45,7 +45,7 @@ def load_safely(path: Path | BinaryIO, *, device: torch.device | str = "cpu", na
             warnings.filterwarnings("ignore", message="TypedStorage is deprecated", category=UserWarning)
             return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and is_of_the_system(error.errno):
             raise unreadable(name, error) from error
         reason = str(error).split("\n", 1)[0]
         raise DataError(f"{name}: cannot be loaded safely as tensors ({reason}).") from error

@@ -62,12 +62,12 @@ class Cluster:
 
     def held(self, name: str, num: int = 1) -> list[int]:
         """Wait until `num` tasks of a site's array have stopped; return their processes."""
-        return held_pids(self._held(name), num)
+        return held_pids(self._held(name), num, go_on=lambda: self.run("squeue", "--noheader"))
 
     def stop(self, task: str, pid: int) -> None:
         """Send USR1 to a task that has stopped with this process, as SLURM does before the time limit; let it go on."""
         self.run("scancel", "--batch", "--signal=USR1", task)
-        wait_until(lambda: signal.SIGUSR1 in pending_signals(pid), "the script to hand the signal on")
+        wait_until(lambda: pending_signals(pid), "the script to hand the signal on")
         os.kill(pid, signal.SIGCONT)
 
     def _held(self, name: str) -> Path:

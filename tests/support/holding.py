@@ -17,7 +17,7 @@ def wait_until(condition: Callable[[], object], description: str) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {description}"
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 def hold_variables(folder: Path, moment: str, *, tasks: Iterable[int] = (0,)) -> dict[str, str]:

@@ -71,6 +71,13 @@ def test_error_of_the_system_while_reading_is_no_damage(number: int, kind: type[
         raise kind(text)
 
 
+@pytest.mark.parametrize("number", [0, errno.EINVAL, errno.EOVERFLOW], ids=str)
+def test_place_that_is_in_no_file_is_damage(number: int, digest: str) -> None:
+    text = f"Can't read data (file read failed: time = 1, errno = {number}, error message = '{os.strerror(number)}')"
+    with pytest.raises(DataError, match=r"P01_01\.h5: damaged"), opened(video_path(ROOT, VIDEO), digest):
+        raise OSError(text)
+
+
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOLCK, errno.ENOSYS, errno.EIO], ids=errno.errorcode.get)
 def test_file_system_without_locks_is_named(number: int, digest: str) -> None:
     text = f"Unable to open file (unable to lock file, errno = {number}, error message = '{os.strerror(number)}')"

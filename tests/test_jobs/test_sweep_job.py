@@ -122,6 +122,7 @@ def test_task_that_has_another_turn_goes_on(interruption, cluster, local_sweep):
 @needs_slurm
 def test_training_near_its_time_limit_has_another_turn(cluster):
     logs = cluster.folder / "training"
+    logs.mkdir()
     site = cluster.holding_site("training", "os.rename:last.pth:3", tasks=[1])
     heads = Path(sys.executable).with_name("heads")
     command = (heads, "train", "--head", "mlp:hidden=32", "--epochs", EPOCHS, "--batch-size", 8, "--device", "cpu")

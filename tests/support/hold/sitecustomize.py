@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 _event, _suffix, _count = os.environ["HOLD_BEFORE"].split(":")
@@ -21,7 +22,8 @@ def _hold(event: str, arguments: tuple[object, ...]) -> None:
         _files.append(file)
         if len(_files) == int(_count):
             Path(os.environ["HOLD_FOLDER"], str(os.getpid())).touch()
-            os.kill(os.getpid(), signal.SIGSTOP)
+            # To this thread: of a signal to the process, another thread may hear, and this one goes on for a moment.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
 if "SLURM_RESTART_COUNT" not in os.environ and os.environ.get("SLURM_ARRAY_TASK_ID", "0") in os.environ[
