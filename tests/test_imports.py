@@ -208,3 +208,17 @@ print("torch" in sys.modules, file=sys.stderr)
     exit_code, out, err = finished(python(code))
     assert (exit_code, err) == (0, "False\n")
     assert out.startswith(f"Usage: {package}")
+
+
+@pytest.mark.parametrize("command", [["heads", "list"], ["heads", "list", "--json"], ["extract", "backbones"]])
+def test_a_list_loads_no_torch(command: list[str]) -> None:
+    program, *words = command
+    code = f"""
+import sys
+from {program}.cli import main
+main({words!r}, prog_name={program!r}, standalone_mode=False)
+print([name for name in {[*HEAVY, "numpy", "pandas"]!r} if name in sys.modules], file=sys.stderr)
+"""
+    exit_code, out, err = finished(python(code))
+    assert (exit_code, err) == (0, "[]\n")
+    assert len(out.splitlines()) > 5
