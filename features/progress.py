@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -44,7 +44,7 @@ class _Progress(tqdm):
         return {**values, "prefix": label, "figures": figures}
 
 
-def _words(values: dict[str, Any]) -> tuple[str, str, str, str]:
+def _words(values: Mapping[str, Any]) -> tuple[str, str, str, str]:
     """Return the count, the pace, the time left (or taken, at the end) and the note; empty where they are not known."""
     done, total, elapsed_s, unit = values["n"], values["total"], values["elapsed"], values["unit"]
     done_now = done - values["initial"]
@@ -90,14 +90,8 @@ def progress(
         unit: what is counted, in the plural.
         delay_s: show nothing in the first seconds, so that short work shows nothing at all.
     """
-    lines = {"file": _Lines(sys.stderr), "mininterval": _LINE_EVERY_S, "maxinterval": _LINE_EVERY_S}
-    bar = {"dynamic_ncols": True, "bar_format": "{desc} |{bar}| {figures}"}
-    return _Progress(
-        items,
-        total=total,
-        unit=unit,
-        desc=label,
-        initial=done_before,
-        delay=delay_s,
-        **(bar if sys.stderr.isatty() else {**lines, "bar_format": "{desc}: {figures}"}),
-    )
+    look: dict[str, Any] = {"dynamic_ncols": True, "bar_format": "{desc} |{bar}| {figures}"}
+    if not sys.stderr.isatty():
+        look = {"file": _Lines(sys.stderr), "mininterval": _LINE_EVERY_S, "maxinterval": _LINE_EVERY_S}
+        look["bar_format"] = "{desc}: {figures}"
+    return _Progress(items, total=total, unit=unit, desc=label, initial=done_before, delay=delay_s, **look)

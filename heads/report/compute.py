@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from features.annotations import Annotations, Segments
 from features.errors import DataError
@@ -19,7 +22,7 @@ from heads.report.curves import Curve, read_curve
 from heads.report.ensemble_size import MOST, GainBySize, gain_best_first, gain_in_any_order
 from heads.report.factors import Factor, Trial, main_effects, seed_std, settings_of
 from heads.report.reproduce import ensemble_command, recorded_config, train_command
-from heads.runs import PREDICTIONS, is_ensemble, predictions_of, read_record
+from heads.runs import PREDICTIONS, group_of, is_ensemble, predictions_of, read_record
 from heads.scoring.evaluation import Group, ScoreRow, baselines, covered_by, groups_of, labelled_validation, score_group
 from heads.sweep.records import read_failures
 
@@ -84,7 +87,11 @@ class Report:
 
     Attributes:
         annotations: name of the validation list.
+        written: the day on which it was computed.
+        features: names of the feature sets that its runs were trained on.
         rows: scored rows, the highest action@1 first.
+        stopped: the variants that --halving stopped, with the accuracies of their last epoch, the highest action@1
+            first. They have no predictions, so they have no intervals, and are never the best row.
         baselines: scores of the most frequent classes and of chance; empty where the training list is not known.
         curves: learning curves, those of the best rows first.
         failed: variants of sweeps that failed: folder, variant, seed, reason.
@@ -96,8 +103,11 @@ class Report:
         gain_by_size: title -> scores of ensembles of 1, 2, ... runs.
     """
 
+    written: date
     annotations: str
+    features: tuple[str, ...]
     rows: tuple[RankedRow, ...]
+    stopped: tuple[ScoreRow, ...]
     baselines: tuple[ScoreRow, ...]
     curves: tuple[Curve, ...]
     failed: tuple[tuple[str, str, str, str], ...]
@@ -141,13 +151,18 @@ def compute_report(sources: Sequence[Path], annotations: Annotations) -> Report:
     rows = _ranked(_scored(finished, annotations))
     best = best_of(rows)
     training = _training(best.paths[0], annotations, validation)
-    configs, omitted = _configs(rows)
-    trials = _trials(rows, configs)
+    curves = tuple(_curves(rows, sources))
+    halved = [curve for curve in curves if curve.is_halved and curve.run not in finished]
+    configs, omitted = _configs([*_plain_runs(rows), *(curve.run for curve in halved)])
+    trials = _trials(rows, halved, configs)
     return Report(
+        written=date.today(),
         annotations=validation.source,
+        features=tuple(sorted(set(_names_of_features(configs).values()))),
         rows=tuple(rows),
+        stopped=tuple(_stopped(halved, len(validation))),
         baselines=tuple(baselines(annotations)),
-        curves=tuple(_curves(rows, sources)),
+        curves=curves,
         failed=tuple(_failed(sources)),
         factors=main_effects(trials) or _nothing_varies(len(trials)),
         num_trials=len(trials),
@@ -201,12 +216,35 @@ def _training(source: Path, annotations: Annotations, validation: Segments) -> S
     return annotations.train
 
 
-# ---- learning curves, and runs that failed
+# ---- learning curves, and runs that were stopped or failed
+
+
+def _stopped(halved: Sequence[Curve], num_segments: int) -> list[ScoreRow]:
+    """Return a row per variant that --halving stopped, with the mean accuracies of its seeds after their last epoch."""
+    variants: dict[Path, list[Curve]] = {}
+    for curve in halved:
+        variants.setdefault(curve.run.with_name(group_of(curve.run)), []).append(curve)
+    times = Counter(variant.name for variant in variants)
+    rows = []
+    for variant, seeds in variants.items():
+        points = [curve.last_accuracies for curve in seeds]
+        actions = [point["action@1"] for point in points]
+        rows.append(
+            ScoreRow(
+                name=variant.name if times[variant.name] == 1 else f"{variant.parent.name}/{variant.name}",
+                num_seeds=len(seeds),
+                spread=float(np.std(actions, ddof=1)) if len(seeds) > 1 else None,
+                num_segments=num_segments,
+                num_known=num_segments,
+                figures={name: float(np.mean([point[name] for point in points])) for name in points[0]},
+                epochs=tuple(curve.num_epochs for curve in seeds),
+            )
+        )
+    return sorted(rows, key=lambda row: -row.figures["action@1"])
 
 
 def _curves(rows: Sequence[RankedRow], sources: Sequence[Path]) -> Iterator[Curve]:
-    best_first = [path for row in rows if row.is_plain_run for path in row.paths]
-    for run in dict.fromkeys([*best_first, *sources]):
+    for run in dict.fromkeys([*_plain_runs(rows), *sources]):
         curve = read_curve(run) if run.is_dir() else None
         if curve is not None:
             yield curve
@@ -220,25 +258,34 @@ def _failed(sources: Sequence[Path]) -> Iterator[tuple[str, str, str, str]]:
 # ---- the settings that mattered
 
 
-def _configs(rows: Sequence[RankedRow]) -> tuple[dict[Path, TrainConfig], list[str]]:
+def _plain_runs(rows: Sequence[RankedRow]) -> list[Path]:
+    return [path for row in rows if row.is_plain_run for path in row.paths]
+
+
+def _configs(runs: Sequence[Path]) -> tuple[dict[Path, TrainConfig], list[str]]:
     """Read the configuration of each run; return the errors of those that do not record it as well."""
     configs, omitted = {}, []
-    for row in rows:
-        for path in row.paths if row.is_plain_run else ():
-            try:
-                configs[path] = recorded_config(path)
-            except DataError as error:
-                omitted.append(str(error))
+    for run in runs:
+        try:
+            configs[run] = recorded_config(run)
+        except DataError as error:
+            omitted.append(str(error))
     return configs, omitted
 
 
-def _trials(rows: Sequence[RankedRow], configs: Mapping[Path, TrainConfig]) -> list[Trial]:
+def _trials(rows: Sequence[RankedRow], halved: Sequence[Curve], configs: Mapping[Path, TrainConfig]) -> list[Trial]:
+    """Return the runs whose settings are known; those that --halving stopped have the scores of their last epoch."""
     features = _names_of_features(configs)
-    return [
-        Trial(settings_of(configs[path], features[path]), figures)
+    scored = [
+        (path, figures, False)
         for row in rows
         if row.is_plain_run
         for path, figures in zip(row.paths, row.group.points, strict=True)
+    ]
+    scored += [(curve.run, curve.last_accuracies, True) for curve in halved]
+    return [
+        Trial(settings_of(configs[path], features[path]), figures, is_stopped)
+        for path, figures, is_stopped in scored
         if path in configs
     ]
 

@@ -12,7 +12,7 @@ from heads.report.compute import Missing, RankedRow, Report
 from heads.report.curves import Curve
 from heads.report.document import Cell, Command, Section, Table, number, whole
 from heads.report.ensemble_size import MOST, NUM_ORDERS, GainBySize
-from heads.report.factors import MOST_VALUES, Factor
+from heads.report.factors import MOST_VALUES, Effect, Factor
 from heads.scoring.evaluation import ScoreRow
 
 
@@ -29,9 +29,11 @@ def summary_of(report: Report) -> tuple[tuple[str, str, str], ...]:
         for task in ("action", "verb", "noun")
     ]
     num_runs = sum(len(row.paths) for row in report.rows if row.is_plain_run)
+    num_stopped = sum(score.num_seeds for score in report.stopped)
     others = [
         _plural(sum(row.kind == "ensemble" for row in report.rows), "ensemble"),
         _plural(sum(row.kind == "file" for row in report.rows), "file"),
+        f"{num_stopped} stopped early" if num_stopped else "",
         _plural(sum(not curve.is_over for curve in report.curves), "interrupted run"),
         _plural(len(report.failed), "failure"),
     ]
@@ -65,8 +67,11 @@ def _ranking(report: Report) -> Section:
     more = [f"{task} mean-class@1" for task in ("action", "verb", "noun")]
     more += [name for name in ("unseen action@1", "tail action@1") if name in known]
     more += ["action@5"]
-    lines: list[tuple[str, str, ScoreRow]] = [(row.label, row.kind, row.score) for row in report.rows]
-    lines += [(score.name, "baseline", score) for score in report.baselines]
+    lines: list[tuple[str, Cell, ScoreRow]] = [(row.label, Cell(row.kind), row.score) for row in report.rows]
+    lines += [(score.name, Cell("stopped", detail=_after(score)), score) for score in report.stopped]
+    lines.sort(key=lambda line: -line[2].figures["action@1"])
+    best = next(index for index, (_, _, score) in enumerate(lines) if score is report.best.score)
+    lines += [(score.name, Cell("baseline"), score) for score in report.baselines]
     rows = tuple(
         (
             Cell(label),
@@ -74,7 +79,7 @@ def _ranking(report: Report) -> Section:
             number(score.spread),
             *[_scored(score, name) for name in ("verb@1", "noun@1")],
             whole(score.num_seeds) if score.num_seeds else Cell(""),
-            Cell(kind),
+            kind,
             *[_scored(score, name) for name in more],
         )
         for label, kind, score in lines
@@ -97,8 +102,27 @@ def _ranking(report: Report) -> Section:
     for part, name in (("unseen participants", "unseen action@1"), ("tail classes", "tail action@1")):
         if name not in known:
             absent.append(f"Accuracy over {part}: there is no list of them beside the validation list, or no segment.")
-    table = Table("All rows, accuracy in %", (*header, *more), rows, marked=report.rows.index(report.best))
-    return Section("ranking", "Ranking", text=text, absent=(*absent, *_partial(report.rows)), tables=(table,))
+    table = Table("All rows, accuracy in %", (*header, *more), rows, marked=best)
+    return Section(
+        "ranking",
+        "Ranking",
+        text=(*text, *_about_stopped(report)),
+        absent=(*absent, *_partial(report.rows)),
+        tables=(table,),
+    )
+
+
+def _after(score: ScoreRow) -> str:
+    return f"after epoch {score.epochs[0]}"
+
+
+def _about_stopped(report: Report) -> list[str]:
+    if not report.stopped:
+        return []
+    return [
+        f"{_plural(len(report.stopped), 'variant')} stopped early by `--halving`: their accuracies are those after "
+        "their last epoch, without intervals, and with more epochs they might be higher."
+    ]
 
 
 def _partial(rows: Sequence[RankedRow]) -> list[str]:
@@ -181,11 +205,17 @@ def _factors(report: Report) -> Section:
     omitted = tuple(f"Left out: {reason}" for reason in report.omitted)
     if isinstance(report.factors, Missing):
         return Section("factors", title, absent=(f"Main effects: {report.factors.reason}", *omitted))
+    num_stopped = sum(score.num_seeds for score in report.stopped)
+    stopped = (
+        f"{num_stopped} of the runs were stopped early by `--halving` and count with the accuracies of their last "
+        "epoch, so a value whose runs were stopped seems worse than it might have become.",
+    )
     text = (
         f"For each setting that varies among the {report.num_trials} runs, the table shows the mean accuracy in % of "
         "the runs at each value, averaged over all other settings. The settings are sorted by their range: the "
         "action@1 of the best value minus that of the worst, in points. The standard deviation is that of action@1 "
         "over the runs at a value. In the plots, which share one scale, a line goes from the worst run to the best.",
+        *(stopped if num_stopped else ()),
         _noise(report.seed_std),
     )
     tables = tuple(_factor(factor) for factor in report.factors)
@@ -206,7 +236,7 @@ def _factor(factor: Factor) -> Table:
     rows = tuple(
         (
             Cell(effect.value),
-            whole(effect.num_runs),
+            _runs(effect),
             *[number(effect.means[f"{task}@1"]) for task in ("action", "verb", "noun")],
             number(effect.spread),
             Cell(f"{effect.lowest:.1f} to {effect.highest:.1f}", effect.highest),
@@ -220,6 +250,10 @@ def _factor(factor: Factor) -> Table:
         else ("Confounded: its values met different other settings, which may explain a part of the difference.",)
     )
     return Table(f"{factor.name}: {factor.range:.1f} points", header, rows, notes, is_drawn=len(rows) <= MOST_VALUES)
+
+
+def _runs(effect: Effect) -> Cell:
+    return Cell(f"{effect.num_runs:,}", effect.num_runs, f"{effect.num_stopped} stopped" if effect.num_stopped else "")
 
 
 def _gain_by_size(report: Report) -> Section:

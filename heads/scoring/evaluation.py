@@ -11,6 +11,7 @@ import numpy as np
 from features.annotations import Annotations, Segments
 from features.errors import DataError, first_few
 from features.predictions import Predictions
+from features.progress import progress
 from heads.runs import TTA_PREDICTIONS, group_of, kept_epoch, predictions_of
 from heads.scoring.metrics import TASKS, Results, chance, compare, draw_videos, figures, interval, most_frequent
 
@@ -100,8 +101,9 @@ def evaluate_sources(sources: Sequence[Path], annotations: Annotations, *, each:
     Raises:
         DataError: there is no labelled validation split, or predictions are of segments that it does not have.
     """
-    groups = [score_group(group, annotations) for group in groups_of(sources, each=each)]
-    return [group.row for group in groups] + list(baselines(annotations))
+    groups = groups_of(sources, each=each)
+    shown = progress(groups, total=len(groups), unit="rows", label="scoring", delay_s=5)
+    return [score_group(group, annotations).row for group in shown] + list(baselines(annotations))
 
 
 def groups_of(sources: Sequence[Path], *, each: bool) -> list[Members]:
