@@ -11,6 +11,7 @@ import numpy as np
 from features.annotations import Annotations, Segments
 from features.errors import DataError, first_few
 from features.predictions import Predictions
+from features.progress import progress
 from heads.runs import kept_epoch, predictions_of
 from heads.scoring.against import ScoredList
 from heads.scoring.folds import Member
@@ -85,10 +86,12 @@ def evaluate_lists(lists: Sequence[ScoredList], *, each: bool) -> list[ScoreRow]
         DataError: there is no labelled validation split, or predictions are of segments that it does not have.
     """
     groups = groups_of(lists, each=each)
-    rows = []
-    for scored in lists:
-        rows += [score_group(group).row for group in groups if group.scored is scored]
-        rows += baselines(scored)
+    shown = progress(groups, total=len(groups), unit="rows", label="scoring", delay_s=5)
+    scored = [score_group(group) for group in shown]
+    rows: list[ScoreRow] = []
+    for of_list in lists:
+        rows += [group.row for group in scored if group.members.scored is of_list]
+        rows += baselines(of_list)
     return rows
 
 

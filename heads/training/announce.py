@@ -71,7 +71,8 @@ def _describe_split(split: Split) -> str:
     missing = (
         f" of {num_segments:,} ({split.num_missing:,} have no features and are left out)" if split.num_missing else ""
     )
-    return f"{len(split):,} segments{missing} of {split.segments.source}, {human_size(split.size_bytes)}"
+    size = human_size(split.size_bytes)
+    return f"{len(split):,} segments{missing} of {split.segments.source}; their features take {size}"
 
 
 def _describe_classes(split: Split) -> str:

@@ -48,9 +48,7 @@ def fit(
     """
     run = start_run(config, data, folder, device=device, teacher=teacher)
     num_epochs, num_done = run.config.optimisation.schedule.epochs, len(run.history)
-    with progress(
-        total=num_epochs, unit="epochs", label=f"{config.head} seed {config.seed}", done_before=num_done
-    ) as bar:
+    with progress(total=num_epochs, unit="epochs", label=folder.name, done_before=num_done) as bar:
         while not run.is_over and (until is None or len(run.history) < until):
             began = time.monotonic()
             steps, figures = _fit(run) if is_fitted(config.head) else (train_epoch(run), {})
