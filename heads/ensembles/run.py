@@ -16,6 +16,7 @@ from features.predictions import Predictions, write_predictions
 from heads.ensembles.blend import KINDS, Weights, blend, cross_fitted, disagreement, fit, greedy, uniform
 from heads.ensembles.members import inherited_record, need_members, read_members
 from heads.ensembles.posthoc import Correction, Prior, fit_correction, prior_of
+from heads.locks import locked
 from heads.runs import CONFIG, PREDICTIONS, read_record
 from heads.scoring.evaluation import ScoreRow, covered_by, score_as_one
 from heads.scoring.metrics import Results, compare, draw_videos, figures, interval
@@ -127,38 +128,41 @@ def write_ensemble(
     Raises:
         OptionError: a member is given twice, or the number of weights is not that of the members.
         DataError: a member has no predictions, members do not cover the same segments, or `folder` holds something
-            else.
+            else or is in use by another process.
     """
     need_members(members)
     if not isinstance(settings.weights, str) and len(settings.weights) != len(members):
         raise OptionError("--weights", f"{len(settings.weights)} numbers for {len(members)} members.")
-    _need_free(folder, members, settings, force=force)
-    predicted = read_members(members, tta=settings.tta)
-    validated = None
-    if annotations is not None and annotations.validation is not None and "validation" in predicted:
-        validated = _validate(predicted["validation"], annotations, settings, folder)
-        fitted = validated.fitted
-    elif settings.is_fitted:
-        raise DataError(f"{folder}: there is nothing to fit to: all members must predict a labelled validation list.")
-    else:
-        fitted = _Fitted(settings, _given_weights(settings, len(members)), {_ALL: Correction()}, None)
-    averaged = {
-        split: validated.predictions if validated and split == "validation" else fitted(predicted[split])[_ALL]
-        for split in predicted
-    }
-    _write(folder, members, fitted, averaged)
-    return Ensemble(
-        folder=folder,
-        members=tuple(members),
-        splits=tuple(predicted),
-        is_fitted=settings.is_fitted,
-        weights=fitted.weights,
-        correction=fitted.corrections[_ALL],
-        gains=validated.gains if validated else {},
-        corrections=validated.corrections if validated else {},
-        disagreement=disagreement(next(iter(predicted.values()))) if len(members) > 1 else {},
-        scores=_scores(members, folder, annotations, tta=settings.tta) if validated and annotations else (),
-    )
+    with locked(folder):
+        _need_free(folder, members, settings, force=force)
+        predicted = read_members(members, tta=settings.tta)
+        validated = None
+        if annotations is not None and annotations.validation is not None and "validation" in predicted:
+            validated = _validate(predicted["validation"], annotations, settings, folder)
+            fitted = validated.fitted
+        elif settings.is_fitted:
+            raise DataError(
+                f"{folder}: there is nothing to fit to: all members must predict a labelled validation list."
+            )
+        else:
+            fitted = _Fitted(settings, _given_weights(settings, len(members)), {_ALL: Correction()}, None)
+        averaged = {
+            split: validated.predictions if validated and split == "validation" else fitted(predicted[split])[_ALL]
+            for split in predicted
+        }
+        _write(folder, members, fitted, averaged)
+        return Ensemble(
+            folder=folder,
+            members=tuple(members),
+            splits=tuple(predicted),
+            is_fitted=settings.is_fitted,
+            weights=fitted.weights,
+            correction=fitted.corrections[_ALL],
+            gains=validated.gains if validated else {},
+            corrections=validated.corrections if validated else {},
+            disagreement=disagreement(next(iter(predicted.values()))) if len(members) > 1 else {},
+            scores=_scores(members, folder, annotations, tta=settings.tta) if validated and annotations else (),
+        )
 
 
 # ---- fitting

@@ -21,6 +21,7 @@ from features.predictions import read_predictions
 from heads.config import TrainConfig
 from heads.data.load import TrainData
 from heads.data.splits import choose_split, scored_csv
+from heads.locks import InUseError, locked
 from heads.models.catalogue import is_fitted
 from heads.runs import METRICS, read_metrics, run_folder
 from heads.sweep.grid import Variant, share_of
@@ -143,24 +144,32 @@ def run_sweep(
 ) -> list[SweepResult]:
     """Train the share of a plan and return the results, best first. Runs that are finished already are only read.
 
+    The folder is locked for this task meanwhile, and each run's while it is trained.
+
     A variant that fails is recorded in failed.json in the sweep's folder, and the other variants continue. Variants
     that halving stops keep their folders as interrupted runs; halving.json says why.
 
     Args:
         load: returns the data of a configuration.
         together: the number of runs of one shape (heads/sweep/together.py) that are trained in one pass.
-    """
-    trainer = _Trainer(plan.folder, _LoadedData(load), device, together)
-    status = _Status()
-    remaining, decisions = _halve(plan, trainer, status)
-    outcomes, failures = trainer.train(remaining, until=None)
-    status.failures |= failures
-    status.scores |= {run: outcome.metrics.get("val_action_top1", math.nan) for run, outcome in outcomes.items()}
 
-    results = _results(plan, status, decisions)
-    write_failures(plan.folder, {result.name: result.failed for result in results if result.failed}, plan.shard)
-    write_decisions(plan.folder, decisions)  # without rungs, all variants that were stopped before have ended by now
-    return results
+    Raises:
+        DataError: another process does this task, or, before a rung, is writing one of the runs.
+    """
+    task, num_tasks = parse_shard(plan.shard)
+    with locked(plan.folder, part="" if num_tasks == 1 else f"{task}of{num_tasks}"):
+        trainer = _Trainer(plan.folder, _LoadedData(load), device, together)
+        status = _Status()
+        remaining, decisions = _halve(plan, trainer, status)
+        outcomes, failures = trainer.train(remaining, until=None)
+        status.failures |= failures
+        status.scores |= {run: outcome.metrics.get("val_action_top1", math.nan) for run, outcome in outcomes.items()}
+
+        results = _results(plan, status, decisions)
+        write_failures(plan.folder, {result.name: result.failed for result in results if result.failed}, plan.shard)
+        # Without rungs, all variants that were stopped before have ended by now.
+        write_decisions(plan.folder, decisions)
+        return results
 
 
 @dataclass
@@ -262,7 +271,7 @@ class _Trainer:
             try:
                 data = self.data.of(group[0].config)
             except (DataError, OptionError, MemoryError, RuntimeError) as error:
-                failures |= {self.folder_of(variant): _reason(error) for variant in group}
+                failures |= {self.folder_of(variant): _reason(error, until) for variant in group}
                 continue
             # Runs that read features from disk as they need them each read in an order of their own.
             for part in [group] if data.train.is_resident else [[variant] for variant in group]:
@@ -306,19 +315,23 @@ class _Trainer:
             teachers = [None if file is None else predictions[file] for file in files]
             if len(runs) > 1:
                 ended = fit_together(runs, data, device=self.device, teachers=teachers, until=until)
-                return [outcome if isinstance(outcome, Outcome) else str(outcome) for outcome in ended]
+                return [outcome if isinstance(outcome, Outcome) else _reason(outcome, until) for outcome in ended]
             ((config, folder),) = runs
             return [fit(config, data, folder, device=self.device, teacher=teachers[0], until=until)]
         except (DataError, OptionError, MemoryError, RuntimeError) as error:
-            reason = _reason(error)
+            reason = _reason(error, until)
         # Only here, where the error no longer holds the tensors that filled the memory.
         return [reason] if len(runs) == 1 else [ended for run in runs for ended in self._train_pass([run], data, until)]
 
 
-def _reason(error: BaseException) -> str:
-    """Return why a run failed; raise an error that is a fault of the program."""
+def _reason(error: BaseException, until: int | None) -> str:
+    """Return why a run failed; raise an error that is a fault of the program.
+
+    A run that another process is writing ends a sweep that is on its way to a rung, `until`: without this run, other
+    variants would be stopped there.
+    """
     if is_out_of_memory(error):
         return "out of memory"
-    if isinstance(error, RuntimeError):
+    if isinstance(error, RuntimeError) or (isinstance(error, InUseError) and until is not None):
         raise error
     return str(error)
