@@ -8,7 +8,6 @@ from typing import Any
 
 from features.device import choose_device
 from features.errors import OptionError
-from features.predictions import read_predictions
 from heads.api.arguments import AnyPath, data_loader, optional_path, paths_of, seeds_of, settings_of, split_files
 from heads.config import TrainConfig, make_config
 from heads.data.load import TrainData
@@ -92,8 +91,6 @@ def train(
     for folder in folders:
         need_unlocked(folder)
     data = data_loader(features, files, allow_missing=allow_missing, memory=memory, device=device)(configs[0])
-    teacher_file = configs[0].objective.teacher
-    teacher = read_predictions(Path(teacher_file)) if teacher_file else None
     if on_start is not None:
         on_start(configs[0], data, list(describe(configs[0], data, torch_device)))
     outcomes = []
@@ -102,7 +99,7 @@ def train(
             outcome = score_again(data, folder, device=torch_device)
         else:
             show = on_epoch if on_epoch is not None else lambda row: None
-            outcome = fit(config, data, folder, device=torch_device, teacher=teacher, show=show)
+            outcome = fit(config, data, folder, device=torch_device, show=show)
         if on_end is not None:
             on_end(outcome)
         outcomes.append(outcome)

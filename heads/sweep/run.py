@@ -17,7 +17,6 @@ import torch
 from features.annotations import SplitFiles
 from features.dealing import parse_shard
 from features.errors import DataError, OptionError, is_out_of_memory
-from features.predictions import read_predictions
 from heads.config import TrainConfig
 from heads.data.load import TrainData
 from heads.data.splits import choose_split, scored_csv
@@ -310,14 +309,11 @@ class _Trainer:
             The outcome of each run, or why it failed.
         """
         try:
-            files = [config.objective.teacher for config, _ in runs]
-            predictions = {file: read_predictions(Path(file)) for file in files if file is not None}
-            teachers = [None if file is None else predictions[file] for file in files]
             if len(runs) > 1:
-                ended = fit_together(runs, data, device=self.device, teachers=teachers, until=until)
+                ended = fit_together(runs, data, device=self.device, until=until)
                 return [outcome if isinstance(outcome, Outcome) else _reason(outcome, until) for outcome in ended]
             ((config, folder),) = runs
-            return [fit(config, data, folder, device=self.device, teacher=teachers[0], until=until)]
+            return [fit(config, data, folder, device=self.device, until=until)]
         except (DataError, OptionError, MemoryError, RuntimeError) as error:
             reason = _reason(error, until)
         # Only here, where the error no longer holds the tensors that filled the memory.

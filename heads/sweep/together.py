@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 
 from features.errors import DataError, OptionError
-from features.predictions import Predictions
 from features.progress import progress
 from heads.config import TrainConfig
 from heads.data.load import TrainData
@@ -45,7 +44,6 @@ def fit_together(
     data: TrainData,
     *,
     device: torch.device,
-    teachers: Sequence[Predictions | None],
     until: int | None = None,
 ) -> list[Outcome | DataError | OptionError]:
     """Train runs of one shape (`shape_of`), as `fit` trains each; return how each ended, or why it failed.
@@ -56,15 +54,14 @@ def fit_together(
     Args:
         runs: configuration and folder of each.
         data: of all, with features in memory.
-        teachers: of each.
         until: as for `fit`.
     """
     with ExitStack() as locks:
         started: list[GroupedRun | DataError | OptionError] = []
-        for (config, folder), teacher in zip(runs, teachers, strict=True):
+        for config, folder in runs:
             try:
                 locks.enter_context(locked(folder))
-                started.append(GroupedRun(start_run(config, data, folder, device=device, teacher=teacher), until))
+                started.append(GroupedRun(start_run(config, data, folder, device=device), until))
             except (DataError, OptionError) as error:
                 started.append(error)
         members = [member for member in started if isinstance(member, GroupedRun)]

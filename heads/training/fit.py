@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from features.errors import DataError
-from features.predictions import Predictions
 from features.progress import progress
 from features.tensors import load_safely
 from heads.config import TrainConfig
@@ -30,7 +29,6 @@ def fit(
     folder: Path,
     *,
     device: torch.device,
-    teacher: Predictions | None = None,
     until: int | None = None,
     show: Callable[[dict[str, float]], object] = lambda row: None,
 ) -> Outcome:
@@ -39,7 +37,6 @@ def fit(
     On a CPU, a run that was cut off and resumed ends bit-identical to an unbroken one.
 
     Args:
-        teacher: predictions for the training segments, where the objective has a teacher.
         until: stop once the run has this many of its epochs, 1 or more, as if it had been cut off there.
         show: called after each epoch with its row of metrics.csv and the seconds it took.
 
@@ -48,7 +45,7 @@ def fit(
         DataError: the folder holds another run or is in use by another process, or the loss is no longer finite.
     """
     with locked(folder):
-        run = start_run(config, data, folder, device=device, teacher=teacher)
+        run = start_run(config, data, folder, device=device)
         num_epochs, num_done = run.config.optimisation.schedule.epochs, len(run.history)
         with progress(
             total=num_epochs, unit="epochs", label=f"{config.head} seed {config.seed}", done_before=num_done
