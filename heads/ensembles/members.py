@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +29,51 @@ def need_members(members: Sequence[Path]) -> None:
         raise OptionError(None, f"{first_few(repeated)}: given twice; each member counts once.")
 
 
-def read_members(members: Sequence[Path], *, tta: bool) -> dict[str, list[Predictions]]:
-    """Read, for each split that all members predict, their predictions in the order of the first member's segments.
+@dataclass(frozen=True, eq=False)
+class MemberPredictions:
+    """The predictions of all members for one split, for the segments of the first member and in its order.
+
+    They are read anew each time that they are gone through, one after the other, so that few are in memory.
+
+    Attributes:
+        first: of the first member.
+        others: the other members.
+        tta: whether those of runs are the predictions with test-time augmentation.
+    """
+
+    first: Predictions
+    others: tuple[Path, ...]
+    split: str
+    tta: bool
+
+    def __iter__(self) -> Iterator[Predictions]:
+        """Yield the predictions of each member.
+
+        Raises:
+            DataError: a member lacks a segment that another one has.
+        """
+        yield self.first
+        for member in self.others:
+            predictions = predictions_of(member, self.split, tta=self.tta)
+            self.first.aligned(predictions.narration_id)  # raises if the first member lacks a segment
+            yield predictions.aligned(self.first.narration_id)
+
+    def aligned(self, narration_id: Iterable[str]) -> MemberPredictions:
+        """Return them with the segments in this order."""
+        return replace(self, first=self.first.aligned(narration_id))
+
+
+def read_members(members: Sequence[Path], *, tta: bool) -> dict[str, MemberPredictions]:
+    """Return the predictions of members for each split that all of them predict.
 
     Args:
         tta: of runs, the predictions with test-time augmentation.
 
-    Returns:
-        split -> predictions, one per member.
-
     Raises:
-        DataError: there is no such split, or a member lacks a segment that another one has.
+        DataError: there is no such split.
     """
     predicted = {
-        split: _aligned([predictions_of(member, split, tta=tta) for member in members])
+        split: MemberPredictions(predictions_of(members[0], split, tta=tta), tuple(members[1:]), split, tta)
         for split in PREDICTIONS
         if all(has_predictions(member, split, tta=tta) for member in members)
     }
@@ -49,13 +81,6 @@ def read_members(members: Sequence[Path], *, tta: bool) -> dict[str, list[Predic
         remedy = "heads predict RUN --tta writes them." if tta else "are the runs finished?"
         raise DataError(f"{members[0]}: no predictions that all {len(members)} members have; {remedy}")
     return predicted
-
-
-def _aligned(predicted: Sequence[Predictions]) -> list[Predictions]:
-    first, *others = predicted
-    for other in others:
-        first.aligned(other.narration_id)  # raises if the first member lacks a segment
-    return [first, *(other.aligned(first.narration_id) for other in others)]
 
 
 def inherited_record(members: Sequence[Path]) -> dict[str, Any]:

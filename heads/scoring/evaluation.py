@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -51,18 +52,21 @@ class Members:
     paths: tuple[Path, ...]
     tta: bool = False
 
-    def predictions(self) -> list[Predictions]:
-        """Read the predictions of each member for validation.
+    def predictions(self) -> Iterator[Predictions]:
+        """Read the predictions of each member for validation, one after the other, so that few are in memory.
 
         Raises:
-            DataError: a member has no predictions, or they predict different segments.
+            DataError: a member has no predictions, or it predicts other segments than the first one.
         """
-        predicted = [predictions_of(path, "validation", tta=self.tta) for path in self.paths]
-        names = [set(predictions.narration_id) for predictions in predicted]
-        if any(other != names[0] for other in names):
-            numbers = ", ".join(str(len(of_member)) for of_member in names)
-            raise DataError(f"{self.name}: its seeds predict different segments ({numbers}).")
-        return predicted
+        first: set[str] = set()
+        for path in self.paths:
+            predictions = predictions_of(path, "validation", tta=self.tta)
+            names = set(predictions.narration_id)
+            first = first or names
+            if names != first:
+                numbers = f"{len(first)} and, in {path.name}, {len(names)}"
+                raise DataError(f"{self.name}: its seeds predict different segments ({numbers}).")
+            yield predictions
 
 
 @dataclass(frozen=True)
@@ -142,17 +146,28 @@ def score_group(group: Members, annotations: Annotations) -> Group:
     Raises:
         DataError: as for `score_as_one`.
     """
-    predicted = group.predictions()
     segments = labelled_validation(annotations)
-    scored = [score(predictions, segments, annotations) for predictions in predicted]
-    points, intervals = averaged(scored)
+    scored = (score(predictions, segments, annotations) for predictions in group.predictions())
+    return summarised(group, scored, num_known=len(segments))
+
+
+def summarised(group: Members, scored: Iterable[Results], *, num_known: int) -> Group:
+    """Return the scores of the members of a group, and their mean.
+
+    Args:
+        scored: the results of each member. They are taken one at a time, and only figures are kept of them.
+        num_known: the number of segments of validation.
+    """
+    others = iter(scored)
+    first = next(others)
+    points, intervals = averaged(chain([first], others))
     actions = [member["action@1"] for member in points]
     row = ScoreRow(
         name=group.name,
-        num_seeds=len(scored),
-        spread=float(np.std(actions, ddof=1)) if len(scored) > 1 else None,
-        num_segments=len(scored[0]),
-        num_known=len(segments),
+        num_seeds=len(points),
+        spread=float(np.std(actions, ddof=1)) if len(points) > 1 else None,
+        num_segments=len(first),
+        num_known=num_known,
         figures={figure: float(np.mean([member[figure] for member in points])) for figure in points[0]},
         intervals=intervals,
         epochs=tuple(kept_epoch(path) for path in group.paths),
@@ -161,7 +176,7 @@ def score_group(group: Members, annotations: Annotations) -> Group:
 
 
 def averaged(
-    scored: Sequence[Results], *, only: Sequence[str] | None = None
+    scored: Iterable[Results], *, only: Sequence[str] | None = None
 ) -> tuple[list[dict[str, float]], dict[str, tuple[float, float]]]:
     """Return the scores of several predictions for the same segments, and the intervals of their means.
 
@@ -171,12 +186,17 @@ def averaged(
     Returns:
         For each, name -> percent; and name -> (low, high), empty where all segments are of one video.
     """
-    points = [{name: float(value[0]) for name, value in figures(results, only=only).items()} for results in scored]
-    weights = draw_videos(scored[0])
-    if weights.shape[1] < 2:  # all draws of a single video are alike
-        return points, {}
-    drawn = [figures(results, weights, only=only) for results in scored]
-    return points, {name: interval(np.mean([draws[name] for draws in drawn], axis=0)) for name in points[0]}
+    points: list[dict[str, float]] = []
+    totals: dict[str, np.ndarray] = {}  # of the draws of all predictions
+    weights = None
+    for results in scored:
+        points.append({name: float(value[0]) for name, value in figures(results, only=only).items()})
+        weights = draw_videos(results) if weights is None else weights
+        if weights.shape[1] < 2:  # all draws of a single video are alike
+            continue
+        for name, drawn in figures(results, weights, only=only).items():
+            totals[name] = totals.get(name, 0) + drawn
+    return points, {name: interval(total / len(points)) for name, total in totals.items()}
 
 
 def compare_sources(a: Path, b: Path, annotations: Annotations) -> list[Difference]:
