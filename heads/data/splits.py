@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,22 @@ def choose_split(name: str, files: SplitFiles) -> TrainSplit:
     if match is None:
         raise OptionError("--split-train-val", f"{name!r} is none of official, all, fold:I/K (such as fold:0/5).")
     return _fold(train, int(match[1]), int(match[2]))
+
+
+def num_shared(train: Collection[str], scored: Sequence[str] | np.ndarray) -> int:
+    """Return how many of the segments that are scored, by narration_id, are among those that are trained on."""
+    trained = set(train)
+    return sum(name in trained for name in scored)
+
+
+def note_on_shared(train: Segments, validation: Segments | None) -> str:
+    """Return a warning if validation segments are trained on; nothing if none is."""
+    if validation is None or not (number := num_shared(train.narration_id, validation.narration_id)):
+        return ""
+    return (
+        f"{number:,} of the {len(validation):,} segments of {validation.source} are trained on too; their scores "
+        "do not show how good a head is on new segments."
+    )
 
 
 def scored_csv(name: str, files: SplitFiles) -> Path | None:

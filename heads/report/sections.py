@@ -80,6 +80,7 @@ def _ranking(report: Report) -> Section:
         for label, kind, score in lines
     )
     text = (
+        *_warnings(report.rows),
         f"Accuracies in %, on {report.annotations}; more is better. @1 is top-1, @5 is top-5, and mean-class averages "
         "over classes. Runs that differ in their seed alone share a row with their mean and the standard deviation of "
         "their action@1. The small numbers are 95 % bootstrap intervals over videos; there are none where all draws "
@@ -99,6 +100,11 @@ def _ranking(report: Report) -> Section:
             absent.append(f"Accuracy over {part}: there is no list of them beside the validation list, or no segment.")
     table = Table("All rows, accuracy in %", (*header, *more), rows, marked=report.rows.index(report.best))
     return Section("ranking", "Ranking", text=text, absent=(*absent, *_partial(report.rows)), tables=(table,))
+
+
+def _warnings(rows: Sequence[RankedRow]) -> list[str]:
+    """Return sentences about rows that were trained on segments that they are scored on."""
+    return [f"Warning: {row.label} was {row.score.note_on_training}." for row in rows if row.score.note_on_training]
 
 
 def _partial(rows: Sequence[RankedRow]) -> list[str]:

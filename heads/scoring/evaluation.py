@@ -14,6 +14,7 @@ from features.errors import DataError, first_few
 from features.predictions import Predictions
 from heads.runs import TTA_PREDICTIONS, group_of, kept_epoch, predictions_of
 from heads.scoring.metrics import TASKS, Results, chance, compare, draw_videos, figures, interval, most_frequent
+from heads.scoring.trained_on import num_trained_on
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class ScoreRow:
         intervals: name -> (low, high), the middle 95 % of a bootstrap over videos; empty for a baseline, and where all
             segments are of one video.
         epochs: the epoch of each run whose weights were kept (--select); None for what is no run.
+        num_trained_on: how many of the scored segments are in a training list of the runs.
     """
 
     name: str
@@ -38,6 +40,17 @@ class ScoreRow:
     figures: Mapping[str, float]
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     epochs: tuple[int | None, ...] = ()
+    num_trained_on: int = 0
+
+    @property
+    def note_on_training(self) -> str:
+        """A sentence, without its end, about scored segments that were trained on; nothing if there are none."""
+        if not self.num_trained_on:
+            return ""
+        return (
+            f"trained on {self.num_trained_on:,} of the {self.num_segments:,} segments that it is scored on; its "
+            "scores do not show how good it is on new segments"
+        )
 
 
 @dataclass(frozen=True)
@@ -171,6 +184,7 @@ def summarised(group: Members, scored: Iterable[Results], *, num_known: int) -> 
         figures={figure: float(np.mean([member[figure] for member in points])) for figure in points[0]},
         intervals=intervals,
         epochs=tuple(kept_epoch(path) for path in group.paths),
+        num_trained_on=num_trained_on(group.paths, first.narration_id),
     )
     return Group(row, group, tuple(points))
 

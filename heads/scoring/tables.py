@@ -36,6 +36,7 @@ def rows(scored: Sequence[ScoreRow], form: str | None) -> str:
                 "epochs": " ".join(str(epoch) for epoch in row.epochs if epoch is not None),
                 "segments": row.num_segments,
                 "known": row.num_known,
+                "trained on": row.num_trained_on,
             }
             for row in scored
             for figure, value in row.figures.items()
@@ -93,6 +94,7 @@ def _notes(scored: Sequence[ScoreRow]) -> list[str]:
     lines = [
         f"{row.name}: scored on {row.num_segments} of the {row.num_known} segments of validation" for row in partial
     ]
+    lines += [f"{row.name}: {row.note_on_training}" for row in scored if row.note_on_training]
     return ["\n".join(lines)] if lines else []
 
 

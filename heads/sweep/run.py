@@ -19,7 +19,7 @@ from features.dealing import parse_shard
 from features.errors import DataError, OptionError, is_out_of_memory
 from heads.config import TrainConfig
 from heads.data.load import TrainData
-from heads.data.splits import choose_split, scored_csv
+from heads.data.splits import choose_split, note_on_shared, scored_csv
 from heads.locks import InUseError, locked
 from heads.models.catalogue import is_fitted
 from heads.runs import METRICS, read_metrics, run_folder
@@ -43,6 +43,7 @@ class SweepPlan:
         shard: the task in a job array, such as "3/8"; None where there is one task.
         rungs: the epochs after which only the better half of the variants continues; empty without halving.
         files: the annotation files that the variants are trained with and scored on.
+        warnings: what is wrong with these lists, and can be meant all the same.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class SweepPlan:
     shard: str | None
     rungs: tuple[int, ...]
     files: SplitFiles
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,17 @@ def plan_sweep(
     variants = _with_epochs(variants, files)
     share = share_of(variants, shard)
     rungs = _choose_rungs(variants, files, shard) if halving else []
-    return SweepPlan(folder, tuple(variants), tuple(share), shard, tuple(rungs), files)
+    return SweepPlan(folder, tuple(variants), tuple(share), shard, tuple(rungs), files, _warnings(variants, files))
+
+
+def _warnings(variants: Sequence[Variant], files: SplitFiles) -> tuple[str, ...]:
+    """Return whether runs are scored on what they are trained on; only two lists of their own can overlap."""
+    is_official = any(variant.config.split == "official" for variant in variants)
+    if not is_official or not all(file is not None and file.is_file() for file in (files.train, files.validation)):
+        return ()  # a file that is missing fails the runs
+    split = choose_split("official", files)
+    note = note_on_shared(split.train, split.validation)
+    return (note,) if note else ()
 
 
 def _with_epochs(variants: Sequence[Variant], files: SplitFiles) -> list[Variant]:
