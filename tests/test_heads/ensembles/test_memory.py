@@ -19,9 +19,9 @@ from features.predictions import write_predictions
 pytestmark = pytest.mark.process
 
 FEW, MANY = 6, 60
-NUM_SEGMENTS = 400
-# The other 54 members are 34 MB, and were in memory more than once. Peaks of equal work differ by some megabytes.
-LIMIT_MB = 25
+NUM_SEGMENTS = 300
+# The other 54 members are 26 MB, and some 50 where each is in memory at once. Peaks of equal work differ by a few.
+LIMIT_MB = 20
 COMMANDS = {
     "uniform": ("ensemble", "--name", "uniform"),
     "greedy": ("ensemble", "--name", "greedy", "--greedy"),
