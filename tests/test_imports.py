@@ -77,8 +77,8 @@ ORDER = {
         *("forward", "pipeline", "outcome", "tasks", "summary", "extraction", "cli"),
     ),
     "heads": (
-        *("config", "registry", "runs", "data", "models", "losses", "scoring", "ensembles", "submission", "predict"),
-        *("training", "sweep", "report", "api", "commands", "cli"),
+        *("config", "registry", "locks", "runs", "data", "models", "losses", "scoring", "ensembles", "submission"),
+        *("predict", "training", "sweep", "report", "api", "commands", "cli"),
     ),
 }
 

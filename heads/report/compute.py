@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import islice
 from pathlib import Path
 
 from features.annotations import Annotations, Segments, SplitFiles
@@ -143,7 +144,7 @@ def compute_report(lists: Sequence[ScoredList]) -> Report:
         seed_std=seed_std(trials),
         omitted=tuple(omitted),
         breakdown=break_down(
-            best.group.members.predictions(), annotations, None if isinstance(training, Missing) else training
+            list(best.group.members.predictions()), annotations, None if isinstance(training, Missing) else training
         ),
         training=training if isinstance(training, Missing) else len(training),
         gain_by_size=_gain_by_size(rows, validation),
@@ -244,7 +245,7 @@ def _gain_by_size(rows: Sequence[RankedRow], validation: Segments) -> dict[str, 
     gains = {}
     with_seeds = next((row for row in runs if row.score.num_seeds > 1), None)
     if with_seeds is not None:
-        predicted = with_seeds.group.members.predictions()[:MOST]
+        predicted = list(islice(with_seeds.group.members.predictions(), MOST))
         seeds = [names[member] for member in with_seeds.group.members.members[:MOST]]
         segments = covered_by(predicted[0], validation)
         gains[f"seeds of {with_seeds.label}"] = gain_in_any_order(seeds, predicted, segments)

@@ -76,6 +76,7 @@ def _ranking(report: Report) -> Section:
         for caption, ranking in zip(captions, report.rankings, strict=True)
     )
     text = (
+        *_warnings(report),
         f"Accuracies in %, on {report.annotations}; more is better. @1 is top-1, @5 is top-5, and mean-class averages "
         "over classes. Runs that differ in their seed alone share a row with their mean and the standard deviation of "
         "their action@1. The small numbers are 95 % bootstrap intervals over videos; there are none where all draws "
@@ -139,6 +140,12 @@ def _about_stopped(report: Report) -> list[str]:
         f"{_plural(num_stopped, 'variant')} stopped early by `--halving`: their accuracies are those after their last "
         "epoch, without intervals, and with more epochs they might be higher."
     ]
+
+
+def _warnings(report: Report) -> list[str]:
+    """Return sentences about rows of any list that were trained on segments that they are scored on."""
+    scores = [row.score for ranking in report.rankings for row in ranking.rows]
+    return [f"Warning: {score.name} was {score.note_on_training}." for score in scores if score.note_on_training]
 
 
 def _partial(rows: Sequence[RankedRow]) -> list[str]:
