@@ -101,11 +101,14 @@ def rankings_of(lists: Sequence[ScoredList], halved: Mapping[Path, Curve]) -> tu
     groups = groups_of(finished, each=False)
     shown = progress(groups, total=len(groups), unit="rows", label="scoring", delay_s=5)
     ranked = _ranked(score_group(group) for group in shown)
+    known = [path.with_name(group_of(path)) for row in ranked for path in row.paths]
+    variants = list(dict.fromkeys([*(curve.variant for curve in halved.values()), *known]))
+    names = dict(zip(variants, short_names(variants), strict=True))
     return tuple(
         Ranking(
             scored.name,
             tuple(row for row in ranked if row.group.members.scored is of_list),
-            tuple(_stopped(scored, halved, ranked)),
+            tuple(_stopped(scored, halved, names)),
             tuple(baselines(scored)),
         )
         for scored, of_list in zip(lists, finished, strict=True)
@@ -123,20 +126,23 @@ def _kind(path: Path) -> Kind:
     return "ensemble" if is_ensemble(path) else "run"
 
 
-def _stopped(scored: ScoredList, halved: Mapping[Path, Curve], ranked: Sequence[RankedRow]) -> list[ScoreRow]:
-    """Return a row per variant that --halving stopped, with the mean accuracies of its seeds after their last epoch."""
+def _stopped(scored: ScoredList, halved: Mapping[Path, Curve], names: Mapping[Path, str]) -> list[ScoreRow]:
+    """Return a row per variant of a list that --halving stopped: mean accuracies of its seeds after their last epoch.
+
+    Args:
+        names: name of each variant.
+    """
     variants: dict[Path, list[Curve]] = {}
     for curve in (halved[source] for source in scored.sources if source in halved):
         variants.setdefault(curve.variant, []).append(curve)
-    known = [path.with_name(group_of(path)) for row in ranked for path in row.paths]
     num_segments = len(labelled_validation(scored.annotations))
     rows = []
-    for seeds, name in zip(variants.values(), short_names([*variants, *known]), strict=False):
+    for variant, seeds in variants.items():
         points = [curve.last_accuracies for curve in seeds]
         actions = [point["action@1"] for point in points]
         rows.append(
             ScoreRow(
-                name=name,
+                name=names[variant],
                 num_seeds=len(seeds),
                 spread=float(np.std(actions, ddof=1)) if len(seeds) > 1 else None,
                 num_segments=num_segments,

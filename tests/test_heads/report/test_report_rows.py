@@ -269,6 +269,24 @@ def test_the_best_row_is_never_one_that_was_stopped(report, halved):
     assert re.search(r"<tr class=best><td class=\"word\">lr-0.003<", without_spans(page))
 
 
+def test_what_halving_stopped_stands_in_the_table_of_its_own_list(markdown_report, halved, dataset, tmp_path):
+    """The second list has the same segments in another order; both sweeps stopped a variant of the same name."""
+    pd.read_csv(dataset.csv("validation"))[::-1].to_csv(tmp_path / "reversed.csv", index=False)
+    write_run(tmp_path / "other", "lr-1", dataset, head="mlp", seed=0, right=0.6)
+    write_run(tmp_path / "other", "lr-0.001", dataset, head="mlp", seed=0, num_epochs=2)
+    for config in (tmp_path / "other").glob("*/config.json"):
+        write_json(config, {**read_json(config), "validation_csv": str(tmp_path / "reversed.csv")})
+    decision = {"epoch": 2, "rank": 2, "name": "lr-0.001", "score": 1.0, "stopped": True}
+    write_json(tmp_path / "other" / "halving.json", [decision])
+    text = markdown_report(halved, tmp_path / "other")
+    tables = tables_of_markdown(text)
+    first, second = (tables[f"On {name}, accuracy in %"] for name in ("EPIC_100_validation.csv", "reversed.csv"))
+    assert column(first, "run")[:3] == ["lr-0.003", "halved/lr-0.001", "lr-0.0001"]
+    assert column(second, "run")[:2] == ["lr-1", "other/lr-0.001"]
+    assert "3 variants stopped early by `--halving`" in text
+    assert "4 of the runs were stopped early" in text  # the settings are about the first list
+
+
 # ---- which setting mattered
 
 
