@@ -76,7 +76,7 @@ format: install ## Fix what lint can fix
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 bench: install ## Measure speed, as ratios within one run (an hour; the first run encodes a video)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' && $(BIN)/python benchmarks/bench_extract.py && $(BIN)/python benchmarks/bench_heads.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' && $(BIN)/python benchmarks/bench_start.py && $(BIN)/python benchmarks/bench_extract.py && $(BIN)/python benchmarks/bench_heads.py
 
 results: install ## Train every head with its defaults on hand sequences, for docs/results.md (an hour; resumable): FPHA=FOLDER
 	$(if $(FPHA),,$(error FPHA is missing: make results FPHA=folder of joints.npz))

@@ -28,6 +28,8 @@ _SEED = re.compile(r"-seed\d+$")
 
 # Settings that older runs were trained with without a record of them.
 _UNRECORDED = {"bias": "zero", "select": "action"}
+# What older runs do not record of their inputs, so that it cannot be compared.
+_RECORDED_LATER = ("times_digest", "teacher_sha256")
 _NO_FILES = SplitFiles(None, None, None)
 
 
@@ -242,12 +244,15 @@ def claim(folder: Path, record: Mapping[str, Any], origin: Mapping[str, Any]) ->
         write_json(path, {**record, **origin})
         return
     stored = read_record(folder).values
-    differing = [name for name in record if stored.get(name) != record[name]]
+    unknown = {name: record[name] for name in _RECORDED_LATER if name in record and name not in stored}
+    differing = [name for name in record if name not in unknown and stored.get(name) != record[name]]
     if differing:
         changes = "; ".join(f"{name} {stored.get(name)!r} there, {record[name]!r} now" for name in differing)
         raise DataError(f"{folder}: holds another run ({changes}); give this one a --name, or delete the folder.")
-    if {**stored, **origin} != stored:  # the same annotations and features in another folder, or a new test list
-        write_json(path, {**stored, **origin})
+    # The same annotations and features in another folder, or a new test list; or a run of an older version.
+    current = {**stored, **unknown, **origin}
+    if current != stored:
+        write_json(path, current)
 
 
 def selected_epoch(history: Sequence[Mapping[str, float]], select: str) -> int:

@@ -17,3 +17,16 @@ make_features() { # skips whatever exists already
     run python tests/support/miniature.py "$out" --size "${SIZE:-demo}"
     run extract run --backbone tiny_cnn --weights random:0 --device cpu --out "$out/features/tiny_cnn-seg16"
 }
+
+kept() { # FILE COMMAND...: runs a command whose output goes to a file, for the end to show
+    printf '\n$ %s > %s\n' "${*:2}" "$1"
+    "${@:2}" >"$1"
+}
+
+two_columns() { # lines "THING|WHAT IT IS", below each other
+    awk -F '|' '{ thing[NR] = $1; what[NR] = $2; if (length($1) > width) width = length($1) }
+        END { for (row = 1; row <= NR; row++) printf "  %-" width "s   %s\n", thing[row], what[row] }'
+}
+
+heads=$(command -v heads || echo heads)
+heads=${heads#"$PWD/"} # as one types it here

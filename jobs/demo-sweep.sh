@@ -10,9 +10,21 @@ source "$(dirname "${BASH_SOURCE[0]}")/demo-places.sh"
 
 sweep=$EPIC_RUNS/sweep
 make_features
-run heads sweep jobs/demo-sweep.yaml ${EPOCHS:+--epochs "$EPOCHS"} ${SEEDS:+--seeds "$SEEDS"}
+kept "$out/sweep.txt" heads sweep jobs/demo-sweep.yaml ${EPOCHS:+--epochs "$EPOCHS"} ${SEEDS:+--seeds "$SEEDS"}
 run heads ensemble --greedy --per-task --force --runs "$sweep" --name best "$sweep"
 run heads report --out "$sweep/report.html" "$sweep"
 
-printf '\nWritten:\n'
-printf '  %s\n' "$sweep"/*
+printf '\nThe variants of the sweep, best first (also in %s):\n\n' "$out/sweep.txt"
+cat "$out/sweep.txt"
+printf '\nWhat to do next:\n'
+two_columns <<END
+$heads evaluate --runs $sweep|all scores of the variants that ran to their end, and of the ensemble
+$heads submit $sweep/best|the files for the challenge's servers
+END
+printf '\nWhere things are:\n'
+two_columns <<END
+$sweep/report.html|a page about the sweep: open it in a browser
+$sweep|a folder per run: metrics, weights, predictions
+$sweep/best|the ensemble that was chosen from them
+$sweep/halving.json|what was stopped, and when
+END

@@ -19,7 +19,19 @@ run heads train --head multiscale_lstm --set hidden=64 "${options[@]}"
 run heads ensemble --force
 run heads ensemble --name multiscale_ensemble --force "$out"/runs/multiscale_lstm-seed*
 run heads submit --force
-run heads evaluate
+kept "$out/scores.txt" heads evaluate
 
-printf '\nWritten:\n'
-printf '  %s\n' "$out"/annotations "$out"/videos "$out"/features/* "$out"/runs/* "$out"/runs/*/submission/*
+printf '\nThe scores of all runs on validation (more tables are in %s):\n\n' "$out/scores.txt"
+sed '/^$/,$d' "$out/scores.txt"
+printf '\nWhat to do next:\n'
+two_columns <<END
+$heads report --runs $out/runs --out $out/report.html|a page with plots of these runs
+make demo-sweep|a sweep over heads and learning rates
+END
+printf '\nWhere things are:\n'
+two_columns <<END
+$out/annotations, $out/videos|the miniature of the dataset
+$out/features/tiny_cnn-seg16|the feature set
+$out/runs|a folder per run and ensemble: metrics, weights, predictions
+$out/runs/multiscale_ensemble/submission|the files for the challenge's servers
+END

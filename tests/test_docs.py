@@ -184,6 +184,15 @@ def test_table_of_losses_names_every_loss():
     assert set(re.findall(r"^\| `(\w+)", table, flags=re.MULTILINE)) == {loss.name for loss in describe_losses()}
 
 
+def test_times_of_starting_are_those_that_were_measured_and_under_half_a_second():
+    seconds = json.loads(_text("benchmarks/results/start.json"))["seconds"]
+    section = _text("docs/performance.md").partition("## Starting")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(.*?)` \| ([\d.]+) \|", section, flags=re.MULTILINE)
+    assert {"heads list", "extract backbones"} <= {command for command, _ in rows}
+    for command, taken in rows:
+        assert float(taken) == round(seconds[command], 2) < 0.5
+
+
 def test_costs_of_training_are_those_that_were_measured():
     records = json.loads(_text("benchmarks/results/heads.json"))["heads"]
     rows = re.findall(r"^\| `(\w+)` \| ([\d,.]+) \| ([\d.]+) % \|", _text("docs/performance.md"), flags=re.MULTILINE)

@@ -77,8 +77,8 @@ ORDER = {
         *("forward", "pipeline", "outcome", "tasks", "summary", "extraction", "cli"),
     ),
     "heads": (
-        *("config", "registry", "runs", "data", "models", "losses", "scoring", "ensembles", "submission", "predict"),
-        *("training", "sweep", "report", "api", "commands", "cli"),
+        *("config", "registry", "locks", "runs", "data", "models", "losses", "scoring", "ensembles", "submission"),
+        *("predict", "training", "sweep", "report", "api", "commands", "cli"),
     ),
 }
 
@@ -142,7 +142,7 @@ def test_only_the_video_module_imports_av() -> None:
 
 
 def test_only_the_plots_of_a_report_import_matplotlib() -> None:
-    assert importers_of("matplotlib") == {"heads.report.plots"}
+    assert importers_of("matplotlib") == {"heads.report.figure", "heads.report.best_plots"}
 
 
 def test_torchvision_and_transformers_stay_in_extract() -> None:
@@ -209,3 +209,17 @@ print("torch" in sys.modules, file=sys.stderr)
     exit_code, out, err = finished(python(code))
     assert (exit_code, err) == (0, "False\n")
     assert out.startswith(f"Usage: {package}")
+
+
+@pytest.mark.parametrize("command", [["heads", "list"], ["heads", "list", "--json"], ["extract", "backbones"]])
+def test_a_list_loads_no_torch(command: list[str]) -> None:
+    program, *words = command
+    code = f"""
+import sys
+from {program}.cli import main
+main({words!r}, prog_name={program!r}, standalone_mode=False)
+print([name for name in {[*HEAVY, "numpy", "pandas"]!r} if name in sys.modules], file=sys.stderr)
+"""
+    exit_code, out, err = finished(python(code))
+    assert (exit_code, err) == (0, "[]\n")
+    assert len(out.splitlines()) > 5

@@ -211,7 +211,7 @@ def test_a_second_call_touches_nothing(miniature: Miniature, capsys: pytest.Capt
 
 
 def test_an_unfinished_miniature_is_made_anew_and_the_same_seed_makes_the_same_bytes(
-    miniature: Miniature, tmp_path: Path
+    miniature: Miniature, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "miniature.json").write_text("")
     (tmp_path / "videos" / "P01").mkdir(parents=True)
@@ -219,6 +219,9 @@ def test_an_unfinished_miniature_is_made_anew_and_the_same_seed_makes_the_same_b
     (tmp_path / ".unfinished").mkdir()
     write_miniature(tmp_path, size="test", seed=0)
     assert contents(tmp_path) == contents(miniature.annotations.parent)
+    shown = capsys.readouterr().err
+    assert shown.startswith("draw the miniature: 0/7 videos\n"), "a word at once, and one every half a minute"
+    assert "draw the miniature: 7/7 videos, " in shown
 
 
 def test_a_real_dataset_is_never_deleted(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from heads.api.arguments import AnyPath, optional_path, sources_of
-from heads.ensembles.run import Ensemble, EnsembleConfig, write_ensemble
+from heads.ensembles.run import Ensemble, write_ensemble
+from heads.ensembles.settings import EnsembleConfig
 from heads.runs import find_runs
 from heads.scoring.against import known_annotations
 

@@ -82,7 +82,8 @@ def train_grid(
 
     Raises:
         OptionError: the device is unknown, or the memory is no number of gigabytes.
-        DataError: a feature set is missing. What goes wrong in one run is recorded in its result instead.
+        DataError: a feature set is missing, or another process does the same task of this sweep. What goes wrong in one
+            run is recorded in its result instead.
     """
     load = data_loader(features, plan.files, allow_missing=allow_missing, memory=memory, device=device)
     return run_sweep(plan, load, device=choose_device(device), together=together)

@@ -8,10 +8,10 @@ from typing import Any
 
 from features.device import choose_device
 from features.errors import OptionError
-from features.predictions import read_predictions
 from heads.api.arguments import AnyPath, data_loader, optional_path, paths_of, seeds_of, settings_of, split_files
 from heads.config import TrainConfig, make_config
 from heads.data.load import TrainData
+from heads.locks import need_unlocked
 from heads.models.catalogue import head_config, parse_head
 from heads.predict import run as prediction
 from heads.registry import options_of
@@ -74,7 +74,7 @@ def train(
 
     Raises:
         OptionError: a setting is unknown, is out of range, or does not fit the features.
-        DataError: a file is missing or damaged, or a run folder holds another run.
+        DataError: a file is missing or damaged, or a run folder holds another run or is in use by another process.
     """
     spec = parse_head(head)
     configs = [
@@ -87,19 +87,19 @@ def train(
     ]
     torch_device = choose_device(device)
     files = split_files(annotations, train=train, validation=validation, test=test)
+    folders = [run_folder(Path(runs), name or spec.name, config.seed) for config in configs]
+    for folder in folders:
+        need_unlocked(folder)
     data = data_loader(features, files, allow_missing=allow_missing, memory=memory, device=device)(configs[0])
-    teacher_file = configs[0].objective.teacher
-    teacher = read_predictions(Path(teacher_file)) if teacher_file else None
     if on_start is not None:
         on_start(configs[0], data, list(describe(configs[0], data, torch_device)))
     outcomes = []
-    for config in configs:
-        folder = run_folder(Path(runs), name or spec.name, config.seed)
+    for config, folder in zip(configs, folders, strict=True):
         if config.optimisation.epochs == 0:
             outcome = score_again(data, folder, device=torch_device)
         else:
             show = on_epoch if on_epoch is not None else lambda row: None
-            outcome = fit(config, data, folder, device=torch_device, teacher=teacher, show=show)
+            outcome = fit(config, data, folder, device=torch_device, show=show)
         if on_end is not None:
             on_end(outcome)
         outcomes.append(outcome)
@@ -133,7 +133,8 @@ def predict_run(
 
     Raises:
         OptionError: only one of `annotations` and `out` is given, or `splits` beside them.
-        DataError: the run has no trained head or not this split, or its features are missing or other ones.
+        DataError: the run has no trained head or not this split, its features are missing or other ones, or another
+            process is writing its folder.
     """
     if (annotations is None) != (out is None) or (annotations is not None and splits):
         raise OptionError(None, "--annotations and --out go together, and not with --split.")

@@ -115,6 +115,8 @@ def sweep(words: tuple[str, ...], **options: Any) -> None:
 def _show_plan(plan: SweepPlan) -> None:
     compared = f", compared after epochs {' and '.join(map(str, plan.rungs))}" if plan.rungs else ""
     click.echo(f"{len(plan.share)} of {len(plan.variants)} runs in {plan.folder}{compared}", err=True)
+    for warning in plan.warnings:
+        click.echo(f"Warning: {warning}", err=True)
 
 
 def _long_options() -> dict[str, click.Option]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -87,7 +88,7 @@ def _show_outcome(outcome: Outcome) -> None:
 
 
 class _EpochTable:
-    """A table on stderr that gains a row per epoch, above the progress bar; one table per seed."""
+    """A table on stderr that gains a row per epoch, above the progress bar; one per seed. It fits 80 columns."""
 
     COLUMNS: ClassVar = {
         "epoch": "epoch",
@@ -96,9 +97,9 @@ class _EpochTable:
         "val_verb_top1": "verb %",
         "val_noun_top1": "noun %",
         "val_action_top1": "action %",
-        "val_verb_recall": "verb recall %",
-        "val_noun_recall": "noun recall %",
-        "seconds": "seconds",
+        "val_verb_recall": "recall %: verb",
+        "val_noun_recall": "noun",
+        "seconds": "s",
     }
 
     def __init__(self) -> None:
@@ -112,15 +113,19 @@ class _EpochTable:
         from tqdm import tqdm
 
         shown = {name: title for name, title in self.COLUMNS.items() if name in row}
+        widths = [max(len(title), 6 if "loss" in name else 5) for name, title in shown.items()]
         if not self._header_shown:
-            tqdm.write("  ".join(title.rjust(8) for title in shown.values()), file=sys.stderr)
+            tqdm.write(_line(shown.values(), widths), file=sys.stderr)
             self._header_shown = True
         cells = [
             f"{row[name]:.3f}" if "loss" in name else f"{row[name]:.1f}" if name != "epoch" else str(row[name])
             for name in shown
         ]
-        line = "  ".join(cell.rjust(max(8, len(title))) for cell, title in zip(cells, shown.values(), strict=True))
-        tqdm.write(line, file=sys.stderr)
+        tqdm.write(_line(cells, widths), file=sys.stderr)
+
+
+def _line(cells: Iterable[str], widths: Iterable[int]) -> str:
+    return "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:

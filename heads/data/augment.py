@@ -17,7 +17,11 @@ from heads.data.steps import Steps
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """The partner that each segment is mixed with, (B,) int64, and the segment's own share, (B,) float32."""
+    """The partner that each segment is mixed with, (B,) int64, and the segment's own share, (B,) float32.
+
+    The share is that of the segment in the values of its own steps, as they were mixed, a mean over the feature sets.
+    Context steps carry no labels and do not count.
+    """
 
     partner: torch.Tensor
     own: torch.Tensor
@@ -51,15 +55,41 @@ def _mixed(streams: list[Steps], num_segments: int, choice: str, alpha: float) -
     start = torch.rand(num_segments) * own
     partner, own, start = (tensor.to(device) for tensor in (torch.randperm(num_segments), own, start))
     if choice == "mixup":
-        return [_mixed_up(steps, partner, own) for steps in streams], Mixture(partner, own)
-    cut = [_cut_in(steps, partner, own, start) for steps in streams]
-    return [steps for steps, _ in cut], Mixture(partner, torch.stack([kept for _, kept in cut]).mean(dim=0))
+        mixed = [_mixed_up(steps, partner, own) for steps in streams]
+    else:
+        mixed = [_cut_in(steps, partner, own, start) for steps in streams]
+    return [steps for steps, _ in mixed], Mixture(partner, torch.stack([share for _, share in mixed]).mean(dim=0))
 
 
-def _mixed_up(steps: Steps, partner: torch.Tensor, own: torch.Tensor) -> Steps:
-    """Return steps averaged with the partner's steps of the same position, if any (Zhang et al., ICLR 2018)."""
-    partners = torch.where(steps.mask[partner].unsqueeze(-1), steps.features[partner], steps.features)
-    return steps._replace(features=torch.lerp(partners.float(), steps.features.float(), own[:, None, None]))
+def _mixed_up(steps: Steps, partner: torch.Tensor, own: torch.Tensor) -> tuple[Steps, torch.Tensor]:
+    """Return steps averaged with those of the partner (Zhang et al., ICLR 2018), and the segment's own share in them.
+
+    The first step of a segment is averaged with the first one of its partner, and so on; so is the context before,
+    counted back from the segment's first step, and the context after, counted from its end. Where the partner has no
+    such step, the step stays as it is, and the segment's own share is the larger for it.
+    """
+    rows, has_partner = _partner_rows(steps, partner)
+    num_segments, longest, dim = steps.features.shape
+    flat = (partner[:, None] * longest + rows).flatten()
+    taken = steps.features.reshape(-1, dim).index_select(0, flat).view(num_segments, longest, dim)
+    partners = torch.where(has_partner.unsqueeze(-1), taken, steps.features)
+    features = torch.lerp(partners.float(), steps.features.float(), own[:, None, None])
+    share_mixed = (has_partner & steps.within).sum(dim=1) / steps.within.sum(dim=1)
+    return steps._replace(features=features), torch.lerp(torch.ones_like(own), own, share_mixed)
+
+
+def _partner_rows(steps: Steps, partner: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return which of the partner's steps each step is mixed with, (B, T) int64, and whether there is one, (B, T)."""
+    longest = steps.mask.shape[1]
+    first = steps.within.int().argmax(dim=1)
+    stop = first + steps.within.sum(dim=1)
+    step = torch.arange(longest, device=first.device)
+    is_after = step >= stop[:, None]
+    rows = step + torch.where(is_after, (stop[partner] - stop)[:, None], (first[partner] - first)[:, None])
+    is_there = (rows >= 0) & (rows < longest)
+    rows = rows.clamp(0, longest - 1)
+    is_there &= steps.mask[partner].gather(1, rows) & (steps.within[partner].gather(1, rows) == steps.within)
+    return rows, is_there
 
 
 def _cut_in(steps: Steps, partner: torch.Tensor, own: torch.Tensor, start: torch.Tensor) -> tuple[Steps, torch.Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from features.annotations import Segments, SplitFiles, read_segments
 from features.errors import DataError, OptionError, first_few
 from features.featureset import FILE_NAME
+from features.files import sha256_of_json
 from features.store import video_ids
 from heads.config import InputSettings, TrainConfig
 from heads.data.batches import statistics
@@ -47,6 +48,29 @@ class TrainData:
     def statistics(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Mean and standard deviation of the training features; computed once for all runs, from every feature."""
         return statistics(self.train)
+
+    @cached_property
+    def labels_digest(self) -> str:
+        """A digest of the labels that are trained on and scored; DataError where a list has none."""
+        return _digest(
+            [list(segments.narration_id), segments.verb_class.tolist(), segments.noun_class.tolist()]
+            for segments in self._labelled
+        )
+
+    @cached_property
+    def times_digest(self) -> str:
+        """A digest of where the segments lie that are trained on and scored: the windows of dense sets follow them."""
+        return _digest(
+            [segments.table[name].tolist() for name in ("video_id", "start_s", "stop_s")] for segments in self._labelled
+        )
+
+    @property
+    def _labelled(self) -> list[Segments]:
+        return [split.segments for split in (self.train, self.validation) if split is not None]
+
+
+def _digest(values: Iterable[list[Any]]) -> str:
+    return sha256_of_json(list(values))[:12]
 
 
 def find_featuresets(paths: Sequence[Path]) -> list[Path]:

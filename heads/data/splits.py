@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,22 @@ def choose_split(name: str, files: SplitFiles) -> TrainSplit:
     return _fold(train, *fold)
 
 
+def num_shared(train: Collection[str], scored: Sequence[str] | np.ndarray) -> int:
+    """Return how many of the segments that are scored, by narration_id, are among those that are trained on."""
+    trained = set(train)
+    return sum(name in trained for name in scored)
+
+
+def note_on_shared(train: Segments, validation: Segments | None) -> str:
+    """Return a warning if validation segments are trained on; nothing if none is."""
+    if validation is None or not (number := num_shared(train.narration_id, validation.narration_id)):
+        return ""
+    return (
+        f"{number:,} of the {len(validation):,} segments of {validation.source} are trained on too; their scores "
+        "do not show how good a head is on new segments."
+    )
+
+
 def scored_csv(name: str, files: SplitFiles) -> Path | None:
     """Return the file with the segments that a run with this split is scored on; None if it is scored on none."""
     return {"official": files.validation, "all": None}.get(name, files.train)
@@ -75,13 +92,22 @@ def all_folds(num_folds: int) -> str:
     return f"fold:*/{num_folds}"
 
 
+def is_all_folds(name: str) -> bool:
+    """Whether a split is that of all folds together.
+
+    >>> is_all_folds("fold:*/5"), is_all_folds("fold:0/5")
+    (True, False)
+    """
+    return _ALL_FOLDS.fullmatch(name) is not None
+
+
 def trained_on(name: str, files: SplitFiles) -> Segments:
     """Return the segments that a run with this split was trained on; of all folds together, the whole training list.
 
     Raises:
         OptionError, DataError: as for `choose_split`.
     """
-    return choose_split("official" if _ALL_FOLDS.fullmatch(name) else name, files).train
+    return choose_split("official" if is_all_folds(name) else name, files).train
 
 
 def _fold(segments: Segments, fold: int, num_folds: int) -> TrainSplit:

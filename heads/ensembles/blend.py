@@ -7,15 +7,15 @@ likelihood of the labels; an accuracy would depend on chance in a few segments.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from features.annotations import NUM_CLASSES
 from features.errors import DataError
-from features.predictions import Predictions, concatenate
+from features.predictions import Predictions
 from heads.scoring.metrics import log_softmax
 
 KINDS = ("probabilities", "logits")
@@ -31,53 +31,132 @@ def uniform(num_members: int) -> Weights:
     return {task: np.full(num_members, 1 / num_members) for task in _TASKS}
 
 
-def blend(members: Sequence[Predictions], weights: Weights, kind: str, *, source: str) -> Predictions:
+def blend(members: Iterable[Predictions], weights: Weights, kind: str, *, source: str) -> Predictions:
     """Return the mean of predictions for the same segments, separately for verbs and nouns, as log-probabilities.
 
     Args:
+        members: taken one at a time, so that hundreds of them need no more memory than a few.
         kind: "probabilities", or "logits": log-probabilities, as logits of different heads have different offsets.
     """
-    mixed = {task: _mean([getattr(member, task) for member in members], weights[task], kind) for task in _TASKS}
-    return Predictions(members[0].narration_id, mixed["verb"], mixed["noun"], source)
+    return blends(members, [Part(weights)], kind, source=source)[0]
 
 
-def _mean(logits: Sequence[np.ndarray], weights: np.ndarray, kind: str) -> np.ndarray:
-    """Return the log of the mean of M logits (N, K): (N, K) float32. Logarithms keep probabilities of any size.
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A mean of members: their weights, and (N,) bool, the segments that it is wanted for; all of them by default."""
 
-    Members are added one after the other, so that hundreds of them need no more memory than a few.
-    """
-    pairs = ((weight, log_softmax(member)) for weight, member in zip(weights, logits, strict=True) if weight > 0)
+    weights: Weights
+    mask: np.ndarray | None = None
+
+    def rows(self, values: np.ndarray) -> np.ndarray:
+        """Return the rows of its segments."""
+        return values if self.mask is None else values[self.mask]
+
+
+def blends(members: Iterable[Predictions], parts: Sequence[Part], kind: str, *, source: str) -> list[Predictions]:
+    """Return several means of the same members, as `blend` does each; each member is taken once for all of them."""
+    names: tuple[str, ...] = ()
+    totals: list[dict[str, np.ndarray]] = [{} for _ in parts]
+    for number, member in enumerate(members):
+        names = names or member.narration_id
+        for task in _TASKS:
+            if not any(part.weights[task][number] > 0 for part in parts):
+                continue
+            log_p = log_softmax(getattr(member, task))
+            for part, total in zip(parts, totals, strict=True):
+                if (weight := part.weights[task][number]) > 0:
+                    total[task] = _added(total.get(task), part.rows(log_p), weight, kind)
+    ids = np.array(names, dtype=object)
+    means = []
+    for part, total in zip(parts, totals, strict=True):
+        verb, noun = (_finished(total[task], kind) for task in _TASKS)
+        means.append(Predictions(tuple(part.rows(ids)), verb, noun, source))
+    return means
+
+
+def _added(total: np.ndarray | None, log_p: np.ndarray, weight: float, kind: str) -> np.ndarray:
+    """Add log-probabilities (N, K) to a weighted sum. Of probabilities it is kept as a logarithm, for any size."""
     if kind == "logits":
-        return log_softmax(np.asarray(sum(weight * log_p for weight, log_p in pairs))).astype(np.float32)
-    return functools.reduce(np.logaddexp, (log_p + np.log(weight) for weight, log_p in pairs)).astype(np.float32)
+        return weight * log_p if total is None else total + weight * log_p
+    term = log_p + np.log(weight)
+    return term if total is None else np.logaddexp(total, term)
 
 
-def fit(members: Sequence[Predictions], truth: dict[str, np.ndarray], kind: str, *, per_task: bool) -> Weights:
-    """Fit weights to the likelihood of labelled segments.
+def _finished(total: np.ndarray, kind: str) -> np.ndarray:
+    return (log_softmax(total) if kind == "logits" else total).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Likelihoods:
+    """What weights are fitted to: log-probabilities that M members give N labelled segments, float64.
+
+    They are finite, even of a member that gives a label the probability 0.
+
+    Attributes:
+        own: task -> (M, N), of the labels. They are all that the mean of probabilities needs.
+        whole: task -> (M, N, K), of all classes, for the mean of logits; else empty.
+    """
+
+    own: Mapping[str, np.ndarray]
+    whole: Mapping[str, np.ndarray]
+
+    def rows(self, mask: np.ndarray) -> Likelihoods:
+        """Return those of some segments, (N,) bool."""
+        own, whole = (
+            {task: np.compress(mask, values, axis=1) for task, values in by_task.items()}
+            for by_task in (self.own, self.whole)
+        )
+        return Likelihoods(own, whole)
+
+
+class LikelihoodCollector:
+    """Collects the likelihoods of members that go by one after the other.
 
     Args:
-        truth: task -> (N,) int64.
+        truth: task -> (N,) int64, the labels.
+        kind: of the mean that weights are fitted for.
+    """
+
+    def __init__(self, truth: Mapping[str, np.ndarray], kind: str) -> None:
+        self._truth, self._kind = truth, kind
+        self._own: dict[str, list[np.ndarray]] = {task: [] for task in _TASKS}
+        self._whole: dict[str, list[np.ndarray]] = {task: [] for task in _TASKS if kind == "logits"}
+
+    def add(self, member: Predictions) -> None:
+        """Keep what is needed of a member."""
+        for task, labels in self._truth.items():
+            log_p = log_softmax(getattr(member, task)).clip(min=-100)
+            self._own[task].append(log_p[np.arange(len(labels)), labels])
+            if self._kind == "logits":
+                self._whole[task].append(log_p)
+
+    def likelihoods(self) -> Likelihoods:
+        """Return the likelihoods of all members, and let go of them: those of all classes are large."""
+        own, whole = ({task: np.stack(kept.pop(task)) for task in list(kept)} for kept in (self._own, self._whole))
+        return Likelihoods(own, whole)
+
+
+def fit(likelihoods: Likelihoods, *, per_task: bool) -> Weights:
+    """Fit weights to the likelihood of labelled segments: for the mean of logits where those of all classes are there.
+
+    Args:
         per_task: fit weights for verbs and other ones for nouns, instead of one set for both.
 
     The likelihood is concave in the weights of probabilities, and nearly always has one maximum in those of logits.
     """
-    own = {task: torch.from_numpy(_of_labels(members, truth, task)) for task in _TASKS}
-    # The mean of probabilities needs those of the labels only, (M, N); the mean of logits needs all, (M, N, K).
-    whole = {
-        task: torch.from_numpy(np.stack([_bounded(getattr(member, task)) for member in members]))
-        for task in _TASKS
-        if kind == "logits"
-    }
+    own = {task: torch.from_numpy(values) for task, values in likelihoods.own.items()}
+    whole = {task: torch.from_numpy(values) for task, values in likelihoods.whole.items()}
+    num_members = len(own["verb"])
 
     def log_likelihood(share: torch.Tensor, task: str) -> torch.Tensor:
         """Return the mean over segments, for the log-weights (M,) of the members."""
-        if kind == "probabilities":
+        if not whole:
             return (share[:, None] + own[task]).logsumexp(dim=0).mean()
         mixed = torch.tensordot(share.exp(), whole[task], dims=1).logsumexp(dim=1)
         return (share.exp() @ own[task] - mixed).mean()
 
     def fitted(tasks: Sequence[str]) -> np.ndarray:
-        score = torch.zeros(len(members), dtype=torch.float64, requires_grad=True)
+        score = torch.zeros(num_members, dtype=torch.float64, requires_grad=True)
         optimizer = torch.optim.LBFGS([score], max_iter=100, line_search_fn="strong_wolfe")
 
         def closure() -> torch.Tensor:
@@ -95,17 +174,17 @@ def fit(members: Sequence[Predictions], truth: dict[str, np.ndarray], kind: str,
     return dict.fromkeys(_TASKS, fitted(_TASKS))
 
 
-def greedy(members: Sequence[Predictions], truth: dict[str, np.ndarray], *, per_task: bool) -> Weights:
+def greedy(likelihoods: Likelihoods, *, per_task: bool) -> Weights:
     """Choose members one after the other, each as often as it helps; return weights in fiftieths, most of them 0.
 
     Each step adds the member with which the mean of probabilities gives the labels the highest likelihood (Caruana et
     al., "Ensemble selection from libraries of models", ICML 2004).
     """
-    own = {task: np.exp(_of_labels(members, truth, task)) for task in _TASKS}
+    own = {task: np.exp(values) for task, values in likelihoods.own.items()}
     weights: Weights = {}
     for tasks in [(task,) for task in _TASKS] if per_task else [_TASKS]:
         p = np.concatenate([own[task] for task in tasks], axis=1)  # (M, N of each task)
-        counts, total = np.zeros(len(members)), np.zeros(p.shape[1])
+        counts, total = np.zeros(len(p)), np.zeros(p.shape[1])
         for _ in range(_GREEDY_ROUNDS):
             # Shares of a mean are the same for all candidates, so their sums can be compared.
             best = int(np.argmax(np.log(total + p).mean(axis=1)))
@@ -115,39 +194,11 @@ def greedy(members: Sequence[Predictions], truth: dict[str, np.ndarray], *, per_
     return weights
 
 
-def _of_labels(members: Sequence[Predictions], truth: dict[str, np.ndarray], task: str) -> np.ndarray:
-    """Return the log-probabilities of the labels, (M, N)."""
-    rows = np.arange(len(truth[task]))
-    return np.stack([_bounded(getattr(member, task))[rows, truth[task]] for member in members])
-
-
-def _bounded(logits: np.ndarray) -> np.ndarray:
-    """Return log-probabilities that are finite, even of a member that gives a label the probability 0."""
-    return log_softmax(logits).clip(min=-100)
-
-
-# A function that predicts with fitted weights: members -> name -> predictions.
-Fitted = Callable[[Sequence[Predictions]], dict[str, Predictions]]
-
-
-def cross_fitted(
-    members: Sequence[Predictions],
-    truth: dict[str, np.ndarray],
-    video: np.ndarray,
-    fit_to: Callable[[Sequence[Predictions], dict[str, np.ndarray]], Fitted],
-    *,
-    folds: int = 5,
-    source: str,
-) -> dict[str, Predictions]:
-    """Predict each fold of the videos with weights that were fitted to the other folds, so that gains are honest.
+def folds_of_videos(video: np.ndarray, *, folds: int = 5, source: str) -> list[np.ndarray]:
+    """Return the segments that each fold holds out, (N,) bool. No video is in two folds, so that gains are honest.
 
     Args:
-        truth: task -> (N,) labels of the members' segments.
         video: (N,) int64, index of the video of each segment.
-        fit_to: fits to members and truth.
-
-    Returns:
-        Name -> predictions, as the fitted function names them.
 
     Raises:
         DataError: all segments are of one video, so that there is a single fold.
@@ -156,25 +207,27 @@ def cross_fitted(
     if num_videos < 2:
         raise DataError(f"{source}: cross-fitting needs segments of two videos or more; these are all of one.")
     fold = np.random.default_rng(0).permutation(num_videos)[video] % min(folds, num_videos)
-    parts: dict[str, list[Predictions]] = {}
-    for held_out in range(int(fold.max()) + 1):
-        mask = fold == held_out
-        predict = fit_to(
-            [_rows(member, ~mask) for member in members], {task: labels[~mask] for task, labels in truth.items()}
-        )
-        for name, predicted in predict([_rows(member, mask) for member in members]).items():
-            parts.setdefault(name, []).append(predicted)
-    return {name: concatenate(pieces, source).aligned(members[0].narration_id) for name, pieces in parts.items()}
+    return [fold == number for number in range(int(fold.max()) + 1)]
 
 
-def _rows(predictions: Predictions, mask: np.ndarray) -> Predictions:
+def rows_of(predictions: Predictions, mask: np.ndarray) -> Predictions:
+    """Return the predictions for some of the segments, (N,) bool."""
     names = tuple(np.array(predictions.narration_id, dtype=object)[mask])
     return Predictions(names, predictions.verb[mask], predictions.noun[mask], predictions.source)
 
 
-def disagreement(members: Sequence[Predictions]) -> dict[str, float]:
-    """Return the percentage of segments for which two members predict different classes, a mean over all pairs."""
-    best = {task: np.stack([getattr(member, task).argmax(axis=1) for member in members]) for task in _TASKS}
+def best_classes(predictions: Predictions) -> dict[str, np.ndarray]:
+    """Return the predicted class of each segment by task, (N,) int16: what `disagreement` needs of a member."""
+    return {task: getattr(predictions, task).argmax(axis=1).astype(np.int16) for task in _TASKS}
+
+
+def disagreement(members: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """Return the percentage of segments for which two members predict different classes, a mean over all pairs.
+
+    Args:
+        members: the `best_classes` of each.
+    """
+    best = {task: np.stack([classes[task] for classes in members]) for task in _TASKS}
     shares: dict[str, list[float]] = {task: [] for task in (*_TASKS, "action")}
     for member in range(len(members) - 1):
         differs = {

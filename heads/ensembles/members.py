@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +60,48 @@ def need_one_list(members: Sequence[Member]) -> None:
         raise DataError(f"members are scored on different lists: {lists}; name members of one list.")
 
 
-def read_members(members: Sequence[Member], *, tta: bool) -> dict[str, list[Predictions]]:
-    """Read, for each split that all members predict, their predictions in the order of the first member's segments.
+@dataclass(frozen=True, eq=False)
+class MemberPredictions:
+    """The predictions of all members for one split, for the segments of the first member and in its order.
+
+    They are read anew each time that they are gone through, one after the other, so that few are in memory.
+
+    Attributes:
+        first: of the first member.
+        others: the other members.
+        tta: whether those of runs are the predictions with test-time augmentation.
+    """
+
+    first: Predictions
+    others: tuple[Member, ...]
+    split: str
+    tta: bool
+
+    def __iter__(self) -> Iterator[Predictions]:
+        """Yield the predictions of each member.
+
+        Raises:
+            DataError: a member lacks a segment that another one has.
+        """
+        others = (_predictions(member, self.split, tta=self.tta) for member in self.others)
+        return _aligned(chain([self.first], others))
+
+    def aligned(self, narration_id: Iterable[str]) -> MemberPredictions:
+        """Return them with the segments in this order."""
+        return replace(self, first=self.first.aligned(narration_id))
+
+
+def read_members(members: Sequence[Member], *, tta: bool) -> dict[str, MemberPredictions]:
+    """Return the predictions of members for each split that all of them predict.
 
     Args:
         tta: of runs, the predictions with test-time augmentation.
 
-    Returns:
-        split -> predictions, one per member.
-
     Raises:
-        DataError: there is no such split, or a member lacks a segment that another one has.
+        DataError: there is no such split.
     """
     predicted = {
-        split: _aligned([_predictions(member, split, tta=tta) for member in members])
+        split: MemberPredictions(_predictions(members[0], split, tta=tta), tuple(members[1:]), split, tta)
         for split in PREDICTIONS
         if all(_has_predictions(member, split, tta=tta) for member in members)
     }
@@ -88,20 +118,26 @@ def _has_predictions(member: Member, split: str, *, tta: bool) -> bool:
 
 
 def _predictions(member: Member, split: str, *, tta: bool) -> Predictions:
-    """Return a member's predictions for a split; of folds, the mean for a list that none of them was trained on."""
+    """Read a member's predictions for a split; of folds, the mean for a list that none of them was trained on."""
     if split == "validation":
         return member.predictions(tta=tta)
-    parts = _aligned([predictions_of(path, split, tta=tta) for path in member.paths])
+    parts = _aligned(predictions_of(path, split, tta=tta) for path in member.paths)
     if not member.is_joined:
-        return parts[0]
-    return blend(parts, uniform(len(parts)), "probabilities", source=str(member.path))
+        return next(parts)
+    return blend(parts, uniform(len(member.paths)), "probabilities", source=str(member.path))
 
 
-def _aligned(predicted: Sequence[Predictions]) -> list[Predictions]:
-    first, *others = predicted
-    for other in others:
-        first.aligned(other.narration_id)  # raises if the first member lacks a segment
-    return [first, *(other.aligned(first.narration_id) for other in others)]
+def _aligned(predicted: Iterable[Predictions]) -> Iterator[Predictions]:
+    """Yield predictions for the same segments, in the order of the first.
+
+    Raises:
+        DataError: one of them lacks a segment that the first has, or the other way round.
+    """
+    first = None
+    for predictions in predicted:
+        first = predictions if first is None else first
+        first.aligned(predictions.narration_id)  # raises if the first lacks a segment
+        yield predictions.aligned(first.narration_id)
 
 
 def inherited_record(members: Sequence[Path]) -> dict[str, Any]:

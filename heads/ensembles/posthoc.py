@@ -6,6 +6,7 @@ to labelled segments. Reads no file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,7 +88,7 @@ def _with_affinity(logs: dict[str, np.ndarray], affinity: np.ndarray) -> dict[st
 
 def fit_correction(
     predictions: Predictions,
-    truth: dict[str, np.ndarray],
+    truth: Mapping[str, np.ndarray],
     prior: Prior,
     *,
     temperature: bool = False,

@@ -7,77 +7,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from features.annotations import NUM_CLASSES, Annotations, Segments
+from features.annotations import NUM_CLASSES, Annotations
 from features.console import short_names
 from features.errors import DataError, OptionError, first_few
 from features.files import write_json
 from features.predictions import Predictions, write_predictions
-from heads.ensembles.blend import KINDS, Weights, blend, cross_fitted, disagreement, fit, greedy, uniform
+from heads.ensembles.blend import Weights
+from heads.ensembles.fitting import ALL, Fitted, unfitted
 from heads.ensembles.members import different, inherited_record, need_members, need_one_list, read_members
-from heads.ensembles.posthoc import Correction, Prior, fit_correction, prior_of
+from heads.ensembles.posthoc import Correction
+from heads.ensembles.settings import EVENLY, EnsembleConfig
+from heads.ensembles.survey import Classes, Gain
+from heads.ensembles.validation import validate
+from heads.locks import locked
 from heads.runs import CONFIG, PREDICTIONS, read_record
-from heads.scoring.evaluation import ScoreRow, covered_by, score_alone
+from heads.scoring.evaluation import ScoreRow, score_alone
 from heads.scoring.folds import Member, join_folds
-from heads.scoring.metrics import Results, compare, draw_videos, figures, interval
-
-# The corrections of a mean (heads/ensembles/posthoc.py), and the scores that show whether to apply them.
-CORRECTIONS = ("temperature", "adjust", "pairs")
-CORRECTED = ("action@1", "action@5", "action calibration")
-# Names of what a fitted ensemble predicts: with all corrections, without any; those with one have its name.
-_ALL, _NONE = "all", "none"
-
-
-@dataclass(frozen=True)
-class EnsembleConfig:
-    """How members are averaged.
-
-    Attributes:
-        kind: what is averaged, one of KINDS.
-        weights: "uniform", "fitted", "greedy", or one number per member, in their order.
-        per_task: fit weights for verbs and other ones for nouns.
-        temperature, adjust, pairs: corrections to fit afterwards, as in heads/ensembles/posthoc.py.
-        tta: average the runs' predictions with test-time augmentation.
-    """
-
-    kind: str = "probabilities"
-    weights: str | tuple[float, ...] = "uniform"
-    per_task: bool = False
-    temperature: bool = False
-    adjust: bool = False
-    pairs: bool = False
-    tta: bool = False
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise OptionError("--mean", f"{self.kind!r} is none of {', '.join(KINDS)}.")
-        if isinstance(self.weights, str) and self.weights not in ("uniform", "fitted", "greedy"):
-            raise OptionError("--weights", f"{self.weights!r} is none of uniform, fitted, greedy, nor numbers.")
-        if not isinstance(self.weights, str) and (min(self.weights) < 0 or not 0 < sum(self.weights) < np.inf):
-            raise OptionError("--weights", "weights are not below 0, and not all 0.")
-        if self.weights == "greedy" and self.kind != "probabilities":
-            raise OptionError("--weights", "greedy chooses members for the mean of probabilities; leave out --mean.")
-        if self.per_task and self.weights not in ("fitted", "greedy"):
-            raise OptionError("--per-task", "is for --weights fitted or greedy.")
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether weights or corrections are fitted to labelled segments."""
-        return self.weights in ("fitted", "greedy") or bool(self.corrections)
-
-    @property
-    def corrections(self) -> tuple[str, ...]:
-        """The corrections that are fitted to the mean, of CORRECTIONS."""
-        return tuple(name for name in CORRECTIONS if getattr(self, name))
-
-    def as_json(self) -> dict[str, object]:
-        """Return the settings as plain JSON values."""
-        return {**asdict(self), "weights": self.weights if isinstance(self.weights, str) else list(self.weights)}
-
-
-# An estimate with its interval: percentage points, low, high.
-Gain = tuple[float, float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +60,7 @@ def write_ensemble(
     members: Sequence[Path],
     folder: Path,
     *,
-    settings: EnsembleConfig = EnsembleConfig(),
+    settings: EnsembleConfig = EVENLY,
     annotations: Annotations | None = None,
     force: bool,
 ) -> Ensemble:
@@ -134,7 +79,7 @@ def write_ensemble(
     Raises:
         OptionError: a member is given twice, or the number of weights is not that of the members.
         DataError: a member has no predictions, members do not cover the same segments, or `folder` holds something
-            else.
+            else or is in use by another process.
     """
     need_members(members)
     members, copies = different(members)
@@ -142,166 +87,43 @@ def write_ensemble(
     if not isinstance(settings.weights, str) and len(settings.weights) != len(joined):
         equal = f" ({first_few(copies)}: the same predictions as another member)" if copies else ""
         raise OptionError("--weights", f"{len(settings.weights)} numbers for {len(joined)} members{equal}.")
-    _need_free(folder, members, settings, force=force)
-    need_one_list(joined)
-    predicted = read_members(joined, tta=settings.tta)
-    validated = None
-    if annotations is not None and annotations.validation is not None and "validation" in predicted:
-        validated = _validate(predicted["validation"], annotations, settings, folder)
-        fitted = validated.fitted
-    elif settings.is_fitted:
-        raise DataError(f"{folder}: there is nothing to fit to: all members must predict a labelled validation list.")
-    else:
-        fitted = _Fitted(settings, _given_weights(settings, len(joined)), {_ALL: Correction()}, None)
-    averaged = {
-        split: validated.predictions if validated and split == "validation" else fitted(predicted[split])[_ALL]
-        for split in predicted
-    }
-    _write(folder, members, fitted, averaged)
-    return Ensemble(
-        folder=folder,
-        members=tuple(members),
-        names=tuple(short_names(member.path.resolve() for member in joined)),
-        copies=tuple(copies),
-        splits=tuple(predicted),
-        is_fitted=settings.is_fitted,
-        weights=fitted.weights,
-        correction=fitted.corrections[_ALL],
-        gains=validated.gains if validated else {},
-        corrections=validated.corrections if validated else {},
-        disagreement=disagreement(next(iter(predicted.values()))) if len(joined) > 1 else {},
-        scores=_scores(joined, folder, annotations, tta=settings.tta) if validated and annotations else (),
-    )
-
-
-# ---- fitting
-
-
-@dataclass(frozen=True, eq=False)
-class _Fitted:
-    """Fitted weights and corrections. Called with members, it returns name -> predictions.
-
-    Names are those of `corrections`: with all corrections, with each alone, and without any.
-    """
-
-    settings: EnsembleConfig
-    weights: Weights
-    corrections: dict[str, Correction]
-    prior: Prior | None
-
-    def __call__(self, members: Sequence[Predictions]) -> dict[str, Predictions]:
-        mean = blend(members, self.weights, self.settings.kind, source="the ensemble")
-        if self.prior is None:
-            return dict.fromkeys(self.corrections, mean)
-        return {
-            name: mean if correction == Correction() else correction.apply(mean, self.prior, source=mean.source)
-            for name, correction in self.corrections.items()
-        }
-
-
-def _fit(
-    settings: EnsembleConfig, members: Sequence[Predictions], truth: dict[str, np.ndarray], prior: Prior | None
-) -> _Fitted:
-    """Fit the weights, then all corrections together and each alone, to labelled segments."""
-    if settings.weights == "fitted":
-        weights = fit(members, truth, settings.kind, per_task=settings.per_task)
-    elif settings.weights == "greedy":
-        weights = greedy(members, truth, per_task=settings.per_task)
-    else:
-        weights = _given_weights(settings, len(members))
-    corrections = {_ALL: Correction()}
-    if prior is not None:
-        names = settings.corrections
-        mean = blend(members, weights, settings.kind, source="the ensemble")
-        alone = {name: fit_correction(mean, truth, prior, **{name: True}) for name in names}
-        together = fit_correction(mean, truth, prior, **dict.fromkeys(names, True))
-        corrections = {_ALL: together, _NONE: Correction(), **alone}
-    return _Fitted(settings, weights, corrections, prior)
-
-
-def _given_weights(settings: EnsembleConfig, num_members: int) -> Weights:
-    if isinstance(settings.weights, str):
-        return uniform(num_members)
-    return dict.fromkeys(NUM_CLASSES, np.array(settings.weights) / sum(settings.weights))
-
-
-def _training(annotations: Annotations, folder: Path) -> Segments:
-    if annotations.train is None:
-        raise DataError(f"{folder}: corrections need the training list; give --annotations, the folder of all lists.")
-    return annotations.train
-
-
-# ---- validation: cross-fitted predictions and the gains they show
-
-
-@dataclass(frozen=True, eq=False)
-class _Validated:
-    """An ensemble on validation: as fitted to all of it, its cross-fitted predictions, and their gains."""
-
-    fitted: _Fitted
-    predictions: Predictions
-    gains: dict[str, Gain]
-    corrections: dict[str, dict[str, Gain]]
-
-
-def _validate(
-    members: Sequence[Predictions], annotations: Annotations, settings: EnsembleConfig, folder: Path
-) -> _Validated:
-    """Fit an ensemble to validation, predict validation cross-fitted, and compute the gains."""
-    if annotations.validation is None:
-        raise DataError(f"{folder}: no validation list to score against.")
-    segments = covered_by(members[0], annotations.validation)
-    members = [member.aligned(segments.narration_id) for member in members]
-    truth = {"verb": segments.verb_class, "noun": segments.noun_class}
-    prior = prior_of(_training(annotations, folder)) if settings.corrections else None
-
-    def fit_to(chosen: Sequence[Predictions], labels: dict[str, np.ndarray]) -> _Fitted:
-        return _fit(settings, chosen, labels, prior)
-
-    fitted = fit_to(members, truth)
-    results = [compare(member, segments) for member in members]
-    if settings.is_fitted:
-        predicted = cross_fitted(members, truth, results[0].video, fit_to, source=str(folder))
-    else:
-        predicted = fitted(members)
-    scored = {name: compare(predictions, segments) for name, predictions in predicted.items()}
-    corrections = {
-        name: {figure: _gain(scored[name], [scored[_NONE]], figure) for figure in CORRECTED}
-        for name in settings.corrections
-    }
-    return _Validated(fitted, predicted[_ALL], _gains(scored[_ALL], results), corrections)
-
-
-def _gains(ensemble: Results, members: list[Results]) -> dict[str, Gain]:
-    """Return by how much the ensemble is above the mean of its members, and above the best member.
-
-    The best member is chosen by the same segments, which favours it.
-    """
-    best = max(members, key=lambda member: figures(member, only=["action@1"])["action@1"][0])
-    return {
-        "the mean of its members": _gain(ensemble, members, "action@1"),
-        "the best of them": _gain(ensemble, [best], "action@1"),
-    }
-
-
-def _gain(ensemble: Results, others: list[Results], figure: str) -> Gain:
-    """Return by how many points results are above the mean of others, and the 95 % interval.
-
-    The interval is that of a paired bootstrap over videos.
-    """
-
-    def gain(weights: np.ndarray | None) -> np.ndarray:
-        own, *rest = [figures(results, weights, only=[figure])[figure] for results in (ensemble, *others)]
-        return own - np.mean(rest, axis=0)
-
-    return (float(gain(None)[0]), *interval(gain(draw_videos(ensemble))))
-
-
-def _scores(members: Sequence[Member], folder: Path, annotations: Annotations, *, tta: bool) -> tuple[ScoreRow, ...]:
-    """Return the scores of each member on validation, then those of the ensemble."""
-    *names, own = short_names(path.resolve() for path in [*(member.path for member in members), folder])
-    rows = [score_alone(name, member, annotations, tta=tta) for name, member in zip(names, members, strict=True)]
-    return (*rows, score_alone(own, Member((folder,)), annotations))
+    *names, own_name = short_names(path.resolve() for path in [*(member.path for member in joined), folder])
+    with locked(folder):
+        _need_free(folder, members, settings, force=force)
+        need_one_list(joined)
+        predicted = read_members(joined, tta=settings.tta)
+        watched, classes = next(iter(predicted)), Classes()
+        fitted, validated, averaged = unfitted(settings, len(joined)), None, {}
+        if annotations is not None and annotations.validation is not None and "validation" in predicted:
+            named = dict(zip(names, joined, strict=True))
+            validated = validate(
+                named, predicted.pop("validation"), classes, annotations, settings=settings, source=str(folder)
+            )
+            fitted, averaged["validation"] = validated.fitted, validated.predictions
+        elif settings.is_fitted:
+            raise DataError(
+                f"{folder}: there is nothing to fit to: all members must predict a labelled validation list."
+            )
+        for split, of_members in predicted.items():
+            averaged[split] = fitted.predict(classes.watch(of_members) if split == watched else of_members)
+        _write(folder, members, fitted, averaged)
+        scores: tuple[ScoreRow, ...] = ()
+        if validated is not None and annotations is not None:
+            scores = (*validated.members, score_alone(own_name, Member((folder,)), annotations))
+        return Ensemble(
+            folder=folder,
+            members=tuple(members),
+            names=tuple(short_names(member.path.resolve() for member in joined)),
+            copies=tuple(copies),
+            splits=tuple(averaged),
+            is_fitted=settings.is_fitted,
+            weights=fitted.weights,
+            correction=fitted.corrections[ALL],
+            gains=validated.gains if validated else {},
+            corrections=validated.corrections if validated else {},
+            disagreement=classes.disagreement(),
+            scores=scores,
+        )
 
 
 # ---- the folder
@@ -325,14 +147,14 @@ def _need_free(folder: Path, members: Sequence[Path], settings: EnsembleConfig, 
         raise DataError(f"{folder}: holds an ensemble of these members with other settings; {remedy}")
 
 
-def _write(folder: Path, members: Sequence[Path], fitted: _Fitted, averaged: Mapping[str, Predictions]) -> None:
+def _write(folder: Path, members: Sequence[Path], fitted: Fitted, averaged: Mapping[str, Predictions]) -> None:
     for name in PREDICTIONS.values():  # predictions of other members go before the record names the new ones
         (folder / name).unlink(missing_ok=True)
     record: dict[str, Any] = {
         "members": [str(member) for member in members],
         "recipe": fitted.settings.as_json(),
         "weights": {task: [round(float(weight), 6) for weight in fitted.weights[task]] for task in NUM_CLASSES},
-        "correction": asdict(fitted.corrections[_ALL]),
+        "correction": asdict(fitted.corrections[ALL]),
         **inherited_record(members),
     }
     write_json(folder / CONFIG, record)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from heads.ensembles.posthoc import Correction
-from heads.ensembles.run import Ensemble, Gain
+from heads.ensembles.run import Ensemble
+from heads.ensembles.survey import Gain
 
 
 def ensemble_table(written: Ensemble) -> str:

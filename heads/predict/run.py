@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from heads.data.chunks import Split
 from heads.data.layout import open_sources
 from heads.data.load import load_split
 from heads.data.splits import choose_split
+from heads.locks import locked
 from heads.models.saved import BEST, load_model, need_same_streams
 from heads.predict.predicting import predict, predict_best
 from heads.predict.tta import predict_tta, with_all_views
@@ -42,32 +44,35 @@ def predict_run(
             files; by default not for training.
 
     Raises:
-        DataError: the run has no trained head or not this split, or its features are missing or have changed.
+        DataError: the run has no trained head or not this split, its features are missing or have changed, or another
+            process is writing its folder.
     """
-    model, model_config = load_model(run / BEST, device=device)
-    record = read_record(run)
-    sources = open_sources(list(roots) or [Path(path) for path in record.features], model_config.inputs)
-    need_same_streams(run / BEST, model_config, sources)
-    predictor, names = predict, PREDICTIONS
-    if tta:
-        sources, predictor, names = with_all_views(sources), predict_tta, TTA_PREDICTIONS
+    # Predictions for another list go into a file elsewhere.
+    with locked(run) if csv is None else nullcontext():
+        model, model_config = load_model(run / BEST, device=device)
+        record = read_record(run)
+        sources = open_sources(list(roots) or [Path(path) for path in record.features], model_config.inputs)
+        need_same_streams(run / BEST, model_config, sources)
+        predictor, names = predict, PREDICTIONS
+        if tta:
+            sources, predictor, names = with_all_views(sources), predict_tta, TTA_PREDICTIONS
 
-    def load(segments: Segments) -> Split:
-        return load_split(sources, segments, model_config.inputs, allow_missing=allow_missing, device=device)
+        def load(segments: Segments) -> Split:
+            return load_split(sources, segments, model_config.inputs, allow_missing=allow_missing, device=device)
 
-    if csv is not None and out is not None:
-        write_predictions(out, predictor(model, load(read_segments(csv)), source=str(run), device=device))
-        return [out]
-    chosen = choose_split(record.split, record.files)
-    test = None if record.files.test is None else read_segments(record.files.test)
-    lists = {"train": chosen.train, "validation": chosen.validation, "test": test}
-    known = {split: segments for split, segments in lists.items() if segments is not None}
-    absent = [split for split in splits if split not in known]
-    if absent:
-        raise DataError(
-            f"{run}: was trained without a {absent[0]} list; name one by --annotations, and a file by --out."
-        )
-    splits = splits or [split for split in known if not (tta and split == "train")]
-    loaded = {split: load(known[split]) for split in splits}
-    predict_best(run, loaded, device=device, predictor=predictor, names=names)
-    return [run / names[split] for split in splits]
+        if csv is not None and out is not None:
+            write_predictions(out, predictor(model, load(read_segments(csv)), source=str(run), device=device))
+            return [out]
+        chosen = choose_split(record.split, record.files)
+        test = None if record.files.test is None else read_segments(record.files.test)
+        lists = {"train": chosen.train, "validation": chosen.validation, "test": test}
+        known = {split: segments for split, segments in lists.items() if segments is not None}
+        absent = [split for split in splits if split not in known]
+        if absent:
+            raise DataError(
+                f"{run}: was trained without a {absent[0]} list; name one by --annotations, and a file by --out."
+            )
+        splits = splits or [split for split in known if not (tta and split == "train")]
+        loaded = {split: load(known[split]) for split in splits}
+        predict_best(run, loaded, device=device, predictor=predictor, names=names)
+        return [run / names[split] for split in splits]

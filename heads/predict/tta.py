@@ -6,7 +6,7 @@ little before or after. Annotators' starts and stops scatter by more than that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -48,10 +48,13 @@ def tta_views(sources: Sequence[Source], inputs: InputSettings) -> list[TtaView]
 
 def predict_tta(model: Model, split: Split, *, source: str, device: torch.device) -> Predictions:
     """Return the mean of a model's probabilities over all test views of a split of sources `with_all_views`."""
-    by_view = []
-    for tta_view in tta_views(split.sources, model.settings):
-        logits = predict_logits(model, split, device=device, tta_view=tta_view)
-        by_view.append(Predictions(tuple(split.segments.narration_id), logits["verb"], logits["noun"], source))
-    if len(by_view) == 1:
-        return by_view[0]
-    return blend(by_view, uniform(len(by_view)), "probabilities", source=source)
+    views = tta_views(split.sources, model.settings)
+
+    def by_view() -> Iterator[Predictions]:
+        for tta_view in views:
+            logits = predict_logits(model, split, device=device, tta_view=tta_view)
+            yield Predictions(tuple(split.segments.narration_id), logits["verb"], logits["noun"], source)
+
+    if len(views) == 1:
+        return next(by_view())
+    return blend(by_view(), uniform(len(views)), "probabilities", source=source)

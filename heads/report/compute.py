@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
+from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 from features.annotations import Annotations, Segments, SplitFiles
 from features.console import short_names
 from features.errors import DataError
 from features.predictions import Predictions
-from features.progress import progress
 from heads.config import TrainConfig
 from heads.data.splits import trained_on
 from heads.report.breakdown import Breakdown, break_down
 from heads.report.curves import Curve, read_curve
 from heads.report.ensemble_size import MOST, GainBySize, gain_best_first, gain_in_any_order
 from heads.report.factors import Factor, Trial, main_effects, seed_std, settings_of
+from heads.report.ranking import Kind, RankedRow, Ranking, best_of, rankings_of
 from heads.report.reproduce import ensemble_command, recorded_config, train_command
-from heads.runs import PREDICTIONS, is_ensemble, read_record
+from heads.runs import has_predictions, read_record
 from heads.scoring.against import ScoredList
-from heads.scoring.evaluation import Group, ScoreRow, baselines, covered_by, labelled_validation, score_group
+from heads.scoring.evaluation import ScoreRow, covered_by, labelled_validation
 from heads.scoring.folds import Member
-from heads.scoring.groups import groups_of
-from heads.sweep.halving import best_first
 from heads.sweep.records import read_failures
-
-Kind = Literal["run", "ensemble", "file"]
 
 
 @dataclass(frozen=True)
@@ -35,50 +32,6 @@ class Missing:
     """A result that cannot be shown, and the reason for people."""
 
     reason: str
-
-
-@dataclass(frozen=True)
-class RankedRow:
-    """A row of the ranking.
-
-    Attributes:
-        label: its name, which no other row has.
-        kind: whether it is a run, an ensemble or a predictions file.
-    """
-
-    label: str
-    kind: Kind
-    group: Group
-
-    @property
-    def is_plain_run(self) -> bool:
-        """Whether it is a run, scored without test-time augmentation."""
-        return self.kind == "run" and not self.group.members.tta
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The runs or files that are scored as one, such as the seeds of a run."""
-        return self.group.members.paths
-
-    @property
-    def score(self) -> ScoreRow:
-        """The scores."""
-        return self.group.row
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """The rows that are scored on one list.
-
-    Attributes:
-        annotations: name of the list.
-        rows: scored rows, the highest action@1 first.
-        baselines: scores of the most frequent classes and of chance; empty where the training list is not known.
-    """
-
-    annotations: str
-    rows: tuple[RankedRow, ...]
-    baselines: tuple[ScoreRow, ...]
 
 
 @dataclass(frozen=True)
@@ -102,6 +55,8 @@ class Report:
     """The results in a report.
 
     Attributes:
+        written: the day on which it was computed.
+        features: names of the feature sets that its runs were trained on.
         rankings: the rows of each list that runs are scored on. All but the curves is about the first list.
         curves: learning curves, those of the best rows first.
         failed: variants of sweeps that failed: folder, variant, seed, reason.
@@ -113,6 +68,8 @@ class Report:
         gain_by_size: title -> scores of ensembles of 1, 2, ... runs.
     """
 
+    written: date
+    features: tuple[str, ...]
     rankings: tuple[Ranking, ...]
     curves: tuple[Curve, ...]
     failed: tuple[tuple[str, str, str, str], ...]
@@ -136,15 +93,14 @@ class Report:
         return self.rankings[0].rows
 
     @property
+    def stopped(self) -> tuple[ScoreRow, ...]:
+        """What --halving stopped of the first list."""
+        return self.rankings[0].stopped
+
+    @property
     def best(self) -> RankedRow:
         """The row that the breakdown is about."""
         return best_of(self.rows)
-
-
-def best_of(rows: Sequence[RankedRow]) -> RankedRow:
-    """Return the row with the highest action@1 among those with the most segments: a few are easily all right."""
-    most = max(row.score.num_segments for row in rows)
-    return next(row for row in rows if row.score.num_segments == most)
 
 
 def compute_report(lists: Sequence[ScoredList]) -> Report:
@@ -156,31 +112,39 @@ def compute_report(lists: Sequence[ScoredList]) -> Report:
     Raises:
         DataError: none of them has predictions for validation, or as for `heads.scoring.evaluation.evaluate_lists`.
     """
-    sources = list(dict.fromkeys(Path(source).resolve() for scored in lists for source in scored.sources))
-    lists = [replace(scored, sources=tuple(filter(_is_finished, scored.sources))) for scored in lists]
-    lists = [scored for scored in lists if scored.sources]
+    lists = [
+        replace(scored, sources=tuple(dict.fromkeys(Path(source).resolve() for source in scored.sources)))
+        for scored in lists
+    ]
+    sources = [source for scored in lists for source in scored.sources]
+    finished = {source for source in sources if has_predictions(source, "validation")}
+    lists = [scored for scored in lists if finished.intersection(scored.sources)]
     if not lists:
         raise DataError(
             f"{sources[0]}: no predictions for validation in it; wait for the first epochs of a run to end."
         )
-    rankings = _rankings(lists)
+    curves = {source: curve for source in sources if (curve := read_curve(source)) is not None}
+    halved = {run: curve for run, curve in curves.items() if curve.is_halved and run not in finished}
+    rankings = rankings_of(lists, halved)
     rows, annotations = rankings[0].rows, lists[0].annotations
     validation = labelled_validation(annotations)
     best = best_of(rows)
     training = _training(best.group.members.members[0], annotations, validation)
     all_rows = [row for ranking in rankings for row in ranking.rows]
-    configs, omitted = _configs(all_rows)
-    trials = _trials(rows, configs)
+    configs, omitted = _configs([*_plain_runs(all_rows), *halved])
+    trials = _trials(rows, [halved[run] for run in lists[0].sources if run in halved], configs)
     return Report(
+        written=date.today(),
+        features=tuple(sorted(set(_names_of_features(configs).values()))),
         rankings=rankings,
-        curves=tuple(_curves(all_rows, sources)),
+        curves=tuple(curves[run] for run in dict.fromkeys([*_plain_runs(all_rows), *sources]) if run in curves),
         failed=tuple(_failed(sources)),
         factors=main_effects(trials) or _nothing_varies(len(trials)),
         num_trials=len(trials),
         seed_std=seed_std(trials),
         omitted=tuple(omitted),
         breakdown=break_down(
-            best.group.members.predictions(), annotations, None if isinstance(training, Missing) else training
+            list(best.group.members.predictions()), annotations, None if isinstance(training, Missing) else training
         ),
         training=training if isinstance(training, Missing) else len(training),
         gain_by_size=_gain_by_size(rows, validation),
@@ -188,37 +152,7 @@ def compute_report(lists: Sequence[ScoredList]) -> Report:
     )
 
 
-# ---- the ranking
-
-
-def _is_finished(source: Path) -> bool:
-    return not source.is_dir() or (source / PREDICTIONS["validation"]).is_file()
-
-
-def _rankings(lists: Sequence[ScoredList]) -> tuple[Ranking, ...]:
-    groups = groups_of(lists, each=False)
-    scored = [
-        score_group(group) for group in progress(groups, total=len(groups), unit="rows", label="scoring", delay_s=5)
-    ]
-    return tuple(
-        Ranking(
-            scored_list.name,
-            tuple(_ranked(group for group in scored if group.members.scored is scored_list)),
-            tuple(baselines(scored_list)),
-        )
-        for scored_list in lists
-    )
-
-
-def _ranked(groups: Iterable[Group]) -> list[RankedRow]:
-    ranked = sorted(groups, key=lambda group: best_first(group.row.figures["action@1"]))
-    return [RankedRow(group.row.name, _kind(group.members.paths[0]), group) for group in ranked]
-
-
-def _kind(path: Path) -> Kind:
-    if not path.is_dir():
-        return "file"
-    return "ensemble" if is_ensemble(path) else "run"
+# ---- training, and what failed in it
 
 
 def _training(member: Member, annotations: Annotations, validation: Segments) -> Segments | Missing:
@@ -233,17 +167,6 @@ def _training(member: Member, annotations: Annotations, validation: Segments) ->
     return annotations.train
 
 
-# ---- learning curves, and runs that failed
-
-
-def _curves(rows: Sequence[RankedRow], sources: Sequence[Path]) -> Iterator[Curve]:
-    ranked = [path for row in rows if row.is_plain_run for path in row.paths]
-    for run in dict.fromkeys([*ranked, *sources]):
-        curve = read_curve(run) if run.is_dir() else None
-        if curve is not None:
-            yield curve
-
-
 def _failed(sources: Sequence[Path]) -> Iterator[tuple[str, str, str, str]]:
     folders = sorted({source.parent for source in sources if source.is_dir()})
     for folder, name in zip(folders, short_names(folders), strict=True):
@@ -253,27 +176,35 @@ def _failed(sources: Sequence[Path]) -> Iterator[tuple[str, str, str, str]]:
 # ---- the settings that mattered
 
 
-def _configs(rows: Sequence[RankedRow]) -> tuple[dict[Path, TrainConfig], list[str]]:
+def _plain_runs(rows: Sequence[RankedRow]) -> list[Path]:
+    return [path for row in rows if row.is_plain_run for path in row.paths]
+
+
+def _configs(runs: Sequence[Path]) -> tuple[dict[Path, TrainConfig], list[str]]:
     """Read the configuration of each run; return the errors of those that do not record it as well."""
     configs, omitted = {}, []
-    for row in rows:
-        for path in row.paths if row.is_plain_run else ():
-            try:
-                configs[path] = recorded_config(path)
-            except DataError as error:
-                omitted.append(str(error))
+    for run in runs:
+        try:
+            configs[run] = recorded_config(run)
+        except DataError as error:
+            omitted.append(str(error))
     return configs, omitted
 
 
-def _trials(rows: Sequence[RankedRow], configs: Mapping[Path, TrainConfig]) -> list[Trial]:
+def _trials(rows: Sequence[RankedRow], halved: Sequence[Curve], configs: Mapping[Path, TrainConfig]) -> list[Trial]:
+    """Return the runs whose settings are known; those that --halving stopped have the scores of their last epoch."""
     features = _names_of_features(configs)
-    return [
-        Trial(settings_of(replace(configs[member.paths[0]], split=member.split), features[member.paths[0]]), figures)
-        for row in rows
-        if row.is_plain_run
-        for member, figures in zip(row.group.members.members, row.group.points, strict=True)
-        if member.paths[0] in configs
-    ]
+    trials = []
+    for row in filter(lambda row: row.is_plain_run, rows):
+        for member, figures in zip(row.group.members.members, row.group.points, strict=True):
+            if (run := member.paths[0]) in configs:
+                settings = settings_of(replace(configs[run], split=member.split), features[run])
+                trials.append(Trial(settings, figures))
+    for curve in halved:
+        if curve.run in configs:
+            settings = settings_of(configs[curve.run], features[curve.run])
+            trials.append(Trial(settings, curve.last_accuracies, is_stopped=True))
+    return trials
 
 
 def _names_of_features(runs: Mapping[Path, object]) -> dict[Path, str]:
@@ -314,7 +245,7 @@ def _gain_by_size(rows: Sequence[RankedRow], validation: Segments) -> dict[str, 
     gains = {}
     with_seeds = next((row for row in runs if row.score.num_seeds > 1), None)
     if with_seeds is not None:
-        predicted = with_seeds.group.members.predictions()[:MOST]
+        predicted = list(islice(with_seeds.group.members.predictions(), MOST))
         seeds = [names[member] for member in with_seeds.group.members.members[:MOST]]
         segments = covered_by(predicted[0], validation)
         gains[f"seeds of {with_seeds.label}"] = gain_in_any_order(seeds, predicted, segments)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heads.runs import METRICS, RunRecord, group_of, read_metrics, read_record, selected_epoch
+from heads.scoring.metrics import TASKS
 from heads.sweep.records import read_stopped
 
 
@@ -19,6 +20,7 @@ class Curve:
         best_epoch: the epoch whose weights were kept (--select), counted from 1; None without validation.
         end: how it ended, in words.
         is_over: whether it has all of its epochs, or was stopped early on purpose.
+        is_halved: whether --halving stopped it.
     """
 
     run: Path
@@ -26,11 +28,22 @@ class Curve:
     best_epoch: int | None
     end: str
     is_over: bool
+    is_halved: bool
+
+    @property
+    def variant(self) -> Path:
+        """The folder without the seed, which the runs of all seeds share."""
+        return self.run.with_name(group_of(self.run))
 
     @property
     def num_epochs(self) -> int:
         """The number of epochs so far."""
         return len(self.values["epoch"])
+
+    @property
+    def last_accuracies(self) -> dict[str, float]:
+        """Top-1 of each task after the last epoch, in percent; only of a run with validation."""
+        return {f"{task}@1": self.values[f"val_{task}_top1"][-1] for task in TASKS}
 
 
 def read_curve(run: Path) -> Curve | None:
@@ -48,7 +61,7 @@ def read_curve(run: Path) -> Curve | None:
     best_epoch = selected_epoch(history, record.select) if "val_action_top1" in values else None
     stopped = read_stopped(run.parent).get(group_of(run))
     end, is_over = _end(record, len(history), best_epoch, stopped)
-    return Curve(run, values, best_epoch, end, is_over)
+    return Curve(run, values, best_epoch, end, is_over, is_halved=len(history) == stopped)
 
 
 def _end(record: RunRecord, num_epochs: int, best_epoch: int | None, stopped: int | None) -> tuple[str, bool]:

@@ -19,10 +19,15 @@ FIGURES = tuple(f"{task}@1" for task in TASKS)
 
 @dataclass(frozen=True)
 class Trial:
-    """One run: its settings as names and values, and its scores in percent."""
+    """One run: its settings as names and values, and its scores in percent.
+
+    Attributes:
+        is_stopped: whether --halving stopped it, so that the scores are those of its last epoch.
+    """
 
     settings: Mapping[str, object]
     figures: Mapping[str, float]
+    is_stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Effect:
     """The runs at one value of a setting.
 
     Attributes:
+        num_stopped: of the runs, those that --halving stopped.
         means: score -> mean over the runs, in percent.
         spread: standard deviation of action@1 over the runs; None for a single run.
         lowest, highest: action@1 of the worst and of the best run.
@@ -37,6 +43,7 @@ class Effect:
 
     value: str
     num_runs: int
+    num_stopped: int
     means: Mapping[str, float]
     spread: float | None
     lowest: float
@@ -124,6 +131,7 @@ def _effect(value: str, trials: Sequence[Trial]) -> Effect:
     return Effect(
         value=value,
         num_runs=len(trials),
+        num_stopped=sum(trial.is_stopped for trial in trials),
         means={figure: float(np.mean([trial.figures[figure] for trial in trials])) for figure in FIGURES},
         spread=float(np.std(actions, ddof=1)) if len(actions) > 1 else None,
         lowest=min(actions),

@@ -26,3 +26,15 @@ for (const table of document.querySelectorAll("table")) {
     });
   });
 }
+// A box that hides something has a shadow at that edge until it is scrolled there; one that is too wide says so as well.
+for (const box of document.querySelectorAll(".scroll")) {
+  const edges = box.parentElement;
+  const mark = () => {
+    edges.nextElementSibling.hidden = box.scrollWidth <= box.clientWidth + 1;
+    edges.classList.toggle("right", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+    edges.classList.toggle("below", box.scrollTop + box.clientHeight < box.scrollHeight - 1);
+  };
+  box.addEventListener("scroll", mark, { passive: true });
+  new ResizeObserver(mark).observe(box);
+  mark();
+}

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 from features.console import short_names
 from heads.report import best_sections
-from heads.report.compute import Missing, RankedRow, Report
+from heads.report.compute import Missing, Report
 from heads.report.curves import Curve
 from heads.report.document import Cell, Command, Section, Table, number, whole
 from heads.report.ensemble_size import MOST, NUM_ORDERS, GainBySize
-from heads.report.factors import MOST_VALUES, Factor
+from heads.report.factors import MOST_VALUES, Effect, Factor
+from heads.report.ranking import RankedRow, Ranking
 from heads.scoring.evaluation import ScoreRow
 from heads.scoring.tables import notes
 
@@ -32,9 +33,11 @@ def summary_of(report: Report) -> tuple[tuple[str, str, str], ...]:
     ]
     rows = [row for ranking in report.rankings for row in ranking.rows]
     num_runs = sum(len(row.paths) for row in rows if row.is_plain_run)
+    num_stopped = sum(score.num_seeds for ranking in report.rankings for score in ranking.stopped)
     others = [
         _plural(sum(row.kind == "ensemble" for row in rows), "ensemble"),
         _plural(sum(row.kind == "file" for row in rows), "file"),
+        f"{num_stopped} stopped early" if num_stopped else "",
         _plural(sum(not curve.is_over for curve in report.curves), "interrupted run"),
         _plural(len(report.failed), "failure"),
     ]
@@ -63,32 +66,17 @@ def sections_of(report: Report) -> tuple[Section, ...]:
 
 def _ranking(report: Report) -> Section:
     known = report.best.score.figures
-    # The most important columns come first: on a phone there is room for a name and one number.
-    header = ("run", "action@1", "std over seeds", "verb@1", "noun@1", "seeds", "kind")
-    more = [f"{task} mean-class@1" for task in ("action", "verb", "noun")]
-    more += [name for name in ("unseen action@1", "tail action@1") if name in known]
-    more += ["action@5"]
-    tables = []
-    for ranking in report.rankings:
-        lines: list[tuple[str, str, ScoreRow]] = [(row.label, row.kind, row.score) for row in ranking.rows]
-        lines += [(score.name, "baseline", score) for score in ranking.baselines]
-        rows = tuple(
-            (
-                Cell(label),
-                _scored(score, "action@1"),
-                number(score.spread),
-                *[_scored(score, name) for name in ("verb@1", "noun@1")],
-                whole(score.num_seeds) if score.num_seeds else Cell(""),
-                Cell(kind),
-                *[_scored(score, name) for name in more],
-            )
-            for label, kind, score in lines
-        )
-        is_first = ranking is report.rankings[0]
-        caption = "All rows, accuracy in %" if len(report.rankings) == 1 else f"On {ranking.annotations}, accuracy in %"
-        marked = report.rows.index(report.best) if is_first else None
-        tables.append(Table(caption, (*header, *more), rows, marked=marked))
+    parts = [name for name in ("unseen action@1", "tail action@1") if name in known]
+    if len(report.rankings) == 1:
+        captions = ["All rows, accuracy in %"]
+    else:
+        captions = [f"On {ranking.annotations}, accuracy in %" for ranking in report.rankings]
+    tables = tuple(
+        _ranking_table(caption, ranking, report.best.score, parts)
+        for caption, ranking in zip(captions, report.rankings, strict=True)
+    )
     text = (
+        *_warnings(report),
         f"Accuracies in %, on {report.annotations}; more is better. @1 is top-1, @5 is top-5, and mean-class averages "
         "over classes. Runs that differ in their seed alone share a row with their mean and the standard deviation of "
         "their action@1. The small numbers are 95 % bootstrap intervals over videos; there are none where all draws "
@@ -112,7 +100,52 @@ def _ranking(report: Report) -> Section:
             f"that mattered, the gain of ensembles and the best row are about {report.annotations}."
         )
     absent += notes([row.score for ranking in report.rankings for row in ranking.rows])
-    return Section("ranking", "Ranking", text=text, absent=(*absent, *_partial(report.rows)), tables=tuple(tables))
+    return Section(
+        "ranking",
+        "Ranking",
+        text=(*text, *_about_stopped(report)),
+        absent=(*absent, *_partial(report.rows)),
+        tables=tables,
+    )
+
+
+def _ranking_table(caption: str, ranking: Ranking, best: ScoreRow, parts: Sequence[str]) -> Table:
+    """Return the table of a list, with the best row marked if it is scored on this list."""
+    # The most important columns come first: on a phone there is room for a name and one number.
+    header = ("run", "action@1", "std over seeds", "verb@1", "noun@1", "seeds", "kind")
+    more = (*[f"{task} mean-class@1" for task in ("action", "verb", "noun")], *parts, "action@5")
+    lines = [*ranking.lines, *[("baseline", score) for score in ranking.baselines]]
+    rows = tuple(
+        (
+            Cell(score.name),
+            _scored(score, "action@1"),
+            number(score.spread),
+            *[_scored(score, name) for name in ("verb@1", "noun@1")],
+            whole(score.num_seeds) if score.num_seeds else Cell(""),
+            Cell(kind, detail=f"after epoch {score.epochs[0]}" if kind == "stopped" else ""),
+            *[_scored(score, name) for name in more],
+        )
+        for kind, score in lines
+    )
+    marked = next((index for index, (_, score) in enumerate(lines) if score is best), None)
+    return Table(caption, (*header, *more), rows, marked=marked)
+
+
+def _about_stopped(report: Report) -> list[str]:
+    """Return a sentence about variants of all lists that --halving stopped."""
+    num_stopped = sum(len(ranking.stopped) for ranking in report.rankings)
+    if not num_stopped:
+        return []
+    return [
+        f"{_plural(num_stopped, 'variant')} stopped early by `--halving`: their accuracies are those after their last "
+        "epoch, without intervals, and with more epochs they might be higher."
+    ]
+
+
+def _warnings(report: Report) -> list[str]:
+    """Return sentences about rows of any list that were trained on segments that they are scored on."""
+    scores = [row.score for ranking in report.rankings for row in ranking.rows]
+    return [f"Warning: {score.name} was {score.note_on_training}." for score in scores if score.note_on_training]
 
 
 def _partial(rows: Sequence[RankedRow]) -> list[str]:
@@ -185,11 +218,17 @@ def _factors(report: Report) -> Section:
     omitted = tuple(f"Left out: {reason}" for reason in report.omitted)
     if isinstance(report.factors, Missing):
         return Section("factors", title, absent=(f"Main effects: {report.factors.reason}", *omitted))
+    num_stopped = sum(score.num_seeds for score in report.stopped)
+    stopped = (
+        f"{num_stopped} of the runs were stopped early by `--halving` and count with the accuracies of their last "
+        "epoch, so a value whose runs were stopped seems worse than it might have become.",
+    )
     text = (
         f"For each setting that varies among the {report.num_trials} runs, the table shows the mean accuracy in % of "
         "the runs at each value, averaged over all other settings. The settings are sorted by their range: the "
         "action@1 of the best value minus that of the worst, in points. The standard deviation is that of action@1 "
         "over the runs at a value. In the plots, which share one scale, a line goes from the worst run to the best.",
+        *(stopped if num_stopped else ()),
         _noise(report.seed_std),
     )
     tables = tuple(_factor(factor) for factor in report.factors)
@@ -210,7 +249,7 @@ def _factor(factor: Factor) -> Table:
     rows = tuple(
         (
             Cell(effect.value),
-            whole(effect.num_runs),
+            _runs(effect),
             *[number(effect.means[f"{task}@1"]) for task in ("action", "verb", "noun")],
             number(effect.spread),
             Cell(f"{effect.lowest:.1f} to {effect.highest:.1f}", effect.highest),
@@ -224,6 +263,10 @@ def _factor(factor: Factor) -> Table:
         else ("Confounded: its values met different other settings, which may explain a part of the difference.",)
     )
     return Table(f"{factor.name}: {factor.range:.1f} points", header, rows, notes, is_drawn=len(rows) <= MOST_VALUES)
+
+
+def _runs(effect: Effect) -> Cell:
+    return Cell(f"{effect.num_runs:,}", effect.num_runs, f"{effect.num_stopped} stopped" if effect.num_stopped else "")
 
 
 def _gain_by_size(report: Report) -> Section:

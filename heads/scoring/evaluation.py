@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ import numpy as np
 from features.annotations import Annotations, Segments
 from features.errors import DataError, first_few
 from features.predictions import Predictions
+from features.progress import progress
 from heads.runs import kept_epoch, predictions_of
 from heads.scoring.against import ScoredList
 from heads.scoring.folds import Member
-from heads.scoring.groups import Members, groups_of
+from heads.scoring.groups import Members, alone, groups_of
 from heads.scoring.metrics import TASKS, Results, chance, compare, draw_videos, figures, interval, most_frequent
+from heads.scoring.trained_on import num_trained_on
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class ScoreRow:
         epochs: the epoch of each run whose weights were kept (--select); None for what is no run.
         num_folds: the number of folds that are joined to predict the list; 0 where none are.
         copies: names of other sources with the same predictions, which are not counted.
+        num_trained_on: how many of the scored segments are in a training list of the runs.
     """
 
     name: str
@@ -46,6 +50,17 @@ class ScoreRow:
     epochs: tuple[int | None, ...] = ()
     num_folds: int = 0
     copies: tuple[str, ...] = ()
+    num_trained_on: int = 0
+
+    @property
+    def note_on_training(self) -> str:
+        """A sentence, without its end, about scored segments that were trained on; nothing if there are none."""
+        if not self.num_trained_on:
+            return ""
+        return (
+            f"trained on {self.num_trained_on:,} of the {self.num_segments:,} segments that it is scored on; its "
+            "scores do not show how good it is on new segments"
+        )
 
 
 @dataclass(frozen=True)
@@ -85,10 +100,12 @@ def evaluate_lists(lists: Sequence[ScoredList], *, each: bool) -> list[ScoreRow]
         DataError: there is no labelled validation split, or predictions are of segments that it does not have.
     """
     groups = groups_of(lists, each=each)
-    rows = []
-    for scored in lists:
-        rows += [score_group(group).row for group in groups if group.scored is scored]
-        rows += baselines(scored)
+    shown = progress(groups, total=len(groups), unit="rows", label="scoring", delay_s=5)
+    scored = [score_group(group) for group in shown]
+    rows: list[ScoreRow] = []
+    for of_list in lists:
+        rows += [group.row for group in scored if group.members.scored is of_list]
+        rows += baselines(of_list)
     return rows
 
 
@@ -101,7 +118,7 @@ def score_alone(name: str, member: Member, annotations: Annotations, *, tta: boo
     Raises:
         DataError: as for `evaluate_lists`.
     """
-    return score_group(Members(name, (member,), ScoredList("validation", annotations, member.paths), tta=tta)).row
+    return score_group(alone(name, member, annotations, tta=tta)).row
 
 
 def score_group(group: Members) -> Group:
@@ -111,29 +128,39 @@ def score_group(group: Members) -> Group:
         DataError: as for `evaluate_lists`, or they predict different segments.
     """
     annotations = group.scored.annotations
-    predicted = group.predictions()
     segments = labelled_validation(annotations)
-    scored = [score(predictions, segments, annotations) for predictions in predicted]
-    points, intervals = averaged(scored)
+    return summarised(group, (score(predictions, segments, annotations) for predictions in group.predictions()))
+
+
+def summarised(group: Members, scored: Iterable[Results]) -> Group:
+    """Return the scores of the members of a group, and their mean.
+
+    Args:
+        scored: the results of each member. They are taken one at a time, and only figures are kept of them.
+    """
+    others = iter(scored)
+    first = next(others)
+    points, intervals = averaged(chain([first], others))
     actions = [member["action@1"] for member in points]
     row = ScoreRow(
         name=group.name,
-        num_seeds=len(scored),
-        spread=float(np.std(actions, ddof=1)) if len(scored) > 1 else None,
-        num_segments=len(scored[0]),
-        num_known=len(segments),
+        num_seeds=len(points),
+        spread=float(np.std(actions, ddof=1)) if len(points) > 1 else None,
+        num_segments=len(first),
+        num_known=len(labelled_validation(group.scored.annotations)),
         figures={figure: float(np.mean([member[figure] for member in points])) for figure in points[0]},
         scored_on=group.scored.name,
         intervals=intervals,
         epochs=tuple(kept_epoch(path) for path in group.paths),
         num_folds=group.num_folds,
         copies=group.copies,
+        num_trained_on=num_trained_on(group.members, first.narration_id),
     )
     return Group(row, group, tuple(points))
 
 
 def averaged(
-    scored: Sequence[Results], *, only: Sequence[str] | None = None
+    scored: Iterable[Results], *, only: Sequence[str] | None = None
 ) -> tuple[list[dict[str, float]], dict[str, tuple[float, float]]]:
     """Return the scores of several predictions for the same segments, and the intervals of their means.
 
@@ -143,12 +170,17 @@ def averaged(
     Returns:
         For each, name -> percent; and name -> (low, high), empty where all segments are of one video.
     """
-    points = [{name: float(value[0]) for name, value in figures(results, only=only).items()} for results in scored]
-    weights = draw_videos(scored[0])
-    if weights.shape[1] < 2:  # all draws of a single video are alike
-        return points, {}
-    drawn = [figures(results, weights, only=only) for results in scored]
-    return points, {name: interval(np.mean([draws[name] for draws in drawn], axis=0)) for name in points[0]}
+    points: list[dict[str, float]] = []
+    totals: dict[str, np.ndarray] = {}  # of the draws of all predictions
+    weights = None
+    for results in scored:
+        points.append({name: float(value[0]) for name, value in figures(results, only=only).items()})
+        weights = draw_videos(results) if weights is None else weights
+        if weights.shape[1] < 2:  # all draws of a single video are alike
+            continue
+        for name, drawn in figures(results, weights, only=only).items():
+            totals[name] = totals.get(name, 0) + drawn
+    return points, {name: interval(total / len(points)) for name, total in totals.items()}
 
 
 def compare_sources(a: Path, b: Path, annotations: Annotations) -> list[Difference]:

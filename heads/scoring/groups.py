@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from features.annotations import Annotations
 from features.console import short_names
 from features.errors import DataError
 from features.predictions import Predictions, are_same, fingerprint
@@ -43,21 +44,29 @@ class Members:
         """The number of folds that a member joins; 0 where it joins none."""
         return len(self.members[0].paths) if self.members[0].is_joined else 0
 
-    def predictions(self) -> list[Predictions]:
-        """Read the predictions of each member for validation.
+    def predictions(self) -> Iterator[Predictions]:
+        """Read the predictions of each member for validation, one after the other, so that few are in memory.
 
         Raises:
-            DataError: a member has no predictions, or they predict different segments.
+            DataError: a member has no predictions, or it predicts other segments than the first one.
         """
-        predicted = [member.predictions(tta=self.tta) for member in self.members]
-        names = [set(predictions.narration_id) for predictions in predicted]
-        if any(other != names[0] for other in names):
-            numbers = ", ".join(str(len(of_member)) for of_member in names)
-            raise DataError(
-                f"{self.name}: its seeds predict different segments ({numbers}); score each by itself (heads evaluate "
-                "--each), or train them again."
-            )
-        return predicted
+        first: set[str] = set()
+        for member in self.members:
+            predictions = member.predictions(tta=self.tta)
+            names = set(predictions.narration_id)
+            first = first or names
+            if names != first:
+                numbers = f"{len(first)} and, in {member.path.name}, {len(names)}"
+                raise DataError(
+                    f"{self.name}: its seeds predict different segments ({numbers}); score each by itself (heads "
+                    "evaluate --each), or train them again."
+                )
+            yield predictions
+
+
+def alone(name: str, member: Member, annotations: Annotations, *, tta: bool = False) -> Members:
+    """Return a member as a group by itself that is scored on the validation split of annotations."""
+    return Members(name, (member,), ScoredList("validation", annotations, member.paths), tta=tta)
 
 
 def groups_of(lists: Sequence[ScoredList], *, each: bool) -> list[Members]:

@@ -26,6 +26,7 @@ class Results:
     """The predictions for N labelled segments compared with their labels.
 
     Attributes:
+        narration_id: (N,) str objects.
         video: (N,) int64, index of the video of each segment.
         truth: task -> (N,) int64; an action is verb_class * 300 + noun_class.
         hit: (task, k) -> (N,) bool, whether the true class is among the k best.
@@ -33,6 +34,7 @@ class Results:
         parts: name of a subset, such as "unseen" or "tail" -> task -> (N,) bool, which segments belong to it.
     """
 
+    narration_id: np.ndarray
     video: np.ndarray
     truth: Mapping[str, np.ndarray]
     hit: Mapping[tuple[str, int], np.ndarray]
@@ -63,6 +65,7 @@ def compare(
     }
     confidence = {task: np.exp(log_softmax(getattr(aligned, task)).max(axis=1)) for task in ("verb", "noun")}
     return Results(
+        narration_id=segments.narration_id,
         video=np.unique(segments.table.video_id.to_numpy(dtype=str), return_inverse=True)[1],
         truth=truth,
         hit={(task, k): (best[task][:, :k] == truth[task][:, None]).any(axis=1) for task in TASKS for k in KS},

@@ -39,6 +39,7 @@ def rows(scored: Sequence[ScoreRow], form: str | None) -> str:
                 "epochs": " ".join(str(epoch) for epoch in row.epochs if epoch is not None),
                 "segments": row.num_segments,
                 "known": row.num_known,
+                "trained on": row.num_trained_on,
             }
             for row in scored
             for figure, value in row.figures.items()
@@ -50,7 +51,8 @@ def rows(scored: Sequence[ScoreRow], form: str | None) -> str:
         listed = [row for row in scored if row.scored_on == name]
         heading = f"scored on {name}" if len(lists) > 1 else ""
         parts += [heading, _overall(listed), *[_by_part(listed, k) for k in KS], _more(listed)]
-    return "\n\n".join(part for part in [*parts, "\n".join(notes(scored))] if part)
+    warnings = [f"{row.name}: {row.note_on_training}" for row in scored if row.note_on_training]
+    return "\n\n".join(part for part in [*parts, "\n".join([*notes(scored), *warnings])] if part)
 
 
 def _overall(scored: Sequence[ScoreRow]) -> str:

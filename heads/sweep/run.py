@@ -17,10 +17,10 @@ import torch
 from features.annotations import SplitFiles
 from features.dealing import parse_shard
 from features.errors import DataError, OptionError, is_out_of_memory
-from features.predictions import read_predictions
 from heads.config import TrainConfig
 from heads.data.load import TrainData
-from heads.data.splits import choose_split, scored_csv
+from heads.data.splits import choose_split, note_on_shared, scored_csv
+from heads.locks import InUseError, locked
 from heads.models.catalogue import is_fitted
 from heads.runs import METRICS, read_metrics, run_folder
 from heads.sweep.grid import Variant, share_of
@@ -43,6 +43,7 @@ class SweepPlan:
         shard: the task in a job array, such as "3/8"; None where there is one task.
         rungs: the epochs after which only the better half of the variants continues; empty without halving.
         files: the annotation files that the variants are trained with and scored on.
+        warnings: what is wrong with these lists, and can be meant all the same.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class SweepPlan:
     shard: str | None
     rungs: tuple[int, ...]
     files: SplitFiles
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,17 @@ def plan_sweep(
     variants = _with_epochs(variants, files)
     share = share_of(variants, shard)
     rungs = _choose_rungs(variants, files, shard) if halving else []
-    return SweepPlan(folder, tuple(variants), tuple(share), shard, tuple(rungs), files)
+    return SweepPlan(folder, tuple(variants), tuple(share), shard, tuple(rungs), files, _warnings(variants, files))
+
+
+def _warnings(variants: Sequence[Variant], files: SplitFiles) -> tuple[str, ...]:
+    """Return whether runs are scored on what they are trained on; only two lists of their own can overlap."""
+    is_official = any(variant.config.split == "official" for variant in variants)
+    if not is_official or not all(file is not None and file.is_file() for file in (files.train, files.validation)):
+        return ()  # a file that is missing fails the runs
+    split = choose_split("official", files)
+    note = note_on_shared(split.train, split.validation)
+    return (note,) if note else ()
 
 
 def _with_epochs(variants: Sequence[Variant], files: SplitFiles) -> list[Variant]:
@@ -143,24 +155,32 @@ def run_sweep(
 ) -> list[SweepResult]:
     """Train the share of a plan and return the results, best first. Runs that are finished already are only read.
 
+    The folder is locked for this task meanwhile, and each run's while it is trained.
+
     A variant that fails is recorded in failed.json in the sweep's folder, and the other variants continue. Variants
     that halving stops keep their folders as interrupted runs; halving.json says why.
 
     Args:
         load: returns the data of a configuration.
         together: the number of runs of one shape (heads/sweep/together.py) that are trained in one pass.
-    """
-    trainer = _Trainer(plan.folder, _LoadedData(load), device, together)
-    status = _Status()
-    remaining, decisions = _halve(plan, trainer, status)
-    outcomes, failures = trainer.train(remaining, until=None)
-    status.failures |= failures
-    status.scores |= {run: outcome.metrics.get("val_action_top1", math.nan) for run, outcome in outcomes.items()}
 
-    results = _results(plan, status, decisions)
-    write_failures(plan.folder, {result.name: result.failed for result in results if result.failed}, plan.shard)
-    write_decisions(plan.folder, decisions)  # without rungs, all variants that were stopped before have ended by now
-    return results
+    Raises:
+        DataError: another process does this task, or, before a rung, is writing one of the runs.
+    """
+    task, num_tasks = parse_shard(plan.shard)
+    with locked(plan.folder, part="" if num_tasks == 1 else f"{task}of{num_tasks}"):
+        trainer = _Trainer(plan.folder, _LoadedData(load), device, together)
+        status = _Status()
+        remaining, decisions = _halve(plan, trainer, status)
+        outcomes, failures = trainer.train(remaining, until=None)
+        status.failures |= failures
+        status.scores |= {run: outcome.metrics.get("val_action_top1", math.nan) for run, outcome in outcomes.items()}
+
+        results = _results(plan, status, decisions)
+        write_failures(plan.folder, {result.name: result.failed for result in results if result.failed}, plan.shard)
+        # Without rungs, all variants that were stopped before have ended by now.
+        write_decisions(plan.folder, decisions)
+        return results
 
 
 @dataclass
@@ -262,7 +282,7 @@ class _Trainer:
             try:
                 data = self.data.of(group[0].config)
             except (DataError, OptionError, MemoryError, RuntimeError) as error:
-                failures |= {self.folder_of(variant): _reason(error) for variant in group}
+                failures |= {self.folder_of(variant): _reason(error, until) for variant in group}
                 continue
             # Runs that read features from disk as they need them each read in an order of their own.
             for part in [group] if data.train.is_resident else [[variant] for variant in group]:
@@ -301,24 +321,25 @@ class _Trainer:
             The outcome of each run, or why it failed.
         """
         try:
-            files = [config.objective.teacher for config, _ in runs]
-            predictions = {file: read_predictions(Path(file)) for file in files if file is not None}
-            teachers = [None if file is None else predictions[file] for file in files]
             if len(runs) > 1:
-                ended = fit_together(runs, data, device=self.device, teachers=teachers, until=until)
-                return [outcome if isinstance(outcome, Outcome) else str(outcome) for outcome in ended]
+                ended = fit_together(runs, data, device=self.device, until=until)
+                return [outcome if isinstance(outcome, Outcome) else _reason(outcome, until) for outcome in ended]
             ((config, folder),) = runs
-            return [fit(config, data, folder, device=self.device, teacher=teachers[0], until=until)]
+            return [fit(config, data, folder, device=self.device, until=until)]
         except (DataError, OptionError, MemoryError, RuntimeError) as error:
-            reason = _reason(error)
+            reason = _reason(error, until)
         # Only here, where the error no longer holds the tensors that filled the memory.
         return [reason] if len(runs) == 1 else [ended for run in runs for ended in self._train_pass([run], data, until)]
 
 
-def _reason(error: BaseException) -> str:
-    """Return why a run failed; raise an error that is a fault of the program."""
+def _reason(error: BaseException, until: int | None) -> str:
+    """Return why a run failed; raise an error that is a fault of the program.
+
+    A run that another process is writing ends a sweep that is on its way to a rung, `until`: without this run, other
+    variants would be stopped there.
+    """
     if is_out_of_memory(error):
         return "out of memory"
-    if isinstance(error, RuntimeError):
+    if isinstance(error, RuntimeError) or (isinstance(error, InUseError) and until is not None):
         raise error
     return str(error)

@@ -7,16 +7,16 @@ or augmentation. Each keeps its own shuffling, augmentation, loss, optimiser and
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
 
 from features.errors import DataError, OptionError
-from features.predictions import Predictions
 from features.progress import progress
 from heads.config import TrainConfig
 from heads.data.load import TrainData
+from heads.locks import locked
 from heads.predict.predicting import predict_logits
 from heads.sweep.stack import Stack, stacked
 from heads.training.fit import autocast, train_step, update_weights
@@ -44,7 +44,6 @@ def fit_together(
     data: TrainData,
     *,
     device: torch.device,
-    teachers: Sequence[Predictions | None],
     until: int | None = None,
 ) -> list[Outcome | DataError | OptionError]:
     """Train runs of one shape (`shape_of`), as `fit` trains each; return how each ended, or why it failed.
@@ -55,28 +54,29 @@ def fit_together(
     Args:
         runs: configuration and folder of each.
         data: of all, with features in memory.
-        teachers: of each.
         until: as for `fit`.
     """
-    started: list[GroupedRun | DataError | OptionError] = []
-    for (config, folder), teacher in zip(runs, teachers, strict=True):
-        try:
-            started.append(GroupedRun(start_run(config, data, folder, device=device, teacher=teacher), until))
-        except (DataError, OptionError) as error:
-            started.append(error)
-    members = [member for member in started if isinstance(member, GroupedRun)]
-    trainer = None
-    total = sum(member.epochs_left for member in members)
-    with progress(total=total, unit="epochs", label=f"{runs[0][0].head}, {len(runs)} runs together") as bar:
-        while unfinished := [member for member in members if member.epochs_left]:
-            fewest = min(len(member.run.history) for member in unfinished)
-            group = [member for member in unfinished if len(member.run.history) == fewest]
-            if trainer is None or trainer.members != group:
-                trainer = GroupTrainer(group)
-            for member, steps in zip(group, trainer.train_epoch(), strict=True):
-                member.end_epoch(steps)
-                bar.update()
-    return [member.result() if isinstance(member, GroupedRun) else member for member in started]
+    with ExitStack() as locks:
+        started: list[GroupedRun | DataError | OptionError] = []
+        for config, folder in runs:
+            try:
+                locks.enter_context(locked(folder))
+                started.append(GroupedRun(start_run(config, data, folder, device=device), until))
+            except (DataError, OptionError) as error:
+                started.append(error)
+        members = [member for member in started if isinstance(member, GroupedRun)]
+        trainer = None
+        total = sum(member.epochs_left for member in members)
+        with progress(total=total, unit="epochs", label=f"{runs[0][0].head}, {len(runs)} runs together") as bar:
+            while unfinished := [member for member in members if member.epochs_left]:
+                fewest = min(len(member.run.history) for member in unfinished)
+                group = [member for member in unfinished if len(member.run.history) == fewest]
+                if trainer is None or trainer.members != group:
+                    trainer = GroupTrainer(group)
+                for member, steps in zip(group, trainer.train_epoch(), strict=True):
+                    member.end_epoch(steps)
+                    bar.update()
+        return [member.result() if isinstance(member, GroupedRun) else member for member in started]
 
 
 class GroupedRun:

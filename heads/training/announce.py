@@ -15,6 +15,7 @@ from heads.config import TrainConfig
 from heads.data.chunks import Split
 from heads.data.layout import Source
 from heads.data.load import TrainData
+from heads.data.splits import note_on_shared
 from heads.losses.class_counts import class_counts
 from heads.models.catalogue import is_fitted
 from heads.models.model import Model
@@ -40,6 +41,9 @@ def describe(config: TrainConfig, data: TrainData, device: torch.device) -> Iter
         unseen = _unseen_classes(data.train, data.validation)
         if unseen:
             yield "", unseen
+        shared = note_on_shared(data.train.segments, data.validation.segments)
+        if shared:
+            yield "warning", shared
     if data.test is not None:
         yield "test", _describe_split(data.test)
     streamed = "read a chunk of videos at a time, as they do not fit into memory"
@@ -71,7 +75,8 @@ def _describe_split(split: Split) -> str:
     missing = (
         f" of {num_segments:,} ({split.num_missing:,} have no features and are left out)" if split.num_missing else ""
     )
-    return f"{len(split):,} segments{missing} of {split.segments.source}, {human_size(split.size_bytes)}"
+    size = human_size(split.size_bytes)
+    return f"{len(split):,} segments{missing} of {split.segments.source}; their features take {size}"
 
 
 def _describe_classes(split: Split) -> str:

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from features.errors import DataError
-from features.predictions import Predictions
 from features.progress import progress
 from features.tensors import load_safely
 from heads.config import TrainConfig
 from heads.data.load import TrainData
+from heads.locks import locked
 from heads.models.catalogue import is_fitted
 from heads.models.saved import BEST, load_model, need_same_streams
 from heads.predict.predicting import predict_best, predict_logits, score
@@ -29,7 +29,6 @@ def fit(
     folder: Path,
     *,
     device: torch.device,
-    teacher: Predictions | None = None,
     until: int | None = None,
     show: Callable[[dict[str, float]], object] = lambda row: None,
 ) -> Outcome:
@@ -38,30 +37,28 @@ def fit(
     On a CPU, a run that was cut off and resumed ends bit-identical to an unbroken one.
 
     Args:
-        teacher: predictions for the training segments, where the objective has a teacher.
         until: stop once the run has this many of its epochs, 1 or more, as if it had been cut off there.
         show: called after each epoch with its row of metrics.csv and the seconds it took.
 
     Raises:
         OptionError: the configuration does not fit the data.
-        DataError: the folder holds another run, or the loss is no longer finite.
+        DataError: the folder holds another run or is in use by another process, or the loss is no longer finite.
     """
-    run = start_run(config, data, folder, device=device, teacher=teacher)
-    num_epochs, num_done = run.config.optimisation.schedule.epochs, len(run.history)
-    with progress(
-        total=num_epochs, unit="epochs", label=f"{config.head} seed {config.seed}", done_before=num_done
-    ) as bar:
-        while not run.is_over and (until is None or len(run.history) < until):
-            began = time.monotonic()
-            steps, figures = _fit(run) if is_fitted(config.head) else (train_epoch(run), {})
-            logits = None
-            if data.validation is not None:
-                logits = predict_logits(run.scored_model, data.validation, device=device)
-            row = run.end_epoch(steps, logits, **figures)
-            show(row | {"seconds": time.monotonic() - began})
-            bar.set_postfix_str(_postfix(row), refresh=False)
-            bar.update()
-    return run.outcome()
+    with locked(folder):
+        run = start_run(config, data, folder, device=device)
+        num_epochs, num_done = run.config.optimisation.schedule.epochs, len(run.history)
+        with progress(total=num_epochs, unit="epochs", label=folder.name, done_before=num_done) as bar:
+            while not run.is_over and (until is None or len(run.history) < until):
+                began = time.monotonic()
+                steps, figures = _fit(run) if is_fitted(config.head) else (train_epoch(run), {})
+                logits = None
+                if data.validation is not None:
+                    logits = predict_logits(run.scored_model, data.validation, device=device)
+                row = run.end_epoch(steps, logits, **figures)
+                show(row | {"seconds": time.monotonic() - began})
+                bar.set_postfix_str(_postfix(row), refresh=False)
+                bar.update()
+        return run.outcome()
 
 
 def _fit(run: TrainingRun) -> tuple[list[StepResult], dict[str, float]]:
@@ -106,17 +103,19 @@ def score_again(data: TrainData, folder: Path, *, device: torch.device) -> Outco
     """Score the best model of an existing run on validation, without training, and renew its predictions.
 
     Raises:
-        DataError: there is no trained head, it was trained on other features, or there is nothing to score it on.
+        DataError: there is no trained head, it was trained on other features, there is nothing to score it on, or
+            another process is writing the folder.
     """
-    model, model_config = load_model(folder / BEST, device=device)
-    need_same_streams(folder / BEST, model_config, data.sources)
-    if data.validation is None:
-        raise DataError(f"{folder}: no validation segments to evaluate it on.")
-    logits = predict_logits(model, data.validation, device=device)
-    row = score(logits, data.validation.segments, where=str(folder))
-    predict_best(folder, data.predicted, device=device)
-    epoch = selected_epoch(load_safely(folder / LAST)["history"], read_record(folder).select)
-    return Outcome(folder, epoch, row, was_there=True)
+    with locked(folder):
+        model, model_config = load_model(folder / BEST, device=device)
+        need_same_streams(folder / BEST, model_config, data.sources)
+        if data.validation is None:
+            raise DataError(f"{folder}: no validation segments to evaluate it on.")
+        logits = predict_logits(model, data.validation, device=device)
+        row = score(logits, data.validation.segments, where=str(folder))
+        predict_best(folder, data.predicted, device=device)
+        epoch = selected_epoch(load_safely(folder / LAST)["history"], read_record(folder).select)
+        return Outcome(folder, epoch, row, was_there=True)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

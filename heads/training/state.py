@@ -17,8 +17,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from features.annotations import NUM_CLASSES
 from features.errors import DataError, OptionError, first_few
-from features.files import sha256_of_json
-from features.predictions import Predictions
+from features.files import sha256_of_file
+from features.predictions import read_predictions
 from heads.config import TrainConfig
 from heads.data.augment import Mixture, augmented
 from heads.data.batches import batches
@@ -191,25 +191,23 @@ def start_run(
     folder: Path,
     *,
     device: torch.device,
-    teacher: Predictions | None = None,
 ) -> TrainingRun:
     """Return a run with random weights, or as it was after its last whole epoch, and write its config.json.
 
     Settings that the configuration leaves open are chosen for the number of training segments.
 
-    Args:
-        teacher: predictions for the training segments, where the objective has a teacher.
-
     Raises:
         OptionError: the configuration does not fit the data.
-        DataError: the folder holds another run.
+        DataError: the folder holds another run, or the teacher's predictions are not for these segments.
     """
     config = complete(config, len(data.train))
     settings, model_config = config.optimisation, model_config_of(config, data.sources)
     torch.manual_seed(config.seed)
     model = _new_model(model_config, config, data).to(device)
     _need_arithmetic(model, config, device)
-    loss = TrainingLoss(config.objective, data.train.segments, teacher)
+    teacher = config.objective.teacher
+    predictions = None if teacher is None else read_predictions(Path(teacher))
+    loss = TrainingLoss(config.objective, data.train.segments, predictions)
     if settings.bias == "prior":
         model.set_biases(loss.initial_logits())
     loss = loss.to(device)
@@ -288,25 +286,19 @@ def _warmed_up_average(decay: float) -> Callable[..., torch.Tensor]:
 
 
 def _record(config: TrainConfig, data: TrainData) -> dict[str, object]:
-    """Return what identifies a run, for its config.json."""
+    """Return what identifies a run, for its config.json. A list without labels is refused, before that is written."""
+    teacher = config.objective.teacher
     return {
         **config.as_json(),
         "featureset_digests": [source.featureset.digest for source in data.sources],
-        "labels_digest": _labels_digest(data),
+        "labels_digest": data.labels_digest,
+        "times_digest": data.times_digest,
         "train_segments": len(data.train),
         "train_missing": data.train.num_missing,
         "validation_segments": len(data.validation) if data.validation else 0,
         "validation_missing": data.validation.num_missing if data.validation else 0,
+        **({} if teacher is None else {"teacher_sha256": sha256_of_file(Path(teacher))}),
     }
-
-
-def _labels_digest(data: TrainData) -> str:
-    """Return a digest of the labels. A list without labels is refused here, before anything is written."""
-    splits = [split.segments for split in (data.train, data.validation) if split is not None]
-    content = [
-        [list(segments.narration_id), segments.verb_class.tolist(), segments.noun_class.tolist()] for segments in splits
-    ]
-    return sha256_of_json(content)[:12]
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:

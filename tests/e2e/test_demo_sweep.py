@@ -45,6 +45,17 @@ def test_ensemble_is_chosen_among_those_that_ran_to_their_end_and_says_how_sure_
     assert "Validation is cross-fitted" in output
 
 
+def test_it_ends_with_the_table_of_the_sweep_and_where_things_are(demo):
+    folder, output = demo
+    end = output[output.rindex("$ heads report") :]
+    table = (folder.parents[1] / "sweep.txt").read_text()
+    assert table in end
+    assert len(table.splitlines()) == 1 + 6
+    places = end.partition("Where things are:\n")[2].splitlines()
+    assert 1 <= len(places) <= 5
+    assert all(Path(line.split()[0]).exists() for line in places)
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine; on Debian: apt-get install chromium")
 def test_its_page_opens_in_a_browser_without_complaint(demo, tmp_path):
     folder, _ = demo

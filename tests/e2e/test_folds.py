@@ -64,6 +64,7 @@ def test_folds_are_one_row_on_the_training_list_beside_rows_on_validation(projec
         ("train.csv", "most frequent"),
         ("train.csv", "chance"),
     ]
+    assert [row["num_trained_on"] for row in rows] == [0] * len(rows)  # of all folds, none is scored on its own part
     labels, row = _labels(miniature), rows[3]
     assert (row["num_seeds"], row["num_folds"], row["num_segments"]) == (2, 3, len(labels))
     by_seed = []
@@ -109,6 +110,7 @@ def test_folds_are_averaged_as_one_member_and_submitted(project, miniature, tmp_
     assert set(_stored(ensemble / "val_predictions.pt")) == set(labels.index)
     (row, *_) = json.loads(output_here(heads, "evaluate", ensemble, "--json"))
     assert row["figures"]["verb@5"] == pytest.approx(_accuracy(_stored(ensemble / "val_predictions.pt"), labels))
+    assert row["num_trained_on"] == 0
     assert "Accuracy by class frequency" in output_here(heads, "report", "--format", "md", ensemble)
     output_here(heads, "submit", ensemble, "--out", tmp_path / "submission")
     assert (tmp_path / "submission" / "epic_submission.zip").is_file()

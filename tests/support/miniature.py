@@ -1,7 +1,7 @@
 """A miniature of EPIC-KITCHENS-100: minutes of drawn video, annotated as the published ones are.
 
-It owns what is seen and what the annotation files say, and imports none of the packages, so that
-it can disagree with them.
+It owns what is seen and what the annotation files say, and imports none of what reads them, so that
+it can disagree with it.
 
 A noun is what an object on a worktop looks like. A verb is how the object goes round a circle, up and
 down and, outward from the middle of the picture, nearer: in whole turns one way or the other, from
@@ -35,6 +35,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pandas as pd
+
+from features.progress import progress
 
 WIDTH, HEIGHT = 128, 72  # pixels
 _MARGIN = 8  # pixels of worktop around the picture, for the head to sway over
@@ -235,8 +237,12 @@ def write_miniature(out: Path, *, size: str = "test", seed: int = 0, nouns: str 
     videos = list(itertools.chain.from_iterable(splits.values()))
     _write_annotations(unfinished_folder / "annotations", splits)
     # Threads suffice: encoding is most of the time, and goes on without the interpreter's lock.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda video: _write_video(unfinished_folder / "videos", video, seed), videos))
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        progress(total=len(videos), unit="videos", label="draw the miniature") as bar,
+    ):
+        for _ in pool.map(lambda video: _write_video(unfinished_folder / "videos", video, seed), videos):
+            bar.update()
     for folder in (miniature.annotations, miniature.videos):
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(unfinished_folder / folder.name, folder)
@@ -252,14 +258,14 @@ def write_miniature(out: Path, *, size: str = "test", seed: int = 0, nouns: str 
     return miniature
 
 
-def motion(turns: Sequence[int], progress: np.ndarray) -> np.ndarray:
-    """Return the angle (radians, from its start) of an object at each `progress` (0..1) of a segment.
+def motion(turns: Sequence[int], share: np.ndarray) -> np.ndarray:
+    """Return the angle (radians, from its start) of an object at each `share` (0..1) of a segment.
 
     >>> (motion((1, -1), np.array([0, 0.25, 0.5, 0.75])) / math.pi).tolist()
     [0.0, 1.0, 2.0, 1.0]
     """
     knots = np.linspace(0, 1, len(turns) + 1)
-    return 2 * math.pi * np.interp(progress, knots, np.cumsum([0, *turns]))
+    return 2 * math.pi * np.interp(share, knots, np.cumsum([0, *turns]))
 
 
 # ---- what happens in which video
@@ -487,10 +493,10 @@ def _appearance(rng: np.random.Generator, action: _Action, seconds: np.ndarray) 
     noun = NOUNS[action.noun_class]
     start_s, stop_s = action.start_cs / 100, action.stop_cs / 100
     first, end = np.searchsorted(seconds, [start_s - action.before_cs / 100, stop_s])
-    progress = (seconds[first:end] - start_s) / (stop_s - start_s)  # below 0 before the segment, where nothing moves
-    is_before = progress < 0
+    share = (seconds[first:end] - start_s) / (stop_s - start_s)  # below 0 before the segment, where nothing moves
+    is_before = share < 0
     inside_noun = _DISC if action.before_cs else noun
-    angle = rng.normal(-math.pi / 2, _START_SPREAD) + motion(VERBS[action.verb_class].turns, progress)
+    angle = rng.normal(-math.pi / 2, _START_SPREAD) + motion(VERBS[action.verb_class].turns, share)
     nearness, height = 1 + _DEPTH * np.cos(angle), np.sin(angle)
 
     middle_x, middle_y = _MARGIN + np.array([WIDTH, HEIGHT]) / 2 + rng.uniform(-2, 2, 2)

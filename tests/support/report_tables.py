@@ -64,3 +64,8 @@ def column(table: list[list[str]], name: str) -> list[str]:
     """Return the cells of one column, without what stands in brackets behind a figure."""
     index = table[0].index(name)
     return [row[index].partition(" (")[0] for row in table[1:]]
+
+
+def without_spans(page: str) -> str:
+    """Return a page without the marks of where its lines may break, so that sentences can be found in it."""
+    return re.sub(r"</?span[^>]*>", "", page)

@@ -138,6 +138,10 @@ def test_results_go_to_stdout_and_progress_to_stderr(heads):
     result = heads("train", "--head", "mean_pool", *QUICK)
     assert result.stdout.startswith("here/mean_pool-seed0: done, best epoch ")
     assert len(result.stdout.splitlines()) == 1
+    lines = result.stderr.splitlines()
+    header = next(index for index, line in enumerate(lines) if line.startswith("epoch "))
+    assert re.fullmatch(r" +1( +\d+\.\d+){8}", lines[header + 1])
+    assert len(lines[header]) == len(lines[header + 1]) == 79, "a terminal of 80 columns"
 
 
 @pytest.mark.usefixtures("environment")

@@ -11,6 +11,7 @@ from heads.config import Augmentation
 from heads.data.augment import Mixture, augmented
 from heads.data.batches import Batch
 from heads.data.steps import Steps
+from heads.models.pooling import masked_mean
 
 MIXUP, CUTMIX = Augmentation(mixup=0.4), Augmentation(cutmix=1.0)
 every_mix = pytest.mark.parametrize("augmentation", [MIXUP, CUTMIX, Augmentation(mixup=0.4, cutmix=1.0)])
@@ -106,18 +107,43 @@ def test_of_two_ways_to_mix_both_are_drawn():
 # ---- mixup
 
 
+def place_of(segment: tuple[int, int, int], step: int) -> tuple[str, int]:
+    """The part of a window that a step lies in, and its number there, counted from the segment."""
+    before, own, _ = segment
+    if step < before:
+        return "before", before - step
+    return ("own", step - before) if step < before + own else ("after", step - before - own)
+
+
 @given(segments=batches, seed=seeds)
 @settings(deadline=None)
 def test_mixup_averages_each_step_with_the_partners_of_the_same_place(segments, seed):
+    """Steps of a segment with steps of a segment, and context with context; labels in the shares of the former."""
     batch = make_batch(*segments, streams=2)
     mixed_batch, mixture = mix(batch, MIXUP, seed=seed)
-    for steps, original in zip(mixed_batch.streams, batch.streams, strict=True):
-        for row, (partner, own) in enumerate(zip(mixture.partner.tolist(), mixture.own.tolist(), strict=True)):
-            for step in range(sum(segments[row])):
-                expected = original.features[row, step].float()
-                if step < sum(segments[partner]):
-                    expected = own * expected + (1 - own) * original.features[partner, step].float()
+    drawn = mix(make_batch(*[(0, 1, 0)] * len(segments)), MIXUP, seed=seed)[1].own.tolist()  # all have a partner
+    for row, (partner, own) in enumerate(zip(mixture.partner.tolist(), drawn, strict=True)):
+        steps_of_partner = {place_of(segments[partner], step): step for step in range(sum(segments[partner]))}
+        own_shares = []
+        for step in range(sum(segments[row])):
+            place = place_of(segments[row], step)
+            share = own if place in steps_of_partner else 1.0
+            if place[0] == "own":
+                own_shares.append(share)
+            for steps, original in zip(mixed_batch.streams, batch.streams, strict=True):
+                expected = share * original.features[row, step].float()
+                if place in steps_of_partner:
+                    expected += (1 - share) * original.features[partner, steps_of_partner[place]].float()
                 torch.testing.assert_close(steps.features[row, step], expected, rtol=1e-5, atol=1e-5)
+        assert float(mixture.own[row]) == pytest.approx(sum(own_shares) / len(own_shares), abs=1e-6)
+
+
+def test_segments_of_equal_length_keep_the_share_that_was_drawn_to_the_last_bit():
+    torch.manual_seed(0)
+    alpha = torch.full((64,), 0.4)
+    drawn = torch.distributions.Beta(alpha, alpha).sample()
+    for segment in ((0, 1, 0), (2, 5, 1)):
+        assert torch.equal(mix(make_batch(*[segment] * 64), MIXUP)[1].own, torch.maximum(drawn, 1 - drawn))
 
 
 @given(alpha=st.sampled_from([1e-30, 1e-3, 0.2, 1.0, 8.0, 1e30]), seed=seeds)
@@ -242,13 +268,21 @@ def test_noise_comes_after_mixing():
 
 
 @every_mix
-def test_labels_have_the_share_that_features_have(augmentation):
-    """Of features that are all their own segment's class, the mean of a mixture is the mixture of labels."""
-    batch = make_batch(*[(0, 8, 0)] * 16, dim=16)
-    (steps,) = batch.streams
-    one_hot = torch.eye(16).half()[:, None].expand(16, 8, 16)
-    batch = Batch((steps._replace(features=one_hot),), batch.index)
-    mixed_batch, mixture = mix(batch, augmentation)
+@given(segments=batches, seed=seeds)
+@settings(deadline=None, max_examples=40)
+def test_labels_have_the_share_that_features_have(augmentation, segments, seed):
+    """Of steps that are all their own segment's class, the mean over a segment is the mixture of labels.
+
+    The context is of no class. Sets may have steps of other lengths, and labels then have the mean of their shares.
+    """
+    num = len(segments)
+    streams = []
+    for lengths in (segments, [(before, 3 * own, after) for before, own, after in segments]):
+        (steps,) = make_batch(*lengths).streams
+        one_hot = torch.eye(num)[:, None].expand(num, steps.mask.shape[1], num)
+        streams.append(steps._replace(features=one_hot * steps.within.unsqueeze(-1)))
+    mixed_batch, mixture = mix(Batch(tuple(streams), torch.arange(num)), augmentation, seed=seed)
+    by_stream = [masked_mean(steps.features, steps.within) for steps in mixed_batch.streams]
     own = mixture.own[:, None]
-    expected = own * torch.eye(16) + (1 - own) * torch.eye(16)[mixture.partner]
-    torch.testing.assert_close(mixed_batch.streams[0].features.float().mean(dim=1), expected, rtol=1e-3, atol=1e-3)
+    expected = own * torch.eye(num) + (1 - own) * torch.eye(num)[mixture.partner]
+    torch.testing.assert_close(torch.stack(by_stream).mean(dim=0), expected, rtol=1e-4, atol=1e-4)

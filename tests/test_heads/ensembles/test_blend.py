@@ -12,15 +12,37 @@ from probabilities import softmax
 from features.annotations import Segments
 from features.errors import DataError
 from features.predictions import Predictions
-from heads.ensembles.blend import KINDS, blend, cross_fitted, disagreement, fit, greedy, uniform
+from heads.ensembles.blend import (
+    KINDS,
+    LikelihoodCollector,
+    Likelihoods,
+    best_classes,
+    blend,
+    disagreement,
+    fit,
+    folds_of_videos,
+    greedy,
+    rows_of,
+    uniform,
+)
+from heads.ensembles.fitting import cross_fitted
+from heads.ensembles.settings import EnsembleConfig
 from heads.scoring.metrics import compare, draw_videos, figures, interval
 
+
+def _likelihoods(members: list[Predictions], truth: dict[str, np.ndarray], kind: str = "probabilities") -> Likelihoods:
+    collector = LikelihoodCollector(truth, kind)
+    for member in members:
+        collector.add(member)
+    return collector.likelihoods()
+
+
 FITS = {
-    "fitted": lambda members, truth: fit(members, truth, "probabilities", per_task=False),
-    "fitted to logits": lambda members, truth: fit(members, truth, "logits", per_task=False),
-    "fitted per task": lambda members, truth: fit(members, truth, "probabilities", per_task=True),
-    "greedy": lambda members, truth: greedy(members, truth, per_task=False),
-    "greedy per task": lambda members, truth: greedy(members, truth, per_task=True),
+    "fitted": lambda members, truth: fit(_likelihoods(members, truth), per_task=False),
+    "fitted to logits": lambda members, truth: fit(_likelihoods(members, truth, "logits"), per_task=False),
+    "fitted per task": lambda members, truth: fit(_likelihoods(members, truth), per_task=True),
+    "greedy": lambda members, truth: greedy(_likelihoods(members, truth), per_task=False),
+    "greedy per task": lambda members, truth: greedy(_likelihoods(members, truth), per_task=True),
 }
 
 
@@ -161,7 +183,7 @@ def test_each_task_may_trust_another_member(name):
 def test_fitted_weights_are_the_likeliest_of_a_grid(kind):
     truth = _truth(50)
     members = [_skilled_member(0, truth, verb=2, noun=3), _skilled_member(1, truth, verb=3, noun=2)]
-    fitted_share = fit(members, truth, kind, per_task=False)["verb"][0]
+    fitted_share = fit(_likelihoods(members, truth, kind), per_task=False)["verb"][0]
 
     def likelihood(share: float) -> float:
         ensemble = blend(members, dict.fromkeys(("verb", "noun"), np.array([share, 1 - share])), kind, source="")
@@ -197,7 +219,7 @@ def test_greedy_takes_a_good_member_out_of_many_more_than_once():
     truth = _truth(60)
     members = [_random_member(seed, num_segments=60) for seed in range(40)]
     members[17] = _skilled_member(17, truth, verb=6, noun=6)
-    counts = greedy(members, truth, per_task=False)["verb"] * 50
+    counts = greedy(_likelihoods(members, truth), per_task=False)["verb"] * 50
     np.testing.assert_allclose(counts, counts.round(), atol=1e-9)
     assert counts[17] > 25
 
@@ -211,32 +233,49 @@ def _segments(truth: dict[str, np.ndarray], names: tuple[str, ...], video: np.nd
     return Segments(pd.DataFrame(columns), "by hand")
 
 
-def test_no_video_is_predicted_by_what_was_fitted_to_it():
+@given(video=st.lists(st.integers(0, 8), min_size=2).filter(lambda numbers: len(set(numbers)) > 1))
+@settings(deadline=None)
+def test_every_segment_is_in_one_fold_and_every_video_too(video):
+    video = np.unique(video, return_inverse=True)[1]
+    folds = folds_of_videos(video, source="")
+    assert (np.sum(folds, axis=0) == 1).all()
+    assert all(not set(video[fold]) & set(video[~fold]) for fold in folds)
+    assert len(folds) == min(5, len(set(video)))
+
+
+def _cross_fitted(members: list[Predictions], truth: dict[str, np.ndarray], video: np.ndarray, name: str):
+    kind = "logits" if name == "fitted to logits" else "probabilities"
+    fits = {"weights": "greedy" if "greedy" in name else "fitted", "per_task": "per task" in name}
+    return cross_fitted(
+        members,
+        len(members),
+        _likelihoods(members, truth, kind),
+        truth,
+        video,
+        settings=EnsembleConfig(kind=kind, **fits),
+        prior=None,
+        source="ensemble",
+    )
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_no_video_is_predicted_by_what_was_fitted_to_it(name):
+    """Each fold is predicted by weights that are fitted to the others alone; the ensemble has those of all."""
     truth, video = _truth(30), np.repeat(np.arange(6), 5)
-    member = _random_member(0, num_segments=30)
-    member.verb[:, 0] = video  # so that segments say which video they are of
-    folds = []
-
-    def fit_to(members, labels):
-        fitted_videos = set(members[0].verb[:, 0])
-        assert len(labels["verb"]) == len(members[0])
-
-        def predict(held_out):
-            folds.append((fitted_videos, set(held_out[0].verb[:, 0])))
-            return {"all": held_out[0]}
-
-        return predict
-
-    ensemble = cross_fitted([member], truth, video, fit_to, source="")["all"]
-    assert all(not fitted_videos & held_out for fitted_videos, held_out in folds)
-    assert set.union(*(held_out for _, held_out in folds)) == set(range(6))
-    assert ensemble.narration_id == member.narration_id
-    np.testing.assert_array_equal(ensemble.noun, member.noun)
+    members = [_skilled_member(seed, truth, verb=seed, noun=3 - seed) for seed in range(3)]
+    fitted, predicted = _cross_fitted(members, truth, video, name)
+    kind = fitted.settings.kind
+    for fold in folds_of_videos(video, source=""):
+        weights = FITS[name]([rows_of(member, ~fold) for member in members], {t: y[~fold] for t, y in truth.items()})
+        expected = blend([rows_of(member, fold) for member in members], weights, kind, source="")
+        np.testing.assert_array_equal(rows_of(predicted["all"], fold).noun, expected.noun)
+    np.testing.assert_array_equal(fitted.weights["verb"], FITS[name](members, truth)["verb"])
+    assert predicted["all"].narration_id == members[0].narration_id
 
 
 def test_segments_of_a_single_video_cannot_be_cross_fitted():
     with pytest.raises(DataError, match="needs segments of two videos or more"):
-        cross_fitted([_random_member(0)], _truth(6), np.zeros(6, int), lambda *_: None, source="ensemble")
+        folds_of_videos(np.zeros(6, int), source="ensemble")
 
 
 @pytest.mark.parametrize("name", FITS)
@@ -251,13 +290,9 @@ def test_weights_fitted_to_noise_gain_nothing(name):
         member.verb[:, 3:], member.noun[:, 3:] = -9, -9
         members.append(member)
     segments = _segments(truth, members[0].narration_id, video)
-
-    def fit_to(fold_members, labels):
-        weights = FITS[name](fold_members, labels)
-        return lambda held_out: {"all": blend(held_out, weights, "probabilities", source="")}
-
-    fitted_results = compare(cross_fitted(members, truth, video, fit_to, source="")["all"], segments)
-    plain_results = compare(_mean(members), segments)
+    fitted, predicted = _cross_fitted(members, truth, video, name)
+    fitted_results = compare(predicted["all"], segments)
+    plain_results = compare(_mean(members, fitted.settings.kind), segments)
     weights = draw_videos(fitted_results)
     for task in ("verb", "noun", "action"):
         low, high = interval(
@@ -282,8 +317,9 @@ def test_disagreement_is_that_counted_over_all_pairs():
                 differences["verb"].append(is_different[0])
                 differences["noun"].append(is_different[1])
                 differences["action"].append(any(is_different))
-    assert disagreement(members) == pytest.approx({task: 100 * np.mean(flags) for task, flags in differences.items()})
+    expected = {task: 100 * np.mean(flags) for task, flags in differences.items()}
+    assert disagreement([best_classes(member) for member in members]) == pytest.approx(expected)
 
 
 def test_equals_never_disagree():
-    assert disagreement([_random_member(0)] * 3) == {"verb": 0.0, "noun": 0.0, "action": 0.0}
+    assert disagreement([best_classes(_random_member(0))] * 3) == {"verb": 0.0, "noun": 0.0, "action": 0.0}

@@ -16,7 +16,8 @@ from features.files import read_json, write_json
 from features.predictions import read_predictions, write_predictions
 from heads.ensembles.blend import blend, uniform
 from heads.ensembles.posthoc import Correction
-from heads.ensembles.run import EnsembleConfig, write_ensemble
+from heads.ensembles.run import write_ensemble
+from heads.ensembles.settings import EnsembleConfig
 from heads.runs import predictions_of
 from heads.scoring.evaluation import score
 from heads.scoring.metrics import figures

@@ -5,13 +5,14 @@ from __future__ import annotations
 import html
 import re
 import shutil
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from report_runs import drawn, write_run
-from report_tables import tables_of_markdown, tables_of_page
+from report_tables import tables_of_markdown, tables_of_page, without_spans
 from synthetic import VERBS
 
 from features.annotations import NUM_NOUNS, NUM_VERBS
@@ -23,7 +24,7 @@ from features.predictions import Predictions, read_predictions, write_prediction
 
 def test_one_run_alone_says_what_it_lacks(report, single_run):
     (single_run / "metrics.csv").unlink()
-    page = report(single_run)
+    page = without_spans(report(single_run))
     for sentence in (
         "Standard deviation over seeds: no row has two seeds (heads train --seeds 0-2).",
         "None of the runs has a metrics.csv.",
@@ -37,7 +38,7 @@ def test_one_run_alone_says_what_it_lacks(report, single_run):
 def test_without_lists_their_places_say_so(report, single_run, dataset, tmp_path):
     (tmp_path / "bare").mkdir()
     shutil.copy(dataset.csv("validation"), tmp_path / "bare")
-    page = report(single_run, "--annotations", tmp_path / "bare" / "EPIC_100_validation.csv")
+    page = without_spans(report(single_run, "--annotations", tmp_path / "bare" / "EPIC_100_validation.csv"))
     for sentence in (
         "Accuracy by frequency: there is no training list beside EPIC_100_validation.csv; give --annotations,",
         "Baselines (the most frequent classes, and chance): there is no training list beside the validation list.",
@@ -140,8 +141,17 @@ def test_every_plot_says_in_words_what_it_shows(page):
     assert all(len(re.search(r'alt="([^"]*)"', image)[1]) > 40 for image in images)
 
 
-def test_the_same_runs_give_the_same_bytes(report, runs, page):
-    assert report("--runs", runs) == page
+def test_the_same_runs_give_the_same_bytes_on_a_day(report, runs, page):
+    a_date = r"<dd>\d+ [A-Z][a-z]+ 20\d\d</dd>"
+    assert re.sub(a_date, "", report("--runs", runs)) == re.sub(a_date, "", page) != page
+
+
+def test_the_head_says_when_on_what_and_from_which_features(page, dataset):
+    head = without_spans(page[: page.index("</header>")])
+    today, yesterday = (date.today() - timedelta(days=days) for days in (0, 1))  # it may be past midnight by now
+    assert any(f"<dt>Date</dt><dd>{day.day} {day:%B %Y}</dd>" in head for day in (today, yesterday))
+    assert "<dt>Scored on</dt><dd>80 segments of EPIC_100_validation.csv</dd>" in head
+    assert f"<dt>Features</dt><dd>{dataset.featureset.name}</dd>" in head
 
 
 def test_a_name_in_letters_that_a_font_lacks_is_drawn_all_the_same(report, single_run, tmp_path):

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from report_counts import CLASSES, TASKS, accuracy, best_classes, percent, true_classes
 from report_runs import NUM_EPOCHS, drawn, write_run
-from report_tables import column, tables_of_markdown, tables_of_page
+from report_tables import column, tables_of_markdown, tables_of_page, without_spans
 from scipy.special import softmax
 from sklearn.metrics import recall_score
 
@@ -209,6 +209,82 @@ def test_a_run_that_halving_stopped_says_so_and_is_not_called_cut_off(markdown_r
     assert endings["worse-seed0"] == f"stopped after 2 of {NUM_EPOCHS} epochs: in the worse half (--halving)"
     assert endings["mean_pool-seed0"] == f"all {NUM_EPOCHS} epochs"
     assert "interrupted" not in text
+
+
+@pytest.fixture
+def halved(dataset, tmp_path) -> Path:
+    """A sweep over learning rates, two seeds each, of which halving stopped all but the best after two epochs."""
+    decisions = []
+    for rank, (lr, right) in enumerate(((3e-3, 0.8), (1e-3, 0.5), (1e-4, 0.2)), start=1):
+        for seed in range(2):
+            epochs = {} if rank == 1 else {"num_epochs": 2}
+            write_run(tmp_path / "halved", f"lr-{lr:g}", dataset, head="mlp", seed=seed, right=right, lr=lr, **epochs)
+        decisions.append({"epoch": 2, "rank": rank, "name": f"lr-{lr:g}", "score": 1.0, "stopped": rank > 1})
+    write_json(tmp_path / "halved" / "halving.json", decisions)
+    return tmp_path / "halved"
+
+
+def _last_accuracies(halved: Path, name: str) -> dict[str, float]:
+    last = [pd.read_csv(halved / f"{name}-seed{seed}" / "metrics.csv").iloc[-1] for seed in range(2)]
+    return {task: np.mean([row[f"val_{task}_top1"] for row in last]) for task in TASKS}
+
+
+def test_what_halving_stopped_stands_in_the_ranking_at_its_last_epoch_and_is_marked(markdown_report, halved):
+    text = markdown_report(halved)
+    ranking = tables_of_markdown(text)["All rows, accuracy in %"]
+    assert column(ranking, "run")[0] == "lr-0.003"
+    rows = {row[0]: dict(zip(ranking[0], row, strict=True)) for row in ranking[1:]}
+    for name in ("lr-0.001", "lr-0.0001"):
+        expected = _last_accuracies(halved, name)
+        assert {task: rows[name][f"{task}@1"] for task in TASKS} == {task: f"{expected[task]:.1f}" for task in TASKS}
+        assert (rows[name]["kind"], rows[name]["seeds"]) == ("stopped (after epoch 2)", "2")
+        assert (rows[name]["action@5"], rows[name]["std over seeds"]) == ("", "0.0")
+    ranked = [float(value) for value in column(ranking, "action@1")[:3]]
+    assert ranked == sorted(ranked, reverse=True)
+    assert "2 variants stopped early by `--halving`" in text
+    assert "4 stopped early" in text[: text.index("## ")]
+
+
+def test_what_halving_stopped_counts_in_the_settings_that_mattered(markdown_report, halved, labels):
+    text = markdown_report(halved)
+    tables = tables_of_markdown(text)
+    (caption,) = [caption for caption in tables if caption.startswith("lr: ")]
+    finished = np.mean([100 * accuracy(halved / f"lr-0.003-seed{seed}", labels, "action") for seed in range(2)])
+    stopped = [_last_accuracies(halved, name)["action"] for name in ("lr-0.0001", "lr-0.001")]
+    assert column(tables[caption], "lr") == ["0.0001", "0.001", "0.003"]
+    assert column(tables[caption], "action@1") == [f"{mean:.1f}" for mean in (*stopped, finished)]
+    runs = tables[caption][0].index("runs")
+    assert [row[runs] for row in tables[caption][1:]] == ["2 (2 stopped)", "2 (2 stopped)", "2"]
+    assert "4 of the runs were stopped early by `--halving` and count with the accuracies of their last epoch" in text
+
+
+def test_the_best_row_is_never_one_that_was_stopped(report, halved):
+    for seed in range(2):
+        path = halved / f"lr-0.001-seed{seed}" / "metrics.csv"
+        path.write_text(path.read_text().replace(",10.0,10.0,10.0", ",99.9,99.9,99.9"))
+    page = report(halved)
+    assert "<title>lr-0.003: " in page
+    names = [row[0] for row in tables_of_page(page)["All rows, accuracy in %"][1:]]
+    assert names[:2] == ["lr-0.001", "lr-0.003"]
+    assert re.search(r"<tr class=best><td class=\"word\">lr-0.003<", without_spans(page))
+
+
+def test_what_halving_stopped_stands_in_the_table_of_its_own_list(markdown_report, halved, dataset, tmp_path):
+    """The second list has the same segments in another order; both sweeps stopped a variant of the same name."""
+    pd.read_csv(dataset.csv("validation"))[::-1].to_csv(tmp_path / "reversed.csv", index=False)
+    write_run(tmp_path / "other", "lr-1", dataset, head="mlp", seed=0, right=0.6)
+    write_run(tmp_path / "other", "lr-0.001", dataset, head="mlp", seed=0, num_epochs=2)
+    for config in (tmp_path / "other").glob("*/config.json"):
+        write_json(config, {**read_json(config), "validation_csv": str(tmp_path / "reversed.csv")})
+    decision = {"epoch": 2, "rank": 2, "name": "lr-0.001", "score": 1.0, "stopped": True}
+    write_json(tmp_path / "other" / "halving.json", [decision])
+    text = markdown_report(halved, tmp_path / "other")
+    tables = tables_of_markdown(text)
+    first, second = (tables[f"On {name}, accuracy in %"] for name in ("EPIC_100_validation.csv", "reversed.csv"))
+    assert column(first, "run")[:3] == ["lr-0.003", "halved/lr-0.001", "lr-0.0001"]
+    assert column(second, "run")[:2] == ["lr-1", "other/lr-0.001"]
+    assert "3 variants stopped early by `--halving`" in text
+    assert "4 of the runs were stopped early" in text  # the settings are about the first list
 
 
 # ---- which setting mattered

@@ -14,6 +14,7 @@ from synthetic import drawn_predictions, write_synthetic, write_synthetic_dense
 
 from features.annotations import find_splits
 from features.errors import DataError, OptionError
+from features.predictions import write_predictions
 from heads.config import TrainConfig, make_config
 from heads.data.load import TrainData, load_train_data
 from heads.models.catalogue import names
@@ -45,7 +46,7 @@ def train_both(runs: list[TrainConfig], data: TrainData, folder: Path) -> list[t
     for config, (single_run, _) in zip(runs, pairs, strict=True):
         fit(config, data, single_run, device=CPU)
     stacked_runs = [(config, pair[1]) for config, pair in zip(runs, pairs, strict=True)]
-    outcomes = fit_together(stacked_runs, data, device=CPU, teachers=[None] * len(runs))
+    outcomes = fit_together(stacked_runs, data, device=CPU)
     assert [outcome.folder for outcome in outcomes] == [pair[1] for pair in pairs]
     return pairs
 
@@ -95,11 +96,11 @@ def test_a_task_that_is_not_trained_keeps_its_weights(train_data, tmp_path):
 
 
 def test_a_teacher_is_listened_to(train_data, tmp_path):
-    teacher = drawn_predictions(train_data.train.segments)
-    runs = configs("mlp", [{"seed": 0}, {"seed": 1, "teacher": "drawn"}])
-    fit(runs[1], train_data, tmp_path / "alone", device=CPU, teacher=teacher)
+    write_predictions(tmp_path / "drawn.pt", drawn_predictions(train_data.train.segments))
+    runs = configs("mlp", [{"seed": 0}, {"seed": 1, "teacher": str(tmp_path / "drawn.pt")}])
+    fit(runs[1], train_data, tmp_path / "alone", device=CPU)
     stacked_runs = [(config, tmp_path / str(index)) for index, config in enumerate(runs)]
-    fit_together(stacked_runs, train_data, device=CPU, teachers=[None, teacher])
+    fit_together(stacked_runs, train_data, device=CPU)
     assert_same_run(tmp_path / "alone", tmp_path / "1")
 
 
@@ -117,8 +118,8 @@ def test_runs_go_on_from_wherever_each_was(head, train_data, tmp_path):
     runs = [(config, tmp_path / str(index)) for index, config in enumerate(configs(head))]
     for index, (config, folder) in enumerate(runs[1:4], start=1):
         fit(config, train_data, folder, device=CPU, until=index)  # 1 to 3 of 3 epochs
-    fit_together(runs[1:], train_data, device=CPU, teachers=[None] * 5, until=2)
-    outcomes = fit_together(runs, train_data, device=CPU, teachers=[None] * 6)
+    fit_together(runs[1:], train_data, device=CPU, until=2)
+    outcomes = fit_together(runs, train_data, device=CPU)
     assert [outcome.was_there for outcome in outcomes][3] is True
     for index, (config, folder) in enumerate(runs):
         fit(config, train_data, tmp_path / f"alone{index}", device=CPU)
@@ -127,7 +128,7 @@ def test_runs_go_on_from_wherever_each_was(head, train_data, tmp_path):
 
 def test_until_leaves_runs_unfinished(train_data, tmp_path):
     runs = [(config, tmp_path / str(index)) for index, config in enumerate(configs("mean_pool"))]
-    outcomes = fit_together(runs, train_data, device=CPU, teachers=[None] * 6, until=1)
+    outcomes = fit_together(runs, train_data, device=CPU, until=1)
     assert all(len(metrics_of(folder)) == 1 and not (folder / "val_predictions.pt").exists() for _, folder in runs)
     assert [outcome.best_epoch for outcome in outcomes] == [1] * 6
 
@@ -137,7 +138,7 @@ def test_one_that_fails_does_not_touch_the_others(train_data, tmp_path):
     variants = [{"seed": 0}, {"seed": 1, "lr": 1e20}, {"seed": 2, "lr_scale": ("nothing=1",)}, {"seed": 3}, {"seed": 4}]
     runs = [(config, tmp_path / str(index)) for index, config in enumerate(configs("mlp", variants))]
     fit(replace(runs[3][0], seed=7), train_data, runs[3][1], device=CPU)
-    outcomes = fit_together(runs, train_data, device=CPU, teachers=[None] * 5)
+    outcomes = fit_together(runs, train_data, device=CPU)
     messages = [
         "",
         "the loss is |logits are no longer finite",

@@ -18,7 +18,7 @@ from synthetic import labelled_rows, write_csv, write_features
 
 from features.annotations import Segments, SplitFiles, read_segments
 from features.errors import DataError, OptionError
-from features.files import read_json
+from features.files import read_json, write_json
 from features.predictions import read_predictions
 from heads.config import Schedule, TrainConfig, config_from_json, make_config, parse_seeds
 from heads.data.load import TrainData, find_featuresets, load_split, load_train_data
@@ -334,6 +334,15 @@ def test_other_labels_in_the_same_folder_are_refused(run, synthetic, tmp_path):
     assert set(relabelled_data.train.segments.verb_class) == {5}
     with pytest.raises(DataError, match="holds another run"):
         fit(CONFIG, relabelled_data, run.folder, device=CPU)
+
+
+def test_a_run_of_an_older_version_goes_on_and_then_records_what_it_did_not(train_data, tmp_path):
+    config, folder = _with(epochs=2), tmp_path / "run"
+    fit(config, train_data, folder, device=CPU, until=1)
+    record = read_json(folder / "config.json")
+    write_json(folder / "config.json", {name: value for name, value in record.items() if name != "times_digest"})
+    assert not fit(config, train_data, folder, device=CPU).was_there
+    assert read_json(folder / "config.json") == record
 
 
 def test_a_finished_run_is_not_trained_again(run, train_data):

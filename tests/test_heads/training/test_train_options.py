@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 from run_files import metrics_of, weights_of
-from synthetic import Synthetic, write_synthetic_dense
+from synthetic import Synthetic, drawn_predictions, write_synthetic_dense
 
 from features.files import read_json
 from features.predictions import Predictions, read_predictions, write_predictions
@@ -196,7 +199,27 @@ def test_the_plan_says_what_training_never_shows(heads, synthetic):
     result = _train(heads, synthetic, "--train", synthetic.csv("validation"), "--validation", synthetic.csv("train"))
     assert result.exit_code == 0, result.output
     assert "of 97 verbs" in result.stderr
-    assert "12 segments of EPIC_100_validation.csv" in result.stderr
+    assert "12 segments of EPIC_100_validation.csv; their features take " in result.stderr
+
+
+# ---- what a run depends on
+
+
+def test_a_run_does_not_go_on_with_segments_at_other_times(heads, dense_dataset, tmp_path):
+    """Windows in dense sets follow them; sets by segment are refused where they were extracted at others."""
+    lines = dense_dataset.csv("validation").read_text().splitlines()
+    moment = lines[1].split(",")[lines[0].split(",").index("stop_timestamp")]
+    csv = tmp_path / "validation.csv"
+    csv.write_text("\n".join(lines))
+
+    def train() -> Result:
+        return _train(heads, dense_dataset, "--validation", csv, sets=(dense_dataset.dense,))
+
+    assert train().exit_code == 0
+    assert "was finished" in train().stdout
+    csv.write_text("\n".join(lines).replace(moment, moment[:-1] + str((int(moment[-1]) + 1) % 10), 1))
+    result = train()
+    assert (result.exit_code, "mean_pool-seed0: holds another run (times_digest" in result.stderr) == (1, True)
 
 
 # ---- a teacher
@@ -216,6 +239,25 @@ def test_a_teacher_of_other_segments_is_refused_with_their_names(heads, syntheti
     assert result.exit_code == 1
     assert "val_predictions.pt: no prediction for 24 segments: P0" in result.stderr
     assert not Path("runs/student-seed0").exists()
+
+
+def test_a_run_does_not_go_on_with_another_teacher_of_the_same_name(heads, synthetic, tmp_path):
+    teacher, config = tmp_path / "teacher.pt", tmp_path / "runs" / "student-seed0" / "config.json"
+
+    def train() -> Result:
+        return _train(heads, synthetic, "--name", "student", "--teacher", "teacher.pt")
+
+    write_predictions(teacher, drawn_predictions(synthetic.segments("train"), seed=0))
+    assert train().exit_code == 0
+    record = json.loads(config.read_text())
+    assert record["teacher_sha256"] == hashlib.sha256(teacher.read_bytes()).hexdigest()
+    assert "was finished" in train().stdout
+    write_predictions(teacher, drawn_predictions(synthetic.segments("train"), seed=1))
+    result = train()
+    assert (result.exit_code, "student-seed0: holds another run (teacher_sha256" in result.stderr) == (1, True)
+    # A run of a version that did not record it.
+    config.write_text(json.dumps({name: value for name, value in record.items() if name != "teacher_sha256"}))
+    assert "was finished" in train().stdout
 
 
 def test_a_teacher_who_is_sure_of_the_labels_gives_their_gradient(heads, synthetic, tmp_path):
