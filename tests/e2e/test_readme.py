@@ -165,6 +165,9 @@ def test_commands_and_options_that_pages_name_exist():
         if program == "make":
             assert name in TARGETS or "=" in name, command
             continue
+        if name == "--help":
+            assert program in PROGRAMS, command
+            continue
         options = {option for parameter in PROGRAMS[program].commands[name].params for option in parameter.opts}
         assert {word.split("=")[0] for word in rest if word.startswith("--")} <= options | {"--help"}, command
 
