@@ -142,8 +142,9 @@ def _run(folder: Path, words: list[str]) -> None:
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        # As a shell does with *.
-        arguments = [str(path) for word in words[1:] for path in (sorted(Path().glob(word)) if "*" in word else [word])]
+        # As a shell does with *, which it leaves where nothing matches.
+        found = [sorted(map(str, Path().glob(word))) if "*" in word else [] for word in words[1:]]
+        arguments = [path for word, paths in zip(words[1:], found, strict=True) for path in paths or [word]]
         result = CliRunner().invoke(PROGRAMS[words[0]], arguments, env=variables)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
