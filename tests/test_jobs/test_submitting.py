@@ -165,7 +165,8 @@ def test_tokens_and_layers_are_handed_on_and_name_the_folder(submit):
     assert extraction[:4] == ["--tokens", "mean+cls", "--layers", "5,last"]
     folder = "data/features/dinov2-seg16-mean+cls-layers5-last"
     assert extraction[extraction.index("--out") + 1] == folder
-    assert f"EPIC_FEATURES={folder}" in jobs[1]
+    training = next(job for job in jobs if "train" in job)
+    assert training[training.index("--features") + 1] == folder
 
 
 def test_weights_that_cannot_be_fetched_keep_all_from_being_submitted(submit, tmp_path):

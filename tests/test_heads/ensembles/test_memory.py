@@ -16,7 +16,7 @@ from features.annotations import read_segments
 from features.files import write_json
 from features.predictions import write_predictions
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]  # reading is slow, and little memory shows with many members only
 
 FEW, MANY = 6, 60
 NUM_SEGMENTS = 300
