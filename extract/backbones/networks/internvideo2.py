@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from extract.backbones.networks.clip_network import ClipNetwork, LayerTokens
-from extract.backbones.networks.transformer_parts import Mlp, frame_positions, tokens_of_layers
+from extract.backbones.networks.transformer_parts import Mlp, PatchEmbedding, frame_positions, tokens_of_layers
 
 _EPS = 1e-6
 _PATCH = 14
@@ -81,18 +81,6 @@ class Block(nn.Module):
         return x + self.ls2(self.mlp(self.norm2(x)))
 
 
-class PatchEmbedding(nn.Module):
-    """Patches of a frame as tokens: (B, 3, L, H, W) -> (B, D, L, H / 14, W / 14)."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        size = (1, _PATCH, _PATCH)
-        self.proj = nn.Conv3d(3, dim, size, stride=size)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.proj(x)
-
-
 class Encoder(nn.Module):
     """The parts of the encoder; `InternVideo2` runs them.
 
@@ -103,7 +91,7 @@ class Encoder(nn.Module):
 
     def __init__(self, *, dim: int, depth: int, heads: int, hidden: int, num_frames: int, side: int) -> None:
         super().__init__()
-        self.patch_embed = PatchEmbedding(dim)
+        self.patch_embed = PatchEmbedding(dim, (1, _PATCH, _PATCH))
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         # The class token's position first, then those of the patches, frame by frame.
         self.pos_embed = nn.Parameter(0.02 * torch.randn(1, 1 + num_frames * side**2, dim))

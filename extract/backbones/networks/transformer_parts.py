@@ -80,3 +80,14 @@ def tokens_of_layers(
             tokens = norm(x)
             kept[number] = LayerTokens(patches=tokens[:, 1:].unflatten(1, size), class_token=tokens[:, :1])
     return tuple(kept[number] for number in wanted)
+
+
+class PatchEmbedding(nn.Module):
+    """Patches as tokens: (B, 3, L, H, W) -> (B, D, L / l, H / h, W / w) for patches of l frames, h x w pixels."""
+
+    def __init__(self, dim: int, size: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.proj = nn.Conv3d(3, dim, size, stride=size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.proj(x)

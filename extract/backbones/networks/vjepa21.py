@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from extract.backbones.networks.clip_network import ClipNetwork, LayerTokens
-from extract.backbones.networks.transformer_parts import Mlp
+from extract.backbones.networks.transformer_parts import Mlp, PatchEmbedding
 
 _EPS = 1e-6
 _TUBELET, _PATCH = 2, 16
@@ -85,18 +85,6 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class PatchEmbedding(nn.Module):
-    """Patches of two frames as tokens: (B, 3, L, H, W) -> (B, D, L / 2, H / 16, W / 16)."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        size = (_TUBELET, _PATCH, _PATCH)
-        self.proj = nn.Conv3d(3, dim, size, stride=size)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.proj(x)
-
-
 class Encoder(nn.Module):
     """The parts of the encoder; `VJepa21` runs them.
 
@@ -108,7 +96,7 @@ class Encoder(nn.Module):
 
     def __init__(self, *, dim: int, depth: int, heads: int, hidden: int, levels: Sequence[int]) -> None:
         super().__init__()
-        self.patch_embed = PatchEmbedding(dim)
+        self.patch_embed = PatchEmbedding(dim, (_TUBELET, _PATCH, _PATCH))
         self.video_mod_embed = nn.Parameter(torch.zeros(1, 1, dim))
         self.blocks = nn.ModuleList([Block(dim, heads, hidden) for _ in range(depth)])
         self.norms_block = nn.ModuleList([nn.LayerNorm(dim, eps=_EPS) for _ in levels])
