@@ -215,7 +215,7 @@ class ProbeConfig(HeadOptions):
         layers: number of self-attention layers, before the one of the queries.
         attention_heads: of each layer.
         dropout: after each part.
-        checkpointing: 1 to compute activations again in the backward pass, in a third of the memory.
+        checkpointing: 1 to keep no activations within layers and compute them again in the backward pass.
     """
 
     positive: ClassVar[tuple[str, ...]] = ("layers", "attention_heads")
