@@ -25,6 +25,7 @@ def ensemble(
     temperature: bool = False,
     adjust: bool = False,
     pairs: bool = False,
+    sequence: bool = False,
     tta: bool = False,
     force: bool = False,
 ) -> Ensemble:
@@ -42,7 +43,7 @@ def ensemble(
         weights: "uniform"; "fitted" to validation; "greedy", members chosen one by one; or one number per member.
             Whatever is fitted is cross-validated over videos.
         per_task: weights for verbs and other ones for nouns, where they are fitted.
-        temperature, adjust, pairs: corrections to fit afterwards (heads/ensembles/posthoc.py).
+        temperature, adjust, pairs, sequence: corrections to fit afterwards (heads/ensembles/posthoc.py).
         tta: average what `predict_run(..., tta=True)` wrote.
         force: replace an ensemble of other members.
 
@@ -58,6 +59,7 @@ def ensemble(
         temperature=temperature,
         adjust=adjust,
         pairs=pairs,
+        sequence=sequence,
         tta=tta,
     )
     paths = sources_of(members, runs, find_runs)

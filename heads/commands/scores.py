@@ -134,6 +134,11 @@ def report(
     is_flag=True,
     help="After the weights, fit a weight for how often verbs and nouns occur together in training.",
 )
+@click.option(
+    "--sequence",
+    is_flag=True,
+    help="After the weights, fit a weight for which actions precede and follow one another in training.",
+)
 @click.option("--tta", is_flag=True, help="Average the predictions that `heads predict --tta` wrote.")
 def ensemble(members: tuple[Path, ...], weights: str, greedy: bool, annotations: Path | None, **options: Any) -> None:
     """Average the predictions of runs into an ensemble; by default, of all finished runs in --runs.

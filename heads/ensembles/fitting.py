@@ -21,7 +21,7 @@ from heads.ensembles.blend import (
     rows_of,
     uniform,
 )
-from heads.ensembles.posthoc import Correction, Prior, fit_correction
+from heads.ensembles.posthoc import Correction, CorrectionFitter, Prior
 from heads.ensembles.settings import EnsembleConfig
 
 # Names of what a fitted ensemble predicts: with all corrections, without any; those with one have its name.
@@ -89,12 +89,13 @@ def cross_fitted(
         return Fitted(settings, weights, {ALL: Correction()}), {ALL: _in_order(means, folds, source)}
     # Corrections of a fold are fitted to the means of the other folds, by the same weights.
     mean, *means = blends(members, [Part(weights), *map(Part, by_fold)], settings.kind, source=_SOURCE)
-    corrections = _fit_corrections(settings, mean, truth, prior)
+    fitter = CorrectionFitter(mean, truth, prior)
+    corrections = _fit_corrections(settings, fitter)
     pieces: dict[str, list[Predictions]] = {name: [] for name in corrections}
-    for fold, fold_mean in zip(folds, means or [mean] * len(folds), strict=True):
-        others = {task: labels[~fold] for task, labels in truth.items()}
-        by_name = _fit_corrections(settings, rows_of(fold_mean, ~fold), others, prior)
-        for name, correction in by_name.items():
+    for number, fold in enumerate(folds):
+        fold_mean = means[number] if means else mean
+        fold_fitter = CorrectionFitter(fold_mean, truth, prior) if means else fitter
+        for name, correction in _fit_corrections(settings, fold_fitter, ~fold).items():
             pieces[name].append(_corrected(rows_of(fold_mean, fold), correction, prior))
     fitted = Fitted(settings, weights, corrections, prior)
     return fitted, {name: _in_order(parts, folds, source) for name, parts in pieces.items()}
@@ -119,13 +120,12 @@ def _given_weights(settings: EnsembleConfig, num_members: int) -> Weights:
 
 
 def _fit_corrections(
-    settings: EnsembleConfig, mean: Predictions, truth: Mapping[str, np.ndarray], prior: Prior
+    settings: EnsembleConfig, fitter: CorrectionFitter, rows: np.ndarray | None = None
 ) -> dict[str, Correction]:
-    """Fit all corrections together, and each alone."""
+    """Fit all corrections together, and each alone, to some of the segments."""
     names = settings.corrections
-    alone = {name: fit_correction(mean, truth, prior, **{name: True}) for name in names}
-    together = fit_correction(mean, truth, prior, **dict.fromkeys(names, True))
-    return {ALL: together, NONE: Correction(), **alone}
+    alone = {name: fitter.fit(rows, **{name: True}) for name in names}
+    return {ALL: fitter.fit(rows, **dict.fromkeys(names, True)), NONE: Correction(), **alone}
 
 
 def _corrected(mean: Predictions, correction: Correction, prior: Prior | None) -> Predictions:

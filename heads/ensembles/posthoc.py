@@ -1,23 +1,26 @@
-"""Corrections of finished predictions: temperature, logit adjustment, and which verbs occur with which nouns.
+"""Corrections of finished predictions: temperature, logit adjustment, which verbs occur with which nouns, and which
+actions follow one another.
 
-Each is a function of log-probabilities and of class frequencies in training, with one or two parameters that are fitted
-to labelled segments. Reads no file.
+Each is a function of log-probabilities and of frequencies in training, with one or two parameters that are fitted to
+labelled segments. Reads no file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from features.annotations import NUM_CLASSES, NUM_NOUNS, NUM_VERBS, Segments
 from features.predictions import Predictions
+from heads.ensembles.succession import Succession, Timeline, in_videos, rescored, succession_of, timeline_of
 from heads.losses.class_counts import class_counts, log_prior
 from heads.scoring.metrics import log_softmax
 
 _TAUS = np.linspace(0, 1, 11)
 _PAIR_POWERS = np.linspace(0, 1, 11)
+_SEQUENCE_POWERS = np.linspace(0, 1, 5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,14 +30,21 @@ class Prior:
     Attributes:
         log_share: task -> (K,) float64.
         log_affinity: (97, 300) float64, log of P(verb, noun) / (P(verb) P(noun)).
+        succession: which action follows which, and by how much more often than by chance.
+        timeline: of all segments whose predictions are corrected by what precedes and follows them.
     """
 
     log_share: dict[str, np.ndarray]
     log_affinity: np.ndarray
+    succession: Succession
+    timeline: Timeline = field(default_factory=dict)
 
 
-def prior_of(train: Segments) -> Prior:
-    """Count classes and pairs in training.
+def prior_of(train: Segments, *more: Segments | None) -> Prior:
+    """Count classes, pairs and successions in training.
+
+    Args:
+        more: the other lists of whose segments there are predictions.
 
     Pairs are counted with a pseudo-count, distributed as if verbs and nouns were independent; in total it is as many as
     there are verbs. So a pair that never occurs becomes unlikely and not impossible (4 in 100 segments of validation
@@ -48,7 +58,8 @@ def prior_of(train: Segments) -> Prior:
     strength = NUM_VERBS
     smoothed = (pairs + strength * by_chance) / (pairs.sum() + strength)
     log_share = {task: log_prior(count).astype(np.float64) for task, count in counts.items()}
-    return Prior(log_share, np.log(smoothed) - np.log(by_chance))
+    log_affinity = np.log(smoothed) - np.log(by_chance)
+    return Prior(log_share, log_affinity, succession_of(train), timeline_of(train, *more))
 
 
 @dataclass(frozen=True)
@@ -60,11 +71,13 @@ class Correction:
         tau: of verbs and of nouns, the factor of the log prior that is subtracted (Menon et al., ICLR 2021).
         pair_power: exponent of the affinity of verbs and nouns. Probabilities of pairs, verb x noun x affinity, are
             summed up by verb and by noun again, so that the challenge's scorer, which multiplies the two, benefits.
+        sequence_power: exponent of what usually comes before and after (heads/ensembles/succession.py).
     """
 
     temperature: tuple[float, float] = (1.0, 1.0)
     tau: tuple[float, float] = (0.0, 0.0)
     pair_power: float = 0.0
+    sequence_power: float = 0.0
 
     def apply(self, predictions: Predictions, prior: Prior, *, source: str) -> Predictions:
         """Return corrected predictions, as log-probabilities."""
@@ -74,6 +87,11 @@ class Correction:
             logs[task] = log_softmax(scaled - self.tau[index] * prior.log_share[task])
         if self.pair_power:
             logs = _with_affinity(logs, np.exp(self.pair_power * prior.log_affinity))
+        if self.sequence_power:
+            videos = in_videos(predictions.narration_id, prior.timeline)
+            logs["verb"], logs["noun"] = rescored(
+                logs["verb"], logs["noun"], videos, prior.succession, power=self.sequence_power
+            )
         verb, noun = (logs[task].astype(np.float32) for task in NUM_CLASSES)
         return Predictions(predictions.narration_id, verb, noun, source)
 
@@ -86,45 +104,68 @@ def _with_affinity(logs: dict[str, np.ndarray], affinity: np.ndarray) -> dict[st
     }
 
 
-def fit_correction(
-    predictions: Predictions,
-    truth: Mapping[str, np.ndarray],
-    prior: Prior,
-    *,
-    temperature: bool = False,
-    adjust: bool = False,
-    pairs: bool = False,
-) -> Correction:
-    """Fit corrections to labelled segments.
+class CorrectionFitter:
+    """Fits corrections to labelled segments, or to some of them.
 
-    The temperature is fitted to the likelihood; tau and the power of pairs to the accuracy of actions, over grids from
-    0 to 1, where the smallest of equally good values is taken.
+    What candidates give all segments is computed once, because the rows of a fold are chosen from the same.
+
+    Args:
+        predictions: for N segments.
+        truth: task -> (N,) labels.
     """
-    correction = Correction()
-    if temperature:
-        verb_t, noun_t = (_temperature(getattr(predictions, task), truth[task]) for task in NUM_CLASSES)
-        correction = replace(correction, temperature=(verb_t, noun_t))
-    if adjust:
-        scaled = correction.apply(predictions, prior, source="")
-        right = [
-            np.stack(
-                [(getattr(scaled, task) - tau * prior.log_share[task]).argmax(axis=1) == truth[task] for tau in _TAUS]
+
+    def __init__(self, predictions: Predictions, truth: Mapping[str, np.ndarray], prior: Prior) -> None:
+        self._predictions, self._truth, self._prior = predictions, truth, prior
+        self._right: dict[Correction, np.ndarray] = {}
+
+    def fit(
+        self,
+        rows: np.ndarray | None = None,
+        *,
+        temperature: bool = False,
+        adjust: bool = False,
+        pairs: bool = False,
+        sequence: bool = False,
+    ) -> Correction:
+        """Fit corrections to the segments where `rows` (N,) bool is true, or to all.
+
+        The temperature is fitted to the likelihood; tau and the powers of pairs and sequences to the accuracy of
+        actions, over grids from 0 to 1, where the smallest of equally good values is taken.
+        """
+        rows = np.ones(len(self._predictions), dtype=bool) if rows is None else rows
+        correction = Correction()
+        if temperature:
+            verb_t, noun_t = (
+                _temperature(getattr(self._predictions, task)[rows], self._truth[task][rows]) for task in NUM_CLASSES
             )
-            for task in NUM_CLASSES
-        ]
+            correction = replace(correction, temperature=(verb_t, noun_t))
+        if adjust:
+            correction = replace(correction, tau=self._best_tau(correction, rows))
+        if pairs:
+            candidates = [replace(correction, pair_power=float(power)) for power in _PAIR_POWERS]
+            correction = max(candidates, key=lambda candidate: self._num_right(candidate, rows))
+        if sequence:
+            candidates = [replace(correction, sequence_power=float(power)) for power in _SEQUENCE_POWERS]
+            correction = max(candidates, key=lambda candidate: self._num_right(candidate, rows))
+        return correction
+
+    def _best_tau(self, correction: Correction, rows: np.ndarray) -> tuple[float, float]:
+        scaled = correction.apply(self._predictions, self._prior, source="")
+        right = []
+        for task in NUM_CLASSES:
+            logs, labels, log_share = getattr(scaled, task)[rows], self._truth[task][rows], self._prior.log_share[task]
+            right.append(np.stack([(logs - tau * log_share).argmax(axis=1) == labels for tau in _TAUS]))
         actions = right[0].astype(float) @ right[1].astype(float).T  # (taus of verbs, taus of nouns)
-        best = np.unravel_index(actions.argmax(), actions.shape)
-        correction = replace(correction, tau=(float(_TAUS[best[0]]), float(_TAUS[best[1]])))
-    if pairs:
-        corrected = [
-            replace(correction, pair_power=float(power)).apply(predictions, prior, source="") for power in _PAIR_POWERS
-        ]
-        num_right = [
-            ((by_power.verb.argmax(axis=1) == truth["verb"]) & (by_power.noun.argmax(axis=1) == truth["noun"])).sum()
-            for by_power in corrected
-        ]
-        correction = replace(correction, pair_power=float(_PAIR_POWERS[int(np.argmax(num_right))]))
-    return correction
+        verb, noun = np.unravel_index(actions.argmax(), actions.shape)
+        return float(_TAUS[verb]), float(_TAUS[noun])
+
+    def _num_right(self, correction: Correction, rows: np.ndarray) -> int:
+        """Return for how many segments both verb and noun are right."""
+        if correction not in self._right:
+            corrected = correction.apply(self._predictions, self._prior, source="")
+            is_right = [getattr(corrected, task).argmax(axis=1) == self._truth[task] for task in NUM_CLASSES]
+            self._right[correction] = np.logical_and(*is_right)
+        return int(self._right[correction][rows].sum())
 
 
 def _temperature(logits: np.ndarray, labels: np.ndarray) -> float:

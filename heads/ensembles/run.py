@@ -143,7 +143,8 @@ def _need_free(folder: Path, members: Sequence[Path], settings: EnsembleConfig, 
     remedy = "--force replaces it, --name writes beside it."
     if sorted(stored.members) != sorted(map(str, members)):
         raise DataError(f"{folder}: holds an ensemble of {len(stored.members)} other members; {remedy}")
-    if stored.ensemble not in (None, settings.as_json()):
+    # Settings that came later are not in older records, and had their default.
+    if stored.ensemble is not None and {**EVENLY.as_json(), **stored.ensemble} != settings.as_json():
         raise DataError(f"{folder}: holds an ensemble of these members with other settings; {remedy}")
 
 

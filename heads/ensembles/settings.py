@@ -10,7 +10,7 @@ from features.errors import OptionError
 from heads.ensembles.blend import KINDS
 
 # The corrections of a mean (heads/ensembles/posthoc.py).
-CORRECTIONS = ("temperature", "adjust", "pairs")
+CORRECTIONS = ("temperature", "adjust", "pairs", "sequence")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class EnsembleConfig:
         kind: what is averaged, one of KINDS.
         weights: "uniform", "fitted", "greedy", or one number per member, in their order.
         per_task: fit weights for verbs and other ones for nouns.
-        temperature, adjust, pairs: corrections to fit afterwards, as in heads/ensembles/posthoc.py.
+        temperature, adjust, pairs, sequence: corrections to fit afterwards, as in heads/ensembles/posthoc.py.
         tta: average the runs' predictions with test-time augmentation.
     """
 
@@ -31,6 +31,7 @@ class EnsembleConfig:
     temperature: bool = False
     adjust: bool = False
     pairs: bool = False
+    sequence: bool = False
     tta: bool = False
 
     def __post_init__(self) -> None:

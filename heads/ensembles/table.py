@@ -34,7 +34,8 @@ def _with_interval(gain: Gain) -> str:
 
 def _fitted(correction: Correction, name: str) -> str:
     """Return the fitted parameters of one correction as text."""
-    if name == "pairs":
-        return f"power {correction.pair_power:.1f}"
+    powers = {"pairs": correction.pair_power, "sequence": correction.sequence_power}
+    if name in powers:
+        return f"power {powers[name]:.2g}"
     letter, (verb, noun) = ("T", correction.temperature) if name == "temperature" else ("tau", correction.tau)
     return f"{letter} {verb:.2f} for verbs, {noun:.2f} for nouns"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from features.annotations import Annotations, Segments
+from features.annotations import Annotations
 from features.errors import DataError
 from features.predictions import Predictions
 from heads.ensembles.blend import LikelihoodCollector
 from heads.ensembles.fitting import ALL, NONE, Fitted, cross_fitted, unfitted
 from heads.ensembles.members import MemberPredictions
-from heads.ensembles.posthoc import prior_of
+from heads.ensembles.posthoc import Prior, prior_of
 from heads.ensembles.settings import EnsembleConfig
 from heads.ensembles.survey import Classes, Gain, Scores, gain
 from heads.scoring.evaluation import ScoreRow, covered_by, labelled_validation
@@ -68,7 +68,7 @@ def validate(
     watched = scores.watch(classes.watch(predicted))
     if settings.is_fitted:
         truth = {"verb": segments.verb_class, "noun": segments.noun_class}
-        prior = prior_of(_training(annotations, source)) if settings.corrections else None
+        prior = _prior(annotations, source) if settings.corrections else None
         collector = LikelihoodCollector(truth, settings.kind) if settings.has_fitted_weights else None
         for member in watched:
             if collector is not None:
@@ -94,7 +94,7 @@ def validate(
     return Validated(fitted, means[ALL], scores.gains(scored[ALL]), corrections, tuple(scores.rows))
 
 
-def _training(annotations: Annotations, source: str) -> Segments:
+def _prior(annotations: Annotations, source: str) -> Prior:
     if annotations.train is None:
         raise DataError(f"{source}: corrections need the training list; give --annotations, the folder of all lists.")
-    return annotations.train
+    return prior_of(annotations.train, annotations.validation, annotations.test)

@@ -145,7 +145,7 @@ def test_random_weights_are_submitted_as_no_pretraining(demo):
 def greedy(demo, tmp_path_factory) -> tuple[Path, str]:
     """The folder of an ensemble chosen greedily from all runs of the demo, with all corrections, and the output."""
     runs = tmp_path_factory.mktemp("greedy")
-    corrections = ("--temperature", "--adjust", "--pairs")
+    corrections = ("--temperature", "--adjust", "--pairs", "--sequence")
     output = output_here(main, "ensemble", "--greedy", "--per-task", *corrections, "--runs", runs, demo[0] / "runs")
     return runs / "ensemble", output
 
@@ -170,7 +170,7 @@ def test_what_is_fitted_beats_the_plain_mean(demo, greedy):
 
 def test_each_correction_is_shown_with_its_gain(greedy):
     corrections = re.findall(r"^(\w+) alone .*: action@1 [+-][\d.]+ \(95 % interval: ", greedy[1], flags=re.MULTILINE)
-    assert corrections == ["temperature", "adjust", "pairs"]
+    assert corrections == ["temperature", "adjust", "pairs", "sequence"]
 
 
 def test_with_one_view_and_no_dense_set_tta_changes_nothing(demo, tmp_path):

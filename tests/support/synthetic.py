@@ -257,6 +257,7 @@ def labelled_segments(*pairs: tuple[int, int]) -> Segments:
     verb_class, noun_class = zip(*pairs, strict=True)
     names = [f"P01_01_{index}" for index in range(len(pairs))]
     table = pd.DataFrame({"narration_id": names, "verb_class": verb_class, "noun_class": noun_class})
+    table["video_id"], table["start_s"] = "P01_01", np.arange(len(pairs), dtype=float)
     return Segments(table, "by hand")
 
 

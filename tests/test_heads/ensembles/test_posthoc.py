@@ -9,7 +9,7 @@ from synthetic import labelled_segments
 
 from features.annotations import Segments
 from features.predictions import Predictions
-from heads.ensembles.posthoc import Correction, Prior, fit_correction, prior_of
+from heads.ensembles.posthoc import Correction, CorrectionFitter, Prior, prior_of
 
 
 def _random_predictions(seed: int, *, num_segments: int = 8, scale: float = 2.0) -> Predictions:
@@ -113,7 +113,7 @@ def _predictions_and_labels(num_segments: int, temperature: float) -> tuple[Pred
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_the_temperature_that_logits_were_made_with_is_found(prior, temperature):
     predictions, truth = _predictions_and_labels(800, temperature)
-    correction = fit_correction(predictions, truth, prior, temperature=True)
+    correction = CorrectionFitter(predictions, truth, prior).fit(temperature=True)
     assert correction.temperature == pytest.approx((temperature, temperature), rel=0.12)
     assert (correction.tau, correction.pair_power) == ((0.0, 0.0), 0.0)
 
@@ -127,7 +127,7 @@ def test_tau_is_found_where_labels_are_balanced_and_logits_follow_training(prior
         logits = getattr(predictions, task)
         logits[rows, truth[task]] += 1.5
         logits += prior.log_share[task].astype(np.float32)
-    correction = fit_correction(predictions, truth, prior, adjust=True)
+    correction = CorrectionFitter(predictions, truth, prior).fit(adjust=True)
     assert min(correction.tau) >= 0.4
     accuracies = [
         ((candidate.verb.argmax(1) == truth["verb"]) & (candidate.noun.argmax(1) == truth["noun"])).mean()
@@ -143,7 +143,7 @@ def test_pairs_are_found_where_nouns_tell_the_verb(prior):
     predictions = _random_predictions(2, num_segments=400, scale=0.1)
     predictions.verb[:, 3:], predictions.noun[:, 4:] = -9, -9
     predictions.noun[np.arange(400), truth["noun"]] += 6  # nouns are known, verbs are noise
-    correction = fit_correction(predictions, truth, prior, pairs=True)
+    correction = CorrectionFitter(predictions, truth, prior).fit(pairs=True)
     assert correction.pair_power > 0
     assert (correction.apply(predictions, prior, source="").verb.argmax(axis=1) == truth["verb"]).mean() > 0.95
 
@@ -151,5 +151,5 @@ def test_pairs_are_found_where_nouns_tell_the_verb(prior):
 def test_where_nothing_helps_nothing_is_done(prior):
     predictions = _random_predictions(0, num_segments=40)
     truth = {"verb": predictions.verb.argmax(axis=1), "noun": predictions.noun.argmax(axis=1)}  # all right already
-    correction = fit_correction(predictions, truth, prior, adjust=True, pairs=True)
+    correction = CorrectionFitter(predictions, truth, prior).fit(adjust=True, pairs=True)
     assert (correction.tau, correction.pair_power) == ((0.0, 0.0), 0.0)

@@ -269,7 +269,10 @@ def test_without_being_asked_nothing_is_corrected(runs, annotations):
     assert (ensemble.correction, ensemble.corrections, ensemble.is_fitted) == (Correction(), {}, False)
 
 
-@pytest.mark.parametrize("corrections", [("temperature",), ("adjust",), ("pairs",), ("temperature", "adjust", "pairs")])
+@pytest.mark.parametrize(
+    "corrections",
+    [("temperature",), ("adjust",), ("pairs",), ("sequence",), ("temperature", "adjust", "pairs", "sequence")],
+)
 def test_each_correction_has_a_gain_of_its_own(runs_with_expert, annotations, corrections):
     ensemble = _ensemble_of_three(runs_with_expert, annotations, **dict.fromkeys(corrections, True))
     assert list(ensemble.corrections) == list(corrections)
