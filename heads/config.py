@@ -197,6 +197,11 @@ class Optimisation:
     patience: int = _setting(
         0, "A run ends after so many epochs without a better one, as --select has it; 0 for never."
     )
+    keep_epochs: str | None = _setting(
+        None,
+        "Epochs whose predictions are kept in folders of the run, such as 12-20, for `heads ensemble RUN/epoch*`.",
+        metavar="EPOCHS",
+    )
     precision: str = _setting("auto", "float32, bfloat16, or auto (bfloat16 on CUDA, else float32).")
 
     def __post_init__(self) -> None:
@@ -209,7 +214,7 @@ class Optimisation:
             raise OptionError("--select", f"{self.select!r} is none of {', '.join(SELECTIONS)}.")
         if self.patience and self.select == "last":
             raise OptionError("--patience", "ends runs that get no better, and --select last knows no better epoch.")
-        _ = self.lr_factors
+        _ = self.lr_factors, self.kept_epochs
 
     @property
     def schedule(self) -> Schedule:
@@ -217,6 +222,11 @@ class Optimisation:
         if self.epochs is None or self.warmup_epochs is None or self.lr is None:
             raise ValueError("epochs, warmup_epochs and lr are not all chosen yet.")
         return Schedule(self.epochs, self.warmup_epochs, self.lr)
+
+    @property
+    def kept_epochs(self) -> frozenset[int]:
+        """The epochs whose predictions are kept, from 1."""
+        return frozenset(parse_numbers(self.keep_epochs, "--keep-epochs", "epoch")) if self.keep_epochs else frozenset()
 
     @property
     def lr_factors(self) -> dict[str, float]:
@@ -368,14 +378,24 @@ def parse_seeds(text: str) -> list[int]:
     Raises:
         OptionError: the text is not such a list, or names a seed twice.
     """
-    seeds: list[int] = []
+    seeds = parse_numbers(text, "--seeds", "seed")
+    if any(seed >= 2**32 for seed in seeds):
+        raise OptionError("--seeds", f"{text!r} has a seed of 2**32 or more.")
+    return seeds
+
+
+def parse_numbers(text: str, option: str, what: str) -> list[int]:
+    """Return the numbers of a list such as "0-4" or "0,2,7-9".
+
+    Raises:
+        OptionError: the text is not such a list, or names a number twice.
+    """
+    numbers: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise OptionError("--seeds", f"{text!r} is not a list of seeds such as 0-4 or 0,2,5.")
-        seeds += range(int(first), int(last if dash else first) + 1)
-    if any(seed >= 2**32 for seed in seeds):
-        raise OptionError("--seeds", f"{text!r} has a seed of 2**32 or more.")
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise OptionError("--seeds", f"{text!r} names no seed, or one twice.")
-    return seeds
+            raise OptionError(option, f"{text!r} is not a list of {what}s such as 0-4 or 0,2,5.")
+        numbers += range(int(first), int(last if dash else first) + 1)
+    if not numbers or len(set(numbers)) != len(numbers):
+        raise OptionError(option, f"{text!r} names no {what}, or one twice.")
+    return numbers

@@ -25,7 +25,8 @@ def complete(config: TrainConfig, num_segments: int) -> TrainConfig:
         num_segments: the number of training segments.
 
     Raises:
-        OptionError: the head is fitted, and the configuration asks for what only training has.
+        OptionError: the head is fitted, and the configuration asks for what only training has; or it keeps an epoch
+            that there is not.
     """
     settings, is_small = config.optimisation, num_segments < _SMALL
     epochs = epochs_of(config, num_segments)
@@ -45,6 +46,9 @@ def complete(config: TrainConfig, num_segments: int) -> TrainConfig:
         augmentation=augmentation,
         optimisation=replace(settings, epochs=epochs, warmup_epochs=warmup_epochs, lr=lr),
     )
+    late = sorted(epoch for epoch in settings.kept_epochs if not 1 <= epoch <= epochs)
+    if late:
+        raise OptionError("--keep-epochs", f"there is no epoch {late[-1]}: the run has epochs 1 to {epochs}.")
     if is_fitted(config.head):
         _need_plain_settings(completed)
     return completed

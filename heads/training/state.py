@@ -17,8 +17,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from features.annotations import NUM_CLASSES
 from features.errors import DataError, OptionError, first_few
-from features.files import sha256_of_file
-from features.predictions import read_predictions
+from features.files import sha256_of_file, write_json
+from features.predictions import read_predictions, write_predictions
 from heads.config import TrainConfig
 from heads.data.augment import Mixture, augmented
 from heads.data.batches import batches
@@ -29,8 +29,8 @@ from heads.losses.objective import TrainingLoss
 from heads.models.model import Model, ModelConfig
 from heads.models.pooling import has_bfloat16_lstms
 from heads.models.saved import BEST, model_config_of, save_model
-from heads.predict.predicting import predict_best, score
-from heads.runs import METRICS, claim, selected_epoch, write_metrics
+from heads.predict.predicting import predict, predict_best, score
+from heads.runs import CONFIG, METRICS, PREDICTIONS, claim, read_record, selected_epoch, write_metrics
 from heads.training.defaults import complete
 from heads.training.resume import LAST, resume, save_last
 
@@ -161,9 +161,20 @@ class TrainingRun:
         self.history.append(row)
         if self.best_epoch == epoch:
             save_model(self.folder / BEST, self.model_config, self.scored_model)
+        if epoch in self.config.optimisation.kept_epochs:
+            self._keep_predictions(epoch)
         write_metrics(self.folder / METRICS, self.history)
         save_last(self.folder / LAST, self.model, self.average, self.optimizer, self.history)
         return row
+
+    def _keep_predictions(self, epoch: int) -> None:
+        """Write the predictions of this epoch into a folder of their own, which can be named wherever a run can."""
+        folder = self.folder / f"epoch{epoch}"
+        write_json(folder / CONFIG, {**read_record(self.folder).values, "epoch": epoch})
+        for name, split in self.data.predicted.items():
+            if split is not None:
+                predictions = predict(self.scored_model, split, source=str(folder), device=self.device)
+                write_predictions(folder / PREDICTIONS[name], predictions)
 
     def _mean_loss(self, steps: Sequence[StepResult], epoch: int) -> float:
         """Return the mean of an epoch's losses. They are read once per epoch, because reading waits for the device."""

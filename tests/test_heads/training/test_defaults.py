@@ -14,7 +14,7 @@ from heads.models.catalogue import names
 from heads.training.defaults import complete, default_epochs
 
 EPIC = 67_217
-# As in version 0.1.
+# As in version 0.1; `probe` came later, and is as wide as the features.
 FULL_SIZE = {
     "attentive": {"width": 512, "hidden": 1024},
     "bilstm": {"hidden": 1024},
@@ -22,6 +22,7 @@ FULL_SIZE = {
     "mean_pool": {},
     "mlp": {"hidden": 1024},
     "multiscale_lstm": {"hidden": 512},
+    "probe": {},
     "tcn": {"width": 512},
     "transformer": {"width": 512, "hidden": 1024},
 }

@@ -22,9 +22,12 @@ from features.files import read_json, write_json
 from features.predictions import read_predictions
 from heads.config import Schedule, TrainConfig, config_from_json, make_config, parse_seeds
 from heads.data.load import TrainData, find_featuresets, load_split, load_train_data
+from heads.ensembles.run import write_ensemble
 from heads.models.catalogue import names
 from heads.models.pooling import Classifiers
-from heads.runs import selected_epoch
+from heads.models.saved import BEST, load_model
+from heads.predict.predicting import predict
+from heads.runs import read_record, selected_epoch
 from heads.scoring.metrics import compare, figures
 from heads.training.fit import fit
 from heads.training.state import Outcome, start_run
@@ -47,6 +50,51 @@ def _load(roots: list[Path], files: SplitFiles, config: TrainConfig = CONFIG, **
 def run(train_data, tmp_path_factory) -> Outcome:
     """A finished run; read it, never write into it."""
     return fit(CONFIG, train_data, tmp_path_factory.mktemp("runs") / "bilstm-seed0", device=CPU)
+
+
+# ---- epochs that are kept
+
+
+def test_kept_epochs_are_the_predictions_of_runs_that_end_there(train_data, tmp_path):
+    config = _with(keep_epochs="2,4-5", select="last")
+    fit(config, train_data, tmp_path / "run", device=CPU)
+    assert sorted(path.name for path in (tmp_path / "run").glob("epoch*")) == ["epoch2", "epoch4", "epoch5"]
+    # A run that is cut off is as one that ends there: it has kept the weights of its last epoch.
+    fit(_with(select="last"), train_data, tmp_path / "short", device=CPU, until=4)
+    model, _ = load_model(tmp_path / "short" / BEST, device=CPU)
+    for split, file in (("validation", "val_predictions.pt"), ("test", "test_predictions.pt")):
+        kept = read_predictions(tmp_path / "run" / "epoch4" / file)
+        expected = predict(model, train_data.predicted[split], source="", device=CPU)
+        assert kept.narration_id == expected.narration_id
+        np.testing.assert_array_equal(kept.verb, expected.verb)
+        np.testing.assert_array_equal(kept.noun, expected.noun)
+
+
+def test_keeping_epochs_changes_nothing_of_the_run(run, train_data, tmp_path):
+    outcome = fit(_with(keep_epochs="1-3"), train_data, tmp_path / "run", device=CPU)
+    assert outcome.metrics == run.metrics
+
+
+def test_kept_epochs_are_members_of_an_ensemble(train_data, tmp_path):
+    fit(_with(keep_epochs="5-6"), train_data, tmp_path / "run", device=CPU)
+    members = sorted((tmp_path / "run").glob("epoch*"))
+    written = write_ensemble(members, tmp_path / "ensemble", force=False)
+    assert (written.names, written.splits) == (("epoch5", "epoch6"), ("validation", "test"))
+    assert read_record(tmp_path / "ensemble").features == read_record(tmp_path / "run").features
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("5-7", "there is no epoch 7: the run has epochs 1 to 6"),
+        ("0-2", "there is no epoch 0"),
+        ("some", "'some' is not a list of epochs"),
+    ],
+)
+def test_epochs_that_are_not_there_cannot_be_kept(text, message, train_data, tmp_path):
+    with pytest.raises(OptionError, match=message) as caught:
+        fit(_with(keep_epochs=text), train_data, tmp_path / "run", device=CPU)
+    assert caught.value.option == "--keep-epochs"
 
 
 # ---- it learns
