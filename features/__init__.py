@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from features.errors import DataError, OptionError
     from features.failures import FailureKind
     from features.featureset import FeatureSet
+    from features.prediction_formats import PredictionsFile, read_predictions_file
     from features.predictions import Predictions, read_predictions, write_predictions
     from features.reading import OpenFeatureSet, open
     from features.store import VideoFeatures
@@ -34,10 +35,12 @@ __all__ = [
     "OpenFeatureSet",
     "OptionError",
     "Predictions",
+    "PredictionsFile",
     "Segments",
     "VideoFeatures",
     "open",
     "read_predictions",
+    "read_predictions_file",
     "read_segments",
     "write_predictions",
 ]
@@ -49,10 +52,12 @@ _MODULES = {
     "OpenFeatureSet": "reading",
     "OptionError": "errors",
     "Predictions": "predictions",
+    "PredictionsFile": "prediction_formats",
     "Segments": "annotations",
     "VideoFeatures": "store",
     "open": "reading",
     "read_predictions": "predictions",
+    "read_predictions_file": "prediction_formats",
     "read_segments": "annotations",
     "write_predictions": "predictions",
 }

@@ -27,16 +27,19 @@ _ZIP_HEADER = b"PK\x03\x04"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # torch.save before 1.6 begins with it
 
 
-def read_published(path: Path) -> Any:
+def read_published(path: Path, *, name: str | None = None) -> Any:
     """Read a file of torch.save, or a plain pickle: tensors, plain values, and stand-ins for everything else.
 
     Tensors of a zip file, which torch.save writes since 1.6, stay in the file until they are used.
 
+    Args:
+        name: the name of the file in messages; by default its path.
+
     Raises:
         DataError: the file does not exist, is neither, or is damaged.
     """
-    with refused_in_one_line(path), mapped(path) as file:
-        return _read_zip(path, file) if file[:4] == _ZIP_HEADER else _read_legacy(file)
+    with refused_in_one_line(path, name=name), mapped(path) as file:
+        return _read_zip(path, file) if file[:4] == _ZIP_HEADER else _read_legacy(file, len(file))
 
 
 def _read_zip(path: Path, file: mmap.mmap) -> Any:
@@ -72,9 +75,9 @@ def _start_of(record: zipfile.ZipInfo, file: mmap.mmap) -> int:
     return record.header_offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
 
 
-def _read_legacy(file: mmap.mmap) -> Any:
-    """Read what torch.save wrote before 1.6: pickles, and the data of all tensors behind them."""
-    content = data_machine().run(file)
+def _read_legacy(file: mmap.mmap | io.BytesIO, size: int) -> Any:
+    """Read what torch.save wrote before 1.6: pickles, and the data of all tensors behind them. Or a plain pickle."""
+    content = data_machine({**_TORCH, "torch.storage._load_from_bytes": Known(_pickled_storage)}).run(file)
     if not isinstance(content, int) or content != _LEGACY_MAGIC:
         return content  # a plain pickle
     _, info = data_machine().run(file), data_machine().run(file)
@@ -84,7 +87,7 @@ def _read_legacy(file: mmap.mmap) -> Any:
 
     def data(key: str, num_bytes: int) -> torch.UntypedStorage:
         if key not in buffers:
-            if sum(map(len, buffers.values())) + num_bytes > len(file):
+            if sum(map(len, buffers.values())) + num_bytes > size:
                 raise ValueError("its tensors are larger than the file")
             buffers[key] = torch.empty(num_bytes, dtype=torch.uint8)
         return buffers[key].untyped_storage()
@@ -137,6 +140,16 @@ def _machine(data: Callable[[str, int], torch.UntypedStorage]) -> Machine:
         return _Storage(data(key, num_values * (_size_of(kind.dtype) if kind.dtype else 1)), kind.dtype)
 
     return data_machine(_TORCH, persistent=referred)
+
+
+def _pickled_storage(content: object) -> object:
+    """Return the storage of a tensor in a plain pickle, which has it as a file of torch.save in a file."""
+    if not isinstance(content, bytes):
+        raise ValueError("it has a tensor without data")
+    storage = _read_legacy(io.BytesIO(content), len(content))
+    if not isinstance(storage, _Storage):
+        raise ValueError("it has a tensor without data")
+    return storage
 
 
 def _size_of(dtype: torch.dtype) -> int:

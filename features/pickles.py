@@ -38,10 +38,11 @@ def mapped(path: Path) -> Iterator[mmap.mmap]:
 
 
 @contextlib.contextmanager
-def refused_in_one_line(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong while a file is read into a DataError of one line with its path."""
+def refused_in_one_line(path: Path, *, name: str | None = None) -> Iterator[None]:
+    """Turn whatever goes wrong while a file is read into a DataError of one line with its path, or another name."""
+    name = name or str(path)
     if not path.is_file():
-        raise DataError(f"{path}: no such file.")
+        raise DataError(f"{name}: no such file.")
     try:
         yield
     except DataError:
@@ -49,7 +50,7 @@ def refused_in_one_line(path: Path) -> Iterator[None]:
     except Exception as error:  # damaged bytes lead to any error; the text of most of them would not help
         reason = str(error) if isinstance(error, (ValueError, OSError)) else "damaged or cut short"
         reason = "".join(character if character.isprintable() else " " for character in reason[:200])
-        raise DataError(f"{path}: cannot be read as data alone ({reason}).") from error
+        raise DataError(f"{name}: cannot be read as data alone ({reason}).") from error
 
 
 def data_machine(
@@ -96,11 +97,11 @@ _PLAIN: dict[str, object] = {
 }
 
 
-# ---- numpy: numbers and texts; arrays of Python's objects are refused
+# ---- numpy: numbers and texts; arrays of Python's objects are refused, except for texts
 
 
 def _dtype(text: object, *_: object) -> object:
-    if not isinstance(text, str) or not re.fullmatch(r"[<>|=]?[biufcSU]\d{1,9}", text):
+    if not isinstance(text, str) or not re.fullmatch(r"[<>|=]?([biufcSU]\d{1,9}|O8)", text):
         return StandIn("numpy.dtype")
     return np.dtype(text, copy=True)
 
@@ -113,7 +114,8 @@ def _set_byte_order(dtype: Any, _: object, order: object, *parts: object) -> Non
 
 
 def _set_array(array: Any, _: object, shape: Any, dtype: Any, is_fortran: object, data: object) -> None:
-    data = _checked(data, dtype, shape)
+    has_objects = isinstance(dtype, np.dtype) and dtype.hasobject
+    data = _texts(data, shape) if has_objects else _checked(data, dtype, shape)
     if array.size or array.base is not None:
         raise ValueError("it changes an array")
     array.__setstate__((1, shape, dtype, bool(is_fortran), data))
@@ -122,13 +124,26 @@ def _set_array(array: Any, _: object, shape: Any, dtype: Any, is_fortran: object
 def _checked(data: object, dtype: object, shape: object) -> bytes:
     """Return the bytes of an array, if they are as many as its shape and type say."""
     data = _bytes(data)
-    if not isinstance(dtype, np.dtype):
+    if not isinstance(dtype, np.dtype) or dtype.hasobject:  # bytes of it would be taken for addresses in memory
         raise ValueError("it has an array of objects")
-    if not isinstance(shape, tuple) or not all(type(size) is int and size >= 0 for size in shape):
-        raise ValueError("it has an array without a shape")
-    if math.prod(shape) * dtype.itemsize != len(data):
+    if _num_values(shape) * dtype.itemsize != len(data):
         raise ValueError("it has an array of another size than its data")
     return data
+
+
+def _texts(data: object, shape: object) -> list[str | bytes]:
+    """Return the values of an array of Python's objects, if all of them are texts, as ids of segments are."""
+    if not isinstance(data, list) or not all(type(value) in (str, bytes) for value in data):
+        raise ValueError("it has an array of objects")
+    if _num_values(shape) != len(data):
+        raise ValueError("it has an array of another size than its data")
+    return data
+
+
+def _num_values(shape: object) -> int:
+    if not isinstance(shape, tuple) or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError("it has an array without a shape")
+    return math.prod(shape)
 
 
 def _scalar(dtype: object, data: object = b"") -> object:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +13,6 @@ import torch
 
 from features.annotations import NUM_NOUNS, NUM_VERBS
 from features.errors import DataError, first_few
-from features.files import sha256_of_file
 from features.tensors import load_safely, save_tensors
 
 
@@ -101,7 +99,9 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def read_predictions(path: Path | BinaryIO, *, name: str | None = None) -> Predictions:
-    """Read predictions in the challenge's list format, ours or anyone else's. No code in the file is run.
+    """Read predictions as `write_predictions` writes them. No code in the file is run.
+
+    features/prediction_formats.py reads the files of others.
 
     Args:
         name: the name of the file in messages; by default its path.
@@ -120,38 +120,3 @@ def read_predictions(path: Path | BinaryIO, *, name: str | None = None) -> Predi
         )
     except (KeyError, TypeError, RuntimeError, IndexError) as error:
         raise DataError(f"{name}: not a list of {{narration_id, verb_output, noun_output}} ({error}).") from error
-
-
-def fingerprint(path: Path) -> Hashable:
-    """Return a value that files with the same content share, and hardly any others; the predictions are not read.
-
-    torch.save names the content of a zip after the file, so bytes differ where the content is the same. The zip's table
-    has a checksum of each part.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    try:
-        if not zipfile.is_zipfile(path):
-            return sha256_of_file(path)
-        with zipfile.ZipFile(path) as archive:
-            parts = {info.filename.partition("/")[2]: (info.file_size, info.CRC) for info in archive.infolist()}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: cannot be read ({error}).") from error
-    return tuple(sorted(item for item in parts.items() if item[0].startswith("data")))
-
-
-def are_same(a: Path, b: Path) -> bool:
-    """Return whether two files hold the same scores for the same segments.
-
-    Raises:
-        DataError: a file does not hold predictions.
-    """
-    if fingerprint(a) != fingerprint(b):
-        return False
-    first, second = read_predictions(a), read_predictions(b)  # torch.save can be told to leave the checksums out
-    return (
-        first.narration_id == second.narration_id
-        and np.array_equal(first.verb, second.verb)
-        and np.array_equal(first.noun, second.noun)
-    )

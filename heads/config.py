@@ -118,6 +118,11 @@ class Objective:
     action_weight: float = _setting(0.0, "Weight of a cross-entropy over the pairs of verb and noun in training.")
     adjust: float = _setting(0.0, "Tau of a logit adjustment of the predictions (Menon et al., ICLR 2021).")
     teacher: str | None = _setting(None, "Predictions for the training segments to learn from.", metavar="FILE")
+    scores: str | None = _setting(
+        None,
+        "What the teacher's file holds: logits or probabilities.  [default: probabilities if all rows sum to 1]",
+        metavar="KIND",
+    )
     teacher_weight: float = _setting(
         0.5, "Share of the loss that the teacher replaces; labels have the rest.", most=1.0
     )
@@ -127,6 +132,10 @@ class Objective:
         _need_ranges(self)
         if not self.verb_weight + self.noun_weight + self.action_weight:
             raise OptionError(None, "--verb-weight, --noun-weight and --action-weight are all 0.")
+        if self.scores not in (None, "logits", "probabilities"):
+            raise OptionError("--scores", f"{self.scores!r} is neither logits nor probabilities.")
+        if self.scores is not None and self.teacher is None:
+            raise OptionError("--scores", "is about the file of a --teacher.")
 
 
 @dataclass(frozen=True)

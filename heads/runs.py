@@ -15,6 +15,7 @@ from features.errors import DataError, first_few
 from features.files import read_json, unreadable, write_json, write_text
 from features.predictions import Predictions, read_predictions
 from heads.config import with_current_names
+from heads.prediction_files import read_named
 
 CONFIG, METRICS = "config.json", "metrics.csv"
 PREDICTIONS = {"validation": "val_predictions.pt", "test": "test_predictions.pt", "train": "train_predictions.pt"}
@@ -205,18 +206,19 @@ def has_predictions(source: Path, split: str, *, tta: bool = False) -> bool:
     return (source / names[split]).is_file() if source.is_dir() else split == "validation"
 
 
-def predictions_of(source: Path, split: str, *, tta: bool = False) -> Predictions:
+def predictions_of(source: Path, split: str, *, tta: bool = False, kind: str | None = None) -> Predictions:
     """Read the predictions of a run folder for a split ("validation" or "test"), or those of a predictions file.
 
     Args:
         tta: of a run, its predictions with test-time augmentation.
+        kind: of a file, what its scores are, "logits" or "probabilities"; None where they tell themselves.
 
     Raises:
         DataError: the run has none for this split, or the file does not hold predictions.
     """
     source = Path(source)
     if not source.is_dir():
-        return read_predictions(source)
+        return read_named(source, kind).predictions
     path = source / (TTA_PREDICTIONS if tta else PREDICTIONS)[split]
     if path.is_file():
         return read_predictions(path)

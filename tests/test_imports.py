@@ -69,6 +69,7 @@ ORDER = {
         *("errors", "interrupts", "progress", "files", "console", "tensors", "device", "dealing", "annotations"),
         *("pickle_machine", "pickles", "checkpoints"),
         *("intervals", "windows", "failures", "featureset", "predictions", "store", "direct", "check"),
+        *("challenge_json", "prediction_formats", "prediction_copies"),
         *("segment_dataset", "reading", "cli"),
     ),
     "extract": (
@@ -77,7 +78,19 @@ ORDER = {
         *("forward", "pipeline", "outcome", "tasks", "summary", "extraction", "cli"),
     ),
     "heads": (
-        *("config", "registry", "locks", "runs", "data", "models", "losses", "scoring", "ensembles", "submission"),
+        *(
+            "config",
+            "registry",
+            "locks",
+            "prediction_files",
+            "runs",
+            "data",
+            "models",
+            "losses",
+            "scoring",
+            "ensembles",
+            "submission",
+        ),
         *("predict", "training", "sweep", "report", "api", "commands", "cli"),
     ),
 }

@@ -35,6 +35,11 @@ def sources_of(given: Sequence[AnyPath], runs: AnyPath, find: Callable[[Path], l
     return runs_of(paths_of(given), find) if given else find(Path(runs))
 
 
+def texts_of(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Return one or several texts as a tuple."""
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
 def split_files(annotations: AnyPath, **given: AnyPath | None) -> SplitFiles:
     """Return the CSV file of each split: those given, and for the others the published ones in `annotations`."""
     return find_splits(Path(annotations), **{split: optional_path(csv) for split, csv in given.items()})

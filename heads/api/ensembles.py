@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from heads.api.arguments import AnyPath, optional_path, sources_of
+from heads.api.arguments import AnyPath, optional_path, sources_of, texts_of
 from heads.ensembles.run import Ensemble, write_ensemble
 from heads.ensembles.settings import EnsembleConfig
 from heads.runs import find_runs
@@ -27,6 +27,7 @@ def ensemble(
     pairs: bool = False,
     sequence: bool = False,
     tta: bool = False,
+    scores: str | Sequence[str] = (),
     force: bool = False,
 ) -> Ensemble:
     """Return the ensemble of some runs, after writing its averaged predictions into `runs`/`name`.
@@ -45,6 +46,7 @@ def ensemble(
         per_task: weights for verbs and other ones for nouns, where they are fitted.
         temperature, adjust, pairs, sequence: corrections to fit afterwards (heads/ensembles/posthoc.py).
         tta: average what `predict_run(..., tta=True)` wrote.
+        scores: what predictions files hold, as for `evaluate`.
         force: replace an ensemble of other members.
 
     Raises:
@@ -61,6 +63,7 @@ def ensemble(
         pairs=pairs,
         sequence=sequence,
         tta=tta,
+        scores=texts_of(scores),
     )
     paths = sources_of(members, runs, find_runs)
     known = known_annotations(paths, optional_path(annotations))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from heads.api.arguments import AnyPath, optional_path, sources_of
+from heads.api.arguments import AnyPath, optional_path, sources_of, texts_of
+from heads.prediction_files import parse_scores
 from heads.runs import find_predicted, find_reported
 from heads.scoring.against import annotations_for, lists_for
 from heads.scoring.evaluation import Difference, ScoreRow, compare_sources, evaluate_lists
@@ -18,6 +19,7 @@ def evaluate(
     annotations: AnyPath | None = None,
     runs: AnyPath = "runs",
     each: bool = False,
+    scores: str | Sequence[str] = (),
 ) -> list[ScoreRow]:
     """Return the validation scores of runs, ensembles or predictions files, one row per run with its seeds averaged.
 
@@ -32,15 +34,22 @@ def evaluate(
         annotations: validation CSV or folder of annotation files; by default those that the runs were trained with.
         runs: folder of the run folders.
         each: one row per seed.
+        scores: what predictions files hold, "logits" or "probabilities", or of some files "FILE=logits"; by default,
+            files whose rows are from 0 to 1 and sum to 1 hold probabilities. A note on stderr says what a file was
+            taken for.
 
     Raises:
+        OptionError: `scores` is something else, or about a file that is not among the sources.
         DataError: a run or a file is missing, or predicts segments that validation does not have.
     """
     paths = sources_of(sources, runs, find_predicted)
-    return evaluate_lists(lists_for(paths, optional_path(annotations)), each=each)
+    kinds = parse_scores(texts_of(scores), paths)
+    return evaluate_lists(lists_for(paths, optional_path(annotations), kinds), each=each)
 
 
-def compare(a: AnyPath, b: AnyPath, *, annotations: AnyPath | None = None) -> list[Difference]:
+def compare(
+    a: AnyPath, b: AnyPath, *, annotations: AnyPath | None = None, scores: str | Sequence[str] = ()
+) -> list[Difference]:
     """Return by how much each score of run `b` is above that of run `a`, on the segments that both predict.
 
         action = next(row for row in heads.compare("runs/a-seed0", "runs/b-seed0") if row.figure == "action@1")
@@ -48,12 +57,14 @@ def compare(a: AnyPath, b: AnyPath, *, annotations: AnyPath | None = None) -> li
 
     Args:
         a, b: run folders or predictions files.
-        annotations: as for `evaluate`.
+        annotations, scores: as for `evaluate`.
 
     Raises:
         DataError: as for `evaluate`, or no segment is predicted by both.
     """
-    return compare_sources(Path(a), Path(b), annotations_for([Path(a), Path(b)], optional_path(annotations)))
+    both = (Path(a), Path(b))
+    kinds = parse_scores(texts_of(scores), both)
+    return compare_sources(both, annotations_for(both, optional_path(annotations)), scores=kinds)
 
 
 def make_report(
@@ -62,6 +73,7 @@ def make_report(
     form: Literal["html", "md"] = "html",
     annotations: AnyPath | None = None,
     runs: AnyPath = "runs",
+    scores: str | Sequence[str] = (),
 ) -> str:
     """Return a report of runs as the text of a page: ranking, learning curves, settings that mattered, mistakes.
 
@@ -71,7 +83,7 @@ def make_report(
         sources: a folder of runs stands for everything in it; everything in `runs` and in folders of runs there by
             default. Runs that are not finished have a learning curve.
         form: "html" for one page with plots that needs no network, "md" for its tables as Markdown.
-        annotations, runs: as for `evaluate`.
+        annotations, runs, scores: as for `evaluate`.
 
     Raises:
         DataError: as for `evaluate`.
@@ -80,7 +92,8 @@ def make_report(
     from heads.report.compute import compute_report
 
     paths = sources_of(sources, runs, find_reported)
-    content = compute_report(lists_for(paths, optional_path(annotations)))
+    kinds = parse_scores(texts_of(scores), paths)
+    content = compute_report(lists_for(paths, optional_path(annotations), kinds))
     if form == "md":
         from heads.report.markdown import as_markdown
 

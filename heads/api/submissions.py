@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from features.annotations import read_segments
-from heads.api.arguments import AnyPath, optional_path
+from heads.api.arguments import AnyPath, optional_path, texts_of
+from heads.prediction_files import parse_scores
 from heads.runs import find_last_ensemble
 from heads.submission.check import check_file
 from heads.submission.choose import levels_of, predictions_to_submit, training_list
@@ -25,6 +27,7 @@ def submit(
     sls_td: int | None = None,
     expect: int | None = None,
     missing: Literal["error", "omit", "prior"] = "error",
+    scores: str | Sequence[str] = (),
     force: bool = False,
 ) -> Submission:
     """Return the files for the challenge's servers, after writing them and checking them against the test list.
@@ -42,6 +45,7 @@ def submit(
         expect: the number of segments that there have to be.
         missing: for segments without a prediction, "error", "omit" them, or predict the class frequencies of the
             training list ("prior").
+        scores: what a predictions file holds, as for `evaluate`.
         force: replace files that are there.
 
     Raises:
@@ -50,7 +54,8 @@ def submit(
     """
     source = find_last_ensemble(Path(runs)) if run is None else Path(run)
     given = optional_path(annotations)
-    predictions, segments = predictions_to_submit(source, given)
+    kind = parse_scores(texts_of(scores), [source]).of(source)
+    predictions, segments = predictions_to_submit(source, given, kind)
     written = write_submission(
         predictions,
         segments,

@@ -47,6 +47,17 @@ scored_against_option = click.option(
 )
 
 
+def scores_option(option: Callable[..., Decorator] = click.option) -> Decorator:
+    """Return the option of commands that take predictions files: what the scores in them are."""
+    return option(
+        "--scores",
+        multiple=True,
+        metavar="[FILE=]KIND",
+        help="What predictions files hold: logits or probabilities; FILE=KIND is about one file. May be repeated.  "
+        "[default: probabilities if all rows are within 0 to 1 and sum to 1]",
+    )
+
+
 class RenamedOption(click.Option):
     """An old name of an option. It sets the new option, with a note on stderr, and --help does not show it."""
 

@@ -9,14 +9,23 @@ import click
 
 from features.console import HeadedCommand, human_size
 from features.errors import first_few
-from heads.commands.options import PATH, RUNS_HELP, folder_option, runs_option, scored_against_option, under
+from heads.commands.options import (
+    PATH,
+    RUNS_HELP,
+    folder_option,
+    runs_option,
+    scored_against_option,
+    scores_option,
+    under,
+)
 
 _LEVEL = click.IntRange(0, 5)
 
 
 @click.command(short_help="Score runs, ensembles or predictions files on validation.")
-@click.argument("sources", metavar="[RUN|PREDICTIONS.pt]...", nargs=-1, type=PATH)
+@click.argument("sources", metavar="[RUN|PREDICTIONS]...", nargs=-1, type=PATH)
 @scored_against_option
+@scores_option()
 @runs_option
 @click.option("--each", is_flag=True, help="Show a row per seed, instead of their mean.")
 @click.option(
@@ -28,6 +37,7 @@ def evaluate(
     sources: tuple[Path, ...],
     annotations: Path | None,
     runs: Path,
+    scores: tuple[str, ...],
     each: bool,
     pair: tuple[Path, Path] | None,
     form: str | None,
@@ -49,11 +59,13 @@ def evaluate(
     from heads.scoring import tables
 
     if pair is None:
-        click.echo(tables.rows(evaluate_runs(sources, annotations=annotations, runs=runs, each=each), form))
+        click.echo(
+            tables.rows(evaluate_runs(sources, annotations=annotations, runs=runs, each=each, scores=scores), form)
+        )
         return
     if sources:
         raise click.UsageError("--compare takes two runs; no others can be scored beside them.")
-    click.echo(tables.differences(compare(*pair, annotations=annotations), form, of=pair))
+    click.echo(tables.differences(compare(*pair, annotations=annotations, scores=scores), form, of=pair))
 
 
 @click.command(short_help="Write a page about runs: ranking, curves, settings, mistakes.")
@@ -70,10 +82,9 @@ def evaluate(
     help="html: a page with plots, in one file. md: its tables as Markdown, for a terminal.",
 )
 @scored_against_option
+@scores_option()
 @runs_option
-def report(
-    sources: tuple[Path, ...], out: Path | None, form: Literal["html", "md"], annotations: Path | None, runs: Path
-) -> None:
+def report(sources: tuple[Path, ...], out: Path | None, form: Literal["html", "md"], **options: Any) -> None:
     """Write a page about runs: a ranking, learning curves, the settings that mattered, and the mistakes.
 
     By default, the page is about everything in --runs, and in folders of runs there, such as a sweep's. A folder of
@@ -88,7 +99,7 @@ def report(
     from features.files import write_text
     from heads.api.scores import make_report
 
-    text = make_report(sources, form=form, annotations=annotations, runs=runs)
+    text = make_report(sources, form=form, **options)
     if form == "html":
         out = out or Path("report.html")
     if out is None:
@@ -99,11 +110,12 @@ def report(
 
 
 @click.command(short_help="Average the predictions of runs into an ensemble.")
-@click.argument("members", metavar="[RUN|PREDICTIONS.pt]...", nargs=-1, type=PATH)
+@click.argument("members", metavar="[RUN|PREDICTIONS]...", nargs=-1, type=PATH)
 @runs_option
 @click.option("--name", default="ensemble", show_default=True, help="Name of the ensemble's folder in --runs.")
 @click.option("--force", is_flag=True, help="Replace an ensemble of other members.")
 @scored_against_option
+@scores_option()
 @click.option(
     "--mean",
     type=click.Choice(["probabilities", "logits"]),
@@ -184,7 +196,7 @@ _submit_option = under("Options")
 
 
 @click.command(cls=HeadedCommand, short_help="Write and check the files for the challenge's servers.")
-@click.argument("run", metavar="[RUN|PREDICTIONS.pt]", required=False, type=PATH)
+@click.argument("run", metavar="[RUN|PREDICTIONS]", required=False, type=PATH)
 @_submit_option(
     "--annotations",
     type=PATH,
@@ -201,6 +213,7 @@ _submit_option = under("Options")
     help="For segments without a prediction: error: stop. omit: leave them out. prior: predict the class frequencies "
     "of the training list.",
 )
+@scores_option(_submit_option)
 @_submit_option("--check", type=PATH, metavar="FILE", help="Write nothing; check a file of any of the three kinds.")
 @_submit_option("--force", is_flag=True, help="Replace files that are there.")
 @_level_option(

@@ -20,6 +20,7 @@ from heads.ensembles.settings import EVENLY, EnsembleConfig
 from heads.ensembles.survey import Classes, Gain
 from heads.ensembles.validation import validate
 from heads.locks import locked
+from heads.prediction_files import parse_scores
 from heads.runs import CONFIG, PREDICTIONS, read_record
 from heads.scoring.evaluation import ScoreRow, score_alone
 from heads.scoring.folds import Member, join_folds
@@ -82,8 +83,9 @@ def write_ensemble(
             else or is in use by another process.
     """
     need_members(members)
+    kinds = parse_scores(settings.scores, members)
     members, copies = different(members)
-    joined = join_folds(members)
+    joined = join_folds(members, kinds)
     if not isinstance(settings.weights, str) and len(settings.weights) != len(joined):
         equal = f" ({first_few(copies)}: the same predictions as another member)" if copies else ""
         raise OptionError("--weights", f"{len(settings.weights)} numbers for {len(joined)} members{equal}.")

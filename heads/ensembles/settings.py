@@ -23,6 +23,7 @@ class EnsembleConfig:
         per_task: fit weights for verbs and other ones for nouns.
         temperature, adjust, pairs, sequence: corrections to fit afterwards, as in heads/ensembles/posthoc.py.
         tta: average the runs' predictions with test-time augmentation.
+        scores: what the scores in predictions files are, as typed after --scores.
     """
 
     kind: str = "probabilities"
@@ -33,6 +34,7 @@ class EnsembleConfig:
     pairs: bool = False
     sequence: bool = False
     tta: bool = False
+    scores: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -62,8 +64,10 @@ class EnsembleConfig:
         return tuple(name for name in CORRECTIONS if getattr(self, name))
 
     def as_json(self) -> dict[str, object]:
-        """Return the settings as plain JSON values."""
-        return {**asdict(self), "weights": self.weights if isinstance(self.weights, str) else list(self.weights)}
+        """Return the settings as plain JSON values; those of files only where they are given."""
+        values = {**asdict(self), "weights": self.weights if isinstance(self.weights, str) else list(self.weights)}
+        scores = list(values.pop("scores"))
+        return {**values, "scores": scores} if scores else values
 
 
 EVENLY = EnsembleConfig()

@@ -90,13 +90,14 @@ def ensemble_command(folder: Path) -> str:
         if record.members is None or record.ensemble is None:
             raise KeyError("members" if record.members is None else "recipe")
         settings = dict(record.ensemble)
-        weights, kind = settings.pop("weights"), settings.pop("kind")
+        weights, kind, scores = settings.pop("weights"), settings.pop("kind"), settings.pop("scores", [])
         words = ["heads", "ensemble", "--runs", str(folder.parent), "--name", folder.name, "--mean", kind]
         if weights == "greedy":
             words += ["--greedy"]
         else:
             words += ["--weights", weights if isinstance(weights, str) else ",".join(map(str, weights))]
         words += [f"--{name.replace('_', '-')}" for name, is_set in settings.items() if is_set]
+        words += [word for text in scores for word in ("--scores", text)]
         return shlex.join([*words, *record.members])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder}: its config.json does not say how the ensemble was made.") from error

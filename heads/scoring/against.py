@@ -10,8 +10,9 @@ from features.annotations import VALIDATION_CSV, Annotations, SplitFiles, find_s
 from features.console import short_names
 from features.errors import DataError
 from features.files import sha256_of_file
-from features.predictions import read_predictions
+from features.prediction_formats import read_predictions_file
 from heads.data.splits import scored_csv
+from heads.prediction_files import BY_VALUES, ScoreKinds
 from heads.runs import RunRecord, need_existing, read_record
 
 
@@ -22,14 +23,16 @@ class ScoredList:
     Attributes:
         name: tells the list apart from others.
         annotations: has the list as its validation split; of folds, that is the training list.
+        scores: what the scores in predictions files are.
     """
 
     name: str
     annotations: Annotations
     sources: tuple[Path, ...]
+    scores: ScoreKinds = BY_VALUES
 
 
-def lists_for(sources: Sequence[Path], given: Path | None) -> list[ScoredList]:
+def lists_for(sources: Sequence[Path], given: Path | None, scores: ScoreKinds = BY_VALUES) -> list[ScoredList]:
     """Return the lists to score against, each with its sources; first that of the runs with the official split.
 
     A predictions file is scored on the first list, or on the one that has its first segment. Where two runs recorded
@@ -38,6 +41,7 @@ def lists_for(sources: Sequence[Path], given: Path | None) -> list[ScoredList]:
     Args:
         sources: run folders and predictions files; a run records the files that it was trained with.
         given: a validation CSV, or a folder of annotation files, instead of those.
+        scores: what the scores in predictions files are.
 
     Raises:
         DataError: no annotations are given or recorded, or a file is missing or wrong.
@@ -46,7 +50,7 @@ def lists_for(sources: Sequence[Path], given: Path | None) -> list[ScoredList]:
     if given is not None and not given.is_dir():
         files = find_splits(given.parent, validation=given)
         annotations = read_annotations(given.parent, replace(files, test=None))
-        return [ScoredList(given.name, annotations, tuple(sources))]
+        return [ScoredList(given.name, annotations, tuple(sources), scores)]
     records = {source: read_record(source) for source in sources if source.is_dir()}
     if given is not None:
         records = {source: replace(record, files=find_splits(given)) for source, record in records.items()}
@@ -54,12 +58,12 @@ def lists_for(sources: Sequence[Path], given: Path | None) -> list[ScoredList]:
     if not by_list:
         if given is None:
             raise DataError(f"{sources[0]}: does not say what to score it against; give --annotations.")
-        return [ScoredList(VALIDATION_CSV, read_annotations(given), tuple(sources))]
+        return [ScoredList(VALIDATION_CSV, read_annotations(given), tuple(sources), scores)]
     read = {csv: _read(csv, records[runs[0]].files.train) for csv, runs in by_list.items()}
     listed = {run: csv for csv, runs in by_list.items() for run in runs}
     listed |= {source: _list_of(source, read) for source in sources if source not in listed}
     return [
-        ScoredList(name, read[csv], tuple(source for source in sources if listed[source] == csv))
+        ScoredList(name, read[csv], tuple(source for source in sources if listed[source] == csv), scores)
         for csv, name in zip(by_list, short_names(by_list), strict=True)
     ]
 
@@ -96,7 +100,7 @@ def _read(validation: Path, train: Path | None) -> Annotations:
 def _list_of(source: Path, annotations: Mapping[Path, Annotations]) -> Path:
     """Return the CSV of the list that a source without a record is scored on."""
     if len(annotations) > 1 and not source.is_dir():
-        first = read_predictions(source).narration_id[0]
+        first = read_predictions_file(source).predictions.narration_id[0]
         for csv, candidate in annotations.items():
             if candidate.validation is not None and first in candidate.validation.narration_id:
                 return csv

@@ -13,6 +13,7 @@ from features.annotations import Annotations, Segments
 from features.errors import DataError, first_few
 from features.predictions import Predictions
 from features.progress import progress
+from heads.prediction_files import BY_VALUES, ScoreKinds
 from heads.runs import kept_epoch, predictions_of
 from heads.scoring.against import ScoredList
 from heads.scoring.folds import Member
@@ -183,16 +184,21 @@ def averaged(
     return points, {name: interval(total / len(points)) for name, total in totals.items()}
 
 
-def compare_sources(a: Path, b: Path, annotations: Annotations) -> list[Difference]:
+def compare_sources(
+    sources: tuple[Path, Path], annotations: Annotations, *, scores: ScoreKinds = BY_VALUES
+) -> list[Difference]:
     """Compare two run folders or predictions files, score by score, on the segments of validation that both predict.
+
+    Args:
+        scores: what the scores in predictions files are.
 
     Raises:
         DataError: as for `evaluate_lists`, or they have no segment in common.
     """
-    both = [predictions_of(Path(source), "validation") for source in (a, b)]
+    both = [predictions_of(source, "validation", kind=scores.of(source)) for source in sources]
     shared = set(both[0].narration_id) & set(both[1].narration_id)
     if not shared:
-        raise DataError(f"{a} and {b}: predict no segment in common.")
+        raise DataError(f"{sources[0]} and {sources[1]}: predict no segment in common.")
     names = [name for name in both[0].narration_id if name in shared]
     segments = labelled_validation(annotations)
     scored = [score(predictions.aligned(names), segments, annotations) for predictions in both]

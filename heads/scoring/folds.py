@@ -12,6 +12,7 @@ from typing import Any
 from features.files import sha256_of_json
 from features.predictions import Predictions, concatenate
 from heads.data.splits import all_folds, fold_of
+from heads.prediction_files import BY_VALUES, ScoreKinds
 from heads.runs import RunRecord, group_of, predictions_of, read_record
 
 
@@ -21,9 +22,11 @@ class Member:
 
     Attributes:
         paths: the run folder or file; of folds, the run folders in the order of the folds.
+        kind: of a file, what its scores are, "logits" or "probabilities"; None where they tell themselves.
     """
 
     paths: tuple[Path, ...]
+    kind: str | None = None
 
     @property
     def is_joined(self) -> bool:
@@ -46,7 +49,7 @@ class Member:
         Raises:
             DataError: there are none, or a segment is in two folds.
         """
-        parts = [predictions_of(path, "validation", tta=tta) for path in self.paths]
+        parts = [predictions_of(path, "validation", tta=tta, kind=self.kind) for path in self.paths]
         return concatenate(parts, str(self.path)) if self.is_joined else parts[0]
 
 
@@ -75,12 +78,15 @@ _OF_FOLD = ("split", "labels_digest", "times_digest", "features", "train_csv", "
 _BY_SIZE = ("epochs", "warmup_epochs", "mixup", "max_steps", "head_options")
 
 
-def join_folds(sources: Sequence[Path]) -> list[Member]:
+def join_folds(sources: Sequence[Path], scores: ScoreKinds = BY_VALUES) -> list[Member]:
     """Return sources as members, in their order, with the runs of all folds of a list as one member.
 
     Runs are folds of one head if they have the same settings and there is exactly one for each fold. Where there are
     several, those belong together that share more: the seed, the folder, the name but for the fold's number. A run
     whose other folds are not there is a member by itself.
+
+    Args:
+        scores: what the scores in predictions files are.
 
     Raises:
         DataError: the config.json of a run is damaged.
@@ -99,7 +105,7 @@ def join_folds(sources: Sequence[Path]) -> list[Member]:
                 if [_fold(records[run])[0] for run in runs] == list(range(_fold(records[runs[0]])[1])):
                     joined |= dict.fromkeys(runs, Member(tuple(runs)))
                     waiting = {run: record for run, record in waiting.items() if run not in joined}
-    return list(dict.fromkeys(joined.get(source, Member((source,))) for source in single))
+    return list(dict.fromkeys(joined.get(source, Member((source,), scores.of(source))) for source in single))
 
 
 def _fold(record: RunRecord) -> tuple[int, int]:

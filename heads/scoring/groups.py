@@ -11,7 +11,8 @@ from typing import NamedTuple
 from features.annotations import Annotations
 from features.console import short_names
 from features.errors import DataError
-from features.predictions import Predictions, are_same, fingerprint
+from features.prediction_copies import are_same, fingerprint
+from features.predictions import Predictions
 from heads.runs import PREDICTIONS, TTA_PREDICTIONS, group_of, read_record
 from heads.scoring.against import ScoredList
 from heads.scoring.folds import Member, join_folds
@@ -81,7 +82,7 @@ def groups_of(lists: Sequence[ScoredList], *, each: bool) -> list[Members]:
     groups: dict[_Key, Members] = {}
     for scored in lists:
         kept, copies = without_copies(scored.sources, by_settings=True)
-        for member in join_folds(kept):
+        for member in join_folds(kept, scored.scores):
             key = _key(member, scored, each=each)
             group = groups.setdefault(key, Members("", (), scored))
             also = tuple(name for source in member.paths for name in copies.get(source, ()))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 import zlib
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from features.annotations import NUM_CLASSES, Segments
-from features.errors import DataError, first_few
+from features.challenge_json import read_record, scores_in
+from features.errors import DataError
+from features.prediction_formats import are_probabilities, is_torch_zip
 from features.predictions import Predictions, read_predictions
 from heads.submission.files import CHALLENGE_VERSION, need_exactly, need_sound
 
@@ -36,6 +35,8 @@ def check_file(path: Path, segments: Segments | None, *, expect: int | None = No
     if segments is not None:
         need_exactly(predictions, segments)
     need_sound(predictions, expect=expect)
+    if all(are_probabilities(getattr(predictions, task)) for task in NUM_CLASSES):
+        kind = f"{kind} that are probabilities, which the public scoring code takes for logits (heads submit converts)"
     against = f", those of {segments.source}" if segments is not None else ""
     return f"{path}: {kind} for {len(predictions)} segments{against}: sound.{_ties(predictions)}"
 
@@ -55,7 +56,7 @@ def _ties(predictions: Predictions) -> str:
 
 
 def _read(path: Path) -> tuple[str, Predictions]:
-    if not zipfile.is_zipfile(path) or _is_torch_file(path):
+    if not zipfile.is_zipfile(path) or is_torch_zip(path):
         return "a list of scores", read_predictions(path)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -71,54 +72,14 @@ def _read(path: Path) -> tuple[str, Predictions]:
     return f"a zip with {_JSON}", _from_json(content, f"{path}/{_JSON}")
 
 
-def _is_torch_file(path: Path) -> bool:
-    """Whether torch.save wrote a zip: such a zip holds a data.pkl in a folder."""
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/data.pkl") for name in archive.namelist())
-
-
 def _from_json(content: bytes, source: str) -> Predictions:
-    try:
-        record = json.loads(content, object_pairs_hook=_without_repeats)
-    except ValueError as error:
-        raise DataError(f"{source}: not JSON as it should be ({error}).") from error
-    expected = {"version": CHALLENGE_VERSION, "challenge": "action_recognition"}
-    if not isinstance(record, dict):
-        raise DataError(f"{source}: not a record of {', '.join(expected)} and results.")
-    for name, value in expected.items():
-        if record.get(name) != value:
-            raise DataError(f"{source}: {name} is {record.get(name)!r}, not {value!r}.")
+    record = read_record(content, source)
+    if (version := record.get("version")) != CHALLENGE_VERSION:
+        raise DataError(f"{source}: version is {version!r}, not {CHALLENGE_VERSION!r}.")
     levels = [record.get(name) for name in ("sls_pt", "sls_tl", "sls_td")]
     if not all(type(level) is int and 0 <= level <= 5 for level in levels):
         raise DataError(f"{source}: levels of supervision are {levels}, not whole numbers from 0 to 5.")
-    results = record.get("results")
-    if not isinstance(results, dict) or not results:
-        raise DataError(f"{source}: no results in it.")
-    scores = {task: np.empty((len(results), num), dtype=np.float32) for task, num in NUM_CLASSES.items()}
-    for row, (name, result) in enumerate(results.items()):
-        for task, num in NUM_CLASSES.items():
-            with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is refused as such
-                scores[task][row] = _scores(result, task, num, f"{source}, {name}")
-    return Predictions(tuple(results), scores["verb"], scores["noun"], source)
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object; ValueError where a key is repeated, of which Python would silently keep the last value."""
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        repeated = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
-        raise ValueError(f"twice in it: {first_few(repeated)}")
-    return record
-
-
-def _scores(result: Any, task: str, num_classes: int, where: str) -> list[float]:
-    scores = result.get(task) if isinstance(result, dict) else None
-    if not isinstance(scores, dict) or scores.keys() != {str(index) for index in range(num_classes)}:
-        raise DataError(f"{where}: {task} has not just the classes 0 to {num_classes - 1}.")
-    values = [scores[str(index)] for index in range(num_classes)]
-    if not all(type(value) in (int, float) for value in values):
-        raise DataError(f"{where}: {task} scores are not all numbers.")
-    try:
-        return [float(value) for value in values]
-    except OverflowError as error:
-        raise DataError(f"{where}: {task} scores are beyond what a number can be.") from error
+    names, scores = scores_in(record, source)
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is refused as such
+        verb, noun = (scores[task].astype(np.float32) for task in ("verb", "noun"))
+    return Predictions(names, verb, noun, source)

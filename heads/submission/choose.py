@@ -16,13 +16,14 @@ from heads.submission.files import SupervisionLevels
 _USUAL_LEVEL = 2
 
 
-def predictions_to_submit(run: Path, given: Path | None) -> tuple[Predictions, Segments]:
+def predictions_to_submit(run: Path, given: Path | None, kind: str | None = None) -> tuple[Predictions, Segments]:
     """Return the predictions for a list of segments, and that list.
 
     Args:
         run: a run folder or a predictions file; of a run, the first of its predictions that are for that list.
         given: CSV of the list, or the folder of the published one; by default the test list that the run was trained
             with.
+        kind: of a file, what its scores are, "logits" or "probabilities"; None where they tell themselves.
 
     Raises:
         DataError: the list is neither given nor recorded, or the run has no predictions for it.
@@ -41,7 +42,7 @@ def predictions_to_submit(run: Path, given: Path | None) -> tuple[Predictions, S
                 predictions = predictions_of(run, split)
                 if listed & set(predictions.narration_id):
                     return predictions, segments
-    return predictions_of(run, "test"), segments
+    return predictions_of(run, "test", kind=kind), segments
 
 
 def training_list(run: Path, given: Path | None) -> Segments:

@@ -18,7 +18,8 @@ from torch.optim.swa_utils import AveragedModel
 from features.annotations import NUM_CLASSES
 from features.errors import DataError, OptionError, first_few
 from features.files import sha256_of_file, write_json
-from features.predictions import read_predictions, write_predictions
+from features.prediction_formats import PredictionsFile
+from features.predictions import write_predictions
 from heads.config import TrainConfig
 from heads.data.augment import Mixture, augmented
 from heads.data.batches import batches
@@ -30,6 +31,7 @@ from heads.models.model import Model, ModelConfig
 from heads.models.pooling import has_bfloat16_lstms
 from heads.models.saved import BEST, model_config_of, save_model
 from heads.predict.predicting import predict, predict_best, score
+from heads.prediction_files import read_named
 from heads.runs import CONFIG, METRICS, PREDICTIONS, claim, read_record, selected_epoch, write_metrics
 from heads.training.defaults import complete
 from heads.training.resume import LAST, resume, save_last
@@ -217,8 +219,8 @@ def start_run(
     model = _new_model(model_config, config, data).to(device)
     _need_arithmetic(model, config, device)
     teacher = config.objective.teacher
-    predictions = None if teacher is None else read_predictions(Path(teacher))
-    loss = TrainingLoss(config.objective, data.train.segments, predictions)
+    taught = None if teacher is None else read_named(Path(teacher), config.objective.scores)
+    loss = TrainingLoss(config.objective, data.train.segments, taught.predictions if taught else None)
     if settings.bias == "prior":
         model.set_biases(loss.initial_logits())
     loss = loss.to(device)
@@ -226,7 +228,7 @@ def start_run(
     optimizer = torch.optim.AdamW(groups, lr=settings.schedule.lr, weight_decay=settings.weight_decay)
     average = AveragedModel(model, avg_fn=_warmed_up_average(settings.ema)) if settings.ema else None
     # Only now, when the model is known to fit into memory, so that a smaller model may have the folder's name.
-    claim(folder, _record(config, data), data.origin)
+    claim(folder, _record(config, data, taught), data.origin)
     history: list[dict[str, float]] = []
     if (folder / LAST).is_file():
         history = resume(folder / LAST, model, average, optimizer, device)
@@ -296,9 +298,11 @@ def _warmed_up_average(decay: float) -> Callable[..., torch.Tensor]:
     return average
 
 
-def _record(config: TrainConfig, data: TrainData) -> dict[str, object]:
+def _record(config: TrainConfig, data: TrainData, taught: PredictionsFile | None) -> dict[str, object]:
     """Return what identifies a run, for its config.json. A list without labels is refused, before that is written."""
     teacher = config.objective.teacher
+    # Of probabilities only: versions that took every file for logits recorded nothing.
+    kind = {"teacher_scores": taught.kind} if taught and taught.kind != "logits" else {}
     return {
         **config.as_json(),
         "featureset_digests": [source.featureset.digest for source in data.sources],
@@ -309,6 +313,7 @@ def _record(config: TrainConfig, data: TrainData) -> dict[str, object]:
         "validation_segments": len(data.validation) if data.validation else 0,
         "validation_missing": data.validation.num_missing if data.validation else 0,
         **({} if teacher is None else {"teacher_sha256": sha256_of_file(Path(teacher))}),
+        **kind,
     }
 
 

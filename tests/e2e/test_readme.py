@@ -8,6 +8,7 @@ of other tests.
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import shlex
 import shutil
@@ -18,12 +19,15 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 from click.testing import CliRunner
 from shell import ROOT
+from synthetic import drawn_predictions
 
 import extract.cli
 import features.cli
 import heads.cli
+from features.annotations import find_splits, read_segments
 from features.featureset import read_featureset
 
 # Page -> its text, in which a command that goes on in the next line is one.
@@ -112,7 +116,7 @@ def commands() -> list[str]:
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory, miniature) -> Path:
-    """A folder with the data where the pages say, and a second feature set under other/."""
+    """A folder with the data where the pages say, a second feature set under other/, and predictions of others."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "data").mkdir()
     (folder / "data" / "annotations").symlink_to(miniature.annotations)
@@ -121,7 +125,25 @@ def workspace(tmp_path_factory, miniature) -> Path:
     (folder / "jobs").symlink_to(ROOT / "jobs")
     extract_options = ("--backbone", "tiny_cnn", "--weights", "random:0", "--device", "cpu")
     _run(folder, ["extract", "run", *extract_options, "--out", "other/tiny_cnn-seg16"])
+    _write_predictions_of_others(folder)
     return folder
+
+
+def _write_predictions_of_others(folder: Path) -> None:
+    """Write probabilities for both lists, and ten times them for validation, as the public code writes them."""
+    splits = find_splits(folder / "data" / "annotations")
+    for name, csv, factor in (
+        ("theirs", splits.validation, 1),
+        ("summed", splits.validation, 10),
+        ("theirs_test", splits.test, 1),
+    ):
+        drawn = drawn_predictions(read_segments(csv), seed=factor)
+        scores = {
+            f"{task}_output": factor * torch.from_numpy(getattr(drawn, task)).softmax(dim=1).numpy()
+            for task in ("verb", "noun")
+        }
+        content = {"narration_id": list(drawn.narration_id), **scores}
+        (folder / f"{name}.pkl").write_bytes(pickle.dumps(content))
 
 
 def _run(folder: Path, words: list[str]) -> None:

@@ -28,6 +28,7 @@ TEXTS = {
     "verb_loss": st.sampled_from([None, "ce:smoothing=0.1"]),
     "noun_loss": st.sampled_from([None, "cb"]),
     "teacher": st.sampled_from([None, "a folder/with spaces & more.pt", "-x"]),
+    "scores": st.sampled_from([None, "logits", "probabilities"]),
     "lr_scale": st.sampled_from([[], ["classifier=0.1"], ["classifier=0.1", "lstm=1e-3"]]),
     "precision": st.sampled_from(["auto", "float32", "bfloat16"]),
 }

@@ -447,7 +447,7 @@ def _write_bad_predictions(tmp_path: Path, synthetic: Synthetic, **changes: obje
     ("changes", "message"),
     [
         ({"verb_output": torch.full((97,), torch.nan)}, "verb logits are not finite for P01_02_0"),
-        ({"noun_output": torch.zeros(299)}, "not a list of {narration_id, verb_output, noun_output}"),
+        ({"noun_output": torch.zeros(299)}, "noun_output of P01_02_0 has shape (299,), not (300,)"),
         ({"narration_id": "P01_02_1"}, "segments predicted twice: P01_02_1"),
     ],
     ids=["NaN", "a wrong width", "an id twice"],
@@ -465,4 +465,5 @@ def test_a_file_that_would_run_code_is_refused(heads, tmp_path, synthetic):
     torch.save([{"narration_id": Path("P01_02_0")}], tmp_path / "unsafe.pt")
     result = heads("evaluate", "unsafe.pt", "--annotations", synthetic.annotations)
     assert result.exit_code == 1
-    assert "unsafe.pt: cannot be loaded safely as tensors" in result.stderr
+    assert result.stderr.endswith("unsafe.pt, entry 1: no verb_output and no noun_output in it.\n")
+    assert len(result.stderr.splitlines()) == 1
