@@ -198,10 +198,11 @@ class Optimisation:
         0.0, "Largest norm of the gradient; larger gradients are scaled down to it. 0 for no limit."
     )
     ema: float = _setting(0.0, "Decay of a moving average of the weights, such as 0.999; 0 for none.", most=0.99999)
-    select: str = _setting(
-        "action",
+    select: str | None = _setting(
+        None,
         "The epoch whose weights are kept: that of the best action accuracy on validation (action), that of the lowest "
-        "loss on validation (loss), or the last one (last).",
+        "loss on validation (loss), or the last one (last).  [default: last with fewer than 2,000 validation segments "
+        "and no --patience, else action]",
     )
     patience: int = _setting(
         0, "A run ends after so many epochs without a better one, as --select has it; 0 for never."
@@ -219,7 +220,7 @@ class Optimisation:
             raise OptionError("--precision", f"{self.precision!r} is none of auto, float32, bfloat16.")
         if self.bias not in ("prior", "zero"):
             raise OptionError("--bias", f"{self.bias!r} is neither prior nor zero.")
-        if self.select not in SELECTIONS:
+        if self.select is not None and self.select not in SELECTIONS:
             raise OptionError("--select", f"{self.select!r} is none of {', '.join(SELECTIONS)}.")
         if self.patience and self.select == "last":
             raise OptionError("--patience", "ends runs that get no better, and --select last knows no better epoch.")
@@ -236,6 +237,13 @@ class Optimisation:
     def kept_epochs(self) -> frozenset[int]:
         """The epochs whose predictions are kept, from 1."""
         return frozenset(parse_numbers(self.keep_epochs, "--keep-epochs", "epoch")) if self.keep_epochs else frozenset()
+
+    @property
+    def selection(self) -> str:
+        """How the epoch is chosen whose weights are kept, of settings that leave nothing open."""
+        if self.select is None:
+            raise ValueError("select is not chosen yet.")
+        return self.select
 
     @property
     def lr_factors(self) -> dict[str, float]:

@@ -83,8 +83,8 @@ def _show_outcome(outcome: Outcome) -> None:
         if f"val_{task}_top1" in outcome.metrics
     )
     state = "was finished" if outcome.was_there else "done"
-    best = f"best epoch {outcome.best_epoch}" + (f": {scores}" if scores else "")
-    click.echo(f"{outcome.folder}: {state}, {best} ({outcome.folder / 'best_model.pth'})")
+    kept = f"epoch {outcome.best_epoch}" + (f": {scores}" if scores else "")
+    click.echo(f"{outcome.folder}: {state}, keeps {kept} ({outcome.folder / 'best_model.pth'})")
 
 
 class _EpochTable:

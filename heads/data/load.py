@@ -44,6 +44,11 @@ class TrainData:
         """The splits that a run predicts at its end."""
         return {"validation": self.validation, "test": self.test}
 
+    @property
+    def num_validation(self) -> int:
+        """The number of validation segments that have features; 0 without validation."""
+        return 0 if self.validation is None else len(self.validation)
+
     @cached_property
     def statistics(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Mean and standard deviation of the training features; computed once for all runs, from every feature."""

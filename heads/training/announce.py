@@ -22,10 +22,17 @@ from heads.models.model import Model
 from heads.models.saved import model_config_of
 from heads.training.defaults import complete
 
+# Value of --select -> which epoch's weights a run keeps, in words.
+_KEPT = {
+    "action": "the epoch of the best action accuracy",
+    "loss": "the epoch of the lowest validation loss",
+    "last": "the last epoch",
+}
+
 
 def describe(config: TrainConfig, data: TrainData, device: torch.device) -> Iterator[tuple[str, str]]:
     """Return the plan of a run, as pairs of a name and a text."""
-    config = complete(config, len(data.train))
+    config = complete(config, len(data.train), data.num_validation)
     with torch.device("meta"):
         model = Model(model_config_of(config, data.sources))
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -51,15 +58,16 @@ def describe(config: TrainConfig, data: TrainData, device: torch.device) -> Iter
 
 
 def _describe_length(config: TrainConfig, num_segments: int) -> str:
-    """Return how long a run trains, and the settings that depend on the number of training segments."""
+    """Return how long a run trains, and the settings that depend on the numbers of segments."""
     if is_fitted(config.head):
         return "fitted to convergence"
     settings, updates = config.optimisation, math.ceil(num_segments / config.optimisation.batch_size)
     schedule = settings.schedule
+    kept = _KEPT[settings.selection]
     mixup = f", mixup {config.augmentation.mixup:g}" if config.augmentation.mixup else ""
     return (
         f"{schedule.epochs} epochs of {updates:,} updates, {schedule.warmup_epochs} of them warm-up; learning rate "
-        f"{schedule.lr:g}{mixup}; at most {config.inputs.max_steps} steps per segment"
+        f"{schedule.lr:g}{mixup}; at most {config.inputs.max_steps} steps per segment; keeps {kept}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a configuration leaves open, chosen for the number of training segments. Loads no torch."""
+"""What a configuration leaves open, chosen for the numbers of segments. Loads no torch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ _MAX_STEPS, _MAX_STEPS_OF_SMALL = 256, 32
 _EPOCHS, _MOST_EPOCHS = 30, 300
 _UPDATES = 2000
 _WARMUP = 6  # one epoch in so many
+# With fewer validation segments than this, the best epoch is a matter of luck, and its own accuracy flatters.
+_FEW_TO_SELECT_BY = 2_000
 
 
-def complete(config: TrainConfig, num_segments: int) -> TrainConfig:
+def complete(config: TrainConfig, num_segments: int, num_validation: int) -> TrainConfig:
     """Return a configuration with everything chosen that it leaves open. docs/results.md says what by.
 
     Args:
         num_segments: the number of training segments.
+        num_validation: the number of validation segments; 0 without validation.
 
     Raises:
         OptionError: the head is fitted, and the configuration asks for what only training has; or it keeps an epoch
@@ -39,12 +42,16 @@ def complete(config: TrainConfig, num_segments: int) -> TrainConfig:
         inputs = replace(inputs, max_steps=_MAX_STEPS_OF_SMALL if is_short else _MAX_STEPS)
     warmup_epochs = round(epochs / _WARMUP) if settings.warmup_epochs is None else settings.warmup_epochs
     lr = head_lr(config.head) if settings.lr is None else settings.lr
+    select = settings.select
+    if select is None:
+        # Without a better epoch than others, patience could not end a run.
+        select = "last" if num_validation < _FEW_TO_SELECT_BY and not settings.patience else "action"
     completed = replace(
         config,
         head_options=head_options_for(config.head, config.head_options, num_segments),
         inputs=inputs,
         augmentation=augmentation,
-        optimisation=replace(settings, epochs=epochs, warmup_epochs=warmup_epochs, lr=lr),
+        optimisation=replace(settings, epochs=epochs, warmup_epochs=warmup_epochs, lr=lr, select=select),
     )
     late = sorted(epoch for epoch in settings.kept_epochs if not 1 <= epoch <= epochs)
     if late:

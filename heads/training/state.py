@@ -121,7 +121,7 @@ class TrainingRun:
     @property
     def best_epoch(self) -> int:
         """The epoch whose weights are kept, from 1."""
-        return selected_epoch(self.history, self.config.optimisation.select)
+        return selected_epoch(self.history, self.config.optimisation.selection)
 
     def batches(self) -> Iterator[TrainingBatch]:
         """Return the batches of the next epoch, augmented; random numbers come from torch's global generator."""
@@ -207,13 +207,13 @@ def start_run(
 ) -> TrainingRun:
     """Return a run with random weights, or as it was after its last whole epoch, and write its config.json.
 
-    Settings that the configuration leaves open are chosen for the number of training segments.
+    Settings that the configuration leaves open are chosen for the numbers of segments.
 
     Raises:
         OptionError: the configuration does not fit the data.
         DataError: the folder holds another run, or the teacher's predictions are not for these segments.
     """
-    config = complete(config, len(data.train))
+    config = complete(config, len(data.train), data.num_validation)
     settings, model_config = config.optimisation, model_config_of(config, data.sources)
     torch.manual_seed(config.seed)
     model = _new_model(model_config, config, data).to(device)
@@ -310,7 +310,7 @@ def _record(config: TrainConfig, data: TrainData, taught: PredictionsFile | None
         "times_digest": data.times_digest,
         "train_segments": len(data.train),
         "train_missing": data.train.num_missing,
-        "validation_segments": len(data.validation) if data.validation else 0,
+        "validation_segments": data.num_validation,
         "validation_missing": data.validation.num_missing if data.validation else 0,
         **({} if teacher is None else {"teacher_sha256": sha256_of_file(Path(teacher))}),
         **kind,

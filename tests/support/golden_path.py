@@ -57,7 +57,7 @@ RUNS = {
     "cut": ("--cutmix", 0.5, "--loss", "focal:gamma=1", "--noun-loss", "cb", "--action-weight", 0.5, "--adjust", 0.5),
 }
 # Settings of version 0.1, which the record was stored with.
-_FIXED = ("--bias", "zero", "--mixup", 0, "--warmup-epochs", 5, "--lr", 1e-3, "--max-steps", 256)
+_FIXED = ("--bias", "zero", "--mixup", 0, "--warmup-epochs", 5, "--lr", 1e-3, "--max-steps", 256, "--select", "action")
 _HEAD_OF = {"augmented": "attentive", "cut": "mean_pool"}
 
 

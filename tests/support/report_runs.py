@@ -35,7 +35,7 @@ def write_run(
         settings: those of heads/config.py that are not at their default.
     """
     spec = parse_head(head)
-    config = make_config(spec.name, spec.options, {"epochs": NUM_EPOCHS, "seed": seed, **settings})
+    config = make_config(spec.name, spec.options, {"epochs": NUM_EPOCHS, "select": "action", "seed": seed, **settings})
     folder = run_folder(runs, name, seed)
     origin = {f"{split}_csv": str(dataset.csv(split)) for split in ("train", "validation", "test")}
     record = {"featureset_digests": [DIGEST], "labels_digest": "0123456789ab", "train_missing": 0}

@@ -136,7 +136,7 @@ def test_a_run_has_the_name_it_is_given(heads, tmp_path):
 @pytest.mark.usefixtures("environment")
 def test_results_go_to_stdout_and_progress_to_stderr(heads):
     result = heads("train", "--head", "mean_pool", *QUICK)
-    assert result.stdout.startswith("here/mean_pool-seed0: done, best epoch ")
+    assert result.stdout.startswith("here/mean_pool-seed0: done, keeps epoch ")
     assert len(result.stdout.splitlines()) == 1
     lines = result.stderr.splitlines()
     header = next(index for index, line in enumerate(lines) if line.startswith("epoch "))
@@ -147,7 +147,7 @@ def test_results_go_to_stdout_and_progress_to_stderr(heads):
 @pytest.mark.usefixtures("environment")
 def test_a_run_that_was_finished_is_said_to_be(heads):
     heads("train", "--head", "mean_pool", *QUICK)
-    assert heads("train", "--head", "mean_pool", *QUICK).stdout.startswith("here/mean_pool-seed0: was finished, best")
+    assert heads("train", "--head", "mean_pool", *QUICK).stdout.startswith("here/mean_pool-seed0: was finished, keeps")
 
 
 @pytest.mark.usefixtures("environment")

@@ -33,7 +33,8 @@ from heads.training.fit import fit
 from heads.training.state import Outcome, start_run
 
 CPU = torch.device("cpu")
-CONFIG = make_config("bilstm", {"hidden": 8}, {"epochs": 6, "batch_size": 8, "lr": 1e-2, "warmup_epochs": 1})
+SETTINGS = {"epochs": 6, "batch_size": 8, "lr": 1e-2, "warmup_epochs": 1, "select": "action"}
+CONFIG = make_config("bilstm", {"hidden": 8}, SETTINGS)
 MEAN_POOL = replace(CONFIG, head="mean_pool", head_options={})
 
 
@@ -277,6 +278,12 @@ def test_the_weights_that_are_kept_are_those_of_the_selected_epoch(train_data, t
     assert all(torch.equal(best[key], last[key]) for key in last)
 
 
+def test_on_a_small_validation_list_the_last_epoch_is_kept_and_recorded(train_data, tmp_path):
+    outcome = fit(_with(select=None), train_data, tmp_path / "run", device=CPU)
+    assert outcome.best_epoch == 6
+    assert read_json(outcome.folder / "config.json")["select"] == "last"
+
+
 def test_without_validation_the_last_epoch_is_the_best(train_data, tmp_path):
     outcome = fit(CONFIG, replace(train_data, validation=None), tmp_path / "run", device=CPU)
     best, last = (weights_of(outcome.folder / name) for name in ("best_model.pth", "last.pth"))
@@ -295,7 +302,7 @@ def test_a_training_csv_alone_is_enough(heads, synthetic, tmp_path):
         *("--train", synthetic.csv("train"), "--features", synthetic.featureset),
     )
     assert result.exit_code == 0, result.output
-    assert result.stdout == "runs/mean_pool-seed0: done, best epoch 2 (runs/mean_pool-seed0/best_model.pth)\n"
+    assert result.stdout == "runs/mean_pool-seed0: done, keeps epoch 2 (runs/mean_pool-seed0/best_model.pth)\n"
 
 
 # ---- what goes wrong

@@ -119,7 +119,9 @@ def test_clip_still_works_with_a_note(heads, synthetic, tmp_path):
 def test_a_run_that_gets_no_better_ends_early(heads, synthetic, tmp_path):
     result = _train(heads, synthetic, "--epochs", 50, "--patience", 2, "--lr", 1e-9)
     assert result.exit_code == 0, result.output
-    assert len(_losses(tmp_path / "runs" / "mean_pool-seed0")) == 3  # the first is the best, two are no better
+    folder = tmp_path / "runs" / "mean_pool-seed0"
+    assert len(_losses(folder)) == 3  # the first is the best, two are no better
+    assert read_json(folder / "config.json")["select"] == "action"
 
 
 def test_a_run_that_ended_early_is_finished(heads, synthetic):
