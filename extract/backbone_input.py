@@ -18,15 +18,19 @@ class ClipShape:
         num_frames: L, frames per clip; 1 for an image backbone.
         fps: frames per second within a clip; None for an image backbone.
         num_steps: P, rows of features per clip; L is a multiple of it.
+        spread: whether the clips of a segment have no rate, but spread their frames evenly over it, however long it is.
+            `fps` is then for clips of no segment, which cover a whole video.
     """
 
     num_frames: int = 1
     fps: float | None = None
     num_steps: int = 1
+    spread: bool = False
 
     def __post_init__(self) -> None:
         assert self.num_frames % self.num_steps == 0
         assert (self.fps is None) == (self.num_frames == 1)
+        assert not self.spread or self.num_frames > 1
 
 
 @dataclass(frozen=True)

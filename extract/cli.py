@@ -91,6 +91,12 @@ def _input_options(command: _Command) -> _Command:
             metavar="SECONDS",
             help="Instead of --frames: take a clip every so many seconds over the whole of each video, such as 0.2.",
         ),
+        click.option(
+            "--clip",
+            metavar="FPS|spread",
+            help="Frames per second within a clip, such as 8, or spread to spread the frames of a clip evenly over the "
+            "segment.  [default: what the backbone's authors use]",
+        ),
         click.option("--workers", type=int, help="Number of processes that read videos.  [default: one per CPU]"),
     ]
     for option in reversed(options):
@@ -201,6 +207,7 @@ def _print_shares(annotations: list[Path], options: dict[str, Any], num_tasks: i
         backbone=options["backbone"],
         frames=options["frames"],
         every=options["every"],
+        clip=options["clip"],
         tokens=options["tokens"],
         layers=options["layers"],
         num_tasks=num_tasks,
@@ -267,7 +274,8 @@ def list_command(weights_dir: Path | None, pattern: str | None, as_json: bool) -
     """List the backbones: what they were trained on, what they take and give, their cost and their licence.
 
     EPIC is what a backbone was trained on of EPIC-KITCHENS: nothing, its videos, or also the labels of its training
-    list. D is the width of a token. GFLOPs are billions of multiply-adds per clip. The licence is that of the weights.
+    list. The frames of a clip that is spread lie evenly over the segment; with --every, they have the rate in brackets.
+    D is the width of a token. GFLOPs are billions of multiply-adds per clip. The licence is that of the weights.
 
     Every image model of the timm library with published weights is a backbone too, as timm:NAME.
 
@@ -308,7 +316,7 @@ def list_command(weights_dir: Path | None, pattern: str | None, as_json: bool) -
             row.family,
             row.pretraining,
             row.seen_of_epic,
-            clip_text(row.clip_frames, row.clip_fps),
+            clip_text(row.clip_frames, row.clip_fps, spread=row.clip_spread),
             str(row.steps),
             str(row.dim),
             parameters_text(row.parameters),
@@ -404,6 +412,8 @@ def plan(
     if as_json:
         click.echo(json.dumps({**asdict(estimate), "gpu_hours": estimate.gpu_hours(tflops)}, indent=2))
         return
+    rate = "spread over a segment" if estimate.clip_fps is None else f"at {estimate.clip_fps:g} fps"
+    clip = "1 frame" if estimate.clip_frames == 1 else f"{estimate.clip_frames} frames {rate}"
     share, about = estimate.decoded_frames / max(estimate.frames, 1), "" if videos else "about "
     lines = {
         "videos": f"{estimate.videos:,}, {estimate.hours:.1f} hours",
@@ -411,7 +421,7 @@ def plan(
         "cannot be had": ", ".join(f"{num:,} {kind}" for kind, num in estimate.failed.items()) or "none",
         "frames wanted": f"{estimate.wanted_frames:,}",
         "frames decoded": f"{about}{estimate.decoded_frames:,} of {estimate.frames:,} ({share:.0%})",
-        "clips": f"{estimate.clips:,} of {estimate.clip_frames} frames",
+        "clips": f"{estimate.clips:,} of {clip}",
         "GPU hours": f"{estimate.gpu_hours(tflops):.2g} of arithmetic at {tflops:g} TFLOP/s (--tflops)",
         "steps": f"{estimate.steps:,} of {estimate.dim} values",
         "on disk": human_size(estimate.size_bytes),

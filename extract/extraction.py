@@ -26,7 +26,7 @@ from extract.decode.staging import staging_folder
 from extract.forward import Forward, choose_precision
 from extract.outcome import PendingVideo, pending_video, write_nothing_new, write_outcome
 from extract.pipeline import Pipeline, WaitTimes
-from extract.sampling import VideoPlan, choose_sampling, frames_per_segment, plan_video
+from extract.sampling import VideoPlan, choose_clip, choose_sampling, frames_per_segment, plan_video
 from extract.summary import Account, Summary
 from extract.tasks.running import StatusWriter
 from extract.tasks.sharding import segments_of_task
@@ -55,6 +55,7 @@ def run(
     out: str | Path,
     frames: int | None = None,
     every: float | None = None,
+    clip: str | float | None = None,
     tokens: str | None = None,
     layers: str | Sequence[int | str] | None = None,
     weights: str | Path = "default",
@@ -88,6 +89,8 @@ def run(
         out: folder of the feature set.
         frames: T, frames spread over each segment; 16 by default.
         every: instead of `frames`, seconds from one clip to the next over the whole of each video.
+        clip: frames per second within a clip, or "spread" to spread the frames of a clip evenly over the segment; by
+            default what the backbone's authors use.
         tokens: what a step keeps: "mean", "cls", "grid2", "grid4", or several of them such as "mean+cls"; by default
             what the backbone's authors use.
         layers: numbers of layers, counted from 0, or "last", in a list or joined by commas; by default the last one.
@@ -116,6 +119,7 @@ def run(
         weights=str(weights),
         num_frames=num_frames,
         every_s=every,
+        clip=clip,
         device=choose_device(device),
         precision=precision,
         workers=workers,
@@ -138,6 +142,7 @@ def extract_videos(
     weights: str = "default",
     num_frames: int = 16,
     every_s: float | None = None,
+    clip: str | float | None = None,
     device: torch.device | None = None,
     precision: str = "auto",
     workers: int | None = None,
@@ -158,13 +163,14 @@ def extract_videos(
     entry = get(backbone)
     kept = choose_tokens(tokens, layers, entry)
     device = device or torch.device("cpu")
-    sampling = choose_sampling(num_frames, every_s, entry.clip)
+    shape = choose_clip(clip, entry.clip, every_s)
+    sampling = choose_sampling(num_frames, every_s, shape)
     precision = choose_precision(precision, device)
     workers = num_workers_for(workers)
     if batch_size is not None and batch_size < 1:
         raise OptionError("--batch-size", f"{batch_size} is not a number of clips above 0.")
     if shard is not None:
-        share = segments_of_task(segments, sampling, entry.clip, shard)
+        share = segments_of_task(segments, sampling, shape, shard)
         if share is None:
             return Summary(videos=0, segments=0, done=0, kept=0, failed=0, failed_videos=())
         segments = share
@@ -179,7 +185,7 @@ def extract_videos(
             preprocess=entry.preprocess,
             dim=featureset.dim,
             device=device,
-            batch_size=batch_size or usual_batch_size(device, entry.clip),
+            batch_size=batch_size or usual_batch_size(device, shape),
             wait_times=wait_times,
             on_clips=account.clips_ended,
         )
@@ -193,7 +199,7 @@ def extract_videos(
                 ThreadPoolExecutor(1, "writer") as writer,
             ):
                 while pending:
-                    requests = _requests(pending, featureset, entry.clip, copies, account)
+                    requests = _requests(pending, featureset, shape, copies, account)
                     results = _without_copies(pipeline.run(requests, decoders), pending, copies)
                     pending = _write_results(out, featureset, pending, results, writer, account)
     return account.summary()

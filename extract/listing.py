@@ -11,7 +11,7 @@ from extract.weights.published import find_weights
 
 @dataclass(frozen=True)
 class BackboneRow:
-    """One backbone in the table; the fields mean what they mean in `Backbone`.
+    """One backbone in the table; the fields mean what they mean in `Backbone` and its `ClipShape`.
 
     Attributes:
         published_as: the address of the weights; None if nobody published any.
@@ -26,6 +26,7 @@ class BackboneRow:
     pretraining: str
     clip_frames: int
     clip_fps: float | None
+    clip_spread: bool
     steps: int
     dim: int
     side: int
@@ -58,6 +59,7 @@ def _row(entry: Backbone, weights_dir: Path | None) -> BackboneRow:
         pretraining=entry.pretraining,
         clip_frames=entry.clip.num_frames,
         clip_fps=entry.clip.fps,
+        clip_spread=entry.clip.spread,
         steps=entry.clip.num_steps,
         dim=entry.dim,
         side=entry.side,

@@ -7,7 +7,7 @@ whose first frame is not at 0, need no special treatment.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -66,6 +66,33 @@ def frames_per_segment(frames: int | None, every: float | None) -> int:
     return DEFAULT_FRAMES if frames is None else frames
 
 
+def choose_clip(choice: str | float | None, clip: ClipShape, every_s: float | None) -> ClipShape:
+    """Return the clip of a backbone with another choice of its frames.
+
+    Args:
+        choice: "spread" to spread them over each segment, or their frames per second; None for the backbone's own way.
+        every_s: seconds from one clip to the next if whole videos are sampled, where there is nothing to spread over.
+
+    Raises:
+        OptionError: the choice makes no sense.
+    """
+    if choice is None:
+        return clip
+    if clip.num_frames == 1:
+        raise OptionError("--clip", f"{choice} is of no use: this backbone sees single frames, not clips.")
+    if choice == "spread":
+        if every_s is not None:
+            raise OptionError("--clip", "spread needs segments; with --every, give frames per second, such as 8.")
+        return replace(clip, spread=True)
+    try:
+        fps = float(choice)
+    except ValueError:
+        fps = math.nan
+    if not (math.isfinite(fps) and fps > 0):
+        raise OptionError("--clip", f"{choice} is neither spread nor a number of frames per second above 0.")
+    return replace(clip, fps=fps, spread=False)
+
+
 def choose_sampling(num_frames: int, every_s: float | None, clip: ClipShape) -> Sampling:
     """Return the record of a sampling: `num_frames` per segment, or else a clip every `every_s` seconds.
 
@@ -75,7 +102,8 @@ def choose_sampling(num_frames: int, every_s: float | None, clip: ClipShape) -> 
     if every_s is None:
         if num_frames < 1:
             raise OptionError("--frames", f"{num_frames} is not a number of frames above 0.")
-        return Sampling("segment", clip.num_frames, clip.num_steps, num_frames=num_frames, clip_fps=clip.fps)
+        clip_fps = None if clip.spread else clip.fps
+        return Sampling("segment", clip.num_frames, clip.num_steps, num_frames=num_frames, clip_fps=clip_fps)
     if not (math.isfinite(every_s) and every_s > 0):
         raise OptionError("--every", f"{every_s} is not a number of seconds above 0.")
     return Sampling("dense", clip.num_frames, 1, every_s=every_s, clip_fps=clip.fps)
@@ -99,19 +127,26 @@ def plan_segments(
 ) -> VideoPlan:
     """Return clips spread evenly over each segment, as many of the backbone's length as hold `num_frames` frames.
 
+        | f f f f | f f f f | f f f f |         spread: a frame in the middle of each part of its clip's part
+        |  ffff   |  ffff   |  ffff   |         at a rate of its own
+
     A segment is cut into equal parts, one per clip, and each clip is centred in its part. The clip of an image backbone
-    is the frame at that centre. A clip backbone keeps its own frame rate, so in a short segment a clip reaches beyond
-    both ends, and at the ends of the video it repeats the first or last frame.
+    is the frame at that centre. A clip that is spread covers its part and repeats frames where the part has fewer. A
+    clip with a frame rate reaches beyond both ends of a short segment, and at the ends of the video it repeats the
+    first or last frame.
 
     Args:
         frame_seconds: (F,) float64 presentation times of the video's frames, strictly ascending.
     """
     num_clips = max(1, -(-num_frames // clip.num_frames))
-    centres = spread(segments.start_s, segments.stop_s, num_clips)  # (S, K)
+    moments = spread(segments.start_s, segments.stop_s, num_clips * (clip.num_frames if clip.spread else 1))
     is_reached = _is_reached(frame_seconds, segments)
-    gap_s = _distance_to_frame(frame_seconds, centres).max(axis=1, initial=0)
+    gap_s = _distance_to_frame(frame_seconds, moments).max(axis=1, initial=0)
     kept = np.flatnonzero(is_reached & (gap_s <= MAX_GAP_S))
-    positions = clip_positions(centres[kept].reshape(-1), clip)  # (C, L)
+    if clip.spread:
+        positions = moments[kept].reshape(-1, clip.num_frames)  # (C, L)
+    else:
+        positions = clip_positions(moments[kept].reshape(-1), clip)
     first = np.arange(len(kept)) * num_clips
     clips, seconds, frame = _clips(frame_seconds, positions, clip.num_steps)
     return VideoPlan(

@@ -77,9 +77,10 @@ def _complete(counts: Info) -> str:
 def _describe(sampling: Sampling) -> str:
     if sampling.kind == "dense":
         return f"dense, a clip every {sampling.every_s} s"
-    if sampling.clip_fps is None:
+    if sampling.clip_frames == 1:
         return f"{sampling.num_frames} frames per segment, each an image of its own"
-    clip = f"{sampling.clip_frames} frames at {sampling.clip_fps:g} fps, {sampling.steps_per_clip} steps per clip"
+    rate = "spread over it" if sampling.clip_fps is None else f"at {sampling.clip_fps:g} fps"
+    clip = f"{sampling.clip_frames} frames {rate}, {sampling.steps_per_clip} steps per clip"
     return f"{sampling.num_frames} frames per segment, in clips of {clip}"
 
 

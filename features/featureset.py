@@ -46,7 +46,8 @@ class Sampling:
         steps_per_clip: steps (rows of features) per clip.
         num_frames: frames per segment, for kind "segment".
         every_s: seconds from one clip to the next, for kind "dense".
-        clip_fps: frames per second within a clip; None for an image backbone.
+        clip_fps: frames per second within a clip; None where a clip has no rate: its frames, or the single frame of an
+            image backbone, are spread evenly over the segment.
     """
 
     kind: str

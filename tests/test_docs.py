@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from extract import backbones
+from extract.backbones.table import clip_text
 from extract.backbones.tokens import choose_tokens
 from heads.losses.catalogue import describe_losses
 from heads.models.catalogue import describe_heads
@@ -149,7 +150,7 @@ def test_recommended_backbones_are_as_the_registry_says():
     for name, pretraining, clip, num_steps, dim, gflops in rows:
         entry = backbones.get(name)
         shape = entry.clip
-        expected = "1 frame" if shape.fps is None else f"{shape.num_frames} at {shape.fps:.4g} fps"
+        expected = clip_text(shape.num_frames, shape.fps, spread=shape.spread)
         assert (pretraining, clip) == (entry.pretraining, expected)
         num_cells = len(choose_tokens(None, None, entry).cells)
         assert (int(num_steps), int(dim)) == (shape.num_steps, entry.dim * num_cells)

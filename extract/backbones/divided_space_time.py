@@ -89,9 +89,10 @@ def _backbone(
 
 _EGO4D = "WIT-400M, Ego4D narrations"
 _TUNED = f"{_EGO4D}, EPIC-KITCHENS-100"
-# Authors spread the frames of a clip over the whole segment. An action lasts 2 s (the median of validation), and the
-# Ego4D clips of pretraining some 1 s.
-_LONG, _SHORT = ClipShape(16, 8.0, 16), ClipShape(4, 4.0, 4)
+# Their authors spread the frames of a clip over the whole segment, in training and tests. For whole videos, the rate is
+# that of 16 frames over 2 s, the median length of an action of validation, and of 4 frames over 1 s, which is about the
+# length of the Ego4D clips of pretraining.
+_LONG, _SHORT = ClipShape(16, 8.0, 16, spread=True), ClipShape(4, 4.0, 4, spread=True)
 # fmt: off
 BACKBONES = (
     _backbone("lavila_tsfb_epic", "ek100_cls/clip_openai_timesformer_base.ft_ek100_cls.ep_0100.md5sum_4e3575.pth",

@@ -68,9 +68,10 @@ def _backbone(
         pretraining=pretraining,
         model=TorchModel(model),
         dim=model.keywords["dim"],
-        # Their authors spread the frames over the whole video or segment: some 4 s for Something-Something, and 2 s for
-        # the median segment of EPIC-KITCHENS.
-        clip=ClipShape(num_frames, 2.0, num_frames),
+        # Their authors spread the frames over the whole video or segment, in pretraining and tests. For whole videos,
+        # 2 fps are 8 frames over the some 4 s of a video of Something-Something, and 4 over the 2 s of the median
+        # segment of EPIC-KITCHENS.
+        clip=ClipShape(num_frames, 2.0, num_frames, spread=True),
         side=_SIDE,
         parameters=parameters,
         gflops=gflops,

@@ -45,7 +45,8 @@ BACKBONES = (
         pretraining="ImageNet-21k, Kinetics-400, SUN RGB-D, EPIC-KITCHENS-100",
         model=TorchModel(_swin_base),
         dim=1024,
-        clip=ClipShape(32, 15.0, 16),  # every 2nd frame at 30 fps
+        # Every 2nd frame at 30 fps, whatever the length of the segment: its authors' example takes 32 frames of 2 s.
+        clip=ClipShape(32, 15.0, 16),
         side=7,
         parameters=88_655_688,
         gflops=320.0,

@@ -110,9 +110,11 @@ _EGOHOD = "https://huggingface.co/Jazzcharles/EgoVideo"
 _EGO4D = "WIT-400M, Ego4D narrations"
 _TUNED = f"{_EGO4D}, EPIC-KITCHENS-100"
 _HOD = f"{_EGO4D}, How2-Interlink-7M"
-# Authors spread the frames of a clip over the whole segment. An action lasts 2 s (the median of validation), and the
-# Ego4D clips of pretraining some 1 s. EgoHOD was trained with 4 frames and is tested with 16.
-_LONG, _SHORT = ClipShape(16, 8.0, 16), ClipShape(4, 4.0, 4)
+# Their authors spread the frames of a clip over the whole segment, in training and tests. For whole videos, the rate is
+# that of 16 frames over 2 s, the median length of an action of validation, and of 4 frames over 1 s, which is about the
+# length of the Ego4D clips of pretraining. EgoHOD was trained with 4 frames and is tested with 16.
+_LONG, _SHORT = ClipShape(16, 8.0, 16, spread=True), ClipShape(4, 4.0, 4, spread=True)
+# EgoHOD's files have these names in its authors' configurations. The page may have other ones.
 # fmt: off
 BACKBONES = (
     _backbone("avion_vitb_epic", PublishedPage(_AVION, "avion_finetune_cls_lavila_vitb_best.pt"), num_positions=16,

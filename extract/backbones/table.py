@@ -49,7 +49,7 @@ def _cells(entry: Backbone) -> tuple[str, ...]:
         f"`{entry.name}`{short}",
         entry.pretraining,
         entry.seen_of_epic,
-        clip_text(clip.num_frames, clip.fps),
+        clip_text(clip.num_frames, clip.fps, spread=clip.spread),
         str(clip.num_steps),
         str(entry.dim),
         "yes" if entry.class_token else "",
@@ -60,9 +60,11 @@ def _cells(entry: Backbone) -> tuple[str, ...]:
     )
 
 
-def clip_text(num_frames: int, fps: float | None) -> str:
-    """Return a clip as tables show it: "1 frame", or its frames and their rate."""
-    return "1 frame" if fps is None else f"{num_frames} at {fps:.4g} fps"
+def clip_text(num_frames: int, fps: float | None, *, spread: bool) -> str:
+    """Return a clip as tables show it: "1 frame", "16 at 15 fps", or "16 spread (8 fps)"."""
+    if fps is None:
+        return "1 frame"
+    return f"{num_frames} spread ({fps:.4g} fps)" if spread else f"{num_frames} at {fps:.4g} fps"
 
 
 def parameters_text(parameters: int) -> str:

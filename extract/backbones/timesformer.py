@@ -29,6 +29,7 @@ def _backbone(
     pretraining: str,
     num_frames: int,
     fps: float,
+    spread: bool = False,
     pixels: int,
     parameters: int,
     gflops: float,
@@ -52,7 +53,7 @@ def _backbone(
         pretraining=pretraining,
         model=TransformersModel("TimesformerModel", "TimesformerConfig", settings, _steps),
         dim=768,
-        clip=ClipShape(num_frames, fps, num_frames),
+        clip=ClipShape(num_frames, fps, num_frames, spread),
         side=pixels // 16,
         parameters=parameters,
         gflops=gflops,
@@ -67,7 +68,8 @@ def _backbone(
 
 
 # Kinetics: every 32nd frame at 30 fps (every 16th at high resolution, every 4th for the long variant), as in the
-# authors' configurations. Something-Something: frames spread over a whole video, which is some 4 s long.
+# authors' configurations. Something-Something: frames spread over a whole video, which is of one action and some 4 s
+# long; the rate is for videos of more than one.
 # fmt: off
 BACKBONES = (
     _backbone("base_k400", "facebook/timesformer-base-finetuned-k400", pretraining="ImageNet-21k, Kinetics-400",
@@ -76,13 +78,13 @@ BACKBONES = (
               num_frames=8, fps=0.9375, pixels=224, parameters=121_258_752, gflops=196.0),
     _backbone("base_ssv2", "facebook/timesformer-base-finetuned-ssv2",
               pretraining="ImageNet-21k, Something-Something v2",
-              num_frames=8, fps=2.0, pixels=224, parameters=121_258_752, gflops=196.0),
+              num_frames=8, fps=2.0, spread=True, pixels=224, parameters=121_258_752, gflops=196.0),
     _backbone("hr_k400", "facebook/timesformer-hr-finetuned-k400", pretraining="ImageNet-21k, Kinetics-400",
               num_frames=16, fps=1.875, pixels=448, parameters=121_716_480, gflops=1703),
     _backbone("hr_k600", "facebook/timesformer-hr-finetuned-k600", pretraining="ImageNet-21k, Kinetics-600",
               num_frames=16, fps=1.875, pixels=448, parameters=121_716_480, gflops=1703),
     _backbone("hr_ssv2", "facebook/timesformer-hr-finetuned-ssv2", pretraining="ImageNet-21k, Something-Something v2",
-              num_frames=16, fps=4.0, pixels=448, parameters=121_716_480, gflops=1703),
+              num_frames=16, fps=4.0, spread=True, pixels=448, parameters=121_716_480, gflops=1703),
     _backbone("long_k400", "fcakyon/timesformer-large-finetuned-k400", pretraining="ImageNet-21k, Kinetics-400",
               num_frames=96, fps=7.5, pixels=224, parameters=121_326_336, gflops=2380),
 )

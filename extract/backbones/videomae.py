@@ -30,7 +30,9 @@ _SIZES = {
 }
 
 
-def _backbone(variant: str, repo: str, *, pretraining: str, fps: float, parameters: int, gflops: float) -> Backbone:
+def _backbone(
+    variant: str, repo: str, *, pretraining: str, fps: float, spread: bool = False, parameters: int, gflops: float
+) -> Backbone:
     """Return the record of a variant, published as the repository `repo` of MCG-NJU."""
     sizes = _SIZES[variant.split("_", maxsplit=1)[0]]
     tuned = "finetuned" in repo
@@ -55,7 +57,7 @@ def _backbone(variant: str, repo: str, *, pretraining: str, fps: float, paramete
             unused=("classifier.",),
         ),
         dim=sizes["hidden_size"],
-        clip=ClipShape(16, fps, 8),
+        clip=ClipShape(16, fps, 8, spread),
         side=14,
         parameters=parameters,
         gflops=gflops,
@@ -68,8 +70,8 @@ def _backbone(variant: str, repo: str, *, pretraining: str, fps: float, paramete
     )
 
 
-# Kinetics: every 4th frame at 30 fps. Something-Something: fine-tuned with frames spread over a whole video, which is
-# some 4 s long; pre-trained with every 2nd frame at 12 fps.
+# Kinetics: every 4th frame at 30 fps. Something-Something: pre-trained with every 2nd frame at 12 fps; fine-tuned with
+# frames spread over a whole video, which is of one action and some 4 s long. The rate is for videos of more than one.
 # fmt: off
 BACKBONES = (
     _backbone("base_k400", "videomae-base-finetuned-kinetics", pretraining="Kinetics-400",
@@ -77,7 +79,7 @@ BACKBONES = (
     _backbone("base_k400_ssl", "videomae-base", pretraining="Kinetics-400, self-supervised",
               fps=7.5, parameters=86_227_200, gflops=180.0),
     _backbone("base_ssv2", "videomae-base-finetuned-ssv2", pretraining="Something-Something v2",
-              fps=4.0, parameters=86_227_200, gflops=180.0),
+              fps=4.0, spread=True, parameters=86_227_200, gflops=180.0),
     _backbone("base_ssv2_ssl", "videomae-base-ssv2", pretraining="Something-Something v2, self-supervised",
               fps=6.0, parameters=86_227_200, gflops=180.0),
     _backbone("large_k400", "videomae-large-finetuned-kinetics", pretraining="Kinetics-400",

@@ -69,7 +69,7 @@ def _backbone(
     weights: PublishedFile | PublishedPage,
     *,
     pretraining: str,
-    fps: float,
+    clip: ClipShape,
     parameters: int,
     gflops: float,
     licence: Licence,
@@ -95,7 +95,7 @@ def _backbone(
             "VideoMAEForVideoClassification", "VideoMAEConfig", settings, _steps, unused=("classifier.",)
         ),
         dim=_SIZES[size]["hidden_size"],
-        clip=ClipShape(16, fps, 8),
+        clip=clip,
         side=224 // patch,
         parameters=parameters,
         gflops=gflops,
@@ -123,7 +123,7 @@ def _v2(size: str, file: str, *, parameters: int, gflops: float) -> Backbone:
         size,
         PublishedFile(revision=f"OpenGVLab/VideoMAE2 {file}", url=f"{_HUB}/{file}"),
         pretraining="UnlabeledHybrid, self-supervised, Kinetics-710",
-        fps=7.5,  # every 4th frame at 30 fps
+        clip=ClipShape(16, 7.5, 8),  # every 4th frame at 30 fps
         parameters=parameters,
         gflops=gflops,
         **_V2,
@@ -141,7 +141,9 @@ BACKBONES = (
             "https://github.com/JacobChalk/TIM/tree/main/feature_extractors/VideoMAE", "videomae_epic.pth.tar"
         ),
         pretraining="UnlabeledHybrid, self-supervised, EPIC-KITCHENS-100",
-        fps=15.0,  # 16 frames over a window of 1.1 s, from which its authors' features come
+        # Tuned and tested with 16 frames spread over a segment. Its authors' features of whole videos come from windows
+        # of 1.1 s with 16 frames each.
+        clip=ClipShape(16, 15.0, 8, spread=True),
         parameters=303_860_736,
         gflops=597.0,
         licence=Licence(code="none stated", weights="none stated"),

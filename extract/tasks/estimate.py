@@ -18,12 +18,13 @@ from extract.backbones.tokens import choose_tokens
 from extract.decode.decoders import Decoders, TaskFailure, num_workers_for
 from extract.decode.packets import needed_packets
 from extract.decode.video import VideoInfo
-from extract.sampling import VideoPlan, choose_sampling, plan_video
+from extract.sampling import VideoPlan, choose_clip, choose_sampling, plan_video
 from extract.tasks.sharding import DECODED_PER_S, deal_videos
 from extract.videos import find_videos
 from features.annotations import Segments, find_csv, read_video_info
 from features.errors import OptionError
 from features.failures import FailureKind
+from features.featureset import Sampling
 from features.intervals import segment_times
 from features.progress import progress
 
@@ -42,6 +43,7 @@ class Estimate:
         wanted_frames: distinct frames that a clip shows.
         decoded_frames: frames that must be decoded for them.
         clips, clip_frames: C clips of L frames.
+        clip_fps: frames per second within a clip; None for single frames, and for frames that are spread over segments.
         clip_gflops: billions of multiply-adds per clip.
         steps, dim: N rows of D values.
         size_bytes: of the features on disk, apart from some kilobytes per video.
@@ -57,6 +59,7 @@ class Estimate:
     decoded_frames: int
     clips: int
     clip_frames: int
+    clip_fps: float | None
     clip_gflops: float
     steps: int
     dim: int
@@ -93,6 +96,7 @@ def estimate_extraction(
     backbone: str,
     num_frames: int = 16,
     every_s: float | None = None,
+    clip: str | float | None = None,
     tasks: int = 8,
     workers: int | None = None,
     tokens: str | None = None,
@@ -113,7 +117,8 @@ def estimate_extraction(
     """
     entry = get(backbone)
     dim = entry.dim * len(choose_tokens(tokens, layers, entry).cells)
-    sampling = choose_sampling(num_frames, every_s, entry.clip)
+    shape = choose_clip(clip, entry.clip, every_s)
+    sampling = choose_sampling(num_frames, every_s, shape)
     if tasks < 1:
         raise OptionError("--tasks", f"{tasks} is not a number of tasks above 0.")
     workers = num_workers_for(workers)
@@ -132,14 +137,14 @@ def estimate_extraction(
             failed[info.error] += len(rows[video_id])
             continue
         seconds = info if isinstance(info, np.ndarray) else info.seconds
-        plan = plan_video(seconds, segment_times(rows[video_id]), sampling, entry.clip)
+        plan = plan_video(seconds, segment_times(rows[video_id]), sampling, shape)
         failed.update({FailureKind.BEYOND_END: len(plan.beyond_end), FailureKind.NO_FRAMES: len(plan.in_gap)})
         decoded = _num_decoded(info, plan, DECODED_PER_S[sampling.kind])
         estimates[video_id] = _video_estimate(seconds, plan, decoded, entry)
     failed[FailureKind.MISSING_VIDEO] = sum(len(rows[video_id]) for video_id in missing)
-    dealt = deal_videos(segments, sampling, entry.clip, tasks)
+    dealt = deal_videos(segments, sampling, shape, tasks)
     task_cost = tuple(sum(estimates[name].cost for name in task if name in estimates) for task in dealt)
-    return _total(list(estimates.values()), segments, failed, entry, dim, task_cost)
+    return _total(list(estimates.values()), segments, failed, entry, sampling, dim, task_cost)
 
 
 def _total(
@@ -147,6 +152,7 @@ def _total(
     segments: Segments,
     failed: Mapping[FailureKind, int],
     entry: Backbone,
+    sampling: Sampling,
     dim: int,
     task_cost: tuple[int, ...],
 ) -> Estimate:
@@ -160,7 +166,8 @@ def _total(
         wanted_frames=sum(video.wanted for video in estimates),
         decoded_frames=sum(video.decoded for video in estimates),
         clips=sum(video.clips for video in estimates),
-        clip_frames=entry.clip.num_frames,
+        clip_frames=sampling.clip_frames,
+        clip_fps=sampling.clip_fps,
         clip_gflops=entry.gflops,
         steps=steps,
         dim=dim,

@@ -14,7 +14,7 @@ from pathlib import Path
 from extract.backbone_input import ClipShape
 from extract.backbones import get
 from extract.backbones.tokens import choose_tokens
-from extract.sampling import choose_sampling, frames_per_segment
+from extract.sampling import choose_clip, choose_sampling, frames_per_segment
 from features.annotations import Segments, read_all_segments
 from features.dealing import deal
 from features.featureset import Sampling
@@ -82,6 +82,7 @@ def expected_shares(
     backbone: str,
     frames: int | None,
     every: float | None,
+    clip: str | float | None,
     tokens: str | None,
     layers: str | None,
     num_tasks: int,
@@ -89,6 +90,6 @@ def expected_shares(
     """Return the share of each task of an extraction, from its annotations alone; arguments as for `extract.run`."""
     entry = get(backbone)
     choose_tokens(tokens, layers, entry)  # what no task could do is refused here as well
-    clip = entry.clip
-    sampling = choose_sampling(frames_per_segment(frames, every), every, clip)
-    return shares(read_all_segments(annotations), sampling, clip, num_tasks)
+    shape = choose_clip(clip, entry.clip, every)
+    sampling = choose_sampling(frames_per_segment(frames, every), every, shape)
+    return shares(read_all_segments(annotations), sampling, shape, num_tasks)

@@ -34,7 +34,7 @@ _LEVELS = {
     "private video and text": 5,
     "InternVideo2-1B's features": 5,
     "InternVideo2-1B": 5,
-    "UnlabeledHybrid": 5,  # a part of it is from Instagram and was not published
+    "UnlabeledHybrid": 5,  # 18.5 % of it are "self-collected" videos that were not published
     "image and text": 0,
     "EPIC-KITCHENS-100": 0,  # the labels of its training list are training, not pretraining
 }

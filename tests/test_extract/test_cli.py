@@ -193,6 +193,11 @@ def test_failures_end_in_exit_code_1_with_the_place_of_the_reasons(run, tmp_path
         (["--backbone", "resnet51"], r"no backbone 'resnet51'; did you mean 'resnet50'\? Known: .*tiny_cnn"),
         (["--frames", "0"], "--frames: 0 is not a number of frames above 0"),
         (["--frames", "many"], "'many' is not a valid integer"),
+        (["--clip", "spread"], "--clip: spread is of no use: this backbone sees single frames, not clips"),
+        (
+            ["--backbone", "r3d_18", "--clip", "wide"],
+            "--clip: wide is neither spread nor a number of frames per second",
+        ),
         (["--device", "tpu"], "--device: no tpu on this machine; available: .*cpu"),
         (["--weights", "random:x"], "--weights: 'random:x' is no file or folder, nor 'default', nor 'random:SEED'"),
         (["--weights", "default"], "--weights: nobody published weights for tiny_cnn"),

@@ -206,13 +206,18 @@ def test_more_frames_than_the_segment_has_repeat_frames(extract, tmp_path):
     assert set(video.frame.tolist()) == {15, 16, 17, 18}
 
 
-def test_clip_backbone_gives_its_steps_at_their_times(videos, tmp_path):
-    segments = read_segments(annotate(tmp_path / "segments.csv", select("P01_101_1")))
-    extract_videos(segments, videos, tmp_path / "out", backbone="r2plus1d_18", weights="random:0", num_frames=16)
+@pytest.mark.parametrize(
+    ("clip", "from_middle_s"),
+    [
+        (None, 4 / 15),  # 16 frames at 15 fps round the middle: the halves' middles lie 4 frames before and after it
+        ("spread", 0.25),  # 16 frames over the segment, which lasts 1 s
+    ],
+)
+def test_clip_backbone_gives_its_steps_at_their_times(clip, from_middle_s, extract, tmp_path):
+    extract(select("P01_101_1"), backbone="r2plus1d_18", num_frames=16, clip=clip)
     video = _read(tmp_path / "out", "P01_101")
     assert video.features.shape == (2, 1, 512)
-    # 16 frames at 15 fps round the middle, 1 s: the halves' middles lie 4 frames before and after it.
-    np.testing.assert_allclose(video.seconds, [1 - 4 / 15, 1 + 4 / 15])
+    np.testing.assert_allclose(video.seconds, [1 - from_middle_s, 1 + from_middle_s])
 
 
 # ---- what is there is kept

@@ -13,6 +13,7 @@ from extract.backbone_input import ClipShape
 from extract.backbones import get
 from extract.sampling import (
     VideoPlan,
+    choose_clip,
     choose_sampling,
     nearest_frames,
     plan_dense,
@@ -20,11 +21,13 @@ from extract.sampling import (
     plan_video,
 )
 from features.errors import OptionError
+from features.featureset import Sampling
 from features.intervals import SegmentTimes
 
 IMAGE = ClipShape()
 CLIP = get("r2plus1d_18").clip
-SHAPES = st.sampled_from([IMAGE, CLIP, ClipShape(num_frames=8, fps=4.0, num_steps=8)])
+SPREAD = ClipShape(num_frames=8, fps=4.0, num_steps=4, spread=True)
+SHAPES = st.sampled_from([IMAGE, CLIP, ClipShape(num_frames=8, fps=4.0, num_steps=8), SPREAD])
 
 
 @st.composite
@@ -221,7 +224,7 @@ def test_end_0_013_s_past_the_video_is_no_failure():
     assert plan.narration_id == ("P01_01_0",)
 
 
-@pytest.mark.parametrize("clip", [IMAGE, CLIP])
+@pytest.mark.parametrize("clip", [IMAGE, CLIP, SPREAD])
 def test_video_of_one_frame_gives_that_frame(clip):
     plan = plan_segments(np.array([2.0]), _segments([1.9], [2.05]), num_frames=16, clip=clip)
     assert set(plan.clips.reshape(-1).tolist()) == {0}
@@ -237,6 +240,110 @@ def test_frame_that_stays_long_is_chosen_by_time_and_not_by_count():
     seconds = np.array([0.0, 0.1, 0.2, 1.8, 1.9, 2.0])
     plan = plan_segments(seconds, _segments([0.0], [2.0]), num_frames=4, clip=IMAGE)  # 0.25, 0.75, 1.25, 1.75 s
     assert plan.clips[:, 0].tolist() == [2, 2, 3, 3]
+
+
+# ---- frames of a clip that are spread over the segment
+
+
+@given(videos_and_segments(), st.integers(1, 40))
+def test_spread_clips_are_those_of_a_plain_slow_loop(example, num_frames):
+    seconds, segments = example
+    plan = plan_segments(seconds, segments, num_frames=num_frames, clip=SPREAD)
+    num_clips = math.ceil(num_frames / 8)
+    for name, clips in zip(plan.narration_id, plan.clip_range, strict=True):
+        index = segments.narration_id.index(name)
+        start_s, stop_s = segments.start_s[index], segments.stop_s[index]
+        assert clips[1] - clips[0] == num_clips
+        for number in range(num_clips * 8):
+            moment = start_s + (stop_s - start_s) * (number + 0.5) / (num_clips * 8)
+            frame = plan.clips[clips[0] + number // 8, number % 8]
+            assert abs(seconds[frame] - moment) <= min(abs(seconds - moment)) + 1e-9
+
+
+@given(videos_and_segments(), st.integers(1, 5))
+def test_spread_clips_show_the_frames_that_an_image_backbone_sees(example, num_clips):
+    seconds, segments = example
+    plan, images = (plan_segments(seconds, segments, num_frames=8 * num_clips, clip=clip) for clip in (SPREAD, IMAGE))
+    assert (plan.narration_id, plan.in_gap) == (images.narration_id, images.in_gap)
+    np.testing.assert_array_equal(plan.clips.reshape(-1), images.clips.reshape(-1))
+
+
+@given(st.floats(5, 20), st.floats(0.1, 20), st.integers(1, 40))
+def test_steps_of_spread_clips_stand_in_the_middle_of_equal_parts_of_the_segment(start_s, length_s, num_frames):
+    plan = plan_segments(
+        np.arange(0, 50, 0.001), _segments([start_s], [start_s + length_s]), num_frames=num_frames, clip=SPREAD
+    )
+    middles = _parts(start_s, start_s + length_s, 4 * math.ceil(num_frames / 8))
+    np.testing.assert_allclose(plan.seconds.reshape(-1), middles)
+
+
+@given(st.integers(0, 500), st.integers(1, 500), st.sampled_from([25, 30, 50, 60]))
+def test_spread_frames_are_those_of_the_authors_rules_to_one_frame(first, length, fps):
+    # AVION, EgoHOD and EgoVideo: between neighbours of 17 even positions. TSM and InternVideo2: from ticks.
+    segments = _segments([first / fps], [(first + length) / fps])
+    clip = get("avion_vitb_epic").clip
+    frames = plan_segments(np.arange(1200) / fps, segments, num_frames=16, clip=clip).clips[0]
+    edges = np.linspace(first, first + length, 17)
+    assert np.abs(frames - np.floor((edges[1:] + edges[:-1]) / 2)).max() <= 1
+    ticks = first + np.array([int(length / 16 / 2 + length / 16 * number) for number in range(16)])
+    assert np.abs(frames - ticks).max() <= 1
+
+
+def test_segment_with_fewer_frames_than_a_spread_clip_repeats_them():
+    plan = plan_segments(np.arange(90) / 30, _segments([1.0], [1.1]), num_frames=8, clip=SPREAD)
+    # Moments from frame 30.1875 on, 0.375 frames apart; the segment ends with frame 33.
+    assert plan.clips.tolist() == [[30, 31, 31, 31, 32, 32, 32, 33]]
+
+
+def test_spread_clip_that_reaches_a_hole_of_the_video_is_reported():
+    seconds = np.concatenate([np.arange(60) / 30, 10 + np.arange(60) / 30])  # nothing from 2 to 10 s
+    segments = _segments([0.5, 1.0], [1.5, 11.5])
+    plan = plan_segments(seconds, segments, num_frames=8, clip=SPREAD)
+    assert (plan.narration_id, list(plan.in_gap)) == (("P01_01_0",), ["P01_01_1"])
+
+
+def test_clips_over_the_whole_video_keep_a_rate_where_those_of_segments_are_spread():
+    seconds, segments = np.arange(0, 4, 0.1), _segments([1.0], [2.0])
+    at_a_rate = ClipShape(num_frames=8, fps=4.0, num_steps=4)
+    assert choose_sampling(16, 0.5, SPREAD) == choose_sampling(16, 0.5, at_a_rate)
+    plan, expected = (plan_dense(seconds, segments, every_s=0.5, clip=clip) for clip in (SPREAD, at_a_rate))
+    np.testing.assert_array_equal(plan.clips, expected.clips)
+
+
+@pytest.mark.parametrize(("choice", "fps"), [(None, None), ("spread", None), ("4", 4.0), (7.5, 7.5)])
+def test_choice_of_a_clip_is_recorded_as_its_rate(choice, fps):
+    sampling = choose_sampling(8, None, choose_clip(choice, SPREAD, None))
+    assert (sampling.clip_frames, sampling.clip_fps) == (8, fps)
+
+
+def test_sets_from_before_clips_were_spread_are_continued_with_their_rate():
+    before = Sampling("segment", clip_frames=16, steps_per_clip=16, num_frames=16, clip_fps=8.0)
+    assert choose_sampling(16, None, choose_clip("8", get("avion_vitb_epic").clip, None)) == before
+
+
+def test_clip_with_a_rate_can_be_spread_over_the_segment():
+    plan = plan_segments(
+        np.arange(90) / 30, _segments([0.0], [2.0]), num_frames=16, clip=choose_clip("spread", CLIP, None)
+    )
+    assert plan.seconds.tolist() == [[0.5, 1.5]]
+
+
+@pytest.mark.parametrize("choice", ["0", "-8", "nan", "inf", "wide", "8fps", ""])
+def test_clip_that_is_no_rate_is_a_wrong_option(choice):
+    with pytest.raises(OptionError, match=r"^--clip: .*neither spread nor a number of frames per second above 0"):
+        choose_clip(choice, CLIP, None)
+
+
+def test_clip_cannot_be_spread_over_a_whole_video():
+    with pytest.raises(OptionError, match="--clip: spread needs segments; with --every, give frames per second"):
+        choose_clip("spread", CLIP, 0.2)
+    assert choose_clip("8", SPREAD, 0.2) == ClipShape(num_frames=8, fps=8.0, num_steps=4)
+
+
+@pytest.mark.parametrize("choice", ["spread", "8"])
+def test_single_frames_have_no_clip_to_choose(choice):
+    with pytest.raises(OptionError, match=r"--clip: .* single frames"):
+        choose_clip(choice, IMAGE, None)
 
 
 def test_sampling_is_recorded_with_the_clip_it_was_made_for():

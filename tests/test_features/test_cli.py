@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 from feature_files import COLUMNS, DENSE, finished, python, row, video, write_rows, write_set
+from shell import output_here
 
 from features import __version__
+from features.cli import main
 from features.failures import Failure, write_failures
+from features.featureset import Sampling
 
 
 @pytest.fixture
@@ -83,6 +86,15 @@ def test_info_of_a_dense_set(command, tmp_path: Path, annotations: Path) -> None
     second_process = command("features", "info", tmp_path / "dense", "--annotations", annotations)
     assert "complete  1 videos, 12 steps that cover 2 segments\n" in second_process.stdout
     assert "missing   2 videos, 2 segments\n" in second_process.stdout
+
+
+@pytest.mark.parametrize(("clip_fps", "how"), [(7.5, "at 7.5 fps"), (None, "spread over it")])
+def test_info_says_which_frames_a_clip_shows(tmp_path: Path, clip_fps: float | None, how: str) -> None:
+    sampling = Sampling("segment", clip_frames=16, steps_per_clip=8, num_frames=32, clip_fps=clip_fps)
+    write_set(tmp_path / "set", video(), sampling=sampling)
+    assert f"32 frames per segment, in clips of 16 frames {how}, 8 steps per clip\n" in output_here(
+        main, "info", tmp_path / "set"
+    )
 
 
 def test_verify_of_a_sound_set_says_so(command, root: Path) -> None:

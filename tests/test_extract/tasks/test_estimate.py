@@ -62,6 +62,25 @@ def test_one_clip_of_a_clip_backbone_counts_all_of_its_frames(dataset):
     assert sum(estimate.task_cost) == estimate.decoded_frames + 3 * 16
 
 
+@pytest.mark.parametrize(
+    ("options", "clips"),
+    [
+        ((), "3 of 16 frames at 15 fps"),
+        (("--clip", "8"), "3 of 16 frames at 8 fps"),
+        (("--clip", "spread"), "3 of 16 frames spread over a segment"),
+        (("--backbone", "avion_vitb_epic"), "3 of 16 frames spread over a segment"),
+        (("--backbone", "avion_vitb_epic", "--every", "0.5"), "8 of 16 frames at 8 fps"),
+        (("--backbone", "tiny_cnn"), "48 of 1 frame"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_plan_says_which_frames_a_clip_shows(dataset, options, clips):
+    result = _run_plan(dataset, "--backbone", "r2plus1d_18", *options)
+    assert result.exit_code == 0, result.stderr
+    lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert lines["clips"] == clips
+
+
 def test_list_of_videos_stands_in_for_the_videos(dataset):
     video_info = pd.DataFrame({"duration_s": [2.0, 2.0], "fps": [30.0, 30.0]}, index=["P01_01", "P01_02"])
     segments = read_segments(dataset / "segments.csv")

@@ -311,6 +311,7 @@ def test_table_shows_every_backbone_and_whether_its_weights_are_here(server, tmp
     assert rows["videomae_base_k400"].endswith("to fetch")
     assert rows["tiny_cnn"].endswith("none")
     assert "16 at 7.5 fps" in rows["videomae_base_k400"]
+    assert "16 spread (8 fps)" in rows["avion_vitb_epic"]
     assert "CC-BY-NC-4.0" in rows["videomae_base_k400"]
     assert "videomae = videomae_base_k400" in result.output
 
@@ -321,5 +322,7 @@ def test_json_of_the_table_has_every_fact(tmp_path):
     assert list(rows) == names()
     assert rows["dinov3_large"]["gated"]
     assert rows["slowfast_r50"]["aliases"] == ["slowfast"]
+    clips = {name: [rows[name][field] for field in ("clip_frames", "clip_fps", "clip_spread")] for name in rows}
+    assert (clips["slowfast_r50"], clips["avion_vitb_epic"]) == ([32, 15.0, False], [16, 8.0, True])
     assert rows["slowfast_r50"]["published_as"].endswith("/SLOWFAST_8x8_R50.pyth")
     assert rows["swin3d_b"]["dim"] == get("swin3d_b").dim

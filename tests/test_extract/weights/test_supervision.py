@@ -29,7 +29,8 @@ EXPECTED = {
     "egovideo_1b": 5,
     "omnivore_swinb_epic": 2,
     "slowfast_r50_epic": 2,
-    "tsm_r50_epic": 1,
+    "tsn_r50_epic": 1,
+    "tsm_r50_epic": 2,
     "videomae_large_epic": 5,
 }
 
