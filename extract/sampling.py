@@ -127,7 +127,7 @@ def plan_segments(
 ) -> VideoPlan:
     """Return clips spread evenly over each segment, as many of the backbone's length as hold `num_frames` frames.
 
-        | f f f f | f f f f | f f f f |         spread: a frame in the middle of each part of its clip's part
+        | f f f f | f f f f | f f f f |         spread: the frames of all clips lie evenly
         |  ffff   |  ffff   |  ffff   |         at a rate of its own
 
     A segment is cut into equal parts, one per clip, and each clip is centred in its part. The clip of an image backbone

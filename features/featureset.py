@@ -217,8 +217,12 @@ def _write_if_absent(path: Path, record: dict[str, Any]) -> None:
 
 def _difference(existing: FeatureSet, wanted: FeatureSet) -> str:
     old, new = _decisive(existing), _decisive(wanted)
-    return "; ".join(
-        f"{name} is {old.get(name)!r} there, {new.get(name)!r} is wanted"
-        for name in {**old, **new}
-        if old.get(name) != new.get(name)
-    )
+    differences = []
+    for name in {**old, **new}:
+        there, here = old.get(name), new.get(name)
+        if isinstance(there, dict) and isinstance(here, dict):
+            keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+            there, here = ({key: record.get(key) for key in keys} for record in (there, here))
+        if there != here:
+            differences.append(f"{name} is {there!r} there, {here!r} is wanted")
+    return "; ".join(differences)

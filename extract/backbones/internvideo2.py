@@ -69,8 +69,8 @@ def _backbone(
         model=TorchModel(model),
         dim=model.keywords["dim"],
         # Their authors spread the frames over the whole video or segment, in pretraining and tests. For whole videos,
-        # 2 fps are 8 frames over the some 4 s of a video of Something-Something, and 4 over the 2 s of the median
-        # segment of EPIC-KITCHENS.
+        # 2 fps are 8 frames over 4 s, about a video of Something-Something, and 4 over 2 s, the median segment of
+        # EPIC-KITCHENS.
         clip=ClipShape(num_frames, 2.0, num_frames, spread=True),
         side=_SIDE,
         parameters=parameters,

@@ -297,7 +297,7 @@ def test_segment_with_fewer_frames_than_a_spread_clip_repeats_them():
 
 def test_spread_clip_that_reaches_a_hole_of_the_video_is_reported():
     seconds = np.concatenate([np.arange(60) / 30, 10 + np.arange(60) / 30])  # nothing from 2 to 10 s
-    segments = _segments([0.5, 1.0], [1.5, 11.5])
+    segments = _segments([0.5, 0.1], [1.5, 3.9])  # the middle of the second one is beside a frame
     plan = plan_segments(seconds, segments, num_frames=8, clip=SPREAD)
     assert (plan.narration_id, list(plan.in_gap)) == (("P01_01_0",), ["P01_01_1"])
 
