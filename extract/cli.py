@@ -139,6 +139,12 @@ def _extraction_installed() -> Iterator[None]:
     help="Folder on a disk of this machine. Each video is copied there before it is read; the copy is removed after.",
 )
 @click.option(
+    "--stream",
+    type=click.IntRange(min=0),
+    help="Number of the video stream to take in each file, counted as ffprobe does.  [default: the one marked as "
+    "default, else the largest]",
+)
+@click.option(
     "--dry-run",
     is_flag=True,
     help="Only show how the videos are shared out among the tasks of --shard. Needs nothing but the annotations.",

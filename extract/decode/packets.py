@@ -28,11 +28,13 @@ class Packet:
         is_key: decoding can begin here; only pictures shown before this one may need an earlier packet.
         is_reference: another picture may be predicted from it.
         layer: temporal layer; a picture is never predicted from one of a higher layer.
+        is_skipped: where decoding begins with the key picture before it, this one is not shown.
     """
 
     is_key: bool
     is_reference: bool
     layer: int = 0
+    is_skipped: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +179,12 @@ def _hevc(units: Sequence[memoryview], extradata: bytes) -> Packet:
     if len(kinds) != 1 or len(layers) != 1:
         raise UnprovenError("a packet without slices, or with slices of two kinds")
     kind = kinds.pop()
-    return Packet(is_key=kind >= 16, is_reference=kind > 14 or kind % 2 == 1, layer=layers.pop())
+    return Packet(
+        is_key=kind >= 16,
+        is_reference=kind > 14 or kind % 2 == 1,
+        layer=layers.pop(),
+        is_skipped=kind in (8, 9),  # RASL: it may be predicted from the group before
+    )
 
 
 def _need_known(parameters: memoryview, extradata: bytes) -> None:
@@ -198,6 +205,14 @@ def key_and_reference(packets: Sequence[Packet]) -> tuple[np.ndarray, np.ndarray
     top = max(packet.layer for packet in packets)
     is_reference = [packet.is_reference or packet.layer < top for packet in packets]
     return np.array([packet.is_key for packet in packets]), np.array(is_reference)
+
+
+def skipped_at_start(packets: Sequence[Packet]) -> np.ndarray:
+    """Return the packets that are not shown because the stream begins with their group, (P,) bool."""
+    starts = np.flatnonzero([packet.is_key for packet in packets])
+    is_skipped = np.array([packet.is_skipped for packet in packets], dtype=bool)
+    is_skipped[starts[1] if len(starts) > 1 else len(packets) :] = False
+    return is_skipped
 
 
 def _is_progressive(record: bytes) -> bool:
