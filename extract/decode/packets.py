@@ -187,6 +187,29 @@ def _hevc(units: Sequence[memoryview], extradata: bytes) -> Packet:
     )
 
 
+# Parameter sets, delimiters, messages and filler (ITU-T H.264, table 7-1; ITU-T H.265, table 7-1).
+_NO_PICTURE = {"h264": range(6, 14), "hevc": range(32, 41)}
+
+
+def holds_picture(codec: str, extradata: bytes | None, data: bytes) -> bool:
+    """Return whether a packet may hold a picture, or a part of one: it has anything but parameters and the like.
+
+    FFmpeg's decoders refuse a packet of parameters alone, though they use them.
+    """
+    if codec not in _NO_PICTURE:
+        return True
+    try:
+        if extradata and extradata[0] == 1:
+            length_size = (extradata[4 if codec == "h264" else 21] & 3) + 1
+            first_bytes = [unit[0] for unit in _units(memoryview(data), length_size)]
+        else:
+            first_bytes = [unit[0] for unit in data.split(b"\0\0\1")[1:]]
+        kinds = {first & 31 if codec == "h264" else first >> 1 & 63 for first in first_bytes}
+    except (UnprovenError, IndexError):
+        return True
+    return not kinds or not kinds.issubset(_NO_PICTURE[codec])
+
+
 def _need_known(parameters: memoryview, extradata: bytes) -> None:
     """Check that a parameter set within the stream repeats one of the header, so that leaving it out loses nothing."""
     if bytes(parameters) not in extradata:

@@ -40,8 +40,8 @@ def order_of(decoded: Decoded, times: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """Return the packets that give pictures, (N,) int64 in the order of showing, and the times of these, (N,) float64.
 
     A file may give its pictures the times of other pictures, or none. Pictures are shown in the order of their times,
-    so the first picture is given the earliest of these times, and so on. Times ascend strictly, but for -inf and inf:
-    pictures before the first time of the file, and after the last.
+    so the first picture is given the earliest of these times, and so on. Times ascend strictly, but for -inf (pictures
+    before the first that has a time) and inf (damaged packets after the last time).
 
     Args:
         times: (P,) float64 seconds of the packets; NaN where a packet has none.
@@ -52,14 +52,11 @@ def order_of(decoded: Decoded, times: np.ndarray) -> tuple[np.ndarray, np.ndarra
     known = np.flatnonzero(np.isfinite(times))
     if not len(known):
         raise TimesError("no frames with a presentation time in it")
-    times = np.interp(np.arange(len(times)), known, times[known], left=-np.inf, right=np.inf)
     shown = np.array(list(dict.fromkeys(decoded.shown)), dtype=np.int64)
-    order = np.argsort(times[shown], kind="stable")
-    is_far = np.abs(order - np.arange(len(order))) > MAX_REORDER
-    if is_far.any():
-        raise TimesError(f"the times of its pictures jump back near {times[shown][is_far][0]:.2f} s")
-    packets = np.concatenate([shown, np.array(decoded.damaged, dtype=np.int64)])
-    seconds = np.concatenate([times[shown][order], times[packets[len(shown) :]]])
+    damaged = np.array(decoded.damaged, dtype=np.int64)
+    packets = np.concatenate([shown, damaged])
+    of_damaged = np.interp(damaged, known, times[known], left=-np.inf, right=np.inf)
+    seconds = np.concatenate([_times_in_order(times[shown]), of_damaged])
     by_time = np.argsort(seconds, kind="stable")
     packets, seconds = packets[by_time], seconds[by_time]
     if not np.isfinite(seconds).any():
@@ -68,6 +65,25 @@ def order_of(decoded: Decoded, times: np.ndarray) -> tuple[np.ndarray, np.ndarra
     for index in np.flatnonzero(np.isfinite(seconds[1:]) & (seconds[1:] == seconds[:-1])) + 1:
         seconds[index] = np.nextafter(seconds[index - 1], np.inf)
     return packets, seconds
+
+
+def _times_in_order(seconds: np.ndarray) -> np.ndarray:
+    """Return the times of pictures in the order of showing, (N,), from those that the file has for them, or NaN.
+
+    Pictures between two known times are spread evenly.
+    """
+    known = np.flatnonzero(np.isfinite(seconds))
+    if not len(known):
+        return np.full(len(seconds), -np.inf)
+    order = np.argsort(seconds[known], kind="stable")
+    is_far = np.abs(order - np.arange(len(order))) > MAX_REORDER
+    if is_far.any():
+        raise TimesError(f"the times of its pictures jump back near {seconds[known][is_far][0]:.2f} s")
+    times = seconds[known][order]
+    every_s = (times[-1] - times[0]) / max(1, known[-1] - known[0])
+    numbers = np.arange(len(seconds))
+    in_order = np.interp(numbers, known, times, left=-np.inf)
+    return np.where(numbers > known[-1], times[-1] + (numbers - known[-1]) * every_s, in_order)
 
 
 def ranked(packets: Packets, order: np.ndarray) -> Packets:

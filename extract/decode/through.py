@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import av
 
-from extract.decode.packets import MAX_REORDER
+from extract.decode.packets import MAX_REORDER, holds_picture
 from extract.decode.shown import Decoded
 
 # Their decoders report what they cannot read, so a packet that gives no picture without a word has none. Other decoders
@@ -31,8 +31,9 @@ def decoded_through(packets: Iterable[av.Packet], context: av.VideoCodecContext)
         try:
             frames = packet.decode()
         except av.FFmpegError:
-            refused.append(number)
-            is_broken = True
+            if may_be_damaged(packet, context):
+                refused.append(number)
+                is_broken = True
             continue
         shown += [frame.pts for frame in frames if frame.pts is not None]
         # A packet may be marked as one whose picture is not shown: before the start of an mp4's edit list.
@@ -40,6 +41,11 @@ def decoded_through(packets: Iterable[av.Packet], context: av.VideoCodecContext)
             doubtful.append(number)
     shown += [frame.pts for frame in drained(context) if frame.pts is not None]
     return Decoded(tuple(shown), tuple(sorted({*refused, *doubtful} - set(shown))))
+
+
+def may_be_damaged(packet: av.Packet, context: av.VideoCodecContext) -> bool:
+    """Return whether a packet that a decoder has refused has, or may have had, a picture."""
+    return holds_picture(context.name, context.extradata, bytes(packet))
 
 
 def drained(context: av.VideoCodecContext) -> Iterator[av.VideoFrame]:

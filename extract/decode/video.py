@@ -33,7 +33,7 @@ from extract.decode.packets import (
 from extract.decode.planes import BT601, BT709, MAX_PICTURE_BYTES, Colour, Planes, planes_bytes
 from extract.decode.shown import TimesError, order_of, ranked
 from extract.decode.streams import shown_stream, streams_text
-from extract.decode.through import decoded_through, drained
+from extract.decode.through import decoded_through, drained, may_be_damaged
 from features.errors import DataError
 
 
@@ -508,7 +508,8 @@ def _shown_frames(
         try:
             frames = packet.decode()
         except av.FFmpegError:
-            ledger.damaged(pts)
+            if may_be_damaged(packet, context):
+                ledger.damaged(pts)
             continue
         yield from _noted(frames, ledger)
     yield from _drained(context, ledger)

@@ -23,7 +23,7 @@ from extract.decode.planes import MAX_PICTURE_BYTES, PlaneBatch, Planes, planes_
 from extract.decode.staging import Staged, staged
 from extract.decode.video import DecodeTask, VideoError, decode, probe
 
-# Each worker fills one buffer while another is being read.
+# Each worker fills one buffer while another is being read. Only what pictures need of a buffer takes memory.
 NUM_BUFFERS = 3
 BUFFER_BYTES = MAX_PICTURE_BYTES
 # With smaller pictures only so much of it is used: what was just decoded should still be in the processor's cache.
