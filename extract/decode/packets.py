@@ -179,6 +179,8 @@ def _hevc(units: Sequence[memoryview], extradata: bytes) -> Packet:
     if len(kinds) != 1 or len(layers) != 1:
         raise UnprovenError("a packet without slices, or with slices of two kinds")
     kind = kinds.pop()
+    if kind == 16:
+        raise UnprovenError("a broken link, after which pictures may not be shown")
     return Packet(
         is_key=kind >= 16,
         is_reference=kind > 14 or kind % 2 == 1,

@@ -13,6 +13,8 @@ import numpy as np
 
 from extract.decode.packets import MAX_REORDER, Packets
 
+NO_TIMES = "no frames with a presentation time in it; is it truncated?"
+
 
 class TimesError(Exception):
     """The times of a stream's packets do not fit the order in which its pictures are shown; the message says how."""
@@ -51,7 +53,7 @@ def order_of(decoded: Decoded, times: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """
     known = np.flatnonzero(np.isfinite(times))
     if not len(known):
-        raise TimesError("no frames with a presentation time in it")
+        raise TimesError(NO_TIMES)
     shown = np.array(list(dict.fromkeys(decoded.shown)), dtype=np.int64)
     damaged = np.array(decoded.damaged, dtype=np.int64)
     packets = np.concatenate([shown, damaged])
@@ -60,7 +62,7 @@ def order_of(decoded: Decoded, times: np.ndarray) -> tuple[np.ndarray, np.ndarra
     by_time = np.argsort(seconds, kind="stable")
     packets, seconds = packets[by_time], seconds[by_time]
     if not np.isfinite(seconds).any():
-        raise TimesError("no frames with a presentation time in it")
+        raise TimesError(NO_TIMES)
     # Of two pictures at one time, the later one is put a trifle later.
     for index in np.flatnonzero(np.isfinite(seconds[1:]) & (seconds[1:] == seconds[:-1])) + 1:
         seconds[index] = np.nextafter(seconds[index - 1], np.inf)
@@ -78,7 +80,7 @@ def _times_in_order(seconds: np.ndarray) -> np.ndarray:
     order = np.argsort(seconds[known], kind="stable")
     is_far = np.abs(order - np.arange(len(order))) > MAX_REORDER
     if is_far.any():
-        raise TimesError(f"the times of its pictures jump back near {seconds[known][is_far][0]:.2f} s")
+        raise TimesError(f"the times of its pictures jump back near {seconds[known][is_far][0]:.2f} s.")
     times = seconds[known][order]
     every_s = (times[-1] - times[0]) / max(1, known[-1] - known[0])
     numbers = np.arange(len(seconds))

@@ -31,7 +31,7 @@ from extract.decode.packets import (
     skipped_at_start,
 )
 from extract.decode.planes import BT601, BT709, MAX_PICTURE_BYTES, Colour, Planes, planes_bytes
-from extract.decode.shown import TimesError, order_of, ranked
+from extract.decode.shown import NO_TIMES, TimesError, order_of, ranked
 from extract.decode.streams import shown_stream, streams_text
 from extract.decode.through import decoded_through, drained, may_be_damaged
 from features.errors import DataError
@@ -104,7 +104,7 @@ def probe(path: Path, *, stream: int | None = None, on_packet: Callable[[], None
         try:
             times = _read_times(path, container, chosen, on_packet)
         except TimesError as error:
-            raise VideoError(f"{path}: {error}; {_NEW_TIMES}.") from error
+            raise VideoError(f"{path}: {error} {_NEW_TIMES}") from error
         start_s = times.start_s if times.start_s > _MAX_START_S else 0.0
         context = chosen.codec_context
         return VideoInfo(
@@ -128,7 +128,7 @@ def probe(path: Path, *, stream: int | None = None, on_packet: Callable[[], None
         )
 
 
-_NEW_TIMES = "is it truncated? If not, write it anew with times: ffmpeg -fflags +genpts -i OLD -c copy NEW.mkv"
+_NEW_TIMES = "If it is whole, write it anew with times: ffmpeg -fflags +genpts -i OLD -c copy NEW.mkv."
 
 
 # ITU-T H.273, table 4, by FFmpeg's AVColorSpace.
@@ -217,9 +217,8 @@ _ENOUGH_TO_SEE_ORDER = 300
 
 def _stamp(packet: av.Packet) -> int:
     """Return a packet's presentation time, or else its decoding time, in units of the stream's time base."""
-    if packet.pts is not None:
-        return packet.pts
-    return _NO_STAMP if packet.dts is None else packet.dts
+    pts = packet.pts if packet.pts is not None else packet.dts
+    return _NO_STAMP if pts is None else pts
 
 
 def _read_times(path: Path, container: InputContainer, stream: VideoStream, on_packet: Callable[[], None]) -> _Times:
@@ -235,7 +234,7 @@ def _read_times(path: Path, container: InputContainer, stream: VideoStream, on_p
     if packets.proven and not (_seems_in_order(packets, stream) and _reorders(path, stream.index, on_packet)):
         pts = np.unique(packets.pts[packets.is_shown])
         if not len(pts):
-            raise TimesError("no frames with a presentation time in it")
+            raise TimesError(NO_TIMES)
         return _Times(pts, pts * float(stream.time_base), packets, stamps, start_s, is_decoded=False)
     with _opened(path, stream.index) as (again, same):
         decoded = decoded_through(_packets(again, same, on_packet), same.codec_context)
@@ -267,29 +266,31 @@ def _read_packets(
     The time of a packet that is not shown, before the start of an edit list, does not count.
     """
     parse = packet_parser(stream.codec_context.name, stream.codec_context.extradata)
-    rows, parsed, seconds = [], [], []
-    # In an AVI file frames have numbers, but no times. FFmpeg makes up presentation times from these and from how far
-    # the encoder reorders pictures, which is late by as much.
-    has_times = container.format.name != "avi"
+    rows, parsed = [], []
     for packet in _packets(container, stream, on_packet):
-        rows.append((_stamp(packet), packet.pts is not None and not packet.is_discard, packet.is_keyframe))
-        time = packet.pts if has_times else packet.dts
-        seconds.append(np.nan if time is None or packet.is_discard else time * float(stream.time_base or 0))
+        pts, dts = packet.pts, packet.dts
+        row = (_NO_STAMP if pts is None else pts, _NO_STAMP if dts is None else dts)
+        rows.append((*row, packet.is_discard, packet.is_keyframe))
         if parse is not None:
             try:
                 parsed.append(_parsed(parse, packet))
             except UnprovenError:
                 parse = None
-    stamps, is_shown, is_key = np.array(rows, dtype=np.int64).reshape(-1, 3).T
-    is_shown, is_key = is_shown.astype(bool), is_key.astype(bool)
+    pts, dts, is_discard, is_key = np.array(rows, dtype=np.int64).reshape(-1, 4).T
+    is_discard, is_key, has_pts = is_discard.astype(bool), is_key.astype(bool), pts != _NO_STAMP
+    stamps, is_shown = np.where(has_pts, pts, dts), has_pts & ~is_discard
+    # In an AVI file frames have numbers, but no times. FFmpeg makes up presentation times from these and from how far
+    # the encoder reorders pictures, which is late by as much.
+    times = dts if container.format.name == "avi" or not has_pts.any() else pts
+    seconds = np.where(is_discard | (times == _NO_STAMP), np.nan, times * float(stream.time_base or 0))
     # Packets are identified by their time stamps.
     if parse is not None and len(np.unique(stamps)) == len(stamps):
         with contextlib.suppress(UnprovenError):
             is_key, is_reference = key_and_reference(parsed)
             is_shown &= ~skipped_at_start(parsed)
-            return Packets(stamps, is_shown, is_key, is_reference, proven=True), stamps, np.array(seconds)
+            return Packets(stamps, is_shown, is_key, is_reference, proven=True), stamps, seconds
     packets = Packets(stamps, is_shown, is_key, np.ones(len(stamps), dtype=bool), proven=False)
-    return packets, stamps, np.array(seconds)
+    return packets, stamps, seconds
 
 
 def _parsed(parse: Callable[[memoryview], Packet], packet: av.Packet) -> Packet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extract.decode.packets import MAX_REORDER, Packets
@@ -21,7 +21,9 @@ def streams(draw) -> tuple[Decoded, np.ndarray, np.ndarray]:
     of_rank = np.cumsum(steps) / 30
     # Each picture is decoded at most a few pictures before it is shown.
     rank = np.argsort(np.arange(num) + draw(st.lists(st.floats(0, 5), min_size=num, max_size=num)), kind="stable")
-    kinds = draw(st.lists(st.sampled_from(["shown", "shown", "shown", "hidden", "damaged"]), min_size=num, max_size=num))
+    kinds = draw(
+        st.lists(st.sampled_from(["shown", "shown", "shown", "hidden", "damaged"]), min_size=num, max_size=num)
+    )
     times = np.empty(num)
     times[rank] = of_rank
     order = rank.tolist()
@@ -44,6 +46,7 @@ def test_right_times_are_kept_and_give_the_order(stream):
     np.testing.assert_array_equal(seconds, times[expected])
 
 
+@settings(max_examples=50)
 @given(streams(), st.randoms(use_true_random=False))
 def test_times_that_are_swapped_or_missing_leave_the_order_of_showing(stream, random):
     decoded, times, _ = stream
@@ -96,7 +99,7 @@ def test_stream_without_times_is_refused():
 
 @given(streams())
 def test_ranks_tell_all_packets_apart(stream):
-    decoded, times, expected = stream
+    _, times, expected = stream
     num = len(times)
     all_true = np.ones(num, dtype=bool)
     packets = ranked(Packets(np.arange(num), all_true, all_true, all_true, proven=False), expected)

@@ -22,7 +22,7 @@ from odd_videos import (
     with_packets_between,
 )
 
-from extract.decode.video import VideoInfo, decode, decode_task, probe
+from extract.decode.video import VideoError, VideoInfo, decode, decode_task, probe
 from extract.sampling import nearest_frames
 
 FPS = 30
@@ -156,6 +156,14 @@ def test_stream_that_begins_with_an_open_group_has_no_frames_before_its_key_pict
     assert info.packets.proven
     assert len(info.stamps) > len(pictures)
     _need_pictures(info, np.arange(len(pictures)), pictures)
+
+
+def test_stream_whose_clock_begins_anew_is_refused_with_what_to_do(tmp_path):
+    plain = write_video(tmp_path / "plain.ts", codec="mpeg2video")
+    path = tmp_path / "P01_01.ts"
+    path.write_bytes(plain.read_bytes() * 2)
+    with pytest.raises(VideoError, match=r"P01_01\.ts: .*jump back near .* s\. .*ffmpeg .*-c copy"):
+        probe(path)
 
 
 # ---- damage stays a failure
