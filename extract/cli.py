@@ -145,6 +145,12 @@ def _extraction_installed() -> Iterator[None]:
     help="Folder on a disk of this machine. Each video is copied there before it is read; the copy is removed after.",
 )
 @click.option(
+    "--stream",
+    type=click.IntRange(min=0),
+    help="Number of the video stream to take in each file, counted as ffprobe does.  [default: the one marked as "
+    "default, else the largest]",
+)
+@click.option(
     "--dry-run",
     is_flag=True,
     help="Only show how the videos are shared out among the tasks of --shard. Needs nothing but the annotations.",
@@ -391,7 +397,7 @@ def plan(
 ) -> None:
     """Estimate what an extraction costs: frames, clips, GPU hours, disk space, and how even its array tasks are.
 
-    Every packet of the videos is read and none is decoded. Without --videos, lengths and frame rates are those of
+    Every packet of the videos is read; none is decoded where packets tell the times of frames. Without --videos, lengths and frame rates are those of
     EPIC_100_video_info.csv beside the annotations. No weights are needed.
 
     \b

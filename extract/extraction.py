@@ -67,6 +67,7 @@ def run(
     workers: int | None = None,
     shard: tuple[int, int] | None = None,
     stage: str | Path | None = None,
+    stream: int | None = None,
 ) -> Summary:
     """Extract the features of annotated segments into a feature set; features that it has already are kept.
 
@@ -103,6 +104,7 @@ def run(
         workers: processes that decode; by default one per CPU that this process may use.
         shard: (task, number of tasks), to do only the share of one task of a job array, counted from 0.
         stage: folder on a disk of this machine, to which each video is copied before it is read.
+        stream: number of the video stream to take in each file; by default the one that a player shows.
 
     Raises:
         OptionError: there is no such backbone, or another value makes no sense.
@@ -130,6 +132,7 @@ def run(
         fetch=fetch,
         shard=shard,
         stage=None if stage is None else Path(stage),
+        stream=stream,
     )
 
 
@@ -153,6 +156,7 @@ def extract_videos(
     fetch: bool = False,
     shard: tuple[int, int] | None = None,
     stage: Path | None = None,
+    stream: int | None = None,
 ) -> Summary:
     """Extract the features of segments that have been read already. Arguments and errors are those of `run`.
 
@@ -195,7 +199,7 @@ def extract_videos(
             with (
                 staging as copies,
                 account.status,
-                Decoders[Request | Piece](workers) as decoders,
+                Decoders[Request | Piece](workers, stream=stream) as decoders,
                 ThreadPoolExecutor(1, "writer") as writer,
             ):
                 while pending:

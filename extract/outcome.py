@@ -198,4 +198,5 @@ def _video_features(
         offset=offset,
         start_s=segments.start_s,
         stop_s=segments.stop_s,
+        source=result.info.source,
     )

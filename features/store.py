@@ -13,8 +13,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
@@ -27,6 +27,7 @@ from features.files import is_of_the_system, unreadable, written_whole
 from features.intervals import NO_SEGMENTS, SegmentTimes, VideoTimes, covered, is_partition, need_same_times
 
 _ROWS_PER_CHUNK = 64
+_SOURCE = "source_"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,7 @@ class VideoFeatures:
         narration_id: the ids of S segments; none in a dense set.
         offset: (S + 1,) int64; the steps of segment s are rows offset[s]:offset[s + 1].
         start_s, stop_s: (S,) float64, the interval from which each segment was sampled.
+        source: where the frames come from, in words; kept as attributes `source_...` of the file.
     """
 
     video_id: str
@@ -51,6 +53,7 @@ class VideoFeatures:
     offset: np.ndarray
     start_s: np.ndarray
     stop_s: np.ndarray
+    source: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         num_steps, num_segments = len(self.features), len(self.narration_id)
@@ -122,6 +125,7 @@ def _packed(video: VideoFeatures, featureset: FeatureSet) -> bytes:
                 "fps": video.fps,
                 "digest": featureset.digest,
                 "complete": 1,
+                **{f"{_SOURCE}{name}": text for name, text in video.source.items()},
             }
         )
         file.flush()
@@ -173,6 +177,7 @@ def read_video(root: Path, video_id: str, *, digest: str) -> VideoFeatures:
             offset=offset,
             start_s=times.start_s,
             stop_s=times.stop_s,
+            source={name[len(_SOURCE) :]: file.attrs[name] for name in file.attrs if name.startswith(_SOURCE)},
         )
 
 

@@ -150,8 +150,8 @@ def test_only_the_store_imports_h5py() -> None:
     assert importers_of("h5py") == {"features.store"}
 
 
-def test_only_the_video_module_imports_av() -> None:
-    assert importers_of("av") == {"extract.decode.video"}
+def test_only_the_modules_that_read_videos_import_av() -> None:
+    assert importers_of("av") == {f"extract.decode.{name}" for name in ("video", "streams", "through")}
 
 
 def test_only_the_plots_of_a_report_import_matplotlib() -> None:
@@ -195,7 +195,8 @@ def test_package_loads_nothing_that_only_extraction_needs(package: str, other: s
 PURE = {
     "features": ["intervals", "windows", "annotations", "dealing", "failures", "featureset", "errors", "files"],
     "extract": [
-        *("backbone_input", "sampling", "decode.packets", "decode.pieces", "decode.damage", "tasks.sharding"),
+        *("backbone_input", "sampling", "decode.packets", "decode.pieces", "decode.damage", "decode.shown"),
+        "tasks.sharding",
         *("backbones", "listing", "weights.published", "weights.pretrained_files"),
     ],
     "heads": [

@@ -36,6 +36,7 @@ class DamageLedger:
 
     def __init__(self) -> None:
         self._pictures: dict[int, _SentPicture] = {}
+        self._last_shown: int | None = None
         self._awaited: list[int] = []  # a heap
         self._group = -1
         self._key_pts = 0
@@ -52,8 +53,14 @@ class DamageLedger:
         if is_shown:
             heapq.heappush(self._awaited, pts)
 
-    def shown(self, pts: int, *, is_corrupt: bool) -> None:
-        """Note a picture that came back. They come in order of time, so earlier ones that did not come are lost."""
+    def shown(self, pts: int, *, is_corrupt: bool) -> bool:
+        """Note a picture that came back. They come in order of time, so earlier ones that did not come are lost.
+
+        Returns False if it is another picture of the same packet, which does not count.
+        """
+        if pts == self._last_shown:
+            return False
+        self._last_shown = pts
         while self._awaited and self._awaited[0] < pts:
             self.damaged(heapq.heappop(self._awaited))
         in_order = bool(self._awaited) and self._awaited[0] == pts
@@ -61,6 +68,7 @@ class DamageLedger:
             heapq.heappop(self._awaited)
         if is_corrupt or not in_order:
             self.damaged(pts)
+        return True
 
     def damaged(self, pts: int) -> None:
         """Note a picture that the decoder refused, lost, or gave with errors."""

@@ -106,9 +106,13 @@ class Decoders(Generic[Key]):
     """A fixed number of workers, used in a `with` statement, which ends them.
 
     `submit` tasks while `wants_task` says so, and take `events` as long as tasks are open.
+
+    Args:
+        stream: the number of the video stream to take in each file; by default the one that a player shows.
     """
 
-    def __init__(self, num_workers: int) -> None:
+    def __init__(self, num_workers: int, *, stream: int | None = None) -> None:
+        self._stream = stream
         self._file = _memory_file(num_workers * NUM_BUFFERS * BUFFER_BYTES)
         self._memory = mmap.mmap(self._file.fileno(), 0)
         self._backlog: deque[tuple[Key, Task]] = deque()
@@ -129,7 +133,7 @@ class Decoders(Generic[Key]):
         # multiprocessing would make each worker import the program that runs here, and torch with it (3 s on a busy
         # machine), and would require `if __name__ == "__main__"` in every script.
         connection, worker_end = Pipe()
-        arguments = (worker_end.fileno(), self._file.fileno(), number)
+        arguments = (worker_end.fileno(), self._file.fileno(), number, self._stream)
         code = f"import sys; sys.path[:] = {sys.path!r}; from extract.decode.worker import serve; serve{arguments}"
         process = subprocess.Popen(
             [sys.executable, "-c", code],

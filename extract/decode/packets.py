@@ -28,11 +28,13 @@ class Packet:
         is_key: decoding can begin here; only pictures shown before this one may need an earlier packet.
         is_reference: another picture may be predicted from it.
         layer: temporal layer; a picture is never predicted from one of a higher layer.
+        is_skipped: where decoding begins with the key picture before it, this one is not shown.
     """
 
     is_key: bool
     is_reference: bool
     layer: int = 0
+    is_skipped: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +179,37 @@ def _hevc(units: Sequence[memoryview], extradata: bytes) -> Packet:
     if len(kinds) != 1 or len(layers) != 1:
         raise UnprovenError("a packet without slices, or with slices of two kinds")
     kind = kinds.pop()
-    return Packet(is_key=kind >= 16, is_reference=kind > 14 or kind % 2 == 1, layer=layers.pop())
+    if kind == 16:
+        raise UnprovenError("a broken link, after which pictures may not be shown")
+    return Packet(
+        is_key=kind >= 16,
+        is_reference=kind > 14 or kind % 2 == 1,
+        layer=layers.pop(),
+        is_skipped=kind in (8, 9),  # RASL: it may be predicted from the group before
+    )
+
+
+# Parameter sets, delimiters, messages and filler (ITU-T H.264, table 7-1; ITU-T H.265, table 7-1).
+_NO_PICTURE = {"h264": range(6, 14), "hevc": range(32, 41)}
+
+
+def holds_picture(codec: str, extradata: bytes | None, data: bytes) -> bool:
+    """Return whether a packet may hold a picture, or a part of one: it has anything but parameters and the like.
+
+    FFmpeg's decoders refuse a packet of parameters alone, though they use them.
+    """
+    if codec not in _NO_PICTURE:
+        return True
+    try:
+        if extradata and extradata[0] == 1:
+            length_size = (extradata[4 if codec == "h264" else 21] & 3) + 1
+            first_bytes = [unit[0] for unit in _units(memoryview(data), length_size)]
+        else:
+            first_bytes = [unit[0] for unit in data.split(b"\0\0\1")[1:]]
+        kinds = {first & 31 if codec == "h264" else first >> 1 & 63 for first in first_bytes}
+    except (UnprovenError, IndexError):
+        return True
+    return not kinds or not kinds.issubset(_NO_PICTURE[codec])
 
 
 def _need_known(parameters: memoryview, extradata: bytes) -> None:
@@ -198,6 +230,14 @@ def key_and_reference(packets: Sequence[Packet]) -> tuple[np.ndarray, np.ndarray
     top = max(packet.layer for packet in packets)
     is_reference = [packet.is_reference or packet.layer < top for packet in packets]
     return np.array([packet.is_key for packet in packets]), np.array(is_reference)
+
+
+def skipped_at_start(packets: Sequence[Packet]) -> np.ndarray:
+    """Return the packets that are not shown because the stream begins with their group, (P,) bool."""
+    starts = np.flatnonzero([packet.is_key for packet in packets])
+    is_skipped = np.array([packet.is_skipped for packet in packets], dtype=bool)
+    is_skipped[starts[1] if len(starts) > 1 else len(packets) :] = False
+    return is_skipped
 
 
 def _is_progressive(record: bytes) -> bool:

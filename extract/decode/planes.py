@@ -43,6 +43,15 @@ BT601 = Colour(kr=0.299, kb=0.114, full_range=False)
 BT709 = Colour(kr=0.2126, kb=0.0722, full_range=False)
 
 
+# A picture of 8192 x 4096 pixels; larger ones are handed over at half the size or less.
+MAX_PICTURE_BYTES = 48 * 2**20
+
+
+def planes_bytes(height: int, width: int) -> int:
+    """Return the size of the planes of a picture."""
+    return height * width + 2 * ((height + 1) // 2) * ((width + 1) // 2)
+
+
 @dataclass(frozen=True, eq=False)
 class Planes:
     """One picture, 4:2:0, upright.

@@ -1,7 +1,7 @@
-"""Video files: read the presentation times of their frames, and decode the wanted frames. The only importer of av.
+"""Video files: read the presentation times of their frames, and decode the wanted frames.
 
 Knows no segment, no model and no torch: the processes that decode load nothing else. Frames are numbered from 0 in
-presentation order.
+presentation order. av is imported here, in streams.py and in through.py alone.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import av
@@ -29,39 +28,45 @@ from extract.decode.packets import (
     needed_packets,
     packet_parser,
     serves_later,
+    skipped_at_start,
 )
-from extract.decode.planes import BT601, BT709, Colour, Planes
+from extract.decode.planes import BT601, BT709, MAX_PICTURE_BYTES, Colour, Planes, planes_bytes
+from extract.decode.shown import NO_TIMES, TimesError, order_of, ranked
+from extract.decode.streams import shown_stream, streams_text
+from extract.decode.through import decoded_through, drained, may_be_damaged
 from features.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
 class VideoInfo:
-    """What is known of a video file without decoding it.
+    """What is known of a video file before its wanted frames are decoded.
 
     Attributes:
-        pts: (F,) int64 presentation time stamps of its frames, strictly ascending.
-        time_base: seconds per unit of pts.
+        stream: the number of the video stream in its file.
+        pts: (F,) int64, strictly ascending: what tells the frames apart among `packets`. These are the presentation
+            time stamps, or the ranks of the pictures where packets do not tell when their pictures are shown.
+        seconds: (F,) float64 presentation times of its frames, strictly ascending.
         fps: average frames per second.
         colour: the colours of its planes; if the file does not say, BT.601 in limited range, as in libswscale.
         packets: in the order of decoding.
+        stamps: (P,) int64, the time stamps of the packets as they stand in the file.
         is_truncated: the file holds fewer frames than its own index lists, so the end of a copy is missing.
+        source: what to record of where the frames come from, in words.
     """
 
     path: Path
+    stream: int
     pts: np.ndarray
-    time_base: Fraction
+    seconds: np.ndarray
     fps: float
     width: int
     height: int
     codec: str
     colour: Colour
     packets: Packets
+    stamps: np.ndarray
     is_truncated: bool
-
-    @property
-    def seconds(self) -> np.ndarray:
-        """(F,) float64 presentation times."""
-        return self.pts * float(self.time_base)
+    source: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         size = f"{self.width}x{self.height}"
@@ -76,37 +81,54 @@ def _do_nothing() -> None:
     pass
 
 
-def probe(path: Path, *, on_packet: Callable[[], None] = _do_nothing) -> VideoInfo:
-    """Read the presentation times of a video's frames from its packets; nothing is decoded.
+# A file whose first frame is later than this was cut with its clock kept, or comes from a broadcast.
+_MAX_START_S = 1.0
+
+
+def probe(path: Path, *, stream: int | None = None, on_packet: Callable[[], None] = _do_nothing) -> VideoInfo:
+    """Read the presentation times of a video's frames.
+
+    They stand in the packets, and nothing is decoded, if that is proven of the stream. Otherwise the stream is decoded
+    through once, and the times are those of the pictures that the decoder shows. Times are counted from the first
+    frame if that is later than a second, as players do.
 
     Args:
+        stream: the number of the stream to take; by default the one that a player shows.
         on_packet: called at each packet, as a heartbeat.
 
     Raises:
-        VideoError: the file cannot be opened, has no video that can be decoded, or no presentation times.
+        VideoError: the file cannot be opened, has no such video that can be decoded, or no presentation times.
     """
     path = Path(path)
-    with _opened(path) as (container, stream):
-        packets = _read_packets(container, stream, on_packet)
-        # Packets before the start of an mp4's edit list are decoded but never shown.
-        pts = packets.pts[packets.is_shown]
-        if not len(pts):
-            raise VideoError(f"{path}: no frames with a presentation time in it; is it truncated?")
-        if stream.time_base is None:
-            raise VideoError(f"{path}: its video stream has no time base.")
-        context = stream.codec_context
+    with _opened(path, stream, on_packet) as (container, chosen):
+        try:
+            times = _read_times(path, container, chosen, on_packet)
+        except TimesError as error:
+            raise VideoError(f"{path}: {error} {_NEW_TIMES}") from error
+        start_s = times.start_s if times.start_s > _MAX_START_S else 0.0
+        context = chosen.codec_context
         return VideoInfo(
             path=path,
-            pts=np.unique(pts),
-            time_base=stream.time_base,
-            fps=float(stream.average_rate or 0),
+            stream=chosen.index,
+            pts=times.pts,
+            seconds=times.seconds - start_s,
+            fps=float(chosen.average_rate or 0),
             width=context.width,
             height=context.height,
             codec=context.name,
             colour=_colour(context),
-            packets=packets,
-            is_truncated=len(packets.pts) < stream.frames,
+            packets=times.packets,
+            stamps=times.stamps,
+            is_truncated=len(times.stamps) < chosen.frames,
+            source={
+                "stream": streams_text(container, chosen),
+                **({"counted_from_s": f"{start_s:.3f}"} if start_s else {}),
+                **({"times": "those of its decoded pictures"} if times.is_decoded else {}),
+            },
         )
+
+
+_NEW_TIMES = "If it is whole, write it anew with times: ffmpeg -fflags +genpts -i OLD -c copy NEW.mkv."
 
 
 # ITU-T H.273, table 4, by FFmpeg's AVColorSpace.
@@ -129,18 +151,36 @@ def _colour(context: av.VideoCodecContext) -> Colour:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _container(path: Path) -> Iterator[InputContainer]:
     try:
         # Titles and other metadata are not read, and may be in any encoding.
         with av.open(str(path), metadata_errors="ignore") as container:
-            if not container.streams.video:
-                raise VideoError(f"{path}: no video stream in it.")
-            stream = container.streams.video[0]
-            if stream.codec_context is None:
-                raise VideoError(f"{path}: no decoder for its video stream.")
-            yield container, stream
+            yield container
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: cannot be read as a video: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def _opened(
+    path: Path, number: int | None, on_packet: Callable[[], None] = _do_nothing
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a file with the video stream of this number, or with the one that a player shows."""
+    with _container(path) as container:
+        streams = {stream.index: stream for stream in container.streams.video if stream.codec_context is not None}
+        if not container.streams.video:
+            raise VideoError(f"{path}: no video stream in it.")
+        if not streams:
+            raise VideoError(f"{path}: no decoder for its video stream.")
+        if number is None:
+            number = next(iter(streams)) if len(streams) == 1 else _shown_stream(path, on_packet)
+        if number not in streams:
+            raise VideoError(f"{path}: no video stream {number} in it (--stream); it has {streams_text(container)}.")
+        yield container, streams[number]
+
+
+def _shown_stream(path: Path, on_packet: Callable[[], None]) -> int:
+    with _container(path) as container:
+        return shown_stream(container, on_packet).index
 
 
 def _packets(container: InputContainer, stream: VideoStream, on_packet: Callable[[], None]) -> Iterator[av.Packet]:
@@ -153,28 +193,104 @@ def _packets(container: InputContainer, stream: VideoStream, on_packet: Callable
                 yield packet
 
 
-_NO_PTS = np.iinfo(np.int64).min
+@dataclass(frozen=True, eq=False)
+class _Times:
+    """The packets and frames of a stream: `pts`, `seconds`, `packets` and `stamps` as in `VideoInfo`.
+
+    Attributes:
+        start_s: the time of the first frame.
+        is_decoded: whether the stream was decoded to learn the times.
+    """
+
+    pts: np.ndarray
+    seconds: np.ndarray
+    packets: Packets
+    stamps: np.ndarray
+    start_s: float
+    is_decoded: bool
 
 
-def _read_packets(container: InputContainer, stream: VideoStream, on_packet: Callable[[], None]) -> Packets:
+_NO_STAMP = np.iinfo(np.int64).min
+# An encoder that reorders pictures does so well within this many.
+_ENOUGH_TO_SEE_ORDER = 300
+
+
+def _stamp(packet: av.Packet) -> int:
+    """Return a packet's presentation time, or else its decoding time, in units of the stream's time base."""
+    pts = packet.pts if packet.pts is not None else packet.dts
+    return _NO_STAMP if pts is None else pts
+
+
+def _read_times(path: Path, container: InputContainer, stream: VideoStream, on_packet: Callable[[], None]) -> _Times:
+    """Read the packets of a stream, and decode it through if they do not tell when its pictures are shown.
+
+    Raises:
+        TimesError: there are no times, or none that make sense.
+    """
+    if stream.time_base is None:
+        raise VideoError(f"{path}: its video stream has no time base.")
+    packets, stamps, seconds = _read_packets(container, stream, on_packet)
+    start_s = np.min(seconds, where=np.isfinite(seconds), initial=np.inf)
+    if packets.proven and not (_seems_in_order(packets, stream) and _reorders(path, stream.index, on_packet)):
+        pts = np.unique(packets.pts[packets.is_shown])
+        if not len(pts):
+            raise TimesError(NO_TIMES)
+        return _Times(pts, pts * float(stream.time_base), packets, stamps, start_s, is_decoded=False)
+    with _opened(path, stream.index) as (again, same):
+        decoded = decoded_through(_packets(again, same, on_packet), same.codec_context)
+    order, seconds = order_of(decoded, seconds)
+    pts = np.flatnonzero(np.isfinite(seconds))  # a picture without a time is no frame
+    return _Times(pts, seconds[pts], ranked(packets, order), stamps, start_s, is_decoded=True)
+
+
+def _seems_in_order(packets: Packets, stream: VideoStream) -> bool:
+    """Return whether no picture is reordered by the packets' times, though pictures of the stream may be.
+
+    Old muxers and some cameras write the times of decoding as those of showing.
+    """
+    return stream.codec_context.has_b_frames and bool((np.diff(packets.pts) > 0).all())
+
+
+def _reorders(path: Path, number: int, on_packet: Callable[[], None]) -> bool:
+    """Return whether the first pictures of a stream are shown in another order than they are sent."""
+    with _opened(path, number) as (container, stream):
+        packets = itertools.islice(_packets(container, stream, on_packet), _ENOUGH_TO_SEE_ORDER)
+        return not decoded_through(packets, stream.codec_context).is_in_order
+
+
+def _read_packets(
+    container: InputContainer, stream: VideoStream, on_packet: Callable[[], None]
+) -> tuple[Packets, np.ndarray, np.ndarray]:
+    """Return a stream's packets, their time stamps in the file, and their seconds, which are NaN where there are none.
+
+    The time of a packet that is not shown, before the start of an edit list, does not count.
+    """
     parse = packet_parser(stream.codec_context.name, stream.codec_context.extradata)
     rows, parsed = [], []
     for packet in _packets(container, stream, on_packet):
-        has_pts = packet.pts is not None
-        rows.append((packet.pts if has_pts else _NO_PTS, has_pts and not packet.is_discard, packet.is_keyframe))
+        pts, dts = packet.pts, packet.dts
+        row = (_NO_STAMP if pts is None else pts, _NO_STAMP if dts is None else dts)
+        rows.append((*row, packet.is_discard, packet.is_keyframe))
         if parse is not None:
             try:
                 parsed.append(_parsed(parse, packet))
             except UnprovenError:
                 parse = None
-    pts, is_shown, is_key = np.array(rows, dtype=np.int64).reshape(-1, 3).T
-    is_shown, is_key = is_shown.astype(bool), is_key.astype(bool)
+    pts, dts, is_discard, is_key = np.array(rows, dtype=np.int64).reshape(-1, 4).T
+    is_discard, is_key, has_pts = is_discard.astype(bool), is_key.astype(bool), pts != _NO_STAMP
+    stamps, is_shown = np.where(has_pts, pts, dts), has_pts & ~is_discard
+    # In an AVI file frames have numbers, but no times. FFmpeg makes up presentation times from these and from how far
+    # the encoder reorders pictures, which is late by as much.
+    times = dts if container.format.name == "avi" or not has_pts.any() else pts
+    seconds = np.where(is_discard | (times == _NO_STAMP), np.nan, times * float(stream.time_base or 0))
     # Packets are identified by their time stamps.
-    if parse is not None and len(np.unique(pts)) == len(pts):
+    if parse is not None and len(np.unique(stamps)) == len(stamps):
         with contextlib.suppress(UnprovenError):
             is_key, is_reference = key_and_reference(parsed)
-            return Packets(pts, is_shown, is_key, is_reference, proven=True)
-    return Packets(pts, is_shown, is_key, np.ones(len(pts), dtype=bool), proven=False)
+            is_shown &= ~skipped_at_start(parsed)
+            return Packets(stamps, is_shown, is_key, is_reference, proven=True), stamps, seconds
+    packets = Packets(stamps, is_shown, is_key, np.ones(len(stamps), dtype=bool), proven=False)
+    return packets, stamps, seconds
 
 
 def _parsed(parse: Callable[[memoryview], Packet], packet: av.Packet) -> Packet:
@@ -192,18 +308,22 @@ class DecodeTask:
 
     Attributes:
         first: the index of the first of n packets, in the order of decoding.
-        pts: (n,) int64, the presentation time stamps of the packets.
+        stream: the number of the video stream in its file.
+        pts: (n,) int64, what tells the packets apart, as in `VideoInfo`.
+        stamps: (n,) int64, the time stamps of the packets as they stand in the file.
         is_needed, is_key, is_shown: (n,) bool.
         serves_later: (n,) bool, what `packets.serves_later` returns.
         can_seek: whether decoding may begin elsewhere than at the start of the file.
         wanted: (M,) int64, ascending frame numbers.
-        wanted_pts: (M,) int64, the time stamps of these frames.
+        wanted_pts: (M,) int64, what tells these frames apart.
         full_range: whether pictures are returned in full range.
     """
 
     path: Path
+    stream: int
     first: int
     pts: np.ndarray
+    stamps: np.ndarray
     is_needed: np.ndarray
     is_key: np.ndarray
     is_shown: np.ndarray
@@ -225,8 +345,10 @@ def decode_task(info: VideoInfo, wanted: np.ndarray) -> DecodeTask:
     span = slice(first, last + 1)
     return DecodeTask(
         path=info.path,
+        stream=info.stream,
         first=int(first),
         pts=packets.pts[span],
+        stamps=info.stamps[span],
         is_needed=mask[span],
         is_key=packets.is_key[span],
         is_shown=packets.is_shown[span],
@@ -258,6 +380,7 @@ def decode_frames(
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """Decode in order and yield (frame number, frame as the codec has it) for each wanted frame.
 
+    A frame larger than MAX_PICTURE_BYTES comes scaled down, so that memory is bounded.
     Only packets that these frames need are decoded (extract/decode/packets.py). A frame that cannot be decoded is not
     yielded, and neither is a frame predicted from it, which would show damage that the decoder does not report; the
     caller has to notice what is missing.
@@ -265,12 +388,12 @@ def decode_frames(
     Raises:
         VideoError: the file cannot be opened.
     """
-    with _opened(task.path) as (container, stream):
+    with _opened(task.path, task.stream) as (container, stream):
         packets = _seek(_packets(container, stream, on_packet), container, stream, task)
         if packets is not None:
             yield from _wanted_frames(packets, stream.codec_context, task)
             return
-    with _opened(task.path) as (container, stream):
+    with _opened(task.path, task.stream) as (container, stream):
         packets = itertools.islice(_packets(container, stream, on_packet), task.first, None)
         yield from _wanted_frames(packets, stream.codec_context, task)
 
@@ -309,14 +432,13 @@ def _wanted_frames(
     # many processes also decode more frames in all.
     context.thread_count = 1
     numbers = dict(zip(task.wanted_pts.tolist(), task.wanted.tolist(), strict=True))
-    for pts, frame in _sound_frames(packets, context, task):
-        if pts in numbers:
-            yield numbers[pts], frame
+    for pts, frame in _sound_frames(packets, context, task, numbers):
+        yield numbers[pts], frame
 
 
 def _planes(frame: av.VideoFrame, task: DecodeTask) -> Planes:
     if frame.format.name not in ("yuv420p", "yuvj420p"):
-        frame = frame.reformat(format="yuv420p", dst_color_range="JPEG" if task.full_range else "MPEG")
+        frame = frame.reformat(format="yuv420p", dst_color_range=_range(task))
     turns, rest = divmod(frame.rotation, 90)
     if rest:
         raise VideoError(f"{task.path}: its pictures are rotated by {frame.rotation} degrees, which is no right angle.")
@@ -329,21 +451,42 @@ def _pixels(plane: av.video.plane.VideoPlane) -> np.ndarray:
 
 
 def _sound_frames(
-    packets: Iterator[av.Packet], context: av.VideoCodecContext, task: DecodeTask
+    packets: Iterator[av.Packet], context: av.VideoCodecContext, task: DecodeTask, wanted: Mapping[int, int]
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decode packets and yield (time stamp, frame) for the frames that are shown and certainly not damaged."""
+    """Decode packets and yield (time stamp, frame) for the wanted frames that are certainly not damaged."""
     ledger = DamageLedger()
-    held: deque[tuple[int, av.VideoFrame]] = deque()
+    held: deque[tuple[int, av.VideoFrame | None]] = deque()  # an unwanted frame takes no memory
     for shown in _shown_frames(packets, context, task, ledger):
         if shown is None:  # the decoder has given everything that it had
             ledger.finished()
         else:
-            held.append(shown)
+            pts, frame = shown
+            held.append((pts, _fitted(frame, task) if pts in wanted else None))
         # Damage may be reported for a picture that is shown after those predicted from it.
         while len(held) > (0 if shown is None else MAX_REORDER):
-            pts, frame = held.popleft()
-            if ledger.is_sound(pts):
-                yield pts, frame
+            pts, held_frame = held.popleft()
+            if held_frame is not None and ledger.is_sound(pts):
+                yield pts, held_frame
+
+
+def _fitted(frame: av.VideoFrame, task: DecodeTask) -> av.VideoFrame:
+    """Return a frame, or if it is too large for a buffer, the averages of its squares of 2 x 2 pixels, or of more."""
+    factor = 1
+    while planes_bytes(-(-frame.height // factor), -(-frame.width // factor)) > MAX_PICTURE_BYTES:
+        factor += 1
+    if factor == 1:
+        return frame
+    return frame.reformat(
+        width=-(-frame.width // factor),
+        height=-(-frame.height // factor),
+        format="yuv420p",
+        interpolation="AREA",
+        dst_color_range=_range(task),
+    )
+
+
+def _range(task: DecodeTask) -> str:
+    return "JPEG" if task.full_range else "MPEG"
 
 
 def _shown_frames(
@@ -352,7 +495,7 @@ def _shown_frames(
     """Decode packet by packet, so that a damaged packet costs its own frames only; yield None after each drain."""
     unbroken = True  # nothing has been left out that a later packet may need
     for index, packet in zip(range(len(task.pts)), packets):  # noqa: B905 - the file goes on after the task
-        if packet.pts is not None and packet.pts != task.pts[index]:
+        if _stamp(packet) != task.stamps[index]:
             break  # the file has changed since it was probed; frames that are not read count as lost
         if not task.is_needed[index]:
             unbroken &= not task.serves_later[index]
@@ -361,13 +504,13 @@ def _shown_frames(
             yield from _drained(context, ledger)
             context.flush_buffers()
             unbroken = True
-        if packet.pts is not None:
-            ledger.sent(packet.pts, is_key=bool(task.is_key[index]), is_shown=bool(task.is_shown[index]))
+        pts = packet.pts = int(task.pts[index])  # a decoder gives each picture that of its packet
+        ledger.sent(pts, is_key=bool(task.is_key[index]), is_shown=bool(task.is_shown[index]))
         try:
             frames = packet.decode()
         except av.FFmpegError:
-            if packet.pts is not None:
-                ledger.damaged(packet.pts)
+            if may_be_damaged(packet, context):
+                ledger.damaged(pts)
             continue
         yield from _noted(frames, ledger)
     yield from _drained(context, ledger)
@@ -375,21 +518,12 @@ def _shown_frames(
 
 def _drained(context: av.VideoCodecContext, ledger: DamageLedger) -> Iterator[tuple[int, av.VideoFrame] | None]:
     """Yield the frames that the decoder still holds, and None."""
-    # It reports damage once per picture; a decoder that cannot even start reports it forever.
-    for _ in range(MAX_REORDER + 1):
-        try:
-            yield from _noted(context.decode(None), ledger)
-            break
-        except av.EOFError:
-            break
-        except av.FFmpegError:
-            continue
+    yield from _noted(drained(context), ledger)
     yield None
 
 
-def _noted(frames: list[av.VideoFrame], ledger: DamageLedger) -> Iterator[tuple[int, av.VideoFrame]]:
+def _noted(frames: Iterable[av.VideoFrame], ledger: DamageLedger) -> Iterator[tuple[int, av.VideoFrame]]:
     """Note frames that came back from the decoder, and yield those that have a time stamp."""
     for frame in frames:
-        if frame.pts is not None:
-            ledger.shown(frame.pts, is_corrupt=frame.is_corrupt)
+        if frame.pts is not None and ledger.shown(frame.pts, is_corrupt=frame.is_corrupt):
             yield frame.pts, frame

@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from extract.decode.planes import PlaneBatch, Planes
+from extract.decode.planes import MAX_PICTURE_BYTES, PlaneBatch, Planes, planes_bytes
 from extract.decode.staging import Staged, staged
 from extract.decode.video import DecodeTask, VideoError, decode, probe
 
-# Each worker fills one buffer while another is being read. A buffer holds a picture of 4096 x 2160 pixels.
+# Each worker fills one buffer while another is being read. Only what pictures need of a buffer takes memory.
 NUM_BUFFERS = 3
-BUFFER_BYTES = 16 * 2**20
+BUFFER_BYTES = MAX_PICTURE_BYTES
 # With smaller pictures only so much of it is used: what was just decoded should still be in the processor's cache.
 _CHUNK_BYTES = 4 * 2**20
 _CHUNK_FRAMES = 64
@@ -71,12 +71,13 @@ class Unreadable:
     message: str
 
 
-def serve(connection: int, memory: int, number: int) -> None:
+def serve(connection: int, memory: int, number: int, stream: int | None) -> None:
     """Do the tasks that come through a connection until it is closed.
 
     Args:
         connection, memory: file descriptors of a socket and of a file that all workers map into their memory.
         number: the number of this worker, which says where its buffers lie in that memory.
+        stream: the video stream to take, if not the one that a player shows.
     """
     # A scheduler that stops a job sends these signals to all of its processes; the process that runs the backbone
     # decides when to end.
@@ -84,7 +85,7 @@ def serve(connection: int, memory: int, number: int) -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     # If backbone and decoders share the processor, the backbone goes first: early pictures are of no use to it.
     os.nice(19)
-    _serve(Connection(connection), buffers_in(mmap.mmap(memory, 0), number))
+    _serve(Connection(connection), buffers_in(mmap.mmap(memory, 0), number), stream)
 
 
 def buffers_in(memory: mmap.mmap, number: int) -> np.ndarray:
@@ -92,7 +93,7 @@ def buffers_in(memory: mmap.mmap, number: int) -> np.ndarray:
     return np.frombuffer(memory, np.uint8).reshape(-1, NUM_BUFFERS, BUFFER_BYTES)[number]
 
 
-def _serve(connection: Connection, buffers: np.ndarray) -> None:
+def _serve(connection: Connection, buffers: np.ndarray, stream: int | None) -> None:
     tasks: queue.SimpleQueue[Path | Staged | DecodeTask] = queue.SimpleQueue()
     free: queue.SimpleQueue[int] = queue.SimpleQueue()
     for buffer in range(NUM_BUFFERS):
@@ -108,7 +109,7 @@ def _serve(connection: Connection, buffers: np.ndarray) -> None:
                 _decode(task, connection, buffers, free, heartbeat)
             else:
                 path = staged(task, heartbeat) if isinstance(task, Staged) else task
-                connection.send(probe(path, on_packet=heartbeat))
+                connection.send(probe(path, stream=stream, on_packet=heartbeat))
             connection.send(Finished())
         except VideoError as error:
             connection.send(Unreadable(str(error)))
@@ -159,8 +160,6 @@ def _decode(
         if not frames:
             buffer = free.get()
             batch = batch_in(buffers[buffer], *planes.y.shape)
-            if not len(batch):
-                raise VideoError(f"{task.path}: its pictures {planes.y.shape} are larger than {BUFFER_BYTES} bytes.")
         _put(planes, batch, len(frames))
         frames.append(frame)
     if frames:
@@ -176,14 +175,14 @@ def _put(planes: Planes, batch: PlaneBatch, index: int) -> None:
 def batch_in(space: np.ndarray, height: int, width: int) -> PlaneBatch:
     """Return the batch of pictures that a buffer holds, at most as many as one message announces.
 
-    The batch is a view of the buffer, and empty if not even one picture fits.
+    The batch is a view of the buffer.
 
     Args:
         space: (BUFFER_BYTES,) uint8.
-        height, width: of a picture.
+        height, width: of a picture of at most BUFFER_BYTES.
     """
     half = (height + 1) // 2, (width + 1) // 2
-    luma, chroma = height * width, half[0] * half[1]
-    num = min(_CHUNK_FRAMES, _CHUNK_BYTES // (luma + 2 * chroma)) or int(luma + 2 * chroma <= BUFFER_BYTES)
-    y, uv = space[: num * luma], space[num * luma : num * (luma + 2 * chroma)]
+    luma, size = height * width, planes_bytes(height, width)
+    num = min(_CHUNK_FRAMES, _CHUNK_BYTES // size) or 1
+    y, uv = space[: num * luma], space[num * luma : num * size]
     return PlaneBatch(y.reshape(num, height, width), uv.reshape(num, 2, *half))

@@ -26,6 +26,10 @@ _OPTIONS = {
         ":scenecut=0:open-gop=0",
     },
     "mpeg4": {"g": "{gop}", "bf": "{b_frames}", "qmin": "2", "qmax": "4"},
+    "mpeg2video": {"g": "{gop}", "bf": "{b_frames}", "qmin": "2", "qmax": "4"},
+    "libvpx": {"threads": "1", "g": "{gop}", "deadline": "realtime", "cpu-used": "8"},
+    "libvpx-vp9": {"threads": "1", "g": "{gop}", "deadline": "realtime", "cpu-used": "8"},
+    "mjpeg": {"qmin": "2", "qmax": "4"},
 }
 
 
@@ -64,7 +68,7 @@ def write_video(
     """Encode `num_frames` frames, 0, 1, 2, ...; return the path.
 
     Args:
-        picture: gives a frame by its number, (HEIGHT, WIDTH, 3) uint8; painted with the number by default.
+        picture: gives a frame by its number, (H, W, 3) uint8; painted with the number by default.
         pts: presentation times in units of `time_base`, for a rate that varies; a frame each.
         gop: frames from one key frame to the next.
         container_options: of the muxer, such as movflags.
@@ -77,7 +81,8 @@ def write_video(
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=fps, options=options)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.height, stream.width = picture(0).shape[:2]
+        stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = time_base
         for name, value in (tags or {}).items():
             setattr(stream.codec_context, name, value)
@@ -161,10 +166,11 @@ def repeat_video(path: Path, out: Path, times: int) -> Path:
 def planes_of_all(path: Path) -> list[list[np.ndarray]]:
     """Return the planes (y, u, v) of every frame of a video, made 4:2:0, by a plain loop over PyAV's."""
     with av.open(str(path)) as container:
-        return [_planes(frame) for frame in container.decode(video=0)]
+        return [planes_of(frame) for frame in container.decode(video=0)]
 
 
-def _planes(frame: av.VideoFrame) -> list[np.ndarray]:
+def planes_of(frame: av.VideoFrame) -> list[np.ndarray]:
+    """Return the planes of a frame, made 4:2:0."""
     if frame.format.name not in ("yuv420p", "yuvj420p"):
         frame = frame.reformat(format="yuv420p", dst_color_range="MPEG")
     arrays = [np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size) for plane in frame.planes]

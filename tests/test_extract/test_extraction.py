@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 import torch
 from annotate import annotate
-from encode import cut, damage_packet, decode_all, number_in, planes_of_all, write_sound, write_video
+from encode import cut, damage_packet, decode_all, number_in, number_picture, planes_of_all, write_sound, write_video
+from odd_videos import (
+    joined,
+    later,
+    not_coded_vop,
+    one_after_the_other,
+    pictures_shown,
+    rewritten,
+    with_packets_between,
+)
 from torchvision.transforms import functional as F
 
 import extract as extract_package
@@ -627,3 +636,57 @@ def test_run_takes_frames_or_an_interval_but_not_both(videos, tmp_path):
         extract_package.run(
             annotations=csv_path, videos=videos, backbone="tiny_cnn", out=tmp_path / "out", frames=4, every=0.2
         )
+
+
+# ---- inputs of other kinds
+
+
+def test_file_says_which_stream_its_features_are_of(extract, videos, tmp_path):
+    real, small = videos / "P01" / "P01_101.mp4", write_video(tmp_path / "small.mp4", codec="mpeg4", pts=range(90, 150))
+    both = joined([small, real], tmp_path / "both.mp4", marked=1)
+    os.replace(both, real)
+    extract(select("P01_101_0"))
+    extract(select("P01_101_0"), out="by hand", stream=0)
+    assert _read(tmp_path / "out", "P01_101").source["stream"].startswith("1 (h264 64x48); not taken: 0 (mpeg4")
+    assert _read(tmp_path / "by hand", "P01_101").source["stream"].startswith("0 (mpeg4 64x48); not taken: 1 (h264")
+
+
+def test_stream_that_is_not_there_is_recorded(extract, tmp_path):
+    assert extract(select("P01_101_0"), stream=7).failed == 1
+    [failure] = read_failures(tmp_path / "out", "P01_101")
+    assert "no video stream 7 in it (--stream); it has 0 (h264 64x48)" in failure.message
+
+
+@pytest.mark.parametrize("name", ["P01_101", "P02_01"])  # H.264, and MPEG-4 that is decoded through
+def test_video_with_its_clock_kept_has_the_same_features(extract, videos, tmp_path, complete_set, name):
+    path = videos / name.split("_")[0] / f"{name}.mp4"
+    os.replace(rewritten(path, tmp_path / "late.mp4", later(3600)), path)
+    segments = [segment for segment in SEGMENTS if segment.startswith(name)]
+    extract(select(*segments))
+    for segment in segments:
+        np.testing.assert_array_equal(_steps(tmp_path / "out", segment), _steps(complete_set, segment))
+    assert _read(tmp_path / "out", name).source["counted_from_s"] == "3600.000"
+
+
+def test_pictures_that_are_not_coded_cost_no_segment(extract, videos, tmp_path, complete_set):
+    path = videos / "P02" / "P02_01.mp4"
+    change = with_packets_between(not_coded_vop(increment_bits=15), 4)
+    os.replace(rewritten(path, tmp_path / "phone.mp4", change), path)
+    assert extract(select("P02_01_0")).failed == 0
+    np.testing.assert_array_equal(_steps(tmp_path / "out", "P02_01_0"), _steps(complete_set, "P02_01_0"))
+
+
+def test_pictures_whose_size_changes_are_scaled_like_any_other(extract, videos, tmp_path):
+    def wide(number: int) -> np.ndarray:
+        return number_picture(number).repeat(2, axis=1)
+
+    options = {"codec": "libx265", "gop": 15}  # it repeats its parameters in the stream where the container wants that
+    halves = [write_video(tmp_path / "a.ts", num_frames=30, **options)]
+    halves.append(write_video(tmp_path / "b.ts", num_frames=30, picture=wide, **options))
+    path = videos / "P01" / "P01_101.mkv"
+    os.replace(one_after_the_other(halves, tmp_path / "both.mkv"), path)
+    (videos / "P01" / "P01_101.mp4").unlink()
+    assert {picture[0].shape for picture in pictures_shown(path)} == {(48, 64), (48, 128)}
+    extract(select("P01_101_1"))
+    expected = _plain_features(path, *SEGMENTS["P01_101_1"], num_frames=4, backbone="tiny_cnn")
+    assert _cosine(_steps(tmp_path / "out", "P01_101_1"), expected).min() > 0.999

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from encode import number_in, write_video
+from encode import number_in, planes_of_all, write_video
 
 from extract.decode import decoders
 from extract.decode.decoders import Decoders, Event, Frames, TaskFailure
@@ -157,7 +157,7 @@ def test_workers_end_with_the_pool():
     assert all(process.poll() is not None for process in processes)
 
 
-@pytest.mark.parametrize("size", [(360, 640), (1080, 1920), (2160, 4096), (47, 33), (1, 1)], ids=str)
+@pytest.mark.parametrize("size", [(360, 640), (1080, 1920), (2160, 4096), (4096, 8192), (47, 33), (1, 1)], ids=str)
 def test_pictures_of_a_buffer_lie_within_it_and_apart(size):
     buffer = np.zeros(BUFFER_BYTES, np.uint8)
     batch = batch_in(buffer, *size)
@@ -170,21 +170,21 @@ def test_pictures_of_a_buffer_lie_within_it_and_apart(size):
     assert buffer.sum(dtype=np.int64) == batch.y.size + batch.uv.size
 
 
-def test_picture_that_fits_no_buffer_is_refused_by_name(pool, tmp_path):
-    import av
-
-    path = tmp_path / "P01_03.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast"})
-        stream.width, stream.height, stream.pix_fmt = 4320, 4320, "yuv420p"
-        frame = av.VideoFrame(4320, 4320, "yuv420p")
-        frame.pts = 0
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    pool.submit(1, decode_task(probe(path), np.array([0])))
-    [event] = _all_events(pool)
-    assert event.result.error == "UnreadableVideo"
-    assert "P01_03.mp4" in event.result.message
+def test_large_picture_comes_whole(pool, tmp_path):
+    height, width = 2988, 5312  # GoPro's 5.3K
+    picture = np.random.default_rng(0).integers(0, 256, (9, 16, 3), np.uint8).repeat(332, 0).repeat(332, 1)
+    path = write_video(tmp_path / "P01_03.mp4", num_frames=2, b_frames=0, picture=lambda _: picture)
+    [_, expected] = planes_of_all(path)
+    pool.submit(1, decode_task(probe(path), np.array([1])))
+    while pool.num_open:
+        for event in pool.events():
+            if isinstance(event.result, Frames):
+                assert event.result.pictures.y.shape == (1, height, width)
+                np.testing.assert_array_equal(event.result.pictures.y[0], expected[0])
+                np.testing.assert_array_equal(event.result.pictures.uv[0], expected[1:])
+                event.result.release()
+            else:
+                assert event.result == Finished()
 
 
 def test_decoding_here_and_there_gives_the_same_pixels(pool, video):

@@ -9,20 +9,26 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from encode import (
     cut,
     damage_packet,
     decode_all,
     number_in,
+    number_picture,
     planes_of_all,
     turn_video,
     without_start,
     write_sound,
     write_video,
 )
+from odd_videos import later, one_after_the_other, pictures_shown, rewritten
 
-from extract.decode.planes import BT601, BT709, Colour
+from extract.backbone_input import Preprocess
+from extract.decode import video as video_module
+from extract.decode.planes import BT601, BT709, Colour, PlaneBatch
 from extract.decode.video import VideoError, VideoInfo, decode, decode_task, probe
+from extract.preprocess import scaled
 
 UNEVEN = np.cumsum(np.random.default_rng(0).integers(300, 3000, 60)).tolist()  # in 1/30000 s, first not at 0
 KINDS = {
@@ -37,7 +43,7 @@ KINDS = {
     "hevc, uneven": {"codec": "libx265", "pts": UNEVEN, "time_base": Fraction(1, 30000)},
     "mpeg4, uneven": {"codec": "mpeg4", "pts": UNEVEN, "time_base": Fraction(1, 30000)},
     "h264, index first": {"container_options": {"movflags": "faststart"}},
-    "h264, first frame at 2 s": {"pts": range(60, 120)},
+    "h264, first frame at 0.8 s": {"pts": range(24, 84)},
     "h264 of one frame": {"num_frames": 1},
 }
 CODECS = {"h264": "libx264", "hevc": "libx265", "mpeg4": "mpeg4"}
@@ -167,6 +173,64 @@ def test_turn_by_no_right_angle_is_refused_by_name(tmp_path):
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
 def test_colours_are_those_that_the_file_names(tmp_path, codec, tags, expected):
     assert probe(write_video(tmp_path / "P01_01.mp4", codec=codec, tags=tags)).colour == expected
+
+
+# ---- files that begin late, and pictures of several sizes
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_times_are_counted_from_the_first_frame_if_that_is_late(tmp_path, codec, ending):
+    plain = write_video(tmp_path / f"plain.{ending}", codec=codec)
+    path = rewritten(plain, tmp_path / f"P01_01.{ending}", later(3600))
+    info = probe(path)
+    np.testing.assert_allclose(info.seconds, np.arange(60) / 30, atol=0.0011)
+    assert float(info.source["counted_from_s"]) == pytest.approx(3600, abs=0.1)
+    assert [number_in(picture[0]) for picture in _decoded(info).values()] == list(range(60))
+
+
+def test_times_near_zero_are_the_files(tmp_path):
+    info = probe(write_video(tmp_path / "P01_01.mp4", pts=range(30, 90)))
+    assert info.seconds[0] == 1
+    assert "counted_from_s" not in info.source
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libvpx"])
+def test_pictures_whose_size_changes_come_in_their_sizes(tmp_path, codec):
+    ending = {"libx264": "ts", "libvpx": "webm"}[codec]
+    small = write_video(tmp_path / f"small.{ending}", codec=codec)
+    large = write_video(
+        tmp_path / f"large.{ending}", codec=codec, picture=lambda number: number_picture(number + 60).repeat(2, 0)
+    )
+    path = one_after_the_other([small, large], tmp_path / f"P01_01.{ending}")
+    pictures = pictures_shown(path)
+    assert {picture[0].shape for picture in pictures} == {(48, 64), (96, 64)}
+    decoded = _decoded(probe(path))
+    assert list(decoded) == list(range(120))
+    assert all(_same(decoded[frame], pictures[frame]) for frame in decoded)
+
+
+def test_picture_that_fits_no_buffer_is_averaged(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "P01_01.mp4", num_frames=2, picture=lambda _: _smooth(720, 1280))
+    [whole, _] = _decoded(probe(path)).values()
+    monkeypatch.setattr(video_module, "MAX_PICTURE_BYTES", 400_000)
+    [small, _] = _decoded(probe(path)).values()
+    # As much smaller as 8K is than the input of a backbone.
+    recipe = Preprocess(42, (42, 42), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert small[0].shape == (360, 640)
+    levels = [scaled(_batch(planes), recipe, torch.device("cpu")).int() for planes in (whole, small)]
+    assert (levels[0] - levels[1]).abs().max() <= 2
+
+
+def _smooth(height: int, width: int) -> np.ndarray:
+    """Return a picture with details of all sizes, (height, width, 3) uint8."""
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(0, 20, (height // s, width // s, 3)).repeat(s, 0).repeat(s, 1) for s in (4, 8, 16, 40, 80)]
+    return (128 + sum(parts)).clip(0, 255).astype(np.uint8)
+
+
+def _batch(planes: list[np.ndarray]) -> PlaneBatch:
+    return PlaneBatch(planes[0][None], np.stack(planes[1:])[None])
 
 
 # ---- long files
