@@ -36,7 +36,7 @@ DATA = HERE / "data"
 RUNS = DATA / "hands-runs"
 SEEDS = range(3)
 # The slowest first: what is measured while the machine is quiet.
-HEADS = ("bilstm", "multiscale_lstm", "transformer", "tcn", "attentive", "mlp", "mean_pool", "logistic")
+HEADS = ("bilstm", "multiscale_lstm", "transformer", "probe", "tcn", "attentive", "mlp", "mean_pool", "logistic")
 LOGISTIC_16 = "logistic:steps=16"
 
 

@@ -22,6 +22,7 @@ from heads.models.options import (
     MeanPoolConfig,
     MlpConfig,
     MultiscaleLstmConfig,
+    ProbeConfig,
     TcnConfig,
     TransformerConfig,
 )
@@ -133,3 +134,11 @@ def _transformer(shape: HeadShape, config: TransformerConfig) -> nn.Module:
     from heads.models.transformer import Transformer
 
     return Transformer(shape, config)
+
+
+@register("probe", ProbeConfig)
+def _probe(shape: HeadShape, config: ProbeConfig) -> nn.Module:
+    """V-JEPA 2's deep probe: self-attention over every cell of every step, then a learned query per task."""
+    from heads.models.probe import Probe
+
+    return Probe(shape, config)

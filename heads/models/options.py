@@ -204,3 +204,30 @@ class TransformerConfig(HeadOptions):
         super().__post_init__()
         if self.width % (2 * self.attention_heads):
             raise ValueError(f"width is {self.width}, not a multiple of twice {self.attention_heads} attention heads.")
+
+
+@dataclass(frozen=True)
+class ProbeConfig(HeadOptions):
+    """Options of `probe`.
+
+    Attributes:
+        width: values of a token inside; 0 for those of a cell of the features.
+        layers: number of self-attention layers, before the one of the queries.
+        attention_heads: of each layer.
+        dropout: after each part.
+        checkpointing: 1 to keep no activations within layers and compute them again in the backward pass.
+    """
+
+    positive: ClassVar[tuple[str, ...]] = ("layers", "attention_heads")
+    width: int = 0
+    layers: int = 3
+    attention_heads: int = 16
+    dropout: float = 0.0
+    checkpointing: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need_not_negative(self, "width")
+        need_between(self, 0, 1, "checkpointing")
+        if self.width % (2 * self.attention_heads):
+            raise ValueError(f"width is {self.width}, not a multiple of twice {self.attention_heads} attention heads.")

@@ -22,7 +22,8 @@ from heads.sweep.stack import Stack, stacked
 from heads.training.fit import autocast, train_step, update_weights
 from heads.training.state import Outcome, StepResult, TrainingBatch, TrainingRun, start_run
 
-# The heads that torch.func.vmap batches as they are. It has no rule for LSTMs.
+# The heads that torch.func.vmap batches as they are. It has no rule for LSTMs; a `probe`
+# is large enough to fill a device by itself.
 STACKABLE = ("attentive", "mean_pool", "mlp", "tcn", "transformer")
 
 

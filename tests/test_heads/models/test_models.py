@@ -86,7 +86,7 @@ ROWS = {PLAIN: (16, 11, 5, 1), CONTEXT: ((3, 8, 5), (0, 7, 4), (2, 3, 0), (0, 1,
 
 
 def test_the_registry_names_the_heads():
-    expected = {"attentive", "bilstm", "mean_pool", "mlp", "multiscale_lstm", "tcn", "transformer"}
+    expected = {"attentive", "bilstm", "mean_pool", "mlp", "multiscale_lstm", "probe", "tcn", "transformer"}
     assert set(names()) >= expected
 
 
