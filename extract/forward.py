@@ -18,6 +18,7 @@ from extract.backbones.networks.pooling import steps
 from extract.backbones.tokens import MEAN, Tokens
 from extract.decode.planes import Colour
 from extract.preprocess import Preprocess, normalised
+from features.device import need_half_precision
 from features.errors import OptionError
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -31,7 +32,10 @@ def choose_precision(name: str, device: torch.device) -> str:
     """
     if name not in PRECISIONS:
         raise OptionError("--precision", f"{name!r} is none of {', '.join(PRECISIONS)}.")
+    if name == "float32":
+        return name
     if name != "auto":
+        need_half_precision(device)
         return name
     if device.type != "cuda":
         return "float32"

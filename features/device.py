@@ -1,4 +1,4 @@
-"""The device to compute on."""
+"""The device to compute on, and what CUDA and MPS do differently."""
 
 from __future__ import annotations
 
@@ -26,3 +26,26 @@ def choose_device(name: str) -> torch.device:
         known = ", ".join(kind for kind, is_available in available.items() if is_available)
         raise OptionError("--device", f"no {name} on this machine; available: {known}.")
     return torch.device(name)
+
+
+def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor on a device. On CUDA, the copy is not waited for.
+
+    On MPS it has to be: a copy that is not waited for reads the tensor's memory later, when it may hold other values
+    (pytorch/pytorch#189690, up to torch 2.14 at least).
+    """
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
+def need_half_precision(device: torch.device) -> None:
+    """Check that torch can compute in half precision on a device.
+
+    Raises:
+        OptionError: it cannot: MPS has autocast from torch 2.5 on.
+    """
+    try:
+        torch.autocast(device.type, torch.bfloat16)
+    except RuntimeError:
+        raise OptionError(
+            "--precision", f"torch {torch.__version__} computes on {device.type} in float32 only; leave the option out."
+        ) from None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from features.device import moved
 from heads.config import Augmentation
 from heads.data.batches import Batch
 from heads.data.steps import Steps
@@ -53,7 +54,9 @@ def _mixed(streams: list[Steps], num_segments: int, choice: str, alpha: float) -
     own = torch.distributions.Beta(both, both).sample()
     own = torch.maximum(own, 1 - own)  # a segment keeps the larger share, so that its length and times are right
     start = torch.rand(num_segments) * own
-    partner, own, start = (tensor.to(device) for tensor in (torch.randperm(num_segments), own, start))
+    # Together, as each copy is waited for on MPS; numbers of segments are exact in float32.
+    partner, own, start = moved(torch.stack([torch.randperm(num_segments).float(), own, start]), device)
+    partner = partner.long()
     if choice == "mixup":
         mixed = [_mixed_up(steps, partner, own) for steps in streams]
     else:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from features.device import moved
 from heads.config import Augmentation, InputSettings
 from heads.data.chunks import Chunk, Split, Stream
 from heads.data.steps import Steps, evenly_spaced
@@ -74,7 +75,7 @@ class _Rows:
         """Return one batch at a time, as wide as its longest row, on the device of the features."""
         lengths = self.mask.sum(dim=1).tolist()
         widths = [max(lengths[first : first + batch_size]) for first in range(0, len(lengths), batch_size)]
-        pieces = (tensor.to(device, non_blocking=True).split(batch_size) for tensor in self._tensors)
+        pieces = (moved(tensor, device).split(batch_size) for tensor in self._tensors)
         for width, *tensors in zip(widths, *pieces, strict=True):
             is_full = width == self.mask.shape[1]
             yield _Rows(*tensors) if is_full else _Rows(*(tensor[:, :width] for tensor in tensors))
@@ -103,11 +104,12 @@ def batches(
         pieces = [
             rows.split(batch_size, stream.features.device) for rows, stream in zip(computed, chunk.streams, strict=True)
         ]
-        for index, *by_stream in zip(chunk.index[block].split(batch_size), *pieces, strict=True):
+        indices = moved(chunk.index[block], device).split(batch_size)
+        for index, *by_stream in zip(indices, *pieces, strict=True):
             if inputs.fusion == "early":
                 by_stream[1:] = [_aligned(by_stream[0], rows) for rows in by_stream[1:]]
             streams = (_gathered(stream, rows, device) for stream, rows in zip(chunk.streams, by_stream, strict=True))
-            yield Batch(tuple(streams), index.to(device, non_blocking=True))
+            yield Batch(tuple(streams), index)
 
 
 def _compute_rows(
@@ -148,7 +150,7 @@ def _gathered(stream: Stream, rows: _Rows, device: torch.device) -> Steps:
     dim = stream.features.shape[2]
     features = stream.features.view(-1, dim).index_select(0, rows.rows.flatten()).view(*rows.rows.shape, dim)
     steps = Steps(features, rows.mask, rows.seconds, rows.within)
-    return steps if features.device == device else Steps(*(part.to(device, non_blocking=True) for part in steps))
+    return steps if features.device == device else Steps(*(moved(part, device) for part in steps))
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ from heads.data.steps import Steps
 from heads.models.options import AttentiveConfig
 from heads.models.pooling import Classifiers, FeedForward, zeroed
 from heads.models.shape import HeadShape, Logits
-from heads.models.times import sinusoids
+from heads.models.times import Phases, sinusoids
 
 _NUM_WAVELENGTHS = 8
 
@@ -42,6 +42,7 @@ class Attentive(nn.Module):
         super().__init__()
         self.cells = shape.cells
         self.num_tasks = len(shape.tasks)
+        self.phases = Phases(_NUM_WAVELENGTHS)
         d, num_queries = shape.dim // shape.cells, self.num_tasks * config.attention_heads
         # Scores have unit variance for standardised features, as in attention; values begin as those of nn.Linear.
         self.queries = nn.Parameter(torch.randn(num_queries, d) * d**-0.5)
@@ -69,7 +70,7 @@ class Attentive(nn.Module):
     def _positions(self, steps: Steps) -> torch.Tensor:
         """Return the seconds and the cell of each token: (B, N, P)."""
         B, T = steps.mask.shape
-        time = sinusoids(steps.seconds.masked_fill(~steps.mask, 0), _NUM_WAVELENGTHS)
+        time = sinusoids(self.phases(steps.seconds.masked_fill(~steps.mask, 0)))
         cell = torch.eye(self.cells, device=time.device)
         position = [time.unsqueeze(2).expand(B, T, self.cells, -1), cell.expand(B, T, self.cells, self.cells)]
         return torch.cat(position, dim=-1).flatten(1, 2)

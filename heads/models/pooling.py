@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from features.annotations import NUM_CLASSES
+from features.device import moved
 from heads.data.steps import Steps
 from heads.models.shape import HeadShape, Logits
 
@@ -46,10 +48,46 @@ def lstm_outputs(lstm: nn.Module, x: torch.Tensor, mask: torch.Tensor) -> torch.
     Outputs are zero in the padding. Where nothing is padded, packing is skipped: it costs a copy and keeps cuDNN from
     its fastest path.
     """
-    if bool(mask.all()):
+    assert isinstance(lstm, nn.LSTM)
+    if x.device.type == "mps":
+        return lstm_by_direction(lstm, x, mask)
+    lengths = mask.sum(dim=1).cpu()
+    if bool((lengths == x.shape[1]).all()):
         return lstm(x)[0]
-    packed = pack_padded_sequence(x, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
-    return pad_packed_sequence(lstm(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+    # torch would sort too, and wait for the device twice more.
+    lengths, order = lengths.sort(descending=True)
+    order = moved(order, x.device)
+    packed = pack_padded_sequence(x.index_select(0, order), lengths, batch_first=True)
+    outputs = pad_packed_sequence(lstm(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+    return outputs.index_select(0, order.argsort())
+
+
+def lstm_by_direction(lstm: nn.LSTM, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Run an LSTM over the valid steps as `lstm_outputs` does, each direction of each layer as an LSTM of its own.
+
+    For MPS, which runs a packed sequence as some fifty kernels per step, and whose LSTM of several layers may drop out
+    in evaluation too (pytorch/pytorch#180744, up to torch 2.12 at least). Backwards, a row is read from its own end.
+    """
+    step = torch.arange(x.shape[1], device=x.device)
+    backwards = torch.where(mask, mask.sum(dim=1, keepdim=True) - 1 - step, step).unsqueeze(-1)  # (B, T, 1)
+
+    def turned(values: torch.Tensor) -> torch.Tensor:
+        return values.gather(1, backwards.expand_as(values))
+
+    for layer in range(lstm.num_layers):
+        if layer:
+            x = F.dropout(x, lstm.dropout, lstm.training)
+        x = torch.cat(
+            [_one_lstm(lstm, x, f"l{layer}"), turned(_one_lstm(lstm, turned(x), f"l{layer}_reverse"))], dim=-1
+        )
+    return zeroed(x, mask)
+
+
+def _one_lstm(lstm: nn.LSTM, x: torch.Tensor, part: str) -> torch.Tensor:
+    """Return the outputs (B, T, H) of one layer in one direction, such as "l0_reverse"."""
+    start = x.new_zeros(1, len(x), lstm.hidden_size)
+    weights = tuple(lstm.get_parameter(f"{name}_{part}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+    return torch.lstm(x, (start, start), weights, True, 1, 0.0, True, False, True)[0]
 
 
 def has_bfloat16_lstms() -> bool:

@@ -22,7 +22,7 @@ from heads.data.steps import Steps
 from heads.models.options import ProbeConfig
 from heads.models.pooling import Classifiers, FeedForward, masked_mean, zeroed
 from heads.models.shape import HeadShape, Logits
-from heads.models.times import Rotation, rotate, rotation
+from heads.models.times import Phases, Rotation, rotate, rotation
 from heads.models.transformer import joined_heads, split_heads
 
 _HIDDEN = 4  # units of a feed-forward part, in widths
@@ -37,7 +37,7 @@ class Probe(nn.Module):
         self.checkpointing = bool(config.checkpointing)
         cell_dim, unit = shape.dim // shape.cells, 2 * config.attention_heads
         width = config.width or -(-cell_dim // unit) * unit
-        self.head_dim = width // config.attention_heads
+        self.phases = Phases(width // config.attention_heads // 2)
         self.input = nn.Identity() if width == cell_dim else nn.Linear(cell_dim, width)
         self.place = nn.Parameter(0.02 * torch.randn(shape.cells, width)) if shape.cells > 1 else None
         self.context = nn.Parameter(0.02 * torch.randn(width)) if shape.context else None
@@ -65,7 +65,7 @@ class Probe(nn.Module):
     def _times(self, steps: Steps) -> Rotation:
         """Return what `rotate` takes for each token, in seconds since the middle of the segment."""
         since_middle = steps.seconds - masked_mean(steps.seconds.unsqueeze(-1), steps.within)  # (B, T)
-        sin, cos = rotation(since_middle.masked_fill(~steps.mask, 0), self.head_dim)
+        sin, cos = rotation(self.phases(since_middle.masked_fill(~steps.mask, 0)))
         return sin.repeat_interleave(self.cells, dim=2), cos.repeat_interleave(self.cells, dim=2)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import nn
 
 # From the time between frames at 10 fps to what a long segment and its context span.
 SHORTEST_S, LONGEST_S = 0.1, 60.0
@@ -16,22 +17,33 @@ SHORTEST_S, LONGEST_S = 0.1, 60.0
 Rotation = tuple[torch.Tensor, torch.Tensor]
 
 
-def phases(seconds: torch.Tensor, num: int) -> torch.Tensor:
-    """Return the angles of seconds (B, T) on `num` wavelengths, spaced evenly on a logarithmic scale: (B, T, num)."""
-    ends = math.log10(1 / SHORTEST_S), math.log10(1 / LONGEST_S)
-    frequency = torch.logspace(*ends, num, device=seconds.device, dtype=seconds.dtype)
-    return 2 * math.pi * seconds.unsqueeze(-1) * frequency
+class Phases(nn.Module):
+    """Seconds (B, T) -> their angles on `num` wavelengths, spaced evenly on a logarithmic scale: (B, T, num).
+
+    Attributes:
+        frequency: (num,) float32. Computed once and on the CPU, as MPS has no logspace (up to torch 2.14). Checkpoints
+            leave it out.
+    """
+
+    frequency: torch.Tensor
+
+    def __init__(self, num: int) -> None:
+        super().__init__()
+        ends = math.log10(1 / SHORTEST_S), math.log10(1 / LONGEST_S)
+        self.register_buffer("frequency", torch.logspace(*ends, num, device="cpu"), persistent=False)
+
+    def forward(self, seconds: torch.Tensor) -> torch.Tensor:
+        return 2 * math.pi * seconds.unsqueeze(-1) * self.frequency
 
 
-def sinusoids(seconds: torch.Tensor, num: int) -> torch.Tensor:
-    """Return sines and cosines of seconds (B, T): (B, T, 2 num) (Vaswani et al., "Attention is all you need", 2017)."""
-    angle = phases(seconds, num)
+def sinusoids(angle: torch.Tensor) -> torch.Tensor:
+    """Return sines and cosines of `Phases` (B, T, num): (B, T, 2 num) (Vaswani et al., "Attention is all you need")."""
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
-def rotation(seconds: torch.Tensor, dim: int) -> Rotation:
-    """Return sines and cosines (B, 1, T, dim/2) at seconds (B, T), which `rotate` takes for vectors of `dim` values."""
-    angle = phases(seconds, dim // 2).unsqueeze(1)
+def rotation(angle: torch.Tensor) -> Rotation:
+    """Return sines and cosines (B, 1, T, num) of `Phases`, which `rotate` takes for vectors of 2 num values."""
+    angle = angle.unsqueeze(1)
     return angle.sin(), angle.cos()
 
 

@@ -14,7 +14,7 @@ from heads.data.steps import Steps
 from heads.models.options import TransformerConfig
 from heads.models.pooling import Classifiers, FeedForward, masked_mean, zeroed
 from heads.models.shape import HeadShape, Logits
-from heads.models.times import Rotation, rotate, rotation
+from heads.models.times import Phases, Rotation, rotate, rotation
 
 
 class Transformer(nn.Module):
@@ -26,7 +26,7 @@ class Transformer(nn.Module):
 
     def __init__(self, shape: HeadShape, config: TransformerConfig) -> None:
         super().__init__()
-        self.head_dim = config.width // config.attention_heads
+        self.phases = Phases(config.width // config.attention_heads // 2)
         self.input = nn.Linear(shape.dim, config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(SelfAttention(config) for _ in range(config.layers))
@@ -35,7 +35,7 @@ class Transformer(nn.Module):
 
     def forward(self, steps: Steps) -> Logits:
         since_middle = steps.seconds - masked_mean(steps.seconds.unsqueeze(-1), steps.within)  # (B, T)
-        times = rotation(since_middle.masked_fill(~steps.mask, 0), self.head_dim)
+        times = rotation(self.phases(since_middle.masked_fill(~steps.mask, 0)))
         x = self.dropout(self.input(zeroed(steps.features, steps.mask)))
         for layer in self.layers:
             x = layer(x, steps.mask, times)

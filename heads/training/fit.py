@@ -95,7 +95,7 @@ def update_weights(run: TrainingRun, batch: TrainingBatch, loss: torch.Tensor) -
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     if run.average is not None:
-        run.average.update_parameters(run.model)
+        run.average.update(run.model)
     return StepResult(loss.detach(), batch.index, lr)
 
 

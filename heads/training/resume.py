@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from features.errors import DataError, UnreadableError
 from features.tensors import load_safely, save_tensors
 from heads.models.model import Model
+from heads.training.average import WeightAverage
 
 LAST = "last.pth"
 
@@ -18,7 +18,7 @@ LAST = "last.pth"
 def save_last(
     path: Path,
     model: nn.Module,
-    average: AveragedModel | None,
+    average: WeightAverage | None,
     optimizer: torch.optim.Optimizer,
     history: list[dict[str, float]],
 ) -> None:
@@ -39,7 +39,7 @@ def save_last(
 def resume(
     path: Path,
     model: Model,
-    average: AveragedModel | None,
+    average: WeightAverage | None,
     optimizer: torch.optim.Optimizer,
     device: torch.device,
 ) -> list[dict[str, float]]:

@@ -5,7 +5,7 @@ The loop that trains it is in heads/training/fit.py; heads/sweep/together.py tra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from features.annotations import NUM_CLASSES
+from features.device import need_half_precision
 from features.errors import DataError, OptionError, first_few
 from features.files import sha256_of_file, write_json
 from features.prediction_formats import PredictionsFile
@@ -33,6 +33,7 @@ from heads.models.saved import BEST, model_config_of, save_model
 from heads.predict.predicting import predict, predict_best, score
 from heads.prediction_files import read_named
 from heads.runs import CONFIG, METRICS, PREDICTIONS, claim, read_record, selected_epoch, write_metrics
+from heads.training.average import WeightAverage
 from heads.training.defaults import complete
 from heads.training.resume import LAST, resume, save_last
 
@@ -97,7 +98,7 @@ class TrainingRun:
     model: Model
     loss: TrainingLoss
     optimizer: torch.optim.Optimizer
-    average: AveragedModel | None
+    average: WeightAverage | None
     history: list[dict[str, float]]
     was_over: bool = False
 
@@ -106,9 +107,7 @@ class TrainingRun:
         """The model that is scored and kept: the average of the weights, where there is one."""
         if self.average is None:
             return self.model
-        averaged = self.average.module
-        assert isinstance(averaged, Model)
-        return averaged
+        return self.average.model
 
     @property
     def is_over(self) -> bool:
@@ -226,7 +225,7 @@ def start_run(
     loss = loss.to(device)
     groups = _parameter_groups(model, config)
     optimizer = torch.optim.AdamW(groups, lr=settings.schedule.lr, weight_decay=settings.weight_decay)
-    average = AveragedModel(model, avg_fn=_warmed_up_average(settings.ema)) if settings.ema else None
+    average = WeightAverage(model, settings.ema) if settings.ema else None
     # Only now, when the model is known to fit into memory, so that a smaller model may have the folder's name.
     claim(folder, _record(config, data, taught), data.origin)
     history: list[dict[str, float]] = []
@@ -255,7 +254,10 @@ def _need_arithmetic(model: Model, config: TrainConfig, device: torch.device) ->
     Raises:
         OptionError: it cannot.
     """
-    if config.optimisation.precision != "bfloat16" or device.type != "cpu" or has_bfloat16_lstms():
+    if config.optimisation.precision != "bfloat16":
+        return
+    need_half_precision(device)
+    if device.type != "cpu" or has_bfloat16_lstms():
         return
     if any(isinstance(module, nn.LSTM) for module in model.modules()):
         raise OptionError(
@@ -283,19 +285,6 @@ def _parameter_groups(model: Model, config: TrainConfig) -> list[dict[str, Any]]
             "--lr-scale", f"no parameter's name has {first_few(sorted(unused))} in it: {first_few(known)}."
         )
     return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
-
-
-def _warmed_up_average(decay: float) -> Callable[..., torch.Tensor]:
-    """Return a moving average that is short at first, so that the random weights of the start are soon forgotten.
-
-    The warm-up is that of TensorFlow's ExponentialMovingAverage, which timm and others took over.
-    """
-
-    def average(averaged: torch.Tensor, current: torch.Tensor, num_averaged: torch.Tensor) -> torch.Tensor:
-        kept = ((1 + num_averaged) / (10 + num_averaged)).clamp(max=decay)
-        return torch.lerp(averaged, current, (1 - kept).to(averaged.dtype))
-
-    return average
 
 
 def _record(config: TrainConfig, data: TrainData, taught: PredictionsFile | None) -> dict[str, object]:

@@ -20,7 +20,7 @@ from heads.models.options import BiLstmConfig, TransformerConfig
 from heads.models.separate import Separate
 from heads.models.shape import HeadShape, Logits
 from heads.models.tcn import DilatedLayer
-from heads.models.times import rotate, rotation
+from heads.models.times import Phases, rotate, rotation
 from heads.models.transformer import SelfAttention
 
 DIM, CELLS = 12, 4
@@ -425,9 +425,12 @@ def test_tcn_reaches_15_steps_to_either_side_in_4_layers():
 def test_products_of_turned_vectors_depend_on_the_time_between_them_only(times, shift, seed):
     torch.manual_seed(seed)
     q, k = torch.randn(2, 1, 1, 1, 8, dtype=torch.float64)
+    phases = Phases(4).double()
 
     def product(q_s: float, k_s: float) -> torch.Tensor:
-        vectors = [rotate(x, rotation(torch.tensor([[s]], dtype=torch.float64), 8)) for x, s in ((q, q_s), (k, k_s))]
+        vectors = [
+            rotate(x, rotation(phases(torch.tensor([[s]], dtype=torch.float64)))) for x, s in ((q, q_s), (k, k_s))
+        ]
         return (vectors[0] * vectors[1]).sum()
 
     torch.testing.assert_close(product(times[0] + shift, times[1] + shift), product(*times), rtol=0, atol=1e-6)
@@ -435,7 +438,7 @@ def test_products_of_turned_vectors_depend_on_the_time_between_them_only(times, 
 
 def test_vectors_are_turned_as_complex_numbers_on_wavelengths_from_a_tenth_of_a_second_to_a_minute():
     x, seconds = torch.randn(1, 1, 5, 6), torch.tensor([[-3.0, -0.25, 0.0, 0.1, 7.0]])
-    rotated = rotate(x, rotation(seconds, 6))
+    rotated = rotate(x, rotation(Phases(3)(seconds)))
     for step, time in enumerate(seconds[0].tolist()):
         for pair, wavelength in enumerate((0.1, math.sqrt(0.1 * 60), 60.0)):
             value = complex(x[0, 0, step, pair], x[0, 0, step, pair + 3])
@@ -479,7 +482,7 @@ def test_without_time_transformer_layers_are_those_of_torch():
         for copy, original in pairs:
             copy.copy_(original)
     x, mask = torch.randn(3, 7, 16), torch.arange(7) < torch.tensor([[7], [2], [5]])
-    output = layer(x, mask, rotation(torch.zeros(3, 7), 8))
+    output = layer(x, mask, rotation(Phases(4)(torch.zeros(3, 7))))
     torch.testing.assert_close(output[mask], torch_layer(x, src_key_padding_mask=~mask)[mask])
 
 
