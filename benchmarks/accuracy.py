@@ -95,7 +95,7 @@ def heads_table() -> str:
     for name in dict.fromkeys(group_of(run) for run in find_runs(RUNS) if (run / "metrics.csv").is_file()):
         runs = [run for run in find_runs(RUNS) if group_of(run) == name]
         histories = [read_metrics(run / "metrics.csv") for run in runs]
-        best = [history[(kept_epoch(run) or 1) - 1] for run, history in zip(runs, histories, strict=True)]
+        kept = [kept_row(run) for run in runs]
         records = [json.loads((run / "seconds.json").read_text()) for run in runs]
         # A run that was interrupted has the seconds of its last part only.
         whole = [
@@ -106,21 +106,26 @@ def heads_table() -> str:
         rows.append(
             [
                 name,
-                *(f"{np.mean([row[f'val_{task}_top1'] for row in best]):.1f}" for task in ("verb", "noun", "action")),
-                " ".join(f"{row['val_action_top1']:.1f}" for row in best),
-                f"{np.mean([history[-1]['val_action_top1'] for history in histories]):.1f}",
+                *(f"{np.mean([row[f'val_{task}_top1'] for row in kept]):.1f}" for task in ("verb", "noun", "action")),
+                " ".join(f"{row['val_action_top1']:.1f}" for row in kept),
+                f"{np.mean([max(row['val_action_top1'] for row in history) for history in histories]):.1f}",
                 f"{max(whole):.0f}" if whole else "",
             ]
         )
     rows.sort(key=lambda row: -float(row[3]))
-    header = ["head", "verb", "noun", "action", "action of each seed", "action, last epoch", "most seconds a seed"]
+    header = ["head", "verb", "noun", "action", "action of each seed", "action, best epoch", "most seconds a seed"]
     return table(header, rows)
+
+
+def kept_row(run: Path) -> dict[str, float]:
+    """Return the row of metrics.csv of the epoch whose weights a run keeps."""
+    return read_metrics(run / "metrics.csv")[(kept_epoch(run) or 1) - 1]
 
 
 def ensemble_table(folder: Path) -> str:
     """Return the accuracy of the best head's first seed, and of all its seeds, averaged with `logistic` on 16 steps."""
     means = {
-        name: np.mean([max(row["val_action_top1"] for row in read_metrics(run / "metrics.csv")) for run in runs])
+        name: np.mean([kept_row(run)["val_action_top1"] for run in runs])
         for name in map(name_of, HEADS)
         if (runs := sorted(RUNS.glob(f"{name}-seed*")))
     }

@@ -58,12 +58,20 @@ class TorchModel:
         Raises:
             RuntimeError: values cannot be copied, such as complex numbers.
         """
-        module = self.make()
-        return module, fill(module.network, state)
+        import torch
+
+        # Random weights would cost their memory, and seconds, only to be replaced.
+        with torch.device("meta"):
+            module = self.make()
+        return module, fill(module.network, state, assign=True)
 
 
-def fill(network: nn.Module, state: Mapping[str, torch.Tensor]) -> Mismatch:
+def fill(network: nn.Module, state: Mapping[str, torch.Tensor], *, assign: bool = False) -> Mismatch:
     """Load weights into a network if all of them fit, and return what does not fit.
+
+    Args:
+        assign: whether the network takes the tensors themselves instead of copying their values; tensors of another
+            type are still copied.
 
     Raises:
         RuntimeError: values cannot be copied, such as complex numbers.
@@ -76,8 +84,17 @@ def fill(network: nn.Module, state: Mapping[str, torch.Tensor]) -> Mismatch:
     ]
     missing, unexpected = expected.keys() - state.keys(), state.keys() - expected.keys()
     if not (missing or unexpected or shapes):
-        network.load_state_dict(state)
+        if assign:
+            state = {name: _as_type(tensor, expected[name].dtype) for name, tensor in state.items()}
+        network.load_state_dict(state, assign=assign)
     return Mismatch(tuple(sorted(missing)), tuple(sorted(unexpected)), tuple(shapes))
+
+
+def _as_type(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return a tensor as it is, or a copy of another type; RuntimeError where complex numbers would become real."""
+    if tensor.is_complex() and not dtype.is_complex:
+        raise RuntimeError("complex numbers cannot be copied to real ones")
+    return tensor.to(dtype).contiguous()
 
 
 @dataclass(frozen=True)
