@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import DataError
-from features.files import read_json, sha256_of_json, write_json
+from features.files import folder_locked, read_json, sha256_of_json, write_json
 from features.views import CENTRE
 
 SCHEMA = 1
@@ -208,8 +208,7 @@ def create_featureset(root: Path, featureset: FeatureSet) -> FeatureSet:
     """Write featureset.json, or check that an existing one describes the same features; return the record on disk.
 
     An existing record is given the views that it does not name yet. Several array tasks may call this at once: the
-    first task's file is kept. Of two runs that name different views at the same moment, the name that one of them gave
-    may be lost; `create_featureset` at the end of a run gives it again.
+    first task's file is kept, and each adds its views.
 
     Raises:
         DataError: the folder holds other features, or a view of this name that was made in another way (the message
@@ -221,15 +220,17 @@ def create_featureset(root: Path, featureset: FeatureSet) -> FeatureSet:
         raise DataError(f"{root}: cannot be written: it is not a folder.")
     if not path.is_file():
         _write_if_absent(path, {"schema": SCHEMA, "digest": featureset.digest, **asdict(featureset)})
-    record = _read_record(root)
-    existing = _parsed(path, record)
+    existing = read_featureset(root)
     wanted = replace(featureset, digest_views=existing.digest_views)
     if existing.digest != wanted.digest:
         raise DataError(
             f"{root}: holds other features ({_difference(existing, wanted)}); extract into another folder (--out)."
         )
-    named = _with_views_of(existing, featureset, root)
-    if named.views != existing.views:
+    if _with_views_of(existing, featureset, root).views == existing.views:
+        return existing
+    with folder_locked(root):
+        record = _read_record(root)
+        named = _with_views_of(_parsed(path, record), featureset, root)
         added = {name: getattr(named, name) for name in ("views", "view_parameters", "digest_views")}
         write_json(path, {**record, **added})
     return named

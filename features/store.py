@@ -14,7 +14,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -28,6 +28,7 @@ from features.intervals import NO_SEGMENTS, SegmentTimes, VideoTimes, covered, i
 from features.views import CENTRE
 
 _ROWS_PER_CHUNK = 64
+_SAME_S = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +191,33 @@ def read_video(root: Path, video_id: str, *, digest: str, views: Sequence[str] |
             stop_s=times.stop_s,
             views=own,
         )
+
+
+def with_views(video: VideoFeatures, other: VideoFeatures) -> VideoFeatures:
+    """Return a video with the views that another record of it has besides, at the steps of the video.
+
+    The other record must have every step of the video: `steps_in` says which it lacks.
+    """
+    rows = steps_in(video, other)
+    assert (rows >= 0).all()
+    lacking = [number for number, view in enumerate(other.views) if view not in video.views]
+    features = np.concatenate([video.features, other.features[rows[:, None], lacking]], axis=1)
+    return replace(video, features=features, views=(*video.views, *(other.views[number] for number in lacking)))
+
+
+def steps_in(video: VideoFeatures, other: VideoFeatures) -> np.ndarray:
+    """Return the row that each step of a video has in another record of it, (N,) int64; -1 where that lacks the step.
+
+    Steps are the same if they belong to the same segment and have the same time, except for rounding.
+    """
+    if video.narration_id:
+        first = dict(zip(other.narration_id, other.offset.tolist(), strict=False))
+        starts = np.array([first.get(name, len(other.seconds)) for name in video.narration_id])
+        rows = np.repeat(starts - video.offset[:-1], np.diff(video.offset)) + np.arange(len(video.seconds))
+    else:
+        rows = np.searchsorted(other.seconds, video.seconds - _SAME_S)
+    rows[rows >= len(other.seconds)] = -1
+    return np.where(np.abs(other.seconds[rows] - video.seconds) <= _SAME_S, rows, -1)
 
 
 def views_of(file: h5py.File, path: Path) -> tuple[str, ...]:

@@ -72,7 +72,8 @@ ORDER = {
         *("segment_dataset", "reading", "cli"),
     ),
     "extract": (
-        *("backbone_input", "decode", "sampling", "preprocess", "clips", "backbones", "weights", "listing"),
+        *("backbone_input", "decode", "sampling", "views", "colour_changes", "preprocess", "clips", "backbones"),
+        *("weights", "listing"),
         *("backbones.table", "videos"),
         *("forward", "pipeline", "outcome", "tasks", "summary", "extraction", "cli"),
     ),
