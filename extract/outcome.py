@@ -15,7 +15,7 @@ import numpy as np
 
 from extract.clips import ClipFeatures, UnusableVideo
 from features.failures import Failure, FailureKind, read_failures, write_failures
-from features.featureset import FeatureSet
+from features.featureset import FeatureSet, read_featureset
 from features.files import folder_locked
 from features.intervals import NO_SEGMENTS, SegmentTimes, need_same_times
 from features.store import (
@@ -155,8 +155,10 @@ def write_outcome(
         old = read_video(out, video.video_id, digest=featureset.digest) if stored_views else None
         if old is not None and (reason := _reason_to_keep(out, video, old, new)):
             failures = _kept(video, failures, reason)
+        elif new is not None and old is not None and video.adds_views:
+            write_video(out, with_views(old, new), read_featureset(out))  # it may name views of other runs by now
         elif new is not None:
-            write_video(out, with_views(old, new) if video.adds_views and old is not None else new, featureset)
+            write_video(out, new, featureset)
         write_failures(out, video.video_id, [*video.other_failures, *failures])
     num_failed = len(video.missing & {failure.narration_id for failure in failures})
     return Counter(kept=video.num_kept, failed=num_failed, done=len(video.missing) - num_failed)
