@@ -84,6 +84,15 @@ def _input_options(command: _Command) -> _Command:
             metavar="LIST",
             help="Layers of a transformer whose tokens are kept, counted from 0, such as 11,17,last.  [default: last]",
         ),
+        click.option(
+            "--views",
+            default="centre",
+            show_default=True,
+            metavar="LIST",
+            help="Views of each clip, such as centre,flip,augment:3: centre, left and right (crops at the ends of the "
+            "longer side), flip, early and late (a quarter of the sampling's interval), augment:K and randaugment:K "
+            "(K random augmentations for training).",
+        ),
         click.option("--frames", type=int, help="Number of frames spread over each segment (T).  [default: 16]"),
         click.option(
             "--every",
@@ -216,6 +225,7 @@ def _print_shares(annotations: list[Path], options: dict[str, Any], num_tasks: i
         clip=options["clip"],
         tokens=options["tokens"],
         layers=options["layers"],
+        views=options["views"],
         num_tasks=num_tasks,
     )
     cost = sum(share.cost for share in shares)
@@ -232,9 +242,14 @@ def _print_shares(annotations: list[Path], options: dict[str, Any], num_tasks: i
 @main.command(short_help="Show how far an extraction is.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @_annotations_option
+@click.option(
+    "--views",
+    metavar="LIST",
+    help="Views that a segment needs to be done, such as centre,augment1.  [default: the first of the set]",
+)
 @click.option("--slurm", is_flag=True, help="Show the extraction's jobs in SLURM's queue as well.")
 @_json_option
-def status(folder: Path, annotations: tuple[Path, ...], slurm: bool, as_json: bool) -> None:
+def status(folder: Path, annotations: tuple[Path, ...], views: str | None, slurm: bool, as_json: bool) -> None:
     """Show how far an extraction is, over all of its tasks, while they run or after. Changes nothing.
 
     \b
@@ -246,13 +261,15 @@ def status(folder: Path, annotations: tuple[Path, ...], slurm: bool, as_json: bo
 
     with _extraction_installed():
         from extract.tasks.status import queued_jobs, read_status
+        from extract.views import view_names
 
     jobs = queued_jobs() if slurm else []
     if slurm and not as_json:  # before the rest, because jobs may be queued before the feature set exists
         lines = [(job["task"], job["state"], job["time"], job["why"]) for job in jobs]
         click.echo(table(("task", "state", "time", "why"), lines, left=("why",)) if jobs else "No jobs in the queue.")
         click.echo()
-    progress = read_status(folder, read_all_segments(annotations))
+    needed = None if views is None else view_names(views)
+    progress = read_status(folder, read_all_segments(annotations), views=needed)
     if as_json:
         click.echo(json.dumps({**asdict(progress), **({"jobs": jobs} if slurm else {})}, indent=2))
         return
@@ -261,6 +278,9 @@ def status(folder: Path, annotations: tuple[Path, ...], slurm: bool, as_json: bo
         for state in ("done", "running", "failed", "missing")
     ]
     click.echo(table(("", "videos", "segments"), [*rows, ("all", f"{progress.videos:,}", f"{progress.segments:,}")]))
+    if len(progress.view_segments) > 1:
+        counts = ", ".join(f"{view} {num:,}" for view, num in progress.view_segments.items())
+        click.echo(f"Segments per view: {counts}. Done here means: with {', '.join(progress.views)}.")
     for running in progress.running:
         task = "" if running.shard is None else f", task {running.shard[0]} of {running.shard[1]}"
         click.echo(f"On {running.host}{task}: {first_few(running.videos) or 'about to begin or end'}")
@@ -418,6 +438,7 @@ def plan(
     if as_json:
         click.echo(json.dumps({**asdict(estimate), "gpu_hours": estimate.gpu_hours(tflops)}, indent=2))
         return
+    several = len(estimate.views) > 1
     rate = "spread over a segment" if estimate.clip_fps is None else f"at {estimate.clip_fps:g} fps"
     clip = "1 frame" if estimate.clip_frames == 1 else f"{estimate.clip_frames} frames {rate}"
     share, about = estimate.decoded_frames / max(estimate.frames, 1), "" if videos else "about "
@@ -427,9 +448,10 @@ def plan(
         "cannot be had": ", ".join(f"{num:,} {kind}" for kind, num in estimate.failed.items()) or "none",
         "frames wanted": f"{estimate.wanted_frames:,}",
         "frames decoded": f"{about}{estimate.decoded_frames:,} of {estimate.frames:,} ({share:.0%})",
-        "clips": f"{estimate.clips:,} of {clip}",
+        "views": ", ".join(estimate.views),
+        "clips": f"{estimate.clips:,} of {clip}" + (" in all views" if several else ""),
         "GPU hours": f"{estimate.gpu_hours(tflops):.2g} of arithmetic at {tflops:g} TFLOP/s (--tflops)",
-        "steps": f"{estimate.steps:,} of {estimate.dim} values",
+        "steps": f"{estimate.steps:,} of {f'{len(estimate.views)} x ' if several else ''}{estimate.dim} values",
         "on disk": human_size(estimate.size_bytes),
         "balance": f"the heaviest of {len(estimate.task_cost)} tasks has {estimate.imbalance:.3f} x the mean",
     }

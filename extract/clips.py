@@ -1,20 +1,29 @@
 """Videos in progress: decoded frames are put together into clips, and the steps of the clips are collected.
 
 Knows no process, no batch and no backbone. A picture is kept only until the last clip that needs it is complete.
+
+A clip has one or several views. Those that show the same part of a frame share its picture:
+
+    frame 17   centre         -> centre, flip, randaugment1
+               left           -> left
+               augment1 of s  -> augment1 of the clips of segment s
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
 
 from extract.decode.video import VideoInfo
-from extract.sampling import VideoPlan
+from extract.sampling import VideoPlan, moved_clips
+from extract.views import PLAIN_VIEW, Crop, View
 from features.failures import FailureKind
 
 
@@ -25,12 +34,16 @@ class Request:
     Attributes:
         plan: maps the (F,) seconds of the video's frames to its plan.
         copy: where to copy the file to before it is read; None to read the file itself. Messages name `path` always.
+        views: of each clip, V of them.
+        is_dense: whether random views are drawn once for the whole video, and not for each segment.
     """
 
     video_id: str
     path: Path
     plan: Callable[[np.ndarray], VideoPlan]
     copy: Path | None = None
+    views: tuple[View, ...] = (PLAIN_VIEW,)
+    is_dense: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,8 +64,9 @@ class ClipFeatures:
     """The features of a video's clips.
 
     Attributes:
-        steps: (C, P, D) float16; the rows of clips that failed hold no values.
-        failures: the clips that failed, by number.
+        steps: (C, P, V, D) float16; the rows of clips that failed hold no values.
+        failures: the clips that failed, in any view, by number.
+        views: names of the V views.
     """
 
     video_id: str
@@ -60,6 +74,7 @@ class ClipFeatures:
     plan: VideoPlan
     steps: np.ndarray
     failures: dict[int, ClipFailure]
+    views: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -71,33 +86,65 @@ class UnusableVideo:
     message: str
 
 
-@dataclass(eq=False)
+# Which part of a frame a picture shows: a plain crop; or the name of a view and the name by which it is drawn.
+Part: TypeAlias = "Crop | tuple[str, str]"
+
+
 class VideoInProgress:
     """A video whose clips are being computed.
 
     Attributes:
-        steps: (C, P, D) float16, filled clip by clip.
-        open_clips: how many clips have neither steps nor a failure yet.
+        steps: (C, P, V, D) float16, filled clip by clip.
+        num_open: how many views of clips have neither steps nor a failure yet.
+        moved: (S * C, L) int64, the frames of the clips at each of the S shifts of its views, shift by shift.
     """
 
-    request: Request
-    info: VideoInfo
-    plan: VideoPlan
-    steps: np.ndarray
-    open_clips: int
-    failures: dict[int, ClipFailure] = field(default_factory=dict)
+    def __init__(self, request: Request, info: VideoInfo, plan: VideoPlan, dim: int) -> None:
+        self.request, self.info, self.plan = request, info, plan
+        num_clips, num_steps = plan.seconds.shape
+        self.steps = np.empty((num_clips, num_steps, len(request.views), dim), np.float16)
+        self.num_open = num_clips * len(request.views)
+        self.failures: dict[int, ClipFailure] = {}
+        self._shifts = tuple(dict.fromkeys(view.shift for view in request.views))
+        self.moved = np.concatenate([self._moved(shift) for shift in self._shifts])
+
+    def _moved(self, shift: float) -> np.ndarray:
+        return moved_clips(self.plan, self.info.seconds, shift) if shift else self.plan.clips
+
+    @cached_property
+    def draw_names(self) -> list[str]:
+        """The name by which random views of each clip are drawn: of its segment, or of the video if it is dense."""
+        if self.request.is_dense:
+            return [self.request.video_id] * len(self.steps)
+        num_clips = np.diff(self.plan.clip_range, axis=1)[:, 0]
+        return np.repeat(self.plan.narration_id, num_clips).tolist()
+
+    def views_at(self, row: int) -> tuple[int, dict[int, Part]]:
+        """Return the clip of a row of `moved`, and by number of each view there, the part that it shows."""
+        shift, number = divmod(row, len(self.steps))
+        views = enumerate(self.request.views)
+        return number, {index: self._part(view, number) for index, view in views if view.shift == self._shifts[shift]}
+
+    def _part(self, view: View, number: int) -> Part:
+        return (view.name, self.draw_names[number]) if view.kind == "augment" else view.crop
 
     def features(self) -> ClipFeatures:
-        """Return the result, once no clip is open."""
-        return ClipFeatures(self.request.video_id, self.info, self.plan, self.steps, self.failures)
+        """Return the result, once no view of a clip is open."""
+        names = tuple(view.name for view in self.request.views)
+        return ClipFeatures(self.request.video_id, self.info, self.plan, self.steps, self.failures, names)
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A clip of a video: its number and its L pictures, each (3, h, w) uint8, or the reason why it has none."""
+    """A clip of a video in one of its views: its L pictures, each (3, h, w) uint8, or the reason why it has none.
+
+    Attributes:
+        number, view: of the clip, and of the view among those of the video.
+    """
 
     video: VideoInProgress
     number: int
+    view: int
     pictures: list[torch.Tensor]
     failure: ClipFailure | None = None
 
@@ -106,26 +153,43 @@ class Piece:
     """Puts the clips of one piece of a video together as its frames arrive.
 
     Args:
-        numbers: of the clips, in the order of their last frames.
+        rows: of `video.moved`, in the order of their last frames.
     """
 
-    def __init__(self, video: VideoInProgress, numbers: np.ndarray) -> None:
+    def __init__(self, video: VideoInProgress, rows: np.ndarray) -> None:
         self._video = video
-        self._clips = video.plan.clips
-        self._pending = deque(numbers.tolist())
-        self._uses = Counter(self._clips[numbers].reshape(-1).tolist())  # of each frame, by clips that are pending
-        self._pictures: dict[int, torch.Tensor] = {}
+        self._pending = deque(rows.tolist())
+        # Per part: how many pending clips use it of each frame, and the pictures that have arrived.
+        self._uses: dict[Part, Counter[int]] = {}
+        self._pictures: dict[Part, dict[int, torch.Tensor]] = {}
+        self._parts: dict[int, list[Part]] = {}  # of each frame
+        for row in self._pending:
+            for part in set(video.views_at(row)[1].values()):
+                self._uses.setdefault(part, Counter()).update(video.moved[row].tolist())
+        for part, uses in self._uses.items():
+            self._pictures[part] = {}
+            for frame in uses:
+                self._parts.setdefault(frame, []).append(part)
 
     @property
     def request(self) -> Request:
         """The request of the video that this is a piece of."""
         return self._video.request
 
-    def add(self, frame: int, picture: torch.Tensor) -> Iterator[Clip]:
-        """Take a frame, later than all before it; yield the clips that need no frame after it."""
-        self._pictures[frame] = picture
-        while self._pending and self._clips[self._pending[0], -1] <= frame:
-            yield self._complete(self._pending.popleft(), None)
+    def wanted(self, frames: Sequence[int]) -> dict[Part, list[int]]:
+        """Return the parts that are wanted of some frames, each with the positions of its frames among them."""
+        parts: dict[Part, list[int]] = {}
+        for position, frame in enumerate(frames):
+            for part in self._parts.get(frame, ()):
+                parts.setdefault(part, []).append(position)
+        return parts
+
+    def add(self, frame: int, pictures: Mapping[Part, torch.Tensor]) -> Iterator[Clip]:
+        """Take the wanted parts of a frame, later than all before it; yield the clips that need no frame after it."""
+        for part, picture in pictures.items():
+            self._pictures[part][frame] = picture
+        while self._pending and self._video.moved[self._pending[0], -1] <= frame:
+            yield from self._complete(self._pending.popleft(), None)
 
     def end(self, failure: ClipFailure | None) -> Iterator[Clip]:
         """Yield the clips that are left when no more frames arrive.
@@ -134,21 +198,31 @@ class Piece:
             failure: why no more frames arrive; None if decoding has reached the end of the piece.
         """
         while self._pending:
-            yield self._complete(self._pending.popleft(), failure)
+            yield from self._complete(self._pending.popleft(), failure)
 
-    def _complete(self, number: int, failure: ClipFailure | None) -> Clip:
-        frames = self._clips[number].tolist()
-        missing = next((frame for frame in frames if frame not in self._pictures), None)
-        pictures = [self._pictures[frame] for frame in frames] if missing is None else []
-        self._uses.subtract(frames)
+    def _complete(self, row: int, failure: ClipFailure | None) -> Iterator[Clip]:
+        number, parts = self._video.views_at(row)
+        frames = self._video.moved[row].tolist()
+        for view, part in parts.items():
+            pictures = self._pictures[part]
+            missing = next((frame for frame in frames if frame not in pictures), None)
+            if missing is not None:
+                yield Clip(self._video, number, view, [], failure or self._undecodable(missing))
+            elif self.request.views[view].flip:
+                yield Clip(self._video, number, view, [pictures[frame].flip(-1) for frame in frames])
+            else:
+                yield Clip(self._video, number, view, [pictures[frame] for frame in frames])
+        for part in set(parts.values()):
+            self._release(part, frames)
+
+    def _release(self, part: Part, frames: Sequence[int]) -> None:
+        """Forget the pictures of a part that no pending clip needs."""
+        uses = self._uses[part]
+        uses.subtract(frames)
         for frame in frames:
-            if not self._uses[frame]:
-                self._pictures.pop(frame, None)
-        if missing is None:
-            return Clip(self._video, number, pictures)
-        if failure is None:
-            second = self._video.info.seconds[missing]
-            failure = ClipFailure(
-                FailureKind.UNDECODABLE, f"frame {missing} at {second:.2f} s cannot be decoded", missing
-            )
-        return Clip(self._video, number, [], failure)
+            if not uses[frame]:
+                self._pictures[part].pop(frame, None)
+
+    def _undecodable(self, frame: int) -> ClipFailure:
+        second = self._video.info.seconds[frame]
+        return ClipFailure(FailureKind.UNDECODABLE, f"frame {frame} at {second:.2f} s cannot be decoded", frame)

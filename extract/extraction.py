@@ -31,6 +31,7 @@ from extract.summary import Account, Summary
 from extract.tasks.running import StatusWriter
 from extract.tasks.sharding import segments_of_task
 from extract.videos import find_videos
+from extract.views import View, choose_views, stored_views
 from extract.weights.load import load_backbone
 from extract.weights.supervision import supervision_of
 from features.annotations import Segments, read_all_segments
@@ -40,6 +41,7 @@ from features.failures import FailureKind
 from features.featureset import FeatureSet, Sampling, Weights, create_featureset
 from features.intervals import segment_times
 from features.progress import progress
+from features.views import CENTRE
 
 # Enough to keep a device busy. 64 pictures of 224 x 224 are 39 MB; on a CPU a larger batch is no faster per picture.
 _FRAMES_PER_BATCH = {"cpu": 64, "mps": 64, "cuda": 512}
@@ -58,6 +60,7 @@ def run(
     clip: str | float | None = None,
     tokens: str | None = None,
     layers: str | Sequence[int | str] | None = None,
+    views: str | Sequence[str] = CENTRE,
     weights: str | Path = "default",
     weights_dir: str | Path | None = None,
     fetch: bool = False,
@@ -95,6 +98,9 @@ def run(
         tokens: what a step keeps: "mean", "cls", "grid2", "grid4", or several of them such as "mean+cls"; by default
             what the backbone's authors use.
         layers: numbers of layers, counted from 0, or "last", in a list or joined by commas; by default the last one.
+        views: views of each clip, in a list or joined by commas: "centre", "left" and "right" (crops at the ends of the
+            longer side), "flip", "early" and "late" (moved by a quarter of the sampling's interval), "augment:K" and
+            "randaugment:K" (K random augmentations). Views that the set has already are kept.
         weights: "default" for the published weights, "random:SEED", or the path of a file or folder.
         weights_dir: folder of the published weights; by default the caches of torch.hub and of the Hugging Face hub.
         fetch: whether published weights that are missing may be fetched.
@@ -128,6 +134,7 @@ def run(
         batch_size=batch_size,
         tokens=tokens,
         layers=layers,
+        views=views,
         weights_dir=None if weights_dir is None else Path(weights_dir),
         fetch=fetch,
         shard=shard,
@@ -152,6 +159,7 @@ def extract_videos(
     batch_size: int | None = None,
     tokens: str | None = None,
     layers: str | Sequence[int | str] | None = None,
+    views: str | Sequence[str] = CENTRE,
     weights_dir: Path | None = None,
     fetch: bool = False,
     shard: tuple[int, int] | None = None,
@@ -166,6 +174,7 @@ def extract_videos(
     """
     entry = get(backbone)
     kept = choose_tokens(tokens, layers, entry)
+    chosen = choose_views(views, entry.preprocess)
     device = device or torch.device("cpu")
     shape = choose_clip(clip, entry.clip, every_s)
     sampling = choose_sampling(num_frames, every_s, shape)
@@ -174,13 +183,13 @@ def extract_videos(
     if batch_size is not None and batch_size < 1:
         raise OptionError("--batch-size", f"{batch_size} is not a number of clips above 0.")
     if shard is not None:
-        share = segments_of_task(segments, sampling, shape, shard)
+        share = segments_of_task(segments, sampling, shape, shard, num_views=len(chosen))
         if share is None:
             return Summary(videos=0, segments=0, done=0, kept=0, failed=0, failed_videos=())
         segments = share
     files = find_videos(videos, segments.table.video_id)
     network, loaded = load_backbone(entry, weights, folder=weights_dir, fetch=fetch)
-    featureset = create_featureset(out, _provenance(entry, loaded, sampling, precision, kept))
+    featureset = create_featureset(out, _provenance(entry, loaded, sampling, precision, kept, chosen))
     wait_times = WaitTimes()
     with progress(total=len(segments), unit="segments", label=f"extract {entry.name}") as bar:
         account = Account(segments, bar, wait_times, StatusWriter(out, shard))
@@ -193,7 +202,8 @@ def extract_videos(
             wait_times=wait_times,
             on_clips=account.clips_ended,
         )
-        pending = _pending_videos(out, featureset, segments, files, account)
+        names = tuple(view.name for view in chosen)
+        pending = _pending_videos(out, featureset, segments, files, names, account)
         if pending:
             staging = contextlib.nullcontext() if stage is None else staging_folder(stage)
             with (
@@ -214,7 +224,9 @@ def usual_batch_size(device: torch.device, clip: ClipShape) -> int:
     return max(1, _FRAMES_PER_BATCH[device.type] // clip.num_frames)
 
 
-def _provenance(entry: Backbone, weights: Weights, sampling: Sampling, precision: str, tokens: Tokens) -> FeatureSet:
+def _provenance(
+    entry: Backbone, weights: Weights, sampling: Sampling, precision: str, tokens: Tokens, views: Sequence[View]
+) -> FeatureSet:
     packages = ("epic-heads", "torch", "torchvision", "transformers", "timm", "av")
     return FeatureSet(
         backbone=entry.name,
@@ -225,6 +237,8 @@ def _provenance(entry: Backbone, weights: Weights, sampling: Sampling, precision
         dim=entry.dim * len(tokens.cells),
         tokens=tokens.text,
         layers=tokens.layers,
+        views=tuple(view.name for view in views),
+        view_parameters={view.name: view.parameters for view in views if view.parameters},
         supervision=supervision_of(entry, weights),
         versions={
             "python": platform.python_version(),
@@ -242,12 +256,17 @@ def _version(package: str) -> str | None:
 
 
 def _pending_videos(
-    out: Path, featureset: FeatureSet, segments: Segments, files: Mapping[str, Path | None], account: Account
+    out: Path,
+    featureset: FeatureSet,
+    segments: Segments,
+    files: Mapping[str, Path | None],
+    views: tuple[str, ...],
+    account: Account,
 ) -> dict[str, PendingVideo]:
-    """Return the videos to extract, by id. Videos that miss no segment or have no file end here."""
+    """Return the videos to extract, by id. Videos that miss no segment in any view, or have no file, end here."""
     pending = {}
     for video_id, rows in segments.by_video():
-        video = pending_video(out, featureset, video_id, files[video_id], segment_times(rows))
+        video = pending_video(out, featureset, video_id, files[video_id], segment_times(rows), views)
         if not video.missing:
             account.video_ended(video_id, write_nothing_new(out, video))
         elif video.path is None:
@@ -270,7 +289,14 @@ def _requests(
     for video in pending.values():
         assert video.path is not None
         account.status.begin(video.video_id)
-        yield Request(video.video_id, video.path, planner(video), _copy_path(copies, video))
+        yield Request(
+            video.video_id,
+            video.path,
+            planner(video),
+            _copy_path(copies, video),
+            stored_views(video.views_to_extract, video.video_id),
+            is_dense=featureset.sampling.kind == "dense",
+        )
 
 
 def _copy_path(copies: Path | None, video: PendingVideo) -> Path | None:
@@ -312,7 +338,9 @@ def _write_results(
         if counts is not None:
             account.video_ended(video.video_id, counts)
         else:
-            again[video.video_id] = pending_video(out, featureset, video.video_id, video.path, video.requested)
+            again[video.video_id] = pending_video(
+                out, featureset, video.video_id, video.path, video.requested, video.requested_views
+            )
 
     for result in results:
         video = pending[result.video_id]

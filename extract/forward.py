@@ -6,7 +6,7 @@ only when they are read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -16,8 +16,9 @@ from torch import nn
 from extract.backbones.networks.clip_network import ClipNetwork
 from extract.backbones.networks.pooling import steps
 from extract.backbones.tokens import MEAN, Tokens
+from extract.colour_changes import ColourChange
 from extract.decode.planes import Colour
-from extract.preprocess import Preprocess, normalised
+from extract.preprocess import Preprocess, normalised, recoloured
 from features.device import need_half_precision
 from features.errors import OptionError
 
@@ -83,14 +84,25 @@ class Forward:
             _channels_last(self._network)
 
     @torch.inference_mode()
-    def start(self, pictures: Sequence[torch.Tensor], colours: Sequence[Colour], clip_frames: int) -> PendingSteps:
+    def start(
+        self,
+        pictures: Sequence[torch.Tensor],
+        colours: Sequence[Colour],
+        clip_frames: int,
+        changes: Mapping[int, ColourChange] | None = None,
+    ) -> PendingSteps:
         """Start computing a batch of B clips.
 
         Args:
             pictures: B * clip_frames pictures, each (3, h, w) uint8 YUV on the device, clip by clip.
             colours: the colours of each picture.
+            changes: number of a clip -> what to do with its colours.
         """
-        x = normalised(torch.stack(list(pictures)), colours, self._preprocess)
+        stacked = torch.stack(list(pictures))
+        x = normalised(stacked, colours, self._preprocess)
+        for number, change in (changes or {}).items():
+            own = slice(number * clip_frames, (number + 1) * clip_frames)
+            x[own] = recoloured(stacked[own], colours[own], self._preprocess, change)
         return self.steps(x.unflatten(0, (-1, clip_frames)).transpose(1, 2))
 
     @torch.inference_mode()

@@ -5,18 +5,29 @@ A file is replaced only by one with everything that it held, so features are nev
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from extract.clips import ClipFeatures, UnusableVideo
 from features.failures import Failure, FailureKind, read_failures, write_failures
-from features.featureset import FeatureSet
+from features.featureset import FeatureSet, read_featureset
+from features.files import folder_locked
 from features.intervals import NO_SEGMENTS, SegmentTimes, need_same_times
-from features.store import VideoFeatures, held_segments, read_video, video_path, write_video
+from features.store import (
+    VideoFeatures,
+    held_segments,
+    read_times,
+    read_video,
+    steps_in,
+    video_path,
+    with_views,
+    write_video,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,17 +37,26 @@ class PendingVideo:
     Attributes:
         path: None if there is no such file.
         requested: the segments of the run.
+        requested_views: names of the views of the run.
         stored: the segments that the video's file holds.
-        missing: requested and not stored.
-        other_failures: recorded failures of segments that are neither requested nor stored.
+        stored_views: names of the views that it holds; none if there is no file.
+        missing: requested, and not stored in all of the requested views.
+        other_failures: recorded failures of segments that are neither requested nor stored, or in other views.
     """
 
     video_id: str
     path: Path | None
     requested: SegmentTimes
+    requested_views: tuple[str, ...]
     stored: SegmentTimes
+    stored_views: tuple[str, ...]
     missing: frozenset[str]
     other_failures: tuple[Failure, ...]
+
+    @property
+    def adds_views(self) -> bool:
+        """Whether the file holds all requested segments, and lacks only views of them."""
+        return bool(self.stored_views) and set(self.requested.narration_id) <= set(self.stored.narration_id)
 
     @property
     def to_extract(self) -> SegmentTimes:
@@ -44,25 +64,54 @@ class PendingVideo:
         return _union(self.requested, self.stored)
 
     @property
+    def views_to_extract(self) -> tuple[str, ...]:
+        """The views to extract: those that the file lacks; if it lacks segments, also those that it holds."""
+        lacking = tuple(view for view in self.requested_views if view not in self.stored_views)
+        return lacking if self.adds_views else (*self.stored_views, *lacking)
+
+    @property
     def num_kept(self) -> int:
-        """How many of the requested segments have features already."""
+        """How many of the requested segments have features already, in all of the requested views."""
         return len(self.requested.narration_id) - len(self.missing)
 
 
 def pending_video(
-    out: Path, featureset: FeatureSet, video_id: str, path: Path | None, requested: SegmentTimes
+    out: Path,
+    featureset: FeatureSet,
+    video_id: str,
+    path: Path | None,
+    requested: SegmentTimes,
+    views: tuple[str, ...],
 ) -> PendingVideo:
     """Return what the feature set in `out` has of a video whose file is at `path`, and which segments it misses.
+
+    Args:
+        views: names of the views that are wanted of each segment.
 
     Raises:
         DataError: the stored features are damaged, or were made with other settings or from other intervals.
     """
-    stored = held_segments(out, video_id, featureset, requested)
+    stored, stored_views = _stored(out, featureset, video_id, requested)
     need_same_times(video_path(out, video_id), requested, stored)
     settled = set(requested.narration_id) | set(stored.narration_id)
-    other_failures = tuple(failure for failure in read_failures(out, video_id) if failure.narration_id not in settled)
-    missing = frozenset(requested.narration_id) - set(stored.narration_id)
-    return PendingVideo(video_id, path, requested, stored, missing, other_failures)
+    has_views = set(views) <= set(stored_views)
+    other_failures = tuple(
+        failure
+        for failure in read_failures(out, video_id)
+        if failure.narration_id not in settled or not set(failure.views) <= {*views, *stored_views}
+    )
+    missing = frozenset(requested.narration_id) - (set(stored.narration_id) if has_views else set())
+    return PendingVideo(video_id, path, requested, views, stored, stored_views, missing, other_failures)
+
+
+def _stored(
+    out: Path, featureset: FeatureSet, video_id: str, requested: SegmentTimes
+) -> tuple[SegmentTimes, tuple[str, ...]]:
+    """Return the segments and the views that a video's file holds; none if there is no file."""
+    if not video_path(out, video_id).is_file():
+        return NO_SEGMENTS, ()
+    times = read_times(out, video_id, digest=featureset.digest)
+    return held_segments(out, video_id, featureset, requested, times=times), times.views
 
 
 def _union(requested: SegmentTimes, stored: SegmentTimes) -> SegmentTimes:
@@ -87,53 +136,79 @@ def write_outcome(
 ) -> Counter[str] | None:
     """Write the features of a video and record its failures; return how many segments are done, kept and failed.
 
-    Returns None, and writes nothing, if another run has stored other segments of the video since it was looked up.
+    Returns None, and writes nothing, if another run has stored other segments of the video since it was looked up, or
+    views that a new file would not hold. Views that another run has added to a file with the same segments are kept.
 
     Raises:
         DataError: the features cannot be written.
     """
-    stored = held_segments(out, video.video_id, featureset, video.requested)
-    if set(stored.narration_id) - set(video.requested.narration_id) - set(video.stored.narration_id):
-        return None
-    failures = _failures(video, result)
-    failed = {failure.narration_id for failure in failures}
-    if reason := _reason_to_keep(out, featureset, video, result, failed):
-        failures = [Failure(name, FailureKind.KEPT_EARLIER, reason) for name in sorted(video.missing)]
-        failed = set(video.missing)
-    elif isinstance(result, ClipFeatures) and failed < set(video.to_extract.narration_id):
-        is_dense = featureset.sampling.kind == "dense"
-        write_video(out, _dense(result) if is_dense else _by_segment(video, result, failed), featureset)
-    write_failures(out, video.video_id, [*video.other_failures, *failures])
-    num_failed = len(video.missing & failed)
+    has_file = video_path(out, video.video_id).is_file()
+    # Two runs may add views to a file at once; the second has to see those of the first.
+    with folder_locked(out) if has_file else contextlib.nullcontext():
+        stored, stored_views = _stored(out, featureset, video.video_id, video.requested)
+        if set(stored.narration_id) - set(video.requested.narration_id) - set(video.stored.narration_id):
+            return None
+        if not video.adds_views and set(stored_views) - set(video.views_to_extract):
+            return None
+        failures = _failures(video, result)
+        new = _new_features(featureset, video, result, {failure.narration_id for failure in failures})
+        old = read_video(out, video.video_id, digest=featureset.digest) if stored_views else None
+        if old is not None and (reason := _reason_to_keep(out, video, old, new)):
+            failures = _kept(video, failures, reason)
+        elif new is not None and old is not None and video.adds_views:
+            write_video(out, with_views(old, new), read_featureset(out))  # it may name views of other runs by now
+        elif new is not None:
+            write_video(out, new, featureset)
+        write_failures(out, video.video_id, [*video.other_failures, *failures])
+    num_failed = len(video.missing & {failure.narration_id for failure in failures})
     return Counter(kept=video.num_kept, failed=num_failed, done=len(video.missing) - num_failed)
 
 
-def _reason_to_keep(
-    out: Path, featureset: FeatureSet, video: PendingVideo, result: ClipFeatures | UnusableVideo, failed: set[str]
-) -> str | None:
+def _new_features(
+    featureset: FeatureSet, video: PendingVideo, result: ClipFeatures | UnusableVideo, failed: set[str]
+) -> VideoFeatures | None:
+    """Return the features of the segments that did not fail; None if all of them did."""
+    if isinstance(result, UnusableVideo) or failed >= set(video.to_extract.narration_id):
+        return None
+    return _dense(result) if featureset.sampling.kind == "dense" else _by_segment(video, result, failed)
+
+
+def _reason_to_keep(out: Path, video: PendingVideo, old: VideoFeatures, new: VideoFeatures | None) -> str | None:
     """Return why the stored file must stay: a new one would hold less. None if it would not."""
-    if featureset.sampling.kind == "dense":
-        num_gone, unit = _num_steps_gone(out, featureset, video, result), "steps"
-    else:
-        num_gone, unit = len(failed & set(video.stored.narration_id)), "segments"
+    num_gone = _num_gone(video, old, new)
     if not num_gone:
         return None
+    unit = "segments" if old.narration_id else "steps"
     file = video.path or f"the missing file of video {video.video_id}"
+    views = f", without {', '.join(video.views_to_extract)}" if video.adds_views else ""
     return (
         f"{file} no longer gives {num_gone} {unit} whose features are stored, so {video_path(out, video.video_id)} is "
-        "kept as it is; bring back the whole video and run again"
+        f"kept as it is{views}; bring back the whole video and run again"
     )
 
 
-def _num_steps_gone(
-    out: Path, featureset: FeatureSet, video: PendingVideo, result: ClipFeatures | UnusableVideo
-) -> int:
-    """Return how many steps fewer the file of a dense set would have."""
-    if not video_path(out, video.video_id).is_file():
-        return 0
-    num_stored = len(read_video(out, video.video_id, digest=featureset.digest).seconds)
-    num_new = len(result.steps) - len(result.failures) if isinstance(result, ClipFeatures) else 0
-    return max(0, num_stored - num_new)
+def _num_gone(video: PendingVideo, old: VideoFeatures, new: VideoFeatures | None) -> int:
+    """Return how many segments of the stored file have no new features; of a dense set, how many steps."""
+    if new is None:
+        return len(old.narration_id or old.seconds)
+    if video.adds_views:  # at the very steps of the file
+        is_gone = steps_in(old, new) < 0
+        return int(is_gone.sum() if not old.narration_id else np.logical_or.reduceat(is_gone, old.offset[:-1]).sum())
+    if old.narration_id:
+        return len(set(old.narration_id) - set(new.narration_id))
+    return max(0, len(old.seconds) - len(new.seconds))
+
+
+def _kept(video: PendingVideo, failures: Sequence[Failure], reason: str) -> list[Failure]:
+    """Return the failures of a video whose earlier file is kept: each missing segment has one.
+
+    Where views are added, a segment's own failure says more than that the file was kept because of it.
+    """
+    if not video.adds_views:
+        return [Failure(name, FailureKind.KEPT_EARLIER, reason) for name in sorted(video.missing)]
+    own = {failure.narration_id: failure for failure in failures}
+    kept = {name: Failure(name, FailureKind.KEPT_EARLIER, reason) for name in sorted(video.missing)}
+    return [replace(failure, views=video.views_to_extract) for failure in (kept | own).values()]
 
 
 def _failures(video: PendingVideo, result: ClipFeatures | UnusableVideo) -> list[Failure]:
@@ -191,7 +266,7 @@ def _video_features(
     return VideoFeatures(
         video_id=result.video_id,
         fps=result.info.fps,
-        features=result.steps[clips].reshape(-1, 1, result.steps.shape[-1]),
+        features=result.steps[clips].reshape(-1, *result.steps.shape[2:]),
         seconds=result.plan.seconds[clips].reshape(-1),
         frame=result.plan.frame[clips].reshape(-1),
         narration_id=segments.narration_id,
@@ -199,4 +274,5 @@ def _video_features(
         start_s=segments.start_s,
         stop_s=segments.stop_s,
         source=result.info.source,
+        views=result.views,
     )

@@ -1,6 +1,6 @@
 """Videos to features: workers decode, pictures are scaled once, clips of all videos are batched for the backbone.
 
-    requests -> probe -> plan -> pieces -> decode ->  scale  -> clips -> batches -> backbone -> steps
+    requests -> probe -> plan -> pieces -> decode ->  scale  -> clips -> batches -> backbone -> steps    (of every view)
                 [ worker processes ]     [ worker ]   [ this process, on the device            ]
 
 Knows no registry, no annotations and no HDF5. Videos are started only as workers need them, so memory does not grow
@@ -17,14 +17,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from extract.clips import Clip, ClipFailure, ClipFeatures, Piece, Request, UnusableVideo, VideoInProgress
+from extract.clips import Clip, ClipFailure, ClipFeatures, Part, Piece, Request, UnusableVideo, VideoInProgress
+from extract.colour_changes import ColourChange, colour_change
 from extract.decode.decoders import Decoders, Event, Frames, TaskFailure
 from extract.decode.pieces import pieces
 from extract.decode.staging import Staged
 from extract.decode.video import DecodeTask, VideoInfo, decode_task
 from extract.decode.worker import Finished
 from extract.forward import Forward, PendingSteps
-from extract.preprocess import Preprocess, scaled
+from extract.preprocess import Preprocess, Scaler
+from extract.views import draw
 from features.failures import FailureKind
 
 # On CUDA, one batch is computed while the next one waits.
@@ -53,7 +55,7 @@ class Pipeline:
         batch_size: clips per batch.
         wait_times: is kept up to date.
         on_clips: called with a video's id, how many of its clips have just been computed or have failed, and how many
-            it has in all.
+            it has in all; a clip counts once for each of its views.
     """
 
     def __init__(
@@ -122,20 +124,26 @@ class Pipeline:
     def _planned(self, request: Request, info: VideoInfo) -> Iterator[tuple[Piece, DecodeTask]]:
         """Plan the clips of a video that has been probed, and yield its pieces with their tasks."""
         plan = request.plan(info.seconds)
-        num_clips, num_steps = plan.seconds.shape
-        steps = np.empty((num_clips, num_steps, self._dim), np.float16)
-        video = VideoInProgress(request, replace(info, path=request.path), plan, steps, num_clips)
-        if not num_clips:
+        video = VideoInProgress(request, replace(info, path=request.path), plan, self._dim)
+        if not video.num_open:
             self._finished.append(video.features())
-        for numbers in pieces(info.packets, info.pts, plan.clips):
-            yield Piece(video, numbers), decode_task(info, np.unique(plan.clips[numbers]))
+        for rows in pieces(info.packets, info.pts, video.moved):
+            yield Piece(video, rows), decode_task(info, np.unique(video.moved[rows]))
 
     def _take(self, piece: Piece, frames: Frames) -> None:
-        """Scale some frames of a piece and start every batch that is full."""
-        pictures = scaled(frames.pictures, self._preprocess, self._device)
+        """Scale the parts that are wanted of some frames, and start every batch that is full."""
+        scaler = Scaler(frames.pictures, self._preprocess, self._device)
+        pictures: list[dict[Part, torch.Tensor]] = [{} for _ in frames.frames]
+        for part, positions in piece.wanted(frames.frames).items():
+            if isinstance(part, str):
+                crops = scaler.crop(part)[positions] if len(positions) < len(pictures) else scaler.crop(part)
+            else:
+                crops = scaler.augmented(positions, draw(*part))
+            for position, picture in zip(positions, crops, strict=True):
+                pictures[position][part] = picture
         frames.release()
-        for frame, picture in zip(frames.frames, pictures, strict=True):
-            self._batch_up(piece.add(frame, picture))
+        for frame, parts in zip(frames.frames, pictures, strict=True):
+            self._batch_up(piece.add(frame, parts))
 
     def _end(self, piece: Piece, result: Finished | TaskFailure) -> None:
         failure = None
@@ -159,7 +167,8 @@ class Pipeline:
         clips, self._batch = self._batch, []
         pictures = [picture for clip in clips for picture in clip.pictures]
         colours = [clip.video.info.colour for clip in clips for _ in clip.pictures]
-        self._in_flight.append((clips, self._forward.start(pictures, colours, len(clips[0].pictures))))
+        changes = {number: change for number, clip in enumerate(clips) if (change := _colour_change(clip)) is not None}
+        self._in_flight.append((clips, self._forward.start(pictures, colours, len(clips[0].pictures), changes)))
         self._wait_times.backbone += time.perf_counter() - before
         if len(self._in_flight) >= _BATCHES_IN_FLIGHT:
             self._collect()
@@ -173,21 +182,22 @@ class Pipeline:
         for clip, rows in zip(clips, steps, strict=True):
             video = clip.video
             averaged = rows.reshape(video.steps.shape[1], -1, self._dim).mean(axis=1)  # a dense set: one step per clip
+            steps_of_clip = video.steps[clip.number, :, clip.view]
             with np.errstate(over="ignore"):  # values beyond 65504 become infinite in float16, and are found below
-                video.steps[clip.number] = averaged
-            if not np.isfinite(video.steps[clip.number]).all():
+                steps_of_clip[:] = averaged
+            if not np.isfinite(steps_of_clip).all():
                 self._fail(video, clip.number, _NOT_FINITE)
             else:
                 self._count(video)
 
     def _fail(self, video: VideoInProgress, number: int, failure: ClipFailure) -> None:
-        video.failures[number] = failure
+        video.failures.setdefault(number, failure)
         self._count(video)
 
     def _count(self, video: VideoInProgress) -> None:
-        video.open_clips -= 1
-        self._on_clips(video.request.video_id, 1, len(video.steps))
-        if not video.open_clips:
+        video.num_open -= 1
+        self._on_clips(video.request.video_id, 1, len(video.steps) * len(video.request.views))
+        if not video.num_open:
             self._finished.append(video.features())
 
     def _results(self) -> Iterator[ClipFeatures | UnusableVideo]:
@@ -198,6 +208,11 @@ class Pipeline:
 _NOT_FINITE = ClipFailure(
     FailureKind.NOT_FINITE, "the backbone gave values that are NaN, infinite or beyond float16's 65504"
 )
+
+
+def _colour_change(clip: Clip) -> ColourChange | None:
+    view = clip.video.request.views[clip.view]
+    return None if view.kind == "plain" else colour_change(view, clip.video.draw_names[clip.number])
 
 
 def _submit(

@@ -8,7 +8,8 @@ a fraction of the cost.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -16,7 +17,9 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from extract.backbone_input import Preprocess
+from extract.colour_changes import ColourChange
 from extract.decode.planes import Colour, PlaneBatch
+from extract.views import Crop, Draw
 
 
 def scaled(batch: PlaneBatch, preprocess: Preprocess, device: torch.device) -> torch.Tensor:
@@ -33,16 +36,90 @@ def scaled(batch: PlaneBatch, preprocess: Preprocess, device: torch.device) -> t
     Returns:
         (K, 3, h, w) uint8, YUV, on `device`.
     """
-    if device.type == "cuda":
-        y, uv = _to_cuda(batch.y, device), _to_cuda(batch.uv, device)
-    else:  # older MPS cannot resize with antialiasing, and a small picture is copied faster than a large one
-        y, uv = torch.from_numpy(batch.y), torch.from_numpy(batch.uv)
-    size = [preprocess.resize] if isinstance(preprocess.resize, int) else list(preprocess.resize)
-    luma = _resized(y, size, preprocess)  # (K, h, w)
-    chroma = _resized(uv.flatten(0, 1), list(luma.shape[1:]), preprocess).unflatten(0, (-1, 2))  # (K, 2, h, w)
-    crop = list(luma.shape[1:] if preprocess.crop is None else preprocess.crop)
-    pictures = torch.cat([F.center_crop(luma, crop).unsqueeze(1), F.center_crop(chroma, crop)], dim=1)
-    return pictures.to(device)
+    return Scaler(batch, preprocess, device).crop("centre")
+
+
+class Scaler:
+    """Pictures of one size, of which several crops are wanted; each plane is copied and resized once for all of them.
+
+    Arguments are those of `scaled`.
+    """
+
+    def __init__(self, batch: PlaneBatch, preprocess: Preprocess, device: torch.device) -> None:
+        self._preprocess, self._device = preprocess, device
+        if device.type == "cuda":
+            self._y, self._uv = _to_cuda(batch.y, device), _to_cuda(batch.uv, device)
+        else:  # older MPS cannot resize with antialiasing, and a small picture is copied faster than a large one
+            self._y, self._uv = torch.from_numpy(batch.y), torch.from_numpy(batch.uv)
+
+    @cached_property
+    def _resized(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Luma (K, h, w) and chroma (K, 2, h, w) of the resized pictures before any crop."""
+        resize = self._preprocess.resize
+        luma = _resized(self._y, [resize] if isinstance(resize, int) else list(resize), self._preprocess)
+        return luma, _resized(self._uv.flatten(0, 1), list(luma.shape[1:]), self._preprocess).unflatten(0, (-1, 2))
+
+    def crop(self, crop: Crop) -> torch.Tensor:
+        """Return the crop in the middle of the resized pictures, or at an end of their longer side: (K, 3, h, w)."""
+        luma, chroma = self._resized
+        top, left, height, width = crop_box(luma.shape[1:], self._preprocess, crop)
+        planes = (F.crop(plane, top, left, height, width) for plane in (luma.unsqueeze(1), chroma))
+        return torch.cat(list(planes), dim=1).to(self._device)
+
+    def augmented(self, numbers: Sequence[int], drawn: Draw) -> torch.Tensor:
+        """Return a random crop of the pictures with these numbers, in the size of the others: (k, 3, h, w)."""
+        size = self._y.shape[1:]
+        height, width = output_size(size, self._preprocess)
+        box = drawn.box((size[0], size[1]), largest_box(size, self._preprocess))
+        index = torch.tensor(numbers, device=self._y.device)
+        rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
+        half_rows, half_columns = (slice(part.start // 2, part.stop // 2) for part in (rows, columns))
+        luma = _resized(self._y[:, rows, columns][index], [height, width], self._preprocess).unsqueeze(1)
+        chroma = _resized(
+            self._uv[..., half_rows, half_columns][index].flatten(0, 1), [height, width], self._preprocess
+        )
+        pictures = torch.cat([luma, chroma.unflatten(0, (-1, 2))], dim=1)
+        return (pictures.flip(-1) if drawn.flip else pictures).to(self._device)
+
+
+def crop_box(size: Sequence[int], preprocess: Preprocess, crop: Crop) -> tuple[int, int, int, int]:
+    """Return top, left, height and width of a crop of a resized picture, whose height and width are `size`.
+
+    >>> [crop_box((256, 455), Preprocess(256, (224, 224), (0.0,) * 3, (1.0,) * 3), crop) for crop in ("left", "right")]
+    [(16, 0, 224, 224), (16, 231, 224, 224)]
+    """
+    height, width = preprocess.crop or (size[0], size[1])
+    margins = size[0] - height, size[1] - width
+    top, left = (round(margin / 2) for margin in margins)  # as torchvision rounds
+    if crop != "centre":
+        share = 0 if crop == "left" else 1
+        if size[0] > size[1]:
+            top = share * margins[0]
+        else:
+            left = share * margins[1]
+    return top, left, height, width
+
+
+def output_size(size: Sequence[int], preprocess: Preprocess) -> tuple[int, int]:
+    """Return height and width that pictures of a height and width have in the end."""
+    if preprocess.crop is not None:
+        return preprocess.crop
+    if not isinstance(preprocess.resize, int):
+        return preprocess.resize
+    short = min(size)
+    return preprocess.resize * size[0] // short, preprocess.resize * size[1] // short
+
+
+def largest_box(size: Sequence[int], preprocess: Preprocess) -> tuple[float, float]:
+    """Return height and width of the largest part of a picture that has the shape of the output.
+
+    That is the whole picture where the backbone's authors change its shape.
+    """
+    if not isinstance(preprocess.resize, int):
+        return size[0], size[1]
+    height, width = output_size(size, preprocess)
+    scale = min(size[0] / height, size[1] / width)
+    return height * scale, width * scale
 
 
 @lru_cache
@@ -75,6 +152,16 @@ def _resized(planes: torch.Tensor, size: list[int], preprocess: Preprocess) -> t
     mode = InterpolationMode(preprocess.interpolation)
     small = [F.resize(part, size, mode, antialias=preprocess.antialias).flatten(0, 1) for part in fours if len(part)]
     return torch.cat(small)[: len(planes)]
+
+
+def recoloured(
+    pictures: torch.Tensor, colours: Sequence[Colour], preprocess: Preprocess, change: ColourChange
+) -> torch.Tensor:
+    """Return pictures as `normalised` does, with a change of their RGB colours in between."""
+    plain = replace(preprocess, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), channels="RGB")
+    rgb = change(normalised(pictures, colours, plain))
+    mean, std = (torch.tensor(values, device=rgb.device)[:, None, None] for values in (preprocess.mean, preprocess.std))
+    return ((rgb.flip(1) if preprocess.channels == "BGR" else rgb) - mean) / std
 
 
 def normalised(pictures: torch.Tensor, colours: Sequence[Colour], preprocess: Preprocess) -> torch.Tensor:

@@ -32,6 +32,8 @@ class VideoPlan:
         narration_id: the S segments that lie within the video.
         clips: (C, L) int64 frame numbers, counted from 0 in presentation order, ascending within a clip.
         clip_range: (S, 2) int64; the clips of segment s are rows clip_range[s, 0]:clip_range[s, 1], at least one.
+        moments: (C, L) float64, the second that each frame of a clip is to show.
+        interval_s: (C,) float64, the time from one moment of the sampling to the next, at each clip.
         seconds: (C, P) float64, the centre of each step of a clip. If P is smaller than the backbone's number of steps,
             each step is the average of an equal run of the backbone's.
         frame: (C, P) int32, the frame of the video nearest to that.
@@ -42,6 +44,8 @@ class VideoPlan:
     narration_id: tuple[str, ...]
     clips: np.ndarray
     clip_range: np.ndarray
+    moments: np.ndarray
+    interval_s: np.ndarray
     seconds: np.ndarray
     frame: np.ndarray
     beyond_end: dict[str, str]
@@ -147,17 +151,28 @@ def plan_segments(
         positions = moments[kept].reshape(-1, clip.num_frames)  # (C, L)
     else:
         positions = clip_positions(moments[kept].reshape(-1), clip)
+    interval_s = (segments.stop_s - segments.start_s)[kept] / moments.shape[1]
     first = np.arange(len(kept)) * num_clips
     clips, seconds, frame = _clips(frame_seconds, positions, clip.num_steps)
     return VideoPlan(
         narration_id=tuple(segments.narration_id[index] for index in kept),
         clips=clips,
         clip_range=np.stack([first, first + num_clips], axis=1),
+        moments=positions,
+        interval_s=np.repeat(interval_s, num_clips),
         seconds=seconds,
         frame=frame,
         beyond_end=_beyond_end(segments, np.flatnonzero(~is_reached), end_of_video(frame_seconds)),
         in_gap=_in_gap(segments, np.flatnonzero(is_reached & (gap_s > MAX_GAP_S)), gap_s),
     )
+
+
+def moved_clips(plan: VideoPlan, frame_seconds: np.ndarray, shift: float) -> np.ndarray:
+    """Return the clips of a plan with their moments moved by a share of the sampling's interval: (C, L) frame numbers.
+
+    Within a quarter of the interval the centre of a clip stays in its own part of the segment or of the video.
+    """
+    return nearest_frames(frame_seconds, plan.moments + shift * plan.interval_s[:, None])
 
 
 def plan_dense(frame_seconds: np.ndarray, segments: SegmentTimes, *, every_s: float, clip: ClipShape) -> VideoPlan:
@@ -181,11 +196,14 @@ def plan_dense(frame_seconds: np.ndarray, segments: SegmentTimes, *, every_s: fl
     worst_s = np.array([gap_s[first:stop].max() for first, stop in touched])
     worst_s = np.maximum(worst_s, start_s - segments.start_s)  # before the first frame there is a gap, too
     ours = np.flatnonzero(is_reached & (worst_s <= MAX_GAP_S))
-    clips, seconds, frame = _clips(frame_seconds, clip_positions(centres[kept], clip), 1)
+    positions = clip_positions(centres[kept], clip)
+    clips, seconds, frame = _clips(frame_seconds, positions, 1)
     return VideoPlan(
         narration_id=tuple(segments.narration_id[index] for index in ours),
         clips=clips,
         clip_range=np.searchsorted(kept, touched[ours]),
+        moments=positions,
+        interval_s=np.full(len(kept), every_s),
         seconds=seconds,
         frame=frame,
         beyond_end=_beyond_end(segments, np.flatnonzero(~is_reached), end_s),

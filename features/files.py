@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -41,6 +42,21 @@ def written_whole(path: Path) -> Iterator[Path]:
         # If not even the folder could be made, there is nothing to remove, and removing fails.
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder_locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder while a file in it is read, changed and replaced; without effect where it has none.
+
+    Some network file systems know no locks of folders. The system releases a lock when its process ends.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -68,12 +68,13 @@ ORDER = {
     "features": (
         *("errors", "interrupts", "progress", "files", "console", "tensors", "device", "dealing", "annotations"),
         *("pickle_machine", "pickles", "checkpoints"),
-        *("intervals", "windows", "failures", "featureset", "predictions", "store", "direct", "check"),
+        *("views", "intervals", "windows", "failures", "featureset", "predictions", "store", "direct", "check"),
         *("challenge_json", "prediction_formats", "prediction_copies"),
         *("segment_dataset", "reading", "cli"),
     ),
     "extract": (
-        *("backbone_input", "decode", "sampling", "preprocess", "clips", "backbones", "weights", "listing"),
+        *("backbone_input", "decode", "sampling", "views", "colour_changes", "preprocess", "clips", "backbones"),
+        *("weights", "listing"),
         *("backbones.table", "videos"),
         *("forward", "pipeline", "outcome", "tasks", "summary", "extraction", "cli"),
     ),

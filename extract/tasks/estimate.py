@@ -18,15 +18,17 @@ from extract.backbones.tokens import choose_tokens
 from extract.decode.decoders import Decoders, TaskFailure, num_workers_for
 from extract.decode.packets import needed_packets
 from extract.decode.video import VideoInfo
-from extract.sampling import VideoPlan, choose_clip, choose_sampling, plan_video
+from extract.sampling import choose_clip, choose_sampling, moved_clips, plan_video
 from extract.tasks.sharding import DECODED_PER_S, deal_videos
 from extract.videos import find_videos
+from extract.views import choose_views
 from features.annotations import Segments, find_csv, read_video_info
 from features.errors import OptionError
 from features.failures import FailureKind
 from features.featureset import Sampling
 from features.intervals import segment_times
 from features.progress import progress
+from features.views import CENTRE
 
 _VIDEO_INFO = "EPIC_100_video_info.csv"
 
@@ -42,7 +44,8 @@ class Estimate:
         frames: of all videos.
         wanted_frames: distinct frames that a clip shows.
         decoded_frames: frames that must be decoded for them.
-        clips, clip_frames: C clips of L frames.
+        views: names of the views of each clip.
+        clips, clip_frames: C clips of L frames, counted once for each view.
         clip_fps: frames per second within a clip; None for single frames, and for frames that are spread over segments.
         clip_gflops: billions of multiply-adds per clip.
         steps, dim: N rows of D values.
@@ -57,6 +60,7 @@ class Estimate:
     frames: int
     wanted_frames: int
     decoded_frames: int
+    views: tuple[str, ...]
     clips: int
     clip_frames: int
     clip_fps: float | None
@@ -101,6 +105,7 @@ def estimate_extraction(
     workers: int | None = None,
     tokens: str | None = None,
     layers: str | Sequence[int | str] | None = None,
+    views: str | Sequence[str] = CENTRE,
 ) -> Estimate:
     """Return what the extraction of segments costs, and how even its work is over array tasks.
 
@@ -117,6 +122,7 @@ def estimate_extraction(
     """
     entry = get(backbone)
     dim = entry.dim * len(choose_tokens(tokens, layers, entry).cells)
+    chosen = choose_views(views, entry.preprocess)
     shape = choose_clip(clip, entry.clip, every_s)
     sampling = choose_sampling(num_frames, every_s, shape)
     if tasks < 1:
@@ -139,12 +145,23 @@ def estimate_extraction(
         seconds = info if isinstance(info, np.ndarray) else info.seconds
         plan = plan_video(seconds, segment_times(rows[video_id]), sampling, shape)
         failed.update({FailureKind.BEYOND_END: len(plan.beyond_end), FailureKind.NO_FRAMES: len(plan.in_gap)})
-        decoded = _num_decoded(info, plan, DECODED_PER_S[sampling.kind])
-        estimates[video_id] = _video_estimate(seconds, plan, decoded, entry)
+        shifts = {view.shift for view in chosen}
+        wanted = np.unique(np.concatenate([moved_clips(plan, seconds, shift) for shift in shifts]))
+        decoded = _num_decoded(info, wanted, DECODED_PER_S[sampling.kind])
+        estimates[video_id] = _VideoEstimate(
+            seconds=float(seconds[-1] - seconds[0]),
+            frames=len(seconds),
+            wanted=len(wanted),
+            decoded=decoded,
+            clips=len(plan.clips) * len(chosen),
+            steps=plan.seconds.size,
+            cost=decoded + len(plan.clips) * len(chosen) * entry.clip.num_frames,
+        )
     failed[FailureKind.MISSING_VIDEO] = sum(len(rows[video_id]) for video_id in missing)
-    dealt = deal_videos(segments, sampling, shape, tasks)
+    dealt = deal_videos(segments, sampling, shape, tasks, num_views=len(chosen))
     task_cost = tuple(sum(estimates[name].cost for name in task if name in estimates) for task in dealt)
-    return _total(list(estimates.values()), segments, failed, entry, sampling, dim, task_cost)
+    names = tuple(view.name for view in chosen)
+    return _total(list(estimates.values()), segments, failed, entry, sampling, dim, names, task_cost)
 
 
 def _total(
@@ -154,6 +171,7 @@ def _total(
     entry: Backbone,
     sampling: Sampling,
     dim: int,
+    views: tuple[str, ...],
     task_cost: tuple[int, ...],
 ) -> Estimate:
     steps = sum(video.steps for video in estimates)
@@ -165,13 +183,14 @@ def _total(
         frames=sum(video.frames for video in estimates),
         wanted_frames=sum(video.wanted for video in estimates),
         decoded_frames=sum(video.decoded for video in estimates),
+        views=views,
         clips=sum(video.clips for video in estimates),
         clip_frames=sampling.clip_frames,
         clip_fps=sampling.clip_fps,
         clip_gflops=entry.gflops,
         steps=steps,
         dim=dim,
-        size_bytes=steps * (dim * 2 + 8 + 4),  # float16 features, float64 seconds, int32 frame
+        size_bytes=steps * (len(views) * dim * 2 + 8 + 4),  # float16 features, float64 seconds, int32 frame
         task_cost=task_cost,
     )
 
@@ -210,21 +229,9 @@ def _probed(files: Mapping[str, Path], workers: int) -> Iterator[tuple[str, Vide
                     yield event.key, event.result
 
 
-def _num_decoded(info: VideoInfo | np.ndarray, plan: VideoPlan, decoded_per_s: float) -> int:
+def _num_decoded(info: VideoInfo | np.ndarray, wanted: np.ndarray, decoded_per_s: float) -> int:
     """Return how many frames must be decoded: exactly, or by the length of a video that is only listed."""
     if isinstance(info, VideoInfo):
-        return int(needed_packets(info.packets, info.pts[plan.wanted]).sum())
+        return int(needed_packets(info.packets, info.pts[wanted]).sum())
     expected = round(float(info[-1]) * decoded_per_s)
-    return min(max(len(plan.wanted), expected), len(info)) if len(plan.wanted) else 0
-
-
-def _video_estimate(seconds: np.ndarray, plan: VideoPlan, decoded: int, entry: Backbone) -> _VideoEstimate:
-    return _VideoEstimate(
-        seconds=float(seconds[-1] - seconds[0]),
-        frames=len(seconds),
-        wanted=len(plan.wanted),
-        decoded=decoded,
-        clips=len(plan.clips),
-        steps=plan.seconds.size,
-        cost=decoded + len(plan.clips) * entry.clip.num_frames,
-    )
+    return min(max(len(wanted), expected), len(info)) if len(wanted) else 0

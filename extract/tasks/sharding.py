@@ -15,6 +15,7 @@ from extract.backbone_input import ClipShape
 from extract.backbones import get
 from extract.backbones.tokens import choose_tokens
 from extract.sampling import choose_clip, choose_sampling, frames_per_segment
+from extract.views import choose_views
 from features.annotations import Segments, read_all_segments
 from features.dealing import deal
 from features.featureset import Sampling
@@ -33,8 +34,8 @@ class Share:
     cost: int
 
 
-def expected_costs(segments: Segments, sampling: Sampling, clip: ClipShape) -> dict[str, int]:
-    """Return each video's expected cost: frames that are decoded plus frames that the backbone sees.
+def expected_costs(segments: Segments, sampling: Sampling, clip: ClipShape, *, num_views: int = 1) -> dict[str, int]:
+    """Return each video's expected cost: frames that are decoded plus frames that the backbone sees in all views.
 
     A video counts as ending with its last segment, because its own length is only known once its file is read.
     """
@@ -47,32 +48,38 @@ def expected_costs(segments: Segments, sampling: Sampling, clip: ClipShape) -> d
         else:
             assert sampling.num_frames is not None
             num_clips = len(rows) * -(-sampling.num_frames // clip.num_frames)
-        costs[video_id] = round(length_s * DECODED_PER_S[sampling.kind]) + num_clips * clip.num_frames
+        costs[video_id] = round(length_s * DECODED_PER_S[sampling.kind]) + num_views * num_clips * clip.num_frames
     return costs
 
 
-def deal_videos(segments: Segments, sampling: Sampling, clip: ClipShape, num_tasks: int) -> list[list[str]]:
+def deal_videos(
+    segments: Segments, sampling: Sampling, clip: ClipShape, num_tasks: int, *, num_views: int = 1
+) -> list[list[str]]:
     """Return the videos of each task, dealt so that the expected costs are even."""
-    costs = expected_costs(segments, sampling, clip)
+    costs = expected_costs(segments, sampling, clip, num_views=num_views)
     videos = sorted(costs)
     return [[videos[index] for index in task] for task in deal([costs[video] for video in videos], num_tasks)]
 
 
-def shares(segments: Segments, sampling: Sampling, clip: ClipShape, num_tasks: int) -> list[Share]:
+def shares(
+    segments: Segments, sampling: Sampling, clip: ClipShape, num_tasks: int, *, num_views: int = 1
+) -> list[Share]:
     """Return the share of each task, as `deal_videos` deals them."""
-    costs, num_segments = expected_costs(segments, sampling, clip), segments.table.video_id.value_counts()
+    costs = expected_costs(segments, sampling, clip, num_views=num_views)
+    num_segments = segments.table.video_id.value_counts()
     return [
         Share(len(videos), sum(int(num_segments[video]) for video in videos), sum(costs[video] for video in videos))
-        for videos in deal_videos(segments, sampling, clip, num_tasks)
+        for videos in deal_videos(segments, sampling, clip, num_tasks, num_views=num_views)
     ]
 
 
 def segments_of_task(
-    segments: Segments, sampling: Sampling, clip: ClipShape, shard: tuple[int, int]
+    segments: Segments, sampling: Sampling, clip: ClipShape, shard: tuple[int, int], *, num_views: int = 1
 ) -> Segments | None:
     """Return the segments of one task's videos, or None if there are more tasks than videos and it has none."""
     task, num_tasks = shard
-    mask = segments.table.video_id.isin(deal_videos(segments, sampling, clip, num_tasks)[task]).to_numpy()
+    own = deal_videos(segments, sampling, clip, num_tasks, num_views=num_views)[task]
+    mask = segments.table.video_id.isin(own).to_numpy()
     return segments.where(mask) if mask.any() else None
 
 
@@ -85,11 +92,13 @@ def expected_shares(
     clip: str | float | None,
     tokens: str | None,
     layers: str | None,
+    views: str,
     num_tasks: int,
 ) -> list[Share]:
     """Return the share of each task of an extraction, from its annotations alone; arguments as for `extract.run`."""
     entry = get(backbone)
     choose_tokens(tokens, layers, entry)  # what no task could do is refused here as well
+    num_views = len(choose_views(views, entry.preprocess))
     shape = choose_clip(clip, entry.clip, every)
     sampling = choose_sampling(frames_per_segment(frames, every), every, shape)
-    return shares(read_all_segments(annotations), sampling, shape, num_tasks)
+    return shares(read_all_segments(annotations), sampling, shape, num_tasks, num_views=num_views)

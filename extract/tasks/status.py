@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from extract.tasks.running import RunningTask, read_running_tasks
 from features.annotations import Segments
-from features.errors import DataError
+from features.errors import DataError, unknown_name
 from features.failures import failed_video_ids, read_failures
-from features.featureset import read_featureset
+from features.featureset import FeatureSet, read_featureset
 from features.intervals import segment_times
-from features.store import held_segments, video_ids, video_path
+from features.store import held_segments, read_times, video_ids, video_path
 
 # The rate is that of the last hour of work: long enough for many videos, short enough to follow changes.
 _WINDOW_S = 3600.0
@@ -33,6 +33,8 @@ class Status:
         segments_per_hour: in the last hour in which videos were finished; None with fewer than two such videos.
         hours_left: for the running and missing segments at that rate; None if the rate is not known.
         last_finished_s_ago: seconds since the last video was finished; None if there is none.
+        views: names of the views that a segment needs to be done.
+        view_segments: name of each view of the set -> how many segments have it.
     """
 
     videos: int
@@ -49,6 +51,8 @@ class Status:
     segments_per_hour: float | None
     hours_left: float | None
     last_finished_s_ago: float | None
+    views: tuple[str, ...]
+    view_segments: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -57,27 +61,39 @@ class _VideoStatus:
 
     Attributes:
         finished: when its file was written, in seconds since the epoch; None if there is no file.
+        views: of its file, and how many of the segments have them.
     """
 
     state: str  # done, running, failed or missing
     num_done: int
     num_in_state: int
     finished: float | None
+    views: Mapping[str, int]
 
 
-def read_status(root: Path, segments: Segments, *, now: float | None = None) -> Status:
+def read_status(
+    root: Path, segments: Segments, *, views: Sequence[str] | None = None, now: float | None = None
+) -> Status:
     """Return what a feature set holds of `segments`, while it is being made or after.
 
     Args:
+        views: names of the views that a segment needs to be done; by default the first of the set.
         now: seconds since the epoch, by default the present.
 
     Raises:
+        OptionError: the set has no such view.
         DataError: the folder is no feature set, or a file of it is damaged.
     """
     root = Path(root)
+    featureset = read_featureset(root)
+    needed = featureset.views[:1] if views is None else tuple(views)
+    for view in needed:
+        if view not in featureset.views:
+            raise unknown_name("--views", f"view of {root}", view, featureset.views)
     now = time.time() if now is None else now
     tasks = read_running_tasks(root, now=now)
-    videos = _video_states(root, segments, running={video_id for task in tasks for video_id in task.videos})
+    running_ids = {video_id for task in tasks for video_id in task.videos}
+    videos = _video_states(root, featureset, segments, needed, running=running_ids)
     num_videos = {state: sum(video.state == state for video in videos) for state in ("done", "running", "failed")}
     done = sum(video.num_done for video in videos)
     running, failed = (
@@ -101,17 +117,27 @@ def read_status(root: Path, segments: Segments, *, now: float | None = None) -> 
         segments_per_hour=rate,
         hours_left=(running + missing) / rate if rate else None,
         last_finished_s_ago=max(0.0, now - max(moment for moment, _ in finished)) if finished else None,
+        views=needed,
+        view_segments={view: sum(video.views.get(view, 0) for video in videos) for view in featureset.views},
     )
 
 
-def _video_states(root: Path, segments: Segments, *, running: set[str]) -> list[_VideoStatus]:
+def _video_states(
+    root: Path, featureset: FeatureSet, segments: Segments, views: Sequence[str], *, running: set[str]
+) -> list[_VideoStatus]:
     """Return the status of each video, of which those with the ids `running` are being worked on."""
-    featureset = read_featureset(root)
     with_file, with_failures = set(video_ids(root)), set(failed_video_ids(root))
     videos = []
     for video_id, rows in segments.by_video():
         requested = set(rows.narration_id)
-        stored = requested & set(held_segments(root, video_id, featureset, segment_times(rows)).narration_id)
+        own_views: Mapping[str, int] = {}
+        stored: set[str] = set()
+        if video_id in with_file:
+            times = read_times(root, video_id, digest=featureset.digest)
+            held = held_segments(root, video_id, featureset, segment_times(rows), times=times)
+            in_any_view = requested & set(held.narration_id)
+            own_views = dict.fromkeys(times.views, len(in_any_view))
+            stored = in_any_view if set(views) <= set(times.views) else set()
         failed: set[str] = set()
         if video_id in with_failures:
             failed = requested & {failure.narration_id for failure in read_failures(root, video_id)} - stored
@@ -124,7 +150,7 @@ def _video_states(root: Path, segments: Segments, *, running: set[str]) -> list[
         else:
             state, num_in_state = "missing", len(requested - stored)
         finished = video_path(root, video_id).stat().st_mtime if video_id in with_file else None
-        videos.append(_VideoStatus(state, len(stored), num_in_state, finished))
+        videos.append(_VideoStatus(state, len(stored), num_in_state, finished, own_views))
     return videos
 
 

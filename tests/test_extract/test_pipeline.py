@@ -63,7 +63,7 @@ def _run(
 
 def _numbers(result: ClipFeatures) -> np.ndarray:
     """Return the frame number painted in each frame of each clip, (C, L)."""
-    return (result.steps > 0.5) @ 2 ** np.arange(12)
+    return (result.steps[:, :, 0] > 0.5) @ 2 ** np.arange(12)
 
 
 def _segments(num: int, stop_s: float) -> SegmentTimes:
@@ -117,7 +117,7 @@ def test_steps_of_a_dense_clip_are_averaged(video, decoders):
         {"a": video}, lambda seconds: plan_dense(seconds, no_segments, every_s=7.0, clip=clip), decoders
     )["a"]
     step_result = _run({"a": video}, every_step, decoders)["a"]
-    assert clip_result.steps.shape == (9, 1, 12)
+    assert clip_result.steps.shape == (9, 1, 1, 12)
     np.testing.assert_allclose(
         clip_result.steps[:, 0], step_result.steps.astype(np.float32).mean(axis=1), rtol=2**-10, atol=2**-11
     )
