@@ -18,7 +18,7 @@ from features.files import read_json, sha256_of_json, write_json
 SCHEMA = 1
 FILE_NAME = "featureset.json"
 # Fields that came after 0.1.0, with what they mean where a set does not have them.
-_ADDED: Mapping[str, Any] = {"supervision": None, "layers": (), "cells": ()}
+_ADDED: Mapping[str, Any] = {"supervision": None, "layers": (), "cells": (), "imported": None}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Sampling:
         kind: "segment" (`num_frames` spread over each segment) or "dense" (a clip every `every_s` seconds).
         clip_frames: frames per forward pass; 1 for an image backbone.
         steps_per_clip: steps (rows of features) per clip.
-        num_frames: frames per segment, for kind "segment".
+        num_frames: frames per segment, for kind "segment"; 1 in an imported set if nobody says how many.
         every_s: seconds from one clip to the next, for kind "dense".
         clip_fps: frames per second within a clip; None for an image backbone.
     """
@@ -72,7 +72,7 @@ class FeatureSet:
     Attributes:
         preprocess: the published preprocessing of the backbone (resize, crop, mean, std); it is recorded and compared,
             but no code reads its fields.
-        precision: the precision of the backbone's arithmetic: float32, bfloat16 or float16.
+        precision: the precision of the backbone's arithmetic: float32, bfloat16, float16, or unknown.
         views: names of the V views; view 0 is the plain centre crop.
         dim: D, the width of a step.
         tokens: what a step keeps of the backbone's tokens: "mean" for their average over space, "cls" for the class
@@ -84,6 +84,7 @@ class FeatureSet:
             (epic-kitchens/SLS); None if it is not known. Not part of the digest, like the two fields below.
         versions: of the software.
         created: when the first run began.
+        imported: of a set that was imported, the format and the times of the files; None for one that was extracted.
     """
 
     backbone: str
@@ -100,6 +101,7 @@ class FeatureSet:
     supervision: int | None = field(default=None, compare=False)
     versions: Mapping[str, str] = field(default_factory=dict, compare=False)
     created: str = field(default="", compare=False)
+    imported: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.supervision not in (None, 0, 1, 2, 3, 4, 5):
@@ -123,6 +125,8 @@ def _decisive(featureset: FeatureSet) -> dict[str, Any]:
     del record["supervision"], record["versions"], record["created"]
     record["weights"] = featureset.weights.sha256
     record["views"] = list(featureset.views)
+    if featureset.imported is None:
+        del record["imported"]
     if featureset.cells == cell_names(featureset.tokens, featureset.layers):
         del record["cells"]  # tokens and layers say it, as in sets that were made before cells had names
     return record
@@ -195,7 +199,7 @@ def create_featureset(root: Path, featureset: FeatureSet) -> FeatureSet:
     existing = read_featureset(root)
     if existing.digest != featureset.digest:
         raise DataError(
-            f"{root}: holds other features ({_difference(existing, featureset)}); extract into another folder (--out)."
+            f"{root}: holds other features ({difference(existing, featureset)}); extract into another folder (--out)."
         )
     return existing
 
@@ -214,7 +218,7 @@ def _write_if_absent(path: Path, record: dict[str, Any]) -> None:
         candidate.unlink(missing_ok=True)
 
 
-def _difference(existing: FeatureSet, wanted: FeatureSet) -> str:
+def difference(existing: FeatureSet, wanted: FeatureSet) -> str:
     old, new = _decisive(existing), _decisive(wanted)
     return "; ".join(
         f"{name} is {old.get(name)!r} there, {new.get(name)!r} is wanted"

@@ -1,4 +1,4 @@
-"""A feature set on disk: a folder of videos, each an array of steps with their times. The only importer of h5py.
+"""A feature set on disk: a folder of videos, each an array of steps with their times.
 
     <root>/featureset.json      what the features are (features/featureset.py)
     <root>/P01_101.h5           features (N, V, D) float16, seconds (N,), frame (N,), segments/...
@@ -40,6 +40,7 @@ class VideoFeatures:
         narration_id: the ids of S segments; none in a dense set.
         offset: (S + 1,) int64; the steps of segment s are rows offset[s]:offset[s + 1].
         start_s, stop_s: (S,) float64, the interval from which each segment was sampled.
+        source: the file that the features were imported from; empty if they were extracted.
     """
 
     video_id: str
@@ -51,6 +52,7 @@ class VideoFeatures:
     offset: np.ndarray
     start_s: np.ndarray
     stop_s: np.ndarray
+    source: str = ""
 
     def __post_init__(self) -> None:
         num_steps, num_segments = len(self.features), len(self.narration_id)
@@ -122,6 +124,7 @@ def _packed(video: VideoFeatures, featureset: FeatureSet) -> bytes:
                 "fps": video.fps,
                 "digest": featureset.digest,
                 "complete": 1,
+                **({"source": video.source} if video.source else {}),
             }
         )
         file.flush()
@@ -173,6 +176,7 @@ def read_video(root: Path, video_id: str, *, digest: str) -> VideoFeatures:
             offset=offset,
             start_s=times.start_s,
             stop_s=times.stop_s,
+            source=str(file.attrs.get("source", "")),
         )
 
 

@@ -69,7 +69,7 @@ ORDER = {
         *("errors", "interrupts", "progress", "files", "console", "tensors", "device", "dealing", "annotations"),
         *("pickle_machine", "pickles", "checkpoints"),
         *("intervals", "windows", "failures", "featureset", "predictions", "store", "direct", "check"),
-        *("segment_dataset", "reading", "cli"),
+        *("segment_dataset", "reading", "formats", "merging", "import_videos", "importing", "exporting", "cli"),
     ),
     "extract": (
         *("backbone_input", "decode", "sampling", "preprocess", "clips", "backbones", "weights", "listing"),
@@ -133,8 +133,12 @@ def test_a_package_names_its_functions_and_loads_nothing(package: str) -> None:
 # ---- libraries
 
 
-def test_only_the_store_imports_h5py() -> None:
-    assert importers_of("h5py") == {"features.store"}
+def test_only_the_store_and_the_files_of_others_import_h5py() -> None:
+    assert importers_of("h5py") == {"features.store", "features.formats.files"}
+
+
+def test_only_the_format_that_needs_it_imports_lmdb() -> None:
+    assert importers_of("lmdb") == {"features.formats.rulstm"}
 
 
 def test_only_the_video_module_imports_av() -> None:
