@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ class Info:
         missing_videos, missing_segments: how many of the given segments (and of their videos) have neither features
             nor a record; None if no segments were given.
         size_bytes: the size of all video files together.
+        views: name of a view -> how many videos have it.
     """
 
     featureset: FeatureSet
@@ -39,6 +40,7 @@ class Info:
     missing_videos: int | None
     missing_segments: int | None
     size_bytes: int
+    views: Mapping[str, int]
 
 
 def info(root: Path, segments: Segments | None = None) -> Info:
@@ -75,6 +77,7 @@ def info(root: Path, segments: Segments | None = None) -> Info:
         missing_videos=missing_videos,
         missing_segments=missing_segments,
         size_bytes=sum((root / f"{video}.h5").stat().st_size for video in videos),
+        views={view: sum(view in video.views for video in times.values()) for view in featureset.views},
     )
 
 
@@ -106,9 +109,10 @@ def verify(root: Path, videos: Iterable[str] | None = None) -> Iterator[str]:
 
 
 def _problems(video: VideoFeatures, featureset: FeatureSet) -> Iterator[str]:
-    expected = (len(featureset.views), featureset.dim)
-    if video.features.shape[1:] != expected:
-        yield f"features are {video.features.shape[1:]} per step, featureset.json says {expected}."
+    if video.features.shape[2] != featureset.dim:
+        yield f"features are {video.features.shape[2]} wide, featureset.json says {featureset.dim}."
+    if unnamed := [view for view in video.views if view not in featureset.views]:
+        yield f"featureset.json does not name the view {unnamed[0]!r}."
     is_dense = featureset.sampling.kind == "dense"
     if not is_dense and not video.narration_id:
         yield "the file holds no segments, though the set is sampled by segment."

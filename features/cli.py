@@ -56,7 +56,8 @@ def info(folder: Path, annotations: tuple[Path, ...], as_json: bool) -> None:
         "backbone": featureset.backbone,
         "weights": f"{weights.revision} from {weights.source} (sha256 {weights.sha256[:12]})",
         "sampling": _describe(featureset),
-        "step": f"{len(featureset.views)} view ({', '.join(featureset.views)}) x {featureset.dim} {featureset.dtype}",
+        "step": f"{featureset.dim} {featureset.dtype}",
+        "views": ", ".join(f"{view} ({num_videos} videos)" for view, num_videos in counts.views.items()),
         "complete": f"{counts.complete_videos} videos, {_complete(counts)}",
         "missing": missing,
         "failed": f"{counts.failed_segments} segments in {counts.failed_videos} videos"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from features.store import opened, video_path
+from features.store import opened, video_path, views_of
 
 _CHECKSUM_BYTES = 4
 # Chunks per system call. Each takes two buffers; Linux takes at most 1024 buffers, or 2 GB.
@@ -23,6 +23,7 @@ class FeaturesLocation:
     Attributes:
         state: inode, size and change time of the file, by which a later change is noticed.
         shape: (N, V, D), of float16.
+        views: names of the V views.
         rows: the number of rows per chunk.
         runs: (first byte, first chunk, number of chunks) per run of chunks that lie one after the other.
     """
@@ -30,6 +31,7 @@ class FeaturesLocation:
     path: Path
     state: tuple[int, int, int]
     shape: tuple[int, int, int]
+    views: tuple[str, ...]
     rows: int
     runs: tuple[tuple[int, int, int], ...]
 
@@ -53,7 +55,7 @@ def find_features(root: Path, video_id: str, *, digest: str) -> FeaturesLocation
         # HDF5 fills in a chunk that is missing, and a chunk of another size has no checksum.
         if not is_whole or any(chunk.size != size for chunk in chunks):
             return None
-        return FeaturesLocation(path, state, stored.shape, stored.chunks[0], _runs(starts, size))
+        return FeaturesLocation(path, state, stored.shape, views_of(file, path), stored.chunks[0], _runs(starts, size))
 
 
 def _runs(starts: dict[int, int], size: int) -> tuple[tuple[int, int, int], ...]:

@@ -60,7 +60,7 @@ def export(root: Path, out: Path, file_format: str) -> ExportSummary:
     num_arrays, shifted, with_gaps = 0, [], []
     with progress(videos, total=len(videos), unit="videos", label="export") as bar:
         for video_id in bar:
-            video = read_video(root, video_id, digest=featureset.digest)
+            video = read_video(root, video_id, digest=featureset.digest, views=featureset.views[:1])
             if grid is None:
                 num_arrays += _write_segments(out, video, file_format)
                 continue

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from features.errors import DataError
 from features.files import read_json, write_json
@@ -100,12 +101,15 @@ class Failure:
         error: its kind; text of any other kind, in a record of another version, is kept as it is.
         message: what is wrong, and where.
         frame: the number of the video's frame that is at fault, where it is a frame.
+        views: names of the views that the segment has no features in, though its video's file has others; empty if it
+            has none at all.
     """
 
     narration_id: str
     error: FailureKind | str
     message: str
     frame: int | None = None
+    views: tuple[str, ...] = ()
 
 
 def failures_path(root: Path, video_id: str) -> Path:
@@ -117,9 +121,16 @@ def write_failures(root: Path, video_id: str, failures: Sequence[Failure]) -> No
     """Write which segments of a video failed, and why; without failures, remove the record of an earlier run."""
     path = failures_path(root, video_id)
     if failures:
-        write_json(path, {"video_id": video_id, "segments": [asdict(failure) for failure in failures]})
+        write_json(path, {"video_id": video_id, "segments": [_as_json(failure) for failure in failures]})
     else:
         path.unlink(missing_ok=True)
+
+
+def _as_json(failure: Failure) -> dict[str, Any]:
+    record = asdict(failure)
+    if not failure.views:  # as in records from before a set could gain views
+        del record["views"]
+    return record
 
 
 def read_failures(root: Path, video_id: str) -> list[Failure]:
@@ -134,7 +145,10 @@ def read_failures(root: Path, video_id: str) -> list[Failure]:
     record = read_json(path)
     try:
         failures = [Failure(**segment) for segment in record["segments"]]
-        return [replace(failure, error=_KINDS.get(failure.error, failure.error)) for failure in failures]
+        return [
+            replace(failure, error=_KINDS.get(failure.error, failure.error), views=tuple(failure.views))
+            for failure in failures
+        ]
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: not a record of failures ({error}); delete it.") from error
 

@@ -1,24 +1,32 @@
 """The record of a feature set: which frozen backbone, on which input, sampled how. Knows no HDF5.
 
-The record is written once, as featureset.json, before the first video. Its digest is in every video's file, so features
-that were made in two ways cannot be mixed unnoticed.
+The record is written as featureset.json before the first video. Its digest is in every video's file, so features that
+were made in two ways cannot be mixed unnoticed. Only the list of views grows later, and it is no part of the digest.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from features.errors import DataError
 from features.files import read_json, sha256_of_json, write_json
+from features.views import CENTRE
 
 SCHEMA = 1
 FILE_NAME = "featureset.json"
 # Fields that came after 0.1.0, with what they mean where a set does not have them.
-_ADDED: Mapping[str, Any] = {"supervision": None, "layers": (), "cells": (), "imported": None}
+_ADDED: Mapping[str, Any] = {
+    "supervision": None,
+    "layers": (),
+    "cells": (),
+    "view_parameters": {},
+    "digest_views": (CENTRE,),
+    "imported": None,
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,9 @@ class FeatureSet:
         preprocess: the published preprocessing of the backbone (resize, crop, mean, std); it is recorded and compared,
             but no code reads its fields.
         precision: the precision of the backbone's arithmetic: float32, bfloat16, float16, or unknown.
-        views: names of the V views; view 0 is the plain centre crop.
+        views: names of the views that files of the set may hold; each file lists its own. The first is that of
+            evaluation: the plain centre crop where the set has it. Not part of the digest.
+        view_parameters: name of a view -> how it differs from the plain centre crop. Not part of the digest.
         dim: D, the width of a step.
         tokens: what a step keeps of the backbone's tokens: "mean" for their average over space, "cls" for the class
             token, "grid2" or "grid4" for the averages of 2 x 2 or 4 x 4 regions, or several such as "mean+cls".
@@ -84,6 +94,8 @@ class FeatureSet:
             (epic-kitchens/SLS); None if it is not known. Not part of the digest, like the two fields below.
         versions: of the software.
         created: when the first run began.
+        digest_views: the views that the digest counts. A set whose record named other views while they were part of
+            the digest keeps the digest of these; its files do not list their views, and hold exactly these.
         imported: of a set that was imported, the format and the times of the files; None for one that was extracted.
     """
 
@@ -93,7 +105,7 @@ class FeatureSet:
     precision: str
     sampling: Sampling
     dim: int
-    views: tuple[str, ...] = ("centre",)
+    views: tuple[str, ...] = (CENTRE,)
     tokens: str = "mean"
     layers: tuple[int, ...] = ()
     cells: tuple[str, ...] = ()
@@ -101,9 +113,13 @@ class FeatureSet:
     supervision: int | None = field(default=None, compare=False)
     versions: Mapping[str, str] = field(default_factory=dict, compare=False)
     created: str = field(default="", compare=False)
+    view_parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    digest_views: tuple[str, ...] = (CENTRE,)
     imported: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        if not self.views or len(set(self.views)) < len(self.views):
+            raise DataError(f"views are {list(self.views)}, not one or more different names.")
         if self.supervision not in (None, 0, 1, 2, 3, 4, 5):
             raise DataError(f"supervision is {self.supervision!r}, not a level from 0 to 5.")
         if not self.cells:
@@ -122,9 +138,10 @@ class FeatureSet:
 
 def _decisive(featureset: FeatureSet) -> dict[str, Any]:
     record = {"schema": SCHEMA, **asdict(featureset)}
-    del record["supervision"], record["versions"], record["created"]
+    for name in ("supervision", "versions", "created", "view_parameters", "digest_views"):
+        del record[name]
     record["weights"] = featureset.weights.sha256
-    record["views"] = list(featureset.views)
+    record["views"] = list(featureset.digest_views)
     if featureset.imported is None:
         del record["imported"]
     if featureset.cells == cell_names(featureset.tokens, featureset.layers):
@@ -159,6 +176,10 @@ def read_featureset(root: Path) -> FeatureSet:
     Raises:
         DataError: the file is missing, has another schema, lacks a field, or was changed after it was written.
     """
+    return _parsed(Path(root) / FILE_NAME, _read_record(root))
+
+
+def _read_record(root: Path) -> dict[str, Any]:
     path = Path(root) / FILE_NAME
     if not path.is_file():
         raise DataError(f"{root}: not a feature set: it holds no {FILE_NAME}.")
@@ -166,29 +187,38 @@ def read_featureset(root: Path) -> FeatureSet:
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         schema = record.get("schema") if isinstance(record, dict) else None
         raise DataError(f"{path}: schema {schema!r}; this version reads schema {SCHEMA}.")
+    return record
+
+
+def _parsed(path: Path, record: dict[str, Any]) -> FeatureSet:
     try:
         values = {known.name: record[known.name] for known in fields(FeatureSet) if known.name not in _ADDED}
         values |= {name: record.get(name, older) for name, older in _ADDED.items()}
         values["weights"] = Weights(**values["weights"])
         values["sampling"] = Sampling(**values["sampling"])
-        values |= {name: tuple(values[name]) for name in ("views", "layers", "cells")}
+        values |= {name: tuple(values[name]) for name in ("views", "layers", "cells", "digest_views")}
         featureset = FeatureSet(**values)
     except (AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{path}: a field is missing or unknown: {error}.") from error
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    if record.get("digest") != featureset.digest:
-        raise DataError(f"{path}: its digest does not match its content; the file was changed after it was written.")
-    return featureset
+    # In records from before views left the digest, it counts those of the record.
+    for possible in (featureset, replace(featureset, digest_views=featureset.views)):
+        if record.get("digest") == possible.digest:
+            return possible
+    raise DataError(f"{path}: its digest does not match its content; the file was changed after it was written.")
 
 
 def create_featureset(root: Path, featureset: FeatureSet) -> FeatureSet:
     """Write featureset.json, or check that an existing one describes the same features; return the record on disk.
 
-    Several array tasks may call this at once: the first task's file is kept.
+    An existing record is given the views that it does not name yet. Several array tasks may call this at once: the
+    first task's file is kept. Of two runs that name different views at the same moment, the name that one of them gave
+    may be lost; `create_featureset` at the end of a run gives it again.
 
     Raises:
-        DataError: the folder holds other features (the message names the difference), or cannot be written.
+        DataError: the folder holds other features, or a view of this name that was made in another way (the message
+            names the difference), or cannot be written.
     """
     root = Path(root)
     path = root / FILE_NAME
@@ -196,12 +226,32 @@ def create_featureset(root: Path, featureset: FeatureSet) -> FeatureSet:
         raise DataError(f"{root}: cannot be written: it is not a folder.")
     if not path.is_file():
         _write_if_absent(path, {"schema": SCHEMA, "digest": featureset.digest, **asdict(featureset)})
-    existing = read_featureset(root)
-    if existing.digest != featureset.digest:
+    record = _read_record(root)
+    existing = _parsed(path, record)
+    wanted = replace(featureset, digest_views=existing.digest_views)
+    if existing.digest != wanted.digest:
         raise DataError(
-            f"{root}: holds other features ({difference(existing, featureset)}); extract into another folder (--out)."
+            f"{root}: holds other features ({difference(existing, wanted)}); extract into another folder (--out)."
         )
-    return existing
+    named = _with_views_of(existing, featureset, root)
+    if named.views != existing.views:
+        added = {name: getattr(named, name) for name in ("views", "view_parameters", "digest_views")}
+        write_json(path, {**record, **added})
+    return named
+
+
+def _with_views_of(existing: FeatureSet, featureset: FeatureSet, root: Path) -> FeatureSet:
+    """Return an existing record with the views of another as well, the plain centre crop first."""
+    old, new = existing.view_parameters, featureset.view_parameters
+    for view in featureset.views:
+        if view in existing.views and old.get(view, {}) != new.get(view, {}):
+            raise DataError(
+                f"{root}: holds other features of view {view!r} ({old.get(view, {})} there, {new.get(view, {})} is "
+                "wanted); extract into another folder (--out)."
+            )
+    added = tuple(view for view in featureset.views if view not in existing.views)
+    views = tuple(sorted((*existing.views, *added), key=lambda view: view != CENTRE))
+    return replace(existing, views=views, view_parameters={**old, **{view: new[view] for view in added if view in new}})
 
 
 def _write_if_absent(path: Path, record: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from features.formats.source import Rows, Source, WrongRowsError
 from features.intervals import NO_SEGMENTS, SegmentTimes, covered, need_same_times
 from features.merging import joined
 from features.store import VideoFeatures, read_times, read_video, video_path, write_video
+from features.views import CENTRE
 
 # Extracted frames exceed a video's published length by a fraction of a second.
 _END_TOLERANCE_S = 1.0
@@ -139,11 +140,12 @@ class VideoImporter:
         return self._featureset is not None and video_path(self._out, video_id).is_file()
 
     def _read(self, name: str) -> Rows:
-        """Return the rows of an id; the first ones tell the width of the set."""
+        """Return the rows of an id; the first ones tell the width of the set, and those of more views name more."""
         rows = self._source.read(name)
-        dim = rows.features.shape[-1]
-        if self._featureset is None:
-            self._featureset = create_featureset(self._out, replace(self._record, dim=dim))
+        _, num_views, dim = rows.features.shape
+        if self._featureset is None or num_views > len(self._featureset.views):
+            record = replace(self._record, dim=dim, views=_view_names(num_views))
+            self._featureset = create_featureset(self._out, record)
         if dim != self._featureset.dim:
             raise DataError(
                 f"{self._source.files[name]}, {name}: {dim} values per row, not {self._featureset.dim} as in the set."
@@ -178,12 +180,18 @@ class VideoImporter:
             offset=offset,
             start_s=segments.start_s,
             stop_s=segments.stop_s,
+            views=_view_names(features.shape[1]),
             source=_source_of({self._source.files[name] for name in names}),
         )
 
     def _write(self, video: VideoFeatures) -> None:
         assert self._featureset is not None
         write_video(self._out, video, self._featureset)
+
+
+def _view_names(num_views: int) -> tuple[str, ...]:
+    """Return the names of published views: the first is that of evaluation, others are random augmentations."""
+    return (CENTRE, *(f"augment{number}" for number in range(1, num_views)))
 
 
 def _source_of(paths: set[Path]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from features.annotations import Segments
 from features.errors import DataError
+from features.views import CENTRE
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +38,13 @@ class VideoTimes:
         segments: the K segments that the file lists; a dense set lists none.
         offset: (K + 1,) int64; the steps of segment k are rows offset[k]:offset[k + 1].
         seconds: (N,) float64, the centre of each step in the video.
+        views: names of the views that the file holds.
     """
 
     segments: SegmentTimes
     offset: np.ndarray
     seconds: np.ndarray
+    views: tuple[str, ...] = (CENTRE,)
 
 
 # How far a segment may reach beyond the first or last step of a dense set: a video never ends exactly at a step.

@@ -40,20 +40,21 @@ def merge(roots: Sequence[Path], out: Path) -> MergeSummary:
     for root, featureset in sets.items():
         if featureset.digest != first.digest:
             raise DataError(f"{root}: made with other settings than {roots[0]} ({difference(first, featureset)}).")
-    featureset = create_featureset(out, first)
+    for featureset in sets.values():
+        whole_set = create_featureset(out, featureset)  # with the views of all
     found = {video: [root for root in (out, *roots) if video_path(root, video).is_file()] for video in _all(roots)}
     with progress(found.items(), total=len(found), unit="videos", label="merge") as bar:
         for video_id, holders in bar:
             if len(holders) == 1:
-                _copy(video_path(holders[0], video_id), video_path(out, video_id), featureset.digest)
+                _copy(video_path(holders[0], video_id), video_path(out, video_id), whole_set.digest)
                 continue
-            videos = [read_video(root, video_id, digest=featureset.digest) for root in holders]
+            videos = [read_video(root, video_id, digest=whole_set.digest) for root in holders]
             whole = videos[0]
             for root, video in zip(holders[1:], videos[1:], strict=True):
                 whole = joined(whole, video, video_path(root, video_id))
             if holders[0] != out or len(whole.features) > len(videos[0].features):
-                write_video(out, whole, featureset)
-    failed = sum(_merge_failures(out, roots, video_id, featureset.digest) for video_id in _all(roots, failed_video_ids))
+                write_video(out, whole, whole_set)
+    failed = sum(_merge_failures(out, roots, video_id, whole_set.digest) for video_id in _all(roots, failed_video_ids))
     return MergeSummary(len(found), sum(len(holders) > 1 for holders in found.values()), failed)
 
 
@@ -87,6 +88,11 @@ def joined(first: VideoFeatures, second: VideoFeatures, path: Path) -> VideoFeat
     Raises:
         DataError: a segment, or the rows of a dense set, differ between the two.
     """
+    if first.views != second.views:
+        raise DataError(
+            f"{path}: video {first.video_id} has the views {', '.join(second.views)}, in the other set "
+            f"{', '.join(first.views)}; keep one of them."
+        )
     if not first.narration_id or not second.narration_id:
         if _differ(first, slice(None), second, slice(None)) or first.narration_id or second.narration_id:
             raise DataError(f"{path}: video {first.video_id} has other features in the other set; keep one of them.")
@@ -125,5 +131,6 @@ def _in_order(videos: Sequence[VideoFeatures], segments: list[tuple[float, float
         offset=np.cumsum([0, *[part.stop - part.start for part in rows]], dtype=np.int64),
         start_s=np.array(start_s),
         stop_s=np.array(stop_s),
+        views=videos[0].views,
         source=", ".join(dict.fromkeys(video.source for video in videos if video.source)),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +26,7 @@ def open(root: str | PathLike[str], *, view: str | None = None) -> OpenFeatureSe
 
     Args:
         root: the folder that `extract run --out` has written.
-        view: the name of one view to read, such as "centre"; by default all views, in the order of the record.
+        view: the name of one view to read, such as "centre"; by default all views that a video's file has.
 
     Raises:
         DataError: the folder is not a feature set.
@@ -45,7 +44,8 @@ class OpenFeatureSet:
     Attributes:
         root: the folder.
         featureset: the record of what the features are: backbone, weights, sampling, views, dim and more.
-        views: names of the views that are read, V of them.
+        views: names of the views that the set has, or of the one that is read. A video may have fewer of them:
+            `VideoFeatures.views` names its own.
     """
 
     def __init__(self, root: Path, *, view: str | None = None) -> None:
@@ -54,6 +54,7 @@ class OpenFeatureSet:
         if view is not None and view not in self.featureset.views:
             raise unknown_name("view", f"view of {root}", view, self.featureset.views)
         self.views: tuple[str, ...] = self.featureset.views if view is None else (view,)
+        self._asked: tuple[str, ...] | None = None if view is None else (view,)
 
     def __repr__(self) -> str:
         width = f"{len(self.views)} view{'s' * (len(self.views) > 1)} x {self.featureset.dim}"
@@ -82,13 +83,10 @@ class OpenFeatureSet:
         The steps of segment s are rows offset[s]:offset[s + 1]; a dense set has no segments.
 
         Raises:
-            DataError: the video has no features, its file is damaged, or the file was made with other settings.
+            DataError: the video has no features or not the view, its file is damaged, or the file was made with other
+                settings.
         """
-        video = read_video(self.root, video_id, digest=self.featureset.digest)
-        if self.views == self.featureset.views:
-            return video
-        columns = [self.featureset.views.index(view) for view in self.views]
-        return replace(video, features=video.features[:, columns])
+        return read_video(self.root, video_id, digest=self.featureset.digest, views=self._asked)
 
     def dataset(
         self, annotations: str | PathLike[str], *more: str | PathLike[str], allow_missing: bool = False
@@ -108,5 +106,4 @@ class OpenFeatureSet:
         from features.segment_dataset import SegmentDataset
 
         segments = read_all_segments(map(Path, (annotations, *more)))
-        view = self.featureset.views.index(self.views[0])
-        return SegmentDataset(self.root, self.featureset, segments, view=view, allow_missing=allow_missing)
+        return SegmentDataset(self.root, self.featureset, segments, view=self.views[0], allow_missing=allow_missing)

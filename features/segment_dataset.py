@@ -47,7 +47,7 @@ class SegmentDataset(Dataset[SegmentItem]):
     that was opened before the worker started would give wrong data there (pytorch #11887, #11929).
 
     Args:
-        view: the index of the view that is read.
+        view: the name of the view that is read; by default the first of the set.
         allow_missing: leave out segments that have no features.
 
     Attributes:
@@ -59,16 +59,22 @@ class SegmentDataset(Dataset[SegmentItem]):
     """
 
     def __init__(
-        self, root: Path, featureset: FeatureSet, segments: Segments, *, view: int = 0, allow_missing: bool = False
+        self,
+        root: Path,
+        featureset: FeatureSet,
+        segments: Segments,
+        *,
+        view: str | None = None,
+        allow_missing: bool = False,
     ) -> None:
         self._root = root
         self._digest = featureset.digest
-        self._view = view
+        self._view = featureset.views[0] if view is None else view
         located: dict[str, _Location] = {}
         available = set(video_ids(root))
         for video_id, rows in segments.by_video():
             if video_id in available:
-                located.update(_locate(root, featureset, video_id, rows))
+                located.update(_locate(root, featureset, video_id, rows, self._view))
         has_features = np.array([name in located for name in segments.narration_id])
         if not has_features.any() or not (has_features.all() or allow_missing):
             names = segments.narration_id[~has_features]
@@ -96,7 +102,7 @@ class SegmentDataset(Dataset[SegmentItem]):
             DataError: the video's file is gone, damaged, or was made with other settings.
         """
         video_id, rows, seconds = self._locations[index]
-        features = read_rows(self._root, video_id, rows, digest=self._digest)[:, self._view]
+        features = read_rows(self._root, video_id, rows, digest=self._digest, view=self._view)
         item: SegmentItem = {
             "features": torch.from_numpy(features.astype(np.float32)),
             "seconds": torch.from_numpy(seconds.copy()),
@@ -115,9 +121,9 @@ class _Location(NamedTuple):
     seconds: np.ndarray
 
 
-def _locate(root: Path, featureset: FeatureSet, video_id: str, segments: Segments) -> dict[str, _Location]:
-    """Return where the steps of a video's segments lie, by narration_id, for the segments that have features."""
-    times, held = read_held_segments(root, video_id, featureset, segment_times(segments))
+def _locate(root: Path, featureset: FeatureSet, video_id: str, segments: Segments, view: str) -> dict[str, _Location]:
+    """Return where the steps of a video's segments lie, by narration_id, for the segments that have the view."""
+    times, held = read_held_segments(root, video_id, featureset, segment_times(segments), views=[view])
     if featureset.sampling.kind == "dense":
         windows = windows_by_time(times.seconds, held)
         runs = zip(windows.inner_first.tolist(), windows.inner_stop.tolist(), strict=True)

@@ -1,7 +1,7 @@
 """A feature set on disk: a folder of videos, each an array of steps with their times.
 
     <root>/featureset.json      what the features are (features/featureset.py)
-    <root>/P01_101.h5           features (N, V, D) float16, seconds (N,), frame (N,), segments/...
+    <root>/P01_101.h5           features (N, V, D) float16, views (V,), seconds (N,), frame (N,), segments/...
     <root>/failures/P05_08.json which segments have no features, and why (features/failures.py)
 
 A video's file exists whole or not at all. So every file that exists is complete, array tasks never share a file, and no
@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,10 @@ import numpy as np
 
 from features.errors import DataError, UnreadableError
 from features.failures import read_failures
-from features.featureset import FeatureSet
+from features.featureset import FeatureSet, read_featureset
 from features.files import is_of_the_system, unreadable, written_whole
 from features.intervals import NO_SEGMENTS, SegmentTimes, VideoTimes, covered, is_partition, need_same_times
+from features.views import CENTRE
 
 _ROWS_PER_CHUNK = 64
 
@@ -40,6 +41,7 @@ class VideoFeatures:
         narration_id: the ids of S segments; none in a dense set.
         offset: (S + 1,) int64; the steps of segment s are rows offset[s]:offset[s + 1].
         start_s, stop_s: (S,) float64, the interval from which each segment was sampled.
+        views: names of the V views.
         source: the file that the features were imported from; empty if they were extracted.
     """
 
@@ -52,6 +54,7 @@ class VideoFeatures:
     offset: np.ndarray
     start_s: np.ndarray
     stop_s: np.ndarray
+    views: tuple[str, ...] = (CENTRE,)
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -60,6 +63,8 @@ class VideoFeatures:
             raise DataError(
                 f"{self.video_id}: features are {self.features.dtype} {self.features.shape}, not float16 (N, V, D)."
             )
+        if len(self.views) != self.features.shape[1] or len(set(self.views)) < len(self.views):
+            raise DataError(f"{self.video_id}: {self.features.shape[1]} views are named {', '.join(self.views)}.")
         shapes = {
             "seconds": (self.seconds.shape, (num_steps,)),
             "frame": (self.frame.shape, (num_steps,)),
@@ -96,12 +101,15 @@ def write_video(root: Path, video: VideoFeatures, featureset: FeatureSet) -> Non
     """Write the features of a video, whole or not at all; an earlier file is replaced.
 
     Raises:
-        DataError: the width or the number of views differs from the set's, a value is not finite, or the file cannot
-            be written.
+        DataError: the width differs from the set's, the set does not name a view, a value is not finite, or the file
+            cannot be written.
     """
-    expected = (len(video.features), len(featureset.views), featureset.dim)
-    if video.features.shape != expected:
-        raise DataError(f"{video.video_id}: features have shape {video.features.shape}, not {expected}.")
+    if video.features.shape[2] != featureset.dim:
+        raise DataError(f"{video.video_id}: features are {video.features.shape[2]} wide, not {featureset.dim}.")
+    if unnamed := [view for view in video.views if view not in featureset.views]:
+        raise DataError(
+            f"{video.video_id}: view {unnamed[0]!r} is none of the set's, which are {', '.join(featureset.views)}."
+        )
     if not len(video.features):
         raise DataError(f"{video.video_id}: no steps to write.")
     if not np.isfinite(video.features).all():
@@ -139,63 +147,102 @@ def _fill(file: h5py.File, video: VideoFeatures) -> None:
     file.create_dataset("features", data=video.features, chunks=(chunk, num_views, dim), **checked)
     file.create_dataset("seconds", data=video.seconds, chunks=(num_steps,), **checked)
     file.create_dataset("frame", data=video.frame, chunks=(num_steps,), **checked)
+    _put_names(file, "views", video.views)
     if video.narration_id:
         num_segments = len(video.narration_id)
         group = file.create_group("segments")
-        # Strings of fixed length: HDF5 has no checksums for strings of variable length.
-        length = max(len(name.encode()) for name in video.narration_id)
-        group.create_dataset(
-            "narration_id",
-            data=[name.encode() for name in video.narration_id],
-            dtype=h5py.string_dtype("utf-8", length),
-            chunks=(num_segments,),
-            **checked,
-        )
+        _put_names(group, "narration_id", video.narration_id)
         group.create_dataset("offset", data=video.offset, chunks=(num_segments + 1,), **checked)
         group.create_dataset("start_s", data=video.start_s, chunks=(num_segments,), **checked)
         group.create_dataset("stop_s", data=video.stop_s, chunks=(num_segments,), **checked)
 
 
-def read_video(root: Path, video_id: str, *, digest: str) -> VideoFeatures:
-    """Read the features of a video, all views.
+def _put_names(group: h5py.Group, name: str, names: tuple[str, ...]) -> None:
+    """Write a dataset of names, as strings of fixed length: HDF5 has no checksums for strings of variable length."""
+    encoded = [text.encode() for text in names]
+    dtype = h5py.string_dtype("utf-8", max(map(len, encoded)))
+    group.create_dataset(name, data=encoded, dtype=dtype, chunks=(len(names),), fletcher32=True, track_times=False)
+
+
+def read_video(root: Path, video_id: str, *, digest: str, views: Sequence[str] | None = None) -> VideoFeatures:
+    """Read the features of a video.
+
+    Args:
+        views: names of the views to read, in this order; by default all views of the file, in its order.
 
     Raises:
-        DataError: the file does not exist, is damaged or incomplete, or was made with other settings; UnreadableError
-            if it is locked, or the system does not let it be read for another reason.
+        DataError: the file does not exist, is damaged or incomplete, was made with other settings, or lacks a view;
+            UnreadableError if it is locked, or the system does not let it be read for another reason.
     """
     path = video_path(root, video_id)
     with opened(path, digest) as file:
         times, offset = _segments_group(file)
+        own = views_of(file, path)
+        features = file["features"][:]
+        if views is not None and tuple(views) != own:
+            features, own = features[:, view_columns(path, own, views)], tuple(views)
         return VideoFeatures(
             video_id=video_id,
             fps=float(file.attrs["fps"]),
-            features=file["features"][:],
+            features=features,
             seconds=file["seconds"][:],
             frame=file["frame"][:],
             narration_id=times.narration_id,
             offset=offset,
             start_s=times.start_s,
             stop_s=times.stop_s,
+            views=own,
             source=str(file.attrs.get("source", "")),
         )
 
 
+def views_of(file: h5py.File, path: Path) -> tuple[str, ...]:
+    """Return the names of the views that a video's open file holds.
+
+    A file from before files listed their views holds those of its set at that time.
+    """
+    if "views" in file:
+        return tuple(file["views"].asstr()[:])
+    return read_featureset(path.parent).digest_views
+
+
+def view_columns(path: Path, own: Sequence[str], views: Sequence[str]) -> list[int]:
+    """Return where views are among those that a file holds.
+
+    Raises:
+        DataError: the file lacks one.
+    """
+    for view in views:
+        if view not in own:
+            raise DataError(f"{path}: has no view {view!r}, only {', '.join(own)}; extract it (--views {view}).")
+    return [own.index(view) for view in views]
+
+
 def read_times(root: Path, video_id: str, *, digest: str) -> VideoTimes:
-    """Read the times of a video's steps and the segments they belong to, without the features.
+    """Read the times of a video's steps, the segments they belong to and the names of the views, without the features.
 
     Raises:
         DataError: as for `read_video`.
     """
-    with opened(video_path(root, video_id), digest) as file:
+    path = video_path(root, video_id)
+    with opened(path, digest) as file:
         segments, offset = _segments_group(file)
-        seconds = file["seconds"][:]
+        seconds, views = file["seconds"][:], views_of(file, path)
     if segments.narration_id and not is_partition(offset, len(seconds)):
-        raise DataError(f"{video_path(root, video_id)}: offset does not cut {len(seconds)} steps into segments.")
-    return VideoTimes(segments, offset, seconds)
+        raise DataError(f"{path}: offset does not cut {len(seconds)} steps into segments.")
+    return VideoTimes(segments, offset, seconds, views)
 
 
-def read_features(root: Path, video_id: str, *, digest: str, out: np.ndarray | None = None) -> np.ndarray:
-    """Read only the features of a video, all views: (N, V, D) float16.
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """The features of a video as its file holds them: (N, V, D) float16, and the names of the V views."""
+
+    features: np.ndarray
+    views: tuple[str, ...]
+
+
+def read_features(root: Path, video_id: str, *, digest: str, out: np.ndarray | None = None) -> Stored:
+    """Read only the features of a video, all views.
 
     Args:
         out: an array that is filled and returned if its shape and type are those of the features.
@@ -203,33 +250,43 @@ def read_features(root: Path, video_id: str, *, digest: str, out: np.ndarray | N
     Raises:
         DataError: as for `read_video`.
     """
-    with opened(video_path(root, video_id), digest) as file:
-        stored = file["features"]
+    path = video_path(root, video_id)
+    with opened(path, digest) as file:
+        stored, views = file["features"], views_of(file, path)
         if out is None or (stored.shape, stored.dtype) != (out.shape, out.dtype):
-            return stored[:]
+            return Stored(stored[:], views)
         stored.read_direct(out)
-        return out
+        return Stored(out, views)
 
 
-def read_rows(root: Path, video_id: str, rows: slice, *, digest: str) -> np.ndarray:
-    """Read some rows of a video's features, all views: (n, V, D) float16.
+def read_rows(root: Path, video_id: str, rows: slice, *, digest: str, view: str = CENTRE) -> np.ndarray:
+    """Read some rows of one view of a video's features: (n, D) float16.
 
     Raises:
         DataError: as for `read_video`.
     """
-    with opened(video_path(root, video_id), digest) as file:
-        return file["features"][rows]
+    path = video_path(root, video_id)
+    with opened(path, digest) as file:
+        [column] = view_columns(path, views_of(file, path), [view])
+        return file["features"][rows, column]
 
 
 def held_segments(
-    root: Path, video_id: str, featureset: FeatureSet, segments: SegmentTimes, *, times: VideoTimes | None = None
+    root: Path,
+    video_id: str,
+    featureset: FeatureSet,
+    segments: SegmentTimes,
+    *,
+    views: Sequence[str] = (),
+    times: VideoTimes | None = None,
 ) -> SegmentTimes:
-    """Return the segments that have features in a video's file; none where there is no file.
+    """Return the segments that have features in a video's file; none where there is no file, or it lacks a view.
 
     The file of a set sampled by segment lists its segments, and all of them are returned. The file of a dense set lists
     none: those of `segments` are returned for which it has every step and which are not recorded as failed.
 
     Args:
+        views: names of views that are needed; by default any will do.
         times: what `read_times` returned, where that has been called already.
 
     Raises:
@@ -239,10 +296,13 @@ def held_segments(
         if not video_path(root, video_id).is_file():
             return NO_SEGMENTS
         times = read_times(root, video_id, digest=featureset.digest)
+    if not set(views) <= set(times.views):
+        return NO_SEGMENTS
     every_s = featureset.sampling.every_s
     if featureset.sampling.kind == "segment" or every_s is None:
         return times.segments
-    failed = {failure.narration_id for failure in read_failures(root, video_id)}
+    # A failure in some views alone is one of views that the file does not hold.
+    failed = {failure.narration_id for failure in read_failures(root, video_id) if not failure.views}
     is_covered = covered(times.seconds, segments.start_s, segments.stop_s, every_s)
     rows = [row for row, name in enumerate(segments.narration_id) if is_covered[row] and name not in failed]
     names = tuple(segments.narration_id[row] for row in rows)
@@ -250,7 +310,7 @@ def held_segments(
 
 
 def read_held_segments(
-    root: Path, video_id: str, featureset: FeatureSet, annotated: SegmentTimes
+    root: Path, video_id: str, featureset: FeatureSet, annotated: SegmentTimes, *, views: Sequence[str] = ()
 ) -> tuple[VideoTimes, SegmentTimes]:
     """Read the times of a video's steps; return them with the segments that have features, as `held_segments` does.
 
@@ -258,7 +318,7 @@ def read_held_segments(
         DataError: as for `read_video`, or a segment was extracted from another interval than `annotated` gives.
     """
     times = read_times(root, video_id, digest=featureset.digest)
-    held = held_segments(root, video_id, featureset, annotated, times=times)
+    held = held_segments(root, video_id, featureset, annotated, views=views, times=times)
     need_same_times(video_path(root, video_id), annotated, held)
     return times, held
 

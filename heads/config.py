@@ -54,7 +54,9 @@ class InputSettings:
         0, "Number of segments before and after, in the same video, that a head sees too (sets by segment)."
     )
     view: tuple[str, ...] = _setting(
-        (), "View of the features. With several, training draws one at random and evaluation takes the first."
+        (),
+        "View of the features. With several, training draws one at random for each segment, and evaluation takes the "
+        "first.  [default: the first view of the set; all of its views if there are random augmentations among them]",
     )
     max_steps: int | None = _setting(
         None,

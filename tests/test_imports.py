@@ -68,7 +68,7 @@ ORDER = {
     "features": (
         *("errors", "interrupts", "progress", "files", "console", "tensors", "device", "dealing", "annotations"),
         *("pickle_machine", "pickles", "checkpoints"),
-        *("intervals", "windows", "failures", "featureset", "predictions", "store", "direct", "check"),
+        *("views", "intervals", "windows", "failures", "featureset", "predictions", "store", "direct", "check"),
         *("segment_dataset", "reading", "formats", "merging", "import_videos", "importing", "exporting", "cli"),
     ),
     "extract": (

@@ -130,16 +130,22 @@ def _compute_rows(
         if augmentation is not None and augmentation.step_dropout and not follows:
             rows = _thinned(rows, augmentation)
         view = 0 if tta_view is None else tta_view.views[number]
-        by_stream.append(_with_view(rows, stream, view if augmentation is None else None))
+        by_stream.append(_with_view(rows, stream, positions, view if augmentation is None else None))
     return by_stream
 
 
-def _with_view(rows: _Rows, stream: Stream, view: int | None) -> _Rows:
-    """Return rows as indices into all views: of this view, or with None, of a random view per segment."""
+def _with_view(rows: _Rows, stream: Stream, positions: torch.Tensor, view: int | None) -> _Rows:
+    """Return rows as indices into all views: of this view, or with None, of a random one of each segment's views."""
     num_views = stream.features.shape[1]
     if num_views == 1:
         return rows
-    chosen = torch.randint(num_views, (len(rows.rows), 1)) if view is None else view
+    chosen: int | torch.Tensor
+    if view is not None:
+        chosen = view
+    elif stream.has_view is None:
+        chosen = torch.randint(num_views, (len(rows.rows), 1))
+    else:
+        chosen = torch.multinomial(stream.has_view[positions].float(), 1)
     return replace(rows, rows=rows.rows * num_views + chosen)
 
 

@@ -32,6 +32,8 @@ class Stream:
         inner_first, inner_stop: (S,) int64, those of the segment itself.
         video_first, video_stop: (S,) int64, those of the segment's video.
         is_dense: whether its steps are spread over whole videos.
+        has_view: (S, V) bool, which views each segment's video has; None if all have all. The first view stands in for
+            those that it lacks.
     """
 
     features: torch.Tensor
@@ -43,6 +45,7 @@ class Stream:
     video_first: torch.Tensor
     video_stop: torch.Tensor
     is_dense: bool
+    has_view: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +186,7 @@ class Split:
         index = np.concatenate([video.index for video in videos])
         middle_s = ((table.start_s.to_numpy() + table.stop_s.to_numpy())[index] / 2).astype(np.float32)
         streams = tuple(
-            _stream(videos, number, torch.from_numpy(features[number]).to(device), source.is_dense)
+            _stream(videos, number, torch.from_numpy(features[number]).to(device), source)
             for number, source in enumerate(self.sources)
         )
         return Chunk(torch.from_numpy(index), torch.from_numpy(middle_s), streams)
@@ -207,7 +210,7 @@ def _size_of(video: VideoLayout, sources: Sequence[Source]) -> int:
     return sum(len(windows.rows) * source.row_bytes for source, windows in pairs)
 
 
-def _stream(videos: Sequence[VideoLayout], number: int, features: torch.Tensor, is_dense: bool) -> Stream:
+def _stream(videos: Sequence[VideoLayout], number: int, features: torch.Tensor, source: Source) -> Stream:
     """Return the stream of several videos in one feature set; their rows come one after the other."""
     windows = [video.windows[number] for video in videos]
     bases = np.cumsum([0, *[len(window.rows) for window in windows]])
@@ -217,6 +220,7 @@ def _stream(videos: Sequence[VideoLayout], number: int, features: torch.Tensor, 
         return torch.from_numpy(np.concatenate(shifted))
 
     num_segments = [len(window.first) for window in windows]
+    has_view = np.array([[view in video.views[number] for view in source.views] for video in videos])
     return Stream(
         features=features,
         seconds=torch.from_numpy(np.concatenate([video.seconds[number] for video in videos]).astype(np.float32)),
@@ -226,7 +230,8 @@ def _stream(videos: Sequence[VideoLayout], number: int, features: torch.Tensor, 
         inner_stop=joined("inner_stop"),
         video_first=torch.from_numpy(np.repeat(bases[:-1], num_segments)),
         video_stop=torch.from_numpy(np.repeat(bases[1:], num_segments)),
-        is_dense=is_dense,
+        is_dense=source.is_dense,
+        has_view=None if has_view.all() else torch.from_numpy(np.repeat(has_view, num_segments, axis=0)),
     )
 
 

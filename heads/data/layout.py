@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from features.errors import DataError, OptionError, first_few, unknown_name
 from features.featureset import FeatureSet, read_featureset
 from features.intervals import NO_SEGMENTS, SegmentTimes, VideoTimes, segment_times
 from features.store import read_held_segments, video_ids
+from features.views import is_random
 from features.windows import Windows, windows_by_segment, windows_by_time
 from heads.config import InputSettings
 
@@ -22,12 +23,13 @@ class Source:
     """One feature set that heads read.
 
     Attributes:
-        views: indices of the views that are read; the first is that of evaluation.
+        views: names of the views that are read. Every video needs the first, which is that of evaluation, and the
+            others are read where a video has them.
     """
 
     root: Path
     featureset: FeatureSet
-    views: tuple[int, ...]
+    views: tuple[str, ...]
 
     @property
     def is_dense(self) -> bool:
@@ -76,14 +78,24 @@ def open_sources(roots: Sequence[Path], inputs: InputSettings) -> tuple[Source, 
     return sources
 
 
-def _views(root: Path, featureset: FeatureSet, names: tuple[str, ...]) -> tuple[int, ...]:
-    """Return the indices of views by name; a set with a single view has no other to choose."""
-    if not names or len(featureset.views) == 1:
-        return (0,)
+def _views(root: Path, featureset: FeatureSet, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the views to read: `names`, or by default the first, and all if there are random augmentations.
+
+    A set with a single view has no other to choose.
+    """
+    if len(featureset.views) == 1:
+        return featureset.views
+    if not names:
+        return featureset.views if any(map(is_random, featureset.views)) else featureset.views[:1]
     for name in names:
         if name not in featureset.views:
             raise unknown_name("--view", f"view of {root}", name, featureset.views)
-    return tuple(featureset.views.index(name) for name in names)
+    return names
+
+
+def with_first_view(sources: Sequence[Source]) -> tuple[Source, ...]:
+    """Return feature sets with one view to read, that of evaluation."""
+    return tuple(replace(source, views=source.views[:1]) for source in sources)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,12 +106,14 @@ class VideoLayout:
         index: (S,) int64, positions of its segments in the split.
         seconds: of each source, (N,) float64, the times of the rows that are read.
         windows: of each source, the windows of the segments in these rows.
+        views: of each source, the views that are read of this video; the source may have more.
     """
 
     video_id: str
     index: np.ndarray
     seconds: tuple[np.ndarray, ...]
     windows: tuple[Windows, ...]
+    views: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +154,7 @@ def lay_out(sources: tuple[Source, ...], segments: Segments, inputs: InputSettin
             held = NO_SEGMENTS
             if video_id in extracted:
                 times[number, video_id], held = read_held_segments(
-                    source.root, video_id, source.featureset, segment_times(rows)
+                    source.root, video_id, source.featureset, segment_times(rows), views=source.views[:1]
                 )
             names = set(held.narration_id)
             has_features[number, index] = [name in names for name in rows.narration_id]
@@ -156,7 +170,11 @@ def lay_out(sources: tuple[Source, ...], segments: Segments, inputs: InputSettin
                 _windows(source, stored, intervals, inputs) for source, stored in zip(sources, video_times, strict=True)
             )
             seconds = tuple(stored.seconds[window.rows] for stored, window in zip(video_times, windows, strict=True))
-            videos.append(VideoLayout(video_id, position_of[index[kept[index]]], seconds, windows))
+            views = tuple(
+                tuple(view for view in source.views if view in stored.views)
+                for source, stored in zip(sources, video_times, strict=True)
+            )
+            videos.append(VideoLayout(video_id, position_of[index[kept[index]]], seconds, windows, views))
     return Layout(segments.where(kept), int((~kept).sum()), sources, tuple(videos))
 
 

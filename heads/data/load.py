@@ -18,7 +18,7 @@ from features.store import video_ids
 from heads.config import InputSettings, TrainConfig
 from heads.data.batches import statistics
 from heads.data.chunks import BufferPool, Split, free_bytes
-from heads.data.layout import Source, lay_out, open_sources
+from heads.data.layout import Source, lay_out, open_sources, with_first_view
 from heads.data.splits import choose_split
 
 
@@ -27,7 +27,8 @@ class TrainData:
     """The data of a run.
 
     Attributes:
-        sources: the feature sets that all splits come from.
+        sources: the feature sets that all splits come from. All of their views are read for training, and the first
+            for validation and test.
         train, validation: labelled; without validation the last epoch counts as the best.
         test: its predictions are written at the end.
         origin: the paths that everything came from, for config.json.
@@ -144,10 +145,11 @@ def load_train_data(
     """
     sources = open_sources(roots, config.inputs)
     _need_dense(sources, config)
+    evaluated = with_first_view(sources)
     chosen = choose_split(config.split, files)
     buffers = BufferPool()
 
-    def load(segments: Segments, *, allow_missing: bool = allow_missing) -> Split:
+    def load(sources: tuple[Source, ...], segments: Segments, *, allow_missing: bool = allow_missing) -> Split:
         return load_split(
             sources,
             segments,
@@ -163,9 +165,9 @@ def load_train_data(
     origin = {f"{split}_csv": str(path.resolve()) if path else None for split, path in asdict(files).items()}
     return TrainData(
         sources=sources,
-        train=load(chosen.train),
-        validation=None if chosen.validation is None else load(chosen.validation),
-        test=load(test, allow_missing=True) if test is not None and has_features else None,
+        train=load(sources, chosen.train),
+        validation=None if chosen.validation is None else load(evaluated, chosen.validation),
+        test=load(evaluated, test, allow_missing=True) if test is not None and has_features else None,
         origin={"features": [str(root.resolve()) for root in roots], **origin},
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 from features.annotations import Segments
 from features.direct import FeaturesLocation, find_features, read_unchanged
 from features.errors import DataError
-from features.store import read_features, video_path
+from features.store import Stored, read_features, video_path, view_columns
 from features.windows import Windows
 from heads.data.layout import Source, VideoLayout
 
@@ -31,18 +31,20 @@ class VideoReader:
     def read(self, number: int, video: VideoLayout, out: np.ndarray) -> None:
         """Read the rows of a video that are used from source `number` into `out` (N, V, D) float16.
 
+        V are the views of the source. Where a video lacks one, its first view stands in the place.
+
         Raises:
             DataError: the file is damaged, or a value is not finite.
         """
         source, windows, key = self._sources[number], video.windows[number], (number, video.video_id)
         file_layout = self._checked.get(key)
         if file_layout is not None and (features := read_unchanged(file_layout, out=out)) is not None:
-            _copy_used(features, out, source, windows.rows)
+            _copy_used(Stored(features, file_layout.views), out, source, windows.rows)
             return
         digest = source.featureset.digest
         file_layout = find_features(source.root, video.video_id, digest=digest) if self._reads_again else None
-        features = read_features(source.root, video.video_id, digest=digest, out=out)
-        num_views, dim = len(source.featureset.views), source.featureset.dim
+        stored = read_features(source.root, video.video_id, digest=digest, out=out)
+        features, num_views, dim = stored.features, len(stored.views), source.featureset.dim
         if (
             features.dtype != np.float16
             or features.shape[1:] != (num_views, dim)
@@ -53,7 +55,8 @@ class VideoReader:
                 f"{path}: features are {features.dtype} {features.shape}, not float16 "
                 f"({windows.rows.max() + 1} or more, {num_views}, {dim}); delete the file and run the extraction again."
             )
-        _copy_used(features, out, source, windows.rows)
+        view_columns(video_path(source.root, video.video_id), stored.views, video.views[number])
+        _copy_used(stored, out, source, windows.rows)
         self._need_finite(source, video, windows, out)
         self._checked[key] = file_layout
 
@@ -70,9 +73,10 @@ class VideoReader:
         )
 
 
-def _copy_used(features: np.ndarray, out: np.ndarray, source: Source, rows: np.ndarray) -> None:
+def _copy_used(stored: Stored, out: np.ndarray, source: Source, rows: np.ndarray) -> None:
     """Copy the rows and views that are used into `out`, unless the file has no others and was read into it."""
-    num_rows, num_views, _ = features.shape
-    is_all = source.views == tuple(range(num_views)) and np.array_equal(rows, np.arange(num_rows))
+    features, own = stored.features, stored.views
+    is_all = source.views == own and np.array_equal(rows, np.arange(len(features)))
     if features is not out or not is_all:
-        out[:] = features[rows[:, None], source.views]
+        columns = [own.index(view if view in own else source.views[0]) for view in source.views]
+        out[:] = features[rows[:, None], columns]

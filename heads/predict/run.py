@@ -12,7 +12,7 @@ from features.annotations import Segments, read_segments
 from features.errors import DataError
 from features.predictions import write_predictions
 from heads.data.chunks import Split
-from heads.data.layout import open_sources
+from heads.data.layout import open_sources, with_first_view
 from heads.data.load import load_split
 from heads.data.splits import choose_split
 from heads.locks import locked
@@ -55,7 +55,10 @@ def predict_run(
         need_same_streams(run / BEST, model_config, sources)
         predictor, names = predict, PREDICTIONS
         if tta:
-            sources, predictor, names = with_all_views(sources), predict_tta, TTA_PREDICTIONS
+            sources = with_all_views(sources, model_config.inputs.view)
+            predictor, names = predict_tta, TTA_PREDICTIONS
+        else:
+            sources = with_first_view(sources)
 
         def load(segments: Segments) -> Split:
             return load_split(sources, segments, model_config.inputs, allow_missing=allow_missing, device=device)

@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 
 from features.predictions import Predictions
+from features.views import is_random
 from heads.config import InputSettings
 from heads.data.batches import TtaView
 from heads.data.chunks import Split
@@ -21,21 +22,29 @@ from heads.models.model import Model
 from heads.predict.predicting import predict_logits
 
 
-def with_all_views(sources: Sequence[Source]) -> tuple[Source, ...]:
-    """Return feature sets with all of their views to read, the view of plain predictions first."""
-    return tuple(
-        replace(source, views=(source.views[0], *(set(range(len(source.featureset.views))) - {source.views[0]})))
-        for source in sources
-    )
+def with_all_views(sources: Sequence[Source], chosen: Sequence[str] = ()) -> tuple[Source, ...]:
+    """Return feature sets with their test views to read, the view of plain predictions first.
+
+    Args:
+        chosen: names of the views that the run was told to read. Random augmentations are for training, and are test
+            views only if they are among these.
+    """
+
+    def views(source: Source) -> tuple[str, ...]:
+        plain, own = source.views[0], source.featureset.views
+        return (plain, *(view for view in own if view != plain and (view in chosen or not is_random(view))))
+
+    return tuple(replace(source, views=views(source)) for source in sources)
 
 
 def tta_views(sources: Sequence[Source], inputs: InputSettings) -> list[TtaView]:
     """Return all test views: each view by name, of all sets that have it, at each position of the windows.
 
-    A set without that view contributes its view of plain predictions. The first test view is that of plain predictions.
+    A set or a video without that view contributes its view of plain predictions. The first test view is that of plain
+    predictions.
     Windows move in dense sets; with early fusion, they move if the first set is dense.
     """
-    names = [[source.featureset.views[view] for view in source.views] for source in sources]
+    names = [source.views for source in sources]
     plain = tuple(0 for _ in sources)
     named = [
         tuple(own.index(name) if name in own else 0 for own in names)

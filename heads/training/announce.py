@@ -33,6 +33,8 @@ def describe(config: TrainConfig, data: TrainData, device: torch.device) -> Iter
     yield "head", f"{config.head}{separate}, {num_parameters:,} parameters"
     for source in data.sources:
         yield "features", _describe_source(source)
+        if len(source.views) > 1:
+            yield "views", _describe_views(source)
     yield "training", _describe_split(data.train)
     yield "", _describe_classes(data.train)
     yield "optimising", _describe_length(config, len(data.train))
@@ -66,8 +68,12 @@ def _describe_length(config: TrainConfig, num_segments: int) -> str:
 def _describe_source(source: Source) -> str:
     sampling = source.featureset.sampling
     sampled = f"every {sampling.every_s:g} s" if source.is_dense else f"{sampling.num_frames} frames per segment"
-    views = "" if source.views == (0,) else f", {len(source.views)} views"
-    return f"{source.root}: {source.featureset.backbone}, {sampled}, D {source.featureset.dim}{views}"
+    return f"{source.root}: {source.featureset.backbone}, {sampled}, D {source.featureset.dim}"
+
+
+def _describe_views(source: Source) -> str:
+    """Return which views training draws from, and which one is scored."""
+    return f"one of {', '.join(source.views)} at random in training; validation and test with {source.views[0]}"
 
 
 def _describe_split(split: Split) -> str:

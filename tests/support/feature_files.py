@@ -19,6 +19,7 @@ COLUMNS = ["narration_id", "participant_id", "video_id", "narration_timestamp", 
 COLUMNS += ["start_frame", "stop_frame"]
 LABEL_COLUMNS = ["narration", "verb", "verb_class", "noun", "noun_class", "all_nouns", "all_noun_classes"]
 
+VIEWS = ("centre", "flip", "left", "right")
 SEGMENT_16 = Sampling(kind="segment", clip_frames=1, steps_per_clip=1, num_frames=16)
 DENSE = Sampling(kind="dense", clip_frames=16, steps_per_clip=8, every_s=0.2, clip_fps=15.0)
 
@@ -102,6 +103,7 @@ def video(
         "offset": np.cumsum([0, *lengths], dtype=np.int64),
         "start_s": start_s,
         "stop_s": start_s + 1,
+        "views": VIEWS[:views],
     }
     return VideoFeatures(**{**defaults, **changes})
 

@@ -181,7 +181,8 @@ def write_features(root: Path, segments: Segments, steps: Mapping[str, np.ndarra
         )
         features = np.concatenate([_with_views(steps[name]) for name in table.narration_id])
         times = SegmentTimes(tuple(table.narration_id), table.start_s.to_numpy(), table.stop_s.to_numpy())
-        write_video(root, _video(video_id, features, seconds, times, np.cumsum([0, *lengths])), featureset)
+        video = _video(video_id, features, seconds, times, np.cumsum([0, *lengths]), featureset.views)
+        write_video(root, video, featureset)
     return featureset
 
 
@@ -196,7 +197,9 @@ def write_dense(root: Path, steps: Mapping[str, np.ndarray], *, every_s: float =
     featureset = create_featureset(root, _record(sampling, next(iter(steps.values())), changes))
     for video_id, features in steps.items():
         seconds = every_s * (np.arange(len(features)) + 0.5)
-        write_video(root, _video(video_id, _with_views(features), seconds, NO_SEGMENTS, np.zeros(1, int)), featureset)
+        offset = np.zeros(1, int)
+        video = _video(video_id, _with_views(features), seconds, NO_SEGMENTS, offset, featureset.views)
+        write_video(root, video, featureset)
     return featureset
 
 
@@ -218,8 +221,14 @@ def _with_views(steps: np.ndarray) -> np.ndarray:
 
 
 def _video(
-    video_id: str, features: np.ndarray, seconds: np.ndarray, segments: SegmentTimes, offset: np.ndarray
+    video_id: str,
+    features: np.ndarray,
+    seconds: np.ndarray,
+    segments: SegmentTimes,
+    offset: np.ndarray,
+    views: tuple[str, ...],
 ) -> VideoFeatures:
+    """Return a video of the first views of a set, as many as the features have."""
     return VideoFeatures(
         video_id=video_id,
         fps=50.0,
@@ -230,6 +239,7 @@ def _video(
         offset=offset,
         start_s=segments.start_s,
         stop_s=segments.stop_s,
+        views=views[: features.shape[1]],
     )
 
 

@@ -115,7 +115,14 @@ def test_value_that_is_not_finite_is_found_by_its_row(tmp_path: Path, value: flo
 def test_features_of_another_width_are_found(tmp_path: Path) -> None:
     write_set(tmp_path, video())
     change_hdf5(tmp_path / "P01_01.h5", replace_array("features", np.zeros((8, 1, 9), np.float16)))
-    assert problems(tmp_path) == ["P01_01.h5: features are (1, 9) per step, featureset.json says (1, 8)."]
+    assert problems(tmp_path) == ["P01_01.h5: features are 9 wide, featureset.json says 8."]
+
+
+def test_a_view_that_the_record_does_not_name_is_found(tmp_path: Path) -> None:
+    write_set(tmp_path, video(views=2), views=("centre", "flip"))
+    record = tmp_path / "featureset.json"
+    record.write_text(record.read_text().replace('"flip"', '"left"'))
+    assert problems(tmp_path) == ["P01_01.h5: featureset.json does not name the view 'flip'."]
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def test_info_for_programs_is_json(command, root: Path, annotations: Path) -> No
         "failed_segments": 1,
         "missing_videos": 1,
         "missing_segments": 1,
+        "views": {"centre": 1},
     }
 
 

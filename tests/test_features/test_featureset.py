@@ -32,7 +32,6 @@ OTHERS = {
     "preprocess": make_featureset(preprocess={"crop": 64, "mean": [0.5, 0.5, 0.5]}),
     "sampling": make_featureset(sampling=replace(SEGMENT_16, num_frames=32)),
     "dim": make_featureset(dim=9),
-    "views": make_featureset(views=("centre", "flip")),
     "tokens": make_featureset(tokens="mean+cls"),
     "layers": make_featureset(layers=(5,)),
     "cells": make_featureset(cells=("left", "right")),
@@ -50,7 +49,7 @@ def rewrite(root: Path, **changes: object) -> None:
     "featureset",
     [
         make_featureset(),
-        make_featureset(sampling=DENSE, views=("centre", "left", "right")),
+        make_featureset(sampling=DENSE, views=("centre", "left"), view_parameters={"left": {"crop": "left"}}),
         make_featureset(versions={"torch": "2.1"}),
         make_featureset(tokens="grid2+cls", layers=(5, 11), dim=20),
         make_featureset(cells=("left", "right")),
@@ -94,8 +93,9 @@ def test_digest_depends_on_whatever_the_features_depend_on(name: str) -> None:
         make_featureset(versions={"torch": "9"}, created="later"),
         make_featureset(weights=Weights("elsewhere.pth", "none", "0" * 64)),
         make_featureset(preprocess={"mean": [0.5, 0.5, 0.5], "crop": 32}),
+        make_featureset(views=("flip", "left"), view_parameters={"flip": {"flip": True}}),
     ],
-    ids=["versions", "place of the weights", "order of keys"],
+    ids=["versions", "place of the weights", "order of keys", "views"],
 )
 def test_digest_does_not_depend_on_what_leaves_the_features_alone(featureset: FeatureSet) -> None:
     assert featureset.digest == make_featureset().digest
@@ -141,6 +141,44 @@ def test_second_run_of_the_same_features_gets_the_first_record(tmp_path: Path) -
     assert create_featureset(tmp_path, make_featureset(created="second")).created == "first"
 
 
+def test_a_set_gains_views_and_the_centre_stays_first(tmp_path: Path) -> None:
+    first = create_featureset(tmp_path, make_featureset(views=("flip",), created="first"))
+    create_featureset(tmp_path, make_featureset(views=("left", "centre"), view_parameters={"left": {"crop": "left"}}))
+    record = read_featureset(tmp_path)
+    assert record.views == ("centre", "flip", "left")
+    assert (record.view_parameters, record.created) == ({"left": {"crop": "left"}}, "first")
+    assert record.digest == first.digest
+    assert create_featureset(tmp_path, make_featureset()).views == record.views
+
+
+def test_a_view_that_was_made_in_another_way_is_refused(tmp_path: Path) -> None:
+    wide, narrow = ({"augment1": {"scale": [least, 1]}} for least in (0.5, 0.8))
+    create_featureset(tmp_path, make_featureset(views=("centre", "augment1"), view_parameters=wide))
+    with pytest.raises(
+        DataError, match=r"holds other features of view 'augment1' \(.*0\.5.* there, .*0\.8.* is wanted"
+    ):
+        create_featureset(tmp_path, make_featureset(views=("augment1",), view_parameters=narrow))
+
+
+def test_a_record_whose_digest_counts_its_views_keeps_that_digest(tmp_path: Path) -> None:
+    older = make_featureset(views=("centre", "flip"), digest_views=("centre", "flip"))
+    create_featureset(tmp_path, older)
+    rewrite(tmp_path, digest_views=None, view_parameters=None)
+    assert read_featureset(tmp_path) == older
+    assert older.digest != make_featureset().digest
+    grown = create_featureset(tmp_path, make_featureset(views=("left",)))
+    assert (grown.digest, read_featureset(tmp_path)) == (older.digest, grown)
+    assert grown.views == ("centre", "flip", "left")
+
+
+@pytest.mark.parametrize("views", [[], ["flip", "flip"]])
+def test_views_without_a_name_of_their_own_are_refused(tmp_path: Path, views: list[str]) -> None:
+    create_featureset(tmp_path, make_featureset())
+    rewrite(tmp_path, views=views)
+    with pytest.raises(DataError, match=r"featureset\.json: views are .*, not one or more different names"):
+        read_featureset(tmp_path)
+
+
 def test_processes_that_create_one_set_at_once_agree(tmp_path: Path) -> None:
     start = time.time() + 3  # longer than a process takes to start
     processes = [python(CREATE_AT_ONCE, tmp_path, number, start) for number in range(4)]
@@ -157,7 +195,6 @@ def test_processes_that_create_one_set_at_once_agree(tmp_path: Path) -> None:
         {"dim": 9},
         {"backbone": "another"},
         {"preprocess": {"crop": 64}},
-        {"views": ["centre", "flip"]},
         {"digest": "0" * 64},
     ],
 )

@@ -6,6 +6,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -33,7 +34,9 @@ from features.errors import DataError
 from features.intervals import need_same_times, segment_times
 from features.store import (
     VideoFeatures,
+    held_segments,
     read_features,
+    read_rows,
     read_times,
     read_video,
     video_ids,
@@ -68,7 +71,8 @@ def arrays_of(features: VideoFeatures) -> dict[str, object]:
     """Everything of a video's features, down to the bit."""
     arrays = {name: getattr(features, name) for name in ("features", "seconds", "frame", "offset", "start_s", "stop_s")}
     exact = {name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items()}
-    return {"video_id": features.video_id, "fps": features.fps, "narration_id": features.narration_id, **exact}
+    names = {name: getattr(features, name) for name in ("video_id", "fps", "narration_id", "views")}
+    return {**names, **exact}
 
 
 # ---- there and back
@@ -94,6 +98,7 @@ def video_features(draw: st.DrawFn) -> VideoFeatures:
         offset=np.cumsum([0, *lengths], dtype=np.int64),
         start_s=start_s,
         stop_s=start_s + rng.uniform(0.1, 300, len(lengths)),
+        views=tuple(f"view{index}" for index in range(num_views)),
     )
 
 
@@ -101,8 +106,8 @@ def video_features(draw: st.DrawFn) -> VideoFeatures:
 @given(video_features())
 def test_every_bit_comes_back(tmp_path_factory, features: VideoFeatures) -> None:
     root = tmp_path_factory.mktemp("set")
-    _, num_views, dim = features.features.shape
-    featureset = make_featureset(dim=dim, views=tuple(f"view{index}" for index in range(num_views)))
+    dim = features.features.shape[2]
+    featureset = make_featureset(dim=dim, views=features.views)
     write_video(root, features, featureset)
     assert arrays_of(read_video(root, "P01_01", digest=featureset.digest)) == arrays_of(features)
     array = read_unchanged(find_features(root, "P01_01", digest=featureset.digest))
@@ -127,6 +132,7 @@ def test_file_is_laid_out_as_the_design_says(tmp_path: Path) -> None:
             (np.float64, (8,)),
             (np.int32, (8,)),
         ]
+        assert list(file["views"].asstr()) == ["centre", "flip"]
         assert list(file["segments/narration_id"].asstr()) == ["P01_01_0", "P01_01_1", "P01_01_2"]
         assert file["segments/offset"][:].tolist() == [0, 3, 4, 8]
         assert dict(file.attrs) == {
@@ -255,11 +261,16 @@ def test_refused_features_leave_the_old_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "featureset", [make_featureset(dim=9), make_featureset(views=("centre", "flip"))], ids=["width", "number of views"]
+    ("features", "message"),
+    [
+        (video(dim=9), "features are 9 wide, not 8"),
+        (video(views=2), "view 'flip' is none of the set's, which are centre"),
+    ],
+    ids=["width", "view"],
 )
-def test_features_of_another_shape_than_the_sets_are_not_written(tmp_path: Path, featureset) -> None:
-    with pytest.raises(DataError, match=r"P01_01: features have shape \(8, 1, 8\), not \(8, "):
-        write_video(tmp_path, video(), featureset)
+def test_features_that_the_record_does_not_know_are_not_written(tmp_path: Path, features, message: str) -> None:
+    with pytest.raises(DataError, match=f"P01_01: {message}"):
+        write_video(tmp_path, features, make_featureset())
     assert names_in(tmp_path) == []
 
 
@@ -268,6 +279,7 @@ def test_features_of_another_shape_than_the_sets_are_not_written(tmp_path: Path,
     [
         ({"features": np.zeros((8, 8), np.float16)}, r"features are float16 \(8, 8\), not float16 \(N, V, D\)"),
         ({"features": np.zeros((8, 1, 8), np.float32)}, r"features are float32 \(8, 1, 8\)"),
+        ({"features": np.zeros((8, 2, 8), np.float16)}, "2 views are named centre"),
         ({"seconds": np.zeros(7)}, r"seconds has shape \(7,\), not \(8,\)"),
         ({"frame": np.zeros(9, np.int32)}, r"frame has shape \(9,\), not \(8,\)"),
         ({"start_s": np.zeros(2)}, r"start_s has shape \(2,\), not \(3,\)"),
@@ -399,7 +411,41 @@ def test_times_of_a_dense_file_name_no_segments(tmp_path: Path) -> None:
 
 def test_features_alone_are_those_of_the_whole_file(two_views: Path) -> None:
     features = read_video(two_views, "P02_101", digest=TWO_VIEWS)
-    np.testing.assert_array_equal(read_features(two_views, "P02_101", digest=TWO_VIEWS), features.features)
+    stored = read_features(two_views, "P02_101", digest=TWO_VIEWS)
+    np.testing.assert_array_equal(stored.features, features.features)
+    assert stored.views == ("centre", "flip")
+
+
+def test_views_are_read_by_name(two_views: Path) -> None:
+    whole = read_video(two_views, "P01_01", digest=TWO_VIEWS)
+    flipped = read_video(two_views, "P01_01", digest=TWO_VIEWS, views=["flip", "centre"])
+    assert flipped.views == ("flip", "centre")
+    np.testing.assert_array_equal(flipped.features, whole.features[:, ::-1])
+    rows = read_rows(two_views, "P01_01", slice(3, 8), digest=TWO_VIEWS, view="flip")
+    np.testing.assert_array_equal(rows, whole.features[3:8, 1])
+
+
+def test_files_of_one_set_may_hold_different_views(tmp_path: Path) -> None:
+    featureset = write_set(tmp_path, video(views=2), video("P02_101"), views=("centre", "flip"))
+    assert [read_video(tmp_path, name, digest=featureset.digest).views for name in ("P01_01", "P02_101")] == [
+        ("centre", "flip"),
+        ("centre",),
+    ]
+    own = segment_times(segments_of(tmp_path, row(0, video_id="P02_101")))
+    for views, expected in (((), 3), (("centre",), 3), (("centre", "flip"), 0)):
+        held = held_segments(tmp_path, "P02_101", featureset, own, views=views)
+        assert len(held.narration_id) == expected
+    with pytest.raises(DataError, match=r"P02_101\.h5: has no view 'flip', only centre; extract it \(--views flip\)"):
+        read_video(tmp_path, "P02_101", digest=featureset.digest, views=["flip"])
+
+
+def test_a_file_that_lists_no_views_holds_those_of_the_digest(tmp_path: Path) -> None:
+    views = ("flip", "centre")
+    featureset = write_set(tmp_path, replace(video(views=2), views=views), views=views, digest_views=views)
+    with h5py.File(tmp_path / "P01_01.h5", "r+") as file:
+        del file["views"]
+    assert read_video(tmp_path, "P01_01", digest=featureset.digest).views == views
+    assert find_features(tmp_path, "P01_01", digest=featureset.digest).views == views
 
 
 def test_a_long_video_is_read_again_in_parts(tmp_path: Path) -> None:
@@ -461,7 +507,7 @@ def test_file_that_is_not_there_is_named(tmp_path: Path, reader: Callable) -> No
 @every_reader
 def test_file_of_other_settings_is_refused(two_views: Path, reader: Callable) -> None:
     with pytest.raises(DataError, match=r"P01_01\.h5: made with other settings"):
-        reader(two_views, "P01_01", digest=make_featureset().digest)
+        reader(two_views, "P01_01", digest=make_featureset(backbone="another").digest)
 
 
 @every_reader

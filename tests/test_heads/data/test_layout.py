@@ -14,7 +14,7 @@ from features.errors import DataError, OptionError
 from features.failures import Failure, write_failures
 from features.featureset import read_featureset
 from heads.config import InputSettings
-from heads.data.layout import Layout, lay_out, open_sources
+from heads.data.layout import Layout, lay_out, open_sources, with_first_view
 from heads.models.saved import stream_specs
 
 VIDEOS = ("P01_01", "P02_101")
@@ -98,7 +98,7 @@ def test_a_source_says_what_a_step_is_and_takes(tmp_path):
 def test_a_step_that_is_the_average_of_its_map_has_one_cell(segments, tmp_path):
     write_features(tmp_path / "set", segments, random_features(segments))
     (source,) = open_sources([tmp_path / "set"], InputSettings())
-    assert (source.is_dense, source.cells, source.views) == (False, 1, (0,))
+    assert (source.is_dense, source.cells, source.views) == (False, 1, ("centre",))
 
 
 def test_a_folder_that_is_no_feature_set_is_named(tmp_path):
@@ -125,11 +125,19 @@ def views(tmp_path) -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    ("names", "expected"), [((), (0,)), (("left",), (2,)), (("flip", "centre"), (1, 0)), (("centre",), (0,))]
+    ("names", "expected"), [((), ("centre",)), (("left",), ("left",)), (("flip", "centre"), ("flip", "centre"))]
 )
 def test_views_are_chosen_by_name_in_the_order_given(views, names, expected):
     three, single = open_sources(views, InputSettings(view=names))
-    assert (three.views, single.views) == (expected, (0,))
+    assert (three.views, single.views) == (expected, ("centre",))
+
+
+def test_all_views_are_read_by_default_where_some_are_random_augmentations(tmp_path):
+    names = ("centre", "flip", "augment1")
+    write_dense(tmp_path / "set", {"P01_01": np.zeros((3, 3, 4))}, views=names)
+    (source,) = open_sources([tmp_path / "set"], InputSettings())
+    assert source.views == names
+    assert [source.views for source in with_first_view([source])] == [("centre",)]
 
 
 def test_a_view_that_no_set_has_is_refused_with_the_nearest(views):

@@ -63,10 +63,9 @@ def _predict(heads, run: Path, *arguments: object) -> None:
 
 def _glances(*roots: Path, inputs: InputSettings = PLAIN) -> list[tuple[tuple[str, ...], int]]:
     """Glances with the names of their views."""
-    sources = with_all_views(open_sources(roots, inputs))
-    view_names = [[source.featureset.views[view] for view in source.views] for source in sources]
+    sources = with_all_views(open_sources(roots, inputs), inputs.view)
     return [
-        (tuple(names[view] for names, view in zip(view_names, glance.views, strict=True)), glance.shift)
+        (tuple(source.views[view] for source, view in zip(sources, glance.views, strict=True)), glance.shift)
         for glance in tta_views(sources, inputs)
     ]
 
@@ -107,6 +106,21 @@ def test_views_of_several_sets_go_together_by_name(views_set, synthetic, tmp_pat
         (("left", "centre"), 0),
         (("flip", "flip"), 0),
     ]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ((), ["centre", "flip"]),
+        (("centre", "augment2"), ["centre", "flip", "augment2"]),
+        (("augment1",), ["augment1", "centre", "flip"]),
+    ],
+)
+def test_random_augmentations_are_test_views_only_if_they_were_chosen(synthetic, tmp_path, chosen, expected):
+    names = ("centre", "flip", "augment1", "augment2")
+    steps = {name: np.zeros((2, 4, 12)) for name in synthetic.segments("train").narration_id}
+    write_features(tmp_path / "set", synthetic.segments("train"), steps, views=names)
+    assert _glances(tmp_path / "set", inputs=InputSettings(view=chosen)) == [((name,), 0) for name in expected]
 
 
 # ---- what a glance sees
