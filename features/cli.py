@@ -82,14 +82,12 @@ def _complete(counts: Info) -> str:
 
 def _describe(featureset: FeatureSet) -> str:
     sampling = featureset.sampling
-    if featureset.imported is not None and sampling.kind == "segment" and sampling.num_frames == 1:
-        return "steps of each segment"
     if sampling.kind == "dense":
         return f"dense, a clip every {sampling.every_s} s"
     if sampling.clip_fps is None:
-        return f"{sampling.num_frames} frames per segment, each an image of its own"
+        return featureset.sampled + ("" if featureset.imported else ", each an image of its own")
     clip = f"{sampling.clip_frames} frames at {sampling.clip_fps:g} fps, {sampling.steps_per_clip} steps per clip"
-    return f"{sampling.num_frames} frames per segment, in clips of {clip}"
+    return f"{featureset.sampled}, in clips of {clip}"
 
 
 @main.command(short_help="Read every byte of a feature set and report problems.")
@@ -128,6 +126,12 @@ def verify(folder: Path) -> None:
 @click.option("--fps", type=float, help="Row t of a video lies at frame stride x t + offset, at this many per second.")
 @click.option("--stride", type=float, help="Frames from one row to the next.")
 @click.option("--offset", type=float, help="Frame of row 0, such as the middle of the first clip.")
+@click.option(
+    "--intervals",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Pickled table with the interval of each row (tim). May be repeated.",
+)
 @click.option("--backbone", help="What made the features, for the record.  [default: the format and its part]")
 def import_(
     format_name: str,
@@ -138,10 +142,11 @@ def import_(
     fps: float | None,
     stride: float | None,
     offset: float | None,
+    intervals: tuple[Path, ...],
     backbone: str | None,
 ) -> None:
-    """Make a feature set of features that others published, in FORMAT: mtcn, rulstm, actionformer, opentad, or
-    plain npy, npz, pt, hdf5. docs/features.md has the command of each publication.
+    """Make a feature set of features that others published, in FORMAT: mtcn, tim, rulstm, actionformer, opentad,
+    or plain npy, npz, pt, hdf5. docs/features.md has the command of each publication.
 
     Videos that the set holds already are kept, so the same command continues an interrupted import. Segments without
     features are recorded in failures/, and the exit code is then 1.
@@ -162,6 +167,7 @@ def import_(
         fps=fps,
         stride=stride,
         offset=offset,
+        intervals=intervals,
         backbone=backbone,
     )
     _print_import(out, source, summary)

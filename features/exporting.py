@@ -139,7 +139,9 @@ def _describe(featureset: FeatureSet, grid: Grid | None, summary: ExportSummary,
         yield f"Another offset, as their first frame is later or earlier: {', '.join(summary.shifted)}."
     if summary.with_gaps:
         yield f"Left out, as rows are missing in them: {', '.join(summary.with_gaps)}."
-    yield (
-        f"To import: features import {file_format} FOLDER --fps {grid.fps:.10g} --stride {grid.stride:.10g} --offset "
-        f"{grid.offset:.10g} --out SET --annotations FOLDER"
+    times = (
+        ""
+        if file_format != "npy"
+        else f" --fps {grid.fps:.10g} --stride {grid.stride:.10g} --offset {grid.offset:.10g}"
     )
+    yield f"To import them: features import {file_format} FOLDER{times} --out SET --annotations FOLDER"

@@ -135,6 +135,15 @@ class FeatureSet:
             del record["layers"]
         return sha256_of_json(record)
 
+    @property
+    def sampled(self) -> str:
+        """How its steps were chosen, in a few words."""
+        if self.sampling.kind == "dense":
+            return f"every {self.sampling.every_s:g} s"
+        if self.imported is not None and self.sampling.num_frames == 1:
+            return "steps spread over each segment"
+        return f"{self.sampling.num_frames} frames per segment"
+
 
 def _decisive(featureset: FeatureSet) -> dict[str, Any]:
     record = {"schema": SCHEMA, **asdict(featureset)}

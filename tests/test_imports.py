@@ -67,7 +67,7 @@ def test_imports_point_one_way(package: str, forbidden: set[str]) -> None:
 ORDER = {
     "features": (
         *("errors", "interrupts", "progress", "files", "console", "tensors", "device", "dealing", "annotations"),
-        *("pickle_machine", "pickles", "checkpoints"),
+        *("pickle_machine", "pickles", "frames", "checkpoints"),
         *("views", "intervals", "windows", "failures", "featureset", "predictions", "store", "direct", "check"),
         *("segment_dataset", "reading", "formats", "merging", "import_videos", "importing", "exporting", "cli"),
     ),

@@ -30,10 +30,11 @@ def find_files(path: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
         paths = sorted(found for suffix in suffixes for found in path.rglob(f"*{suffix}") if found.is_file())
     else:
         paths = [path] if path.is_file() and path.name.endswith(suffixes) else []
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder.")
     if not paths:
-        raise DataError(
-            f"{path}: holds no file named *{' or *'.join(suffixes)}; give the file, or the folder of files."
-        )
+        kinds = " or *".join(suffixes)
+        raise DataError(f"{path}: holds no file named *{kinds}; give the file, or the folder of files.")
     files: dict[str, Path] = {}
     for found in paths:
         if found.stem in files:

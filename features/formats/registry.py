@@ -11,6 +11,7 @@ from features.formats.mtcn import open_mtcn
 from features.formats.plain import open_plain
 from features.formats.rulstm import WIDTHS, open_rulstm
 from features.formats.source import Request, Source
+from features.formats.tim import PARTS, open_tim
 
 _GRID = ("fps", "stride", "offset")
 
@@ -41,6 +42,7 @@ FORMATS: Mapping[str, Format] = {
     "opentad": Format("OpenTAD (Liu et al., 2025)", open_opentad, parts=tuple(OPENTAD), options=_GRID),
     "pt": Format("unknown", open_plain(".pt", ".pth", ".pkl"), options=_GRID),
     "rulstm": Format("RULSTM (Furnari and Farinella, ICCV 2019)", open_rulstm, parts=tuple(WIDTHS)),
+    "tim": Format("TIM (Chalk et al., CVPR 2024)", open_tim, parts=tuple(PARTS), options=("intervals",)),
 }
 
 
@@ -63,7 +65,7 @@ def open_source(name: str, request: Request) -> Source:
         if option.name in ("path", "segments", "part", *chosen.options):
             continue
         if getattr(request, option.name) not in (None, ()):
-            raise OptionError(f"--{option.name}", f"{name} says itself when its rows are.")
+            raise OptionError(f"--{option.name}", f"is not an option of {name}, whose rows have times of their own.")
     if request.part is not None and not chosen.parts:
         raise OptionError("--part", f"{name} has no parts.")
     if chosen.parts and request.part is None:
