@@ -69,6 +69,17 @@ class FailureKind(str, Enum):
         "Bring back the whole video, then run the extraction again.",
     )
 
+    NOT_IN_SOURCE = (
+        "NotInSource",
+        "The imported files hold no features for this segment.",
+        "Compare the files with the publisher's list. If they are the published ones, the segment has no features.",
+    )
+    WRONG_ROWS = (
+        "WrongRows",
+        "The rows of the imported file are not as many as they should be, or lie past the end of the video.",
+        "Check `--fps`, `--stride`, `--offset` and `--intervals`. If they are right, download the file again.",
+    )
+
     def __new__(cls, value: str, meaning: str, remedy: str) -> FailureKind:
         kind = str.__new__(cls, value)
         kind._value_ = value

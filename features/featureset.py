@@ -25,6 +25,7 @@ _ADDED: Mapping[str, Any] = {
     "cells": (),
     "view_parameters": {},
     "digest_views": (CENTRE,),
+    "imported": None,
 }
 
 
@@ -51,7 +52,7 @@ class Sampling:
         kind: "segment" (`num_frames` spread over each segment) or "dense" (a clip every `every_s` seconds).
         clip_frames: frames per forward pass; 1 for an image backbone.
         steps_per_clip: steps (rows of features) per clip.
-        num_frames: frames per segment, for kind "segment".
+        num_frames: frames per segment, for kind "segment"; 1 in an imported set if nobody says how many.
         every_s: seconds from one clip to the next, for kind "dense".
         clip_fps: frames per second within a clip; None where a clip has no rate: its frames, or the single frame of an
             image backbone, are spread evenly over the segment.
@@ -80,7 +81,7 @@ class FeatureSet:
     Attributes:
         preprocess: the published preprocessing of the backbone (resize, crop, mean, std); it is recorded and compared,
             but no code reads its fields.
-        precision: the precision of the backbone's arithmetic: float32, bfloat16 or float16.
+        precision: the precision of the backbone's arithmetic: float32, bfloat16, float16, or unknown.
         views: names of the views that files of the set may hold; each file lists its own. The first is that of
             evaluation: the plain centre crop where the set has it. Not part of the digest.
         view_parameters: name of a view -> how it differs from the plain centre crop. Not part of the digest.
@@ -96,6 +97,7 @@ class FeatureSet:
         created: when the first run began.
         digest_views: the views that the digest counts. A set whose record named other views while they were part of
             the digest keeps the digest of these; its files do not list their views, and hold exactly these.
+        imported: of a set that was imported, the format and the times of the files; None for one that was extracted.
     """
 
     backbone: str
@@ -114,6 +116,7 @@ class FeatureSet:
     created: str = field(default="", compare=False)
     view_parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     digest_views: tuple[str, ...] = (CENTRE,)
+    imported: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not self.views or len(set(self.views)) < len(self.views):
@@ -133,6 +136,15 @@ class FeatureSet:
             del record["layers"]
         return sha256_of_json(record)
 
+    @property
+    def sampled(self) -> str:
+        """How its steps were chosen, in a few words."""
+        if self.sampling.kind == "dense":
+            return f"every {self.sampling.every_s:g} s"
+        if self.imported is not None and self.sampling.num_frames == 1:
+            return "steps spread over each segment"
+        return f"{self.sampling.num_frames} frames per segment"
+
 
 def _decisive(featureset: FeatureSet) -> dict[str, Any]:
     record = {"schema": SCHEMA, **asdict(featureset)}
@@ -140,6 +152,8 @@ def _decisive(featureset: FeatureSet) -> dict[str, Any]:
         del record[name]
     record["weights"] = featureset.weights.sha256
     record["views"] = list(featureset.digest_views)
+    if featureset.imported is None:
+        del record["imported"]
     if featureset.cells == cell_names(featureset.tokens, featureset.layers):
         del record["cells"]  # tokens and layers say it, as in sets that were made before cells had names
     return record
@@ -225,7 +239,7 @@ def create_featureset(root: Path, featureset: FeatureSet) -> FeatureSet:
     wanted = replace(featureset, digest_views=existing.digest_views)
     if existing.digest != wanted.digest:
         raise DataError(
-            f"{root}: holds other features ({_difference(existing, wanted)}); extract into another folder (--out)."
+            f"{root}: holds other features ({difference(existing, wanted)}); extract into another folder (--out)."
         )
     if _with_views_of(existing, featureset, root).views == existing.views:
         return existing
@@ -265,7 +279,7 @@ def _write_if_absent(path: Path, record: dict[str, Any]) -> None:
         candidate.unlink(missing_ok=True)
 
 
-def _difference(existing: FeatureSet, wanted: FeatureSet) -> str:
+def difference(existing: FeatureSet, wanted: FeatureSet) -> str:
     old, new = _decisive(existing), _decisive(wanted)
     differences = []
     for name in {**old, **new}:

@@ -54,13 +54,16 @@ def refused_in_one_line(path: Path, *, name: str | None = None) -> Iterator[None
 
 
 def data_machine(
-    known: Mapping[str, object] | None = None, *, persistent: Callable[[object], object] | None = None
+    known: Mapping[str, object] | None = None,
+    *,
+    persistent: Callable[[object], object] | None = None,
+    set_state: Callable[[object, object], None] | None = None,
 ) -> Machine:
     """Return a machine for plain values and numpy, and for `known` names besides; see `Machine`."""
-    return Machine({**_PLAIN, **_NUMPY, **(known or {})}, set_state=_set_state, persistent=persistent)
+    return Machine({**_PLAIN, **_NUMPY, **(known or {})}, set_state=set_state or set_plain_state, persistent=persistent)
 
 
-def _set_state(target: object, state: Any) -> None:
+def set_plain_state(target: object, state: Any) -> None:
     """Set the state of an array of numpy or of its type; other objects have none here."""
     if isinstance(target, np.ndarray):
         _set_array(target, *state)
@@ -119,6 +122,13 @@ def _set_array(array: Any, _: object, shape: Any, dtype: Any, is_fortran: object
     if array.size or array.base is not None:
         raise ValueError("it changes an array")
     array.__setstate__((1, shape, dtype, bool(is_fortran), data))
+
+
+def array_of(shape: Any, dtype: Any, is_fortran: object, data: object) -> np.ndarray:
+    """Return the array with a state that numpy has pickled; raise ValueError if its parts do not fit together."""
+    array = np.empty(0, np.int8)
+    _set_array(array, None, shape, dtype, is_fortran, data)
+    return array
 
 
 def _checked(data: object, dtype: object, shape: object) -> bytes:

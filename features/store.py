@@ -1,4 +1,4 @@
-"""A feature set on disk: a folder of videos, each an array of steps with their times. The only importer of h5py.
+"""A feature set on disk: a folder of videos, each an array of steps with their times.
 
     <root>/featureset.json      what the features are (features/featureset.py)
     <root>/P01_101.h5           features (N, V, D) float16, views (V,), seconds (N,), frame (N,), segments/...
@@ -44,7 +44,7 @@ class VideoFeatures:
         offset: (S + 1,) int64; the steps of segment s are rows offset[s]:offset[s + 1].
         start_s, stop_s: (S,) float64, the interval from which each segment was sampled.
         views: names of the V views.
-        source: where the frames come from, in words; kept as attributes `source_...` of the file.
+        source: where the frames, or the imported features, come from, in words; in the file, attributes `source_...`.
     """
 
     video_id: str

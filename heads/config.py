@@ -96,6 +96,11 @@ class Augmentation:
     )
     cutmix: float = _setting(0.0, "Alpha of temporal CutMix (Yun et al., ICCV 2019, along time); 0 for none.")
     step_dropout: float = _setting(0.0, "Probability to leave out a step.", most=0.95)
+    draw_steps: int = _setting(
+        0,
+        "Number of random steps that training takes of each segment, of its neighbours too: 1 for sets of several "
+        "clips per segment, such as MTCN's ten; 0 for all steps (sets by segment).",
+    )
     jitter: float = _setting(
         0.0, "Largest random move of a segment's start and stop, as a share of its length (dense sets).", most=1.0
     )

@@ -67,10 +67,10 @@ def test_imports_point_one_way(package: str, forbidden: set[str]) -> None:
 ORDER = {
     "features": (
         *("errors", "interrupts", "progress", "files", "console", "tensors", "device", "dealing", "annotations"),
-        *("pickle_machine", "pickles", "checkpoints"),
+        *("pickle_machine", "pickles", "frames", "checkpoints"),
         *("views", "intervals", "windows", "failures", "featureset", "predictions", "store", "direct", "check"),
         *("challenge_json", "prediction_formats", "prediction_copies"),
-        *("segment_dataset", "reading", "cli"),
+        *("segment_dataset", "reading", "formats", "merging", "import_videos", "importing", "exporting", "cli"),
     ),
     "extract": (
         *("backbone_input", "decode", "sampling", "views", "colour_changes", "preprocess", "clips", "backbones"),
@@ -147,8 +147,12 @@ def test_a_package_names_its_functions_and_loads_nothing(package: str) -> None:
 # ---- libraries
 
 
-def test_only_the_store_imports_h5py() -> None:
-    assert importers_of("h5py") == {"features.store"}
+def test_only_the_store_and_the_files_of_others_import_h5py() -> None:
+    assert importers_of("h5py") == {"features.store", "features.formats.files"}
+
+
+def test_only_the_format_that_needs_it_imports_lmdb() -> None:
+    assert importers_of("lmdb") == {"features.formats.rulstm"}
 
 
 def test_only_the_modules_that_read_videos_import_av() -> None:

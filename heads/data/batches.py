@@ -129,6 +129,8 @@ def _compute_rows(
         if tta_view is not None and tta_view.shift:
             moves = _shifted(stream, positions, tta_view.shift)
         rows = _window_rows(chunk, stream, positions, inputs, moves if clock.is_dense else None)
+        if augmentation is not None and augmentation.draw_steps and not stream.is_dense and not follows:
+            rows = _drawn(rows, stream, positions, augmentation.draw_steps)
         if augmentation is not None and augmentation.step_dropout and not follows:
             rows = _thinned(rows, augmentation)
         view = 0 if tta_view is None else tta_view.views[number]
@@ -230,12 +232,34 @@ def _window_rows(
     )
 
 
+def _drawn(rows: _Rows, stream: Stream, positions: torch.Tensor, num_steps: int) -> _Rows:
+    """Return some random rows of each segment, in their order; of each neighbour among the context as many."""
+    first = stream.inner_first.index_select(0, positions)[:, None]
+    length = stream.inner_stop.index_select(0, positions)[:, None] - first
+    # Rows of neighbours lie beside those of the segment itself. Each neighbour is taken to have as many.
+    segment = torch.div(rows.rows - first, length, rounding_mode="floor")
+    chance = torch.where(rows.mask, segment + torch.rand(rows.mask.shape, dtype=torch.float64), torch.inf)
+    order = chance.argsort(dim=1)  # segment by segment, at random within each
+    ordered = segment.gather(1, order)
+    place = torch.arange(order.shape[1]).expand_as(order)
+    begins = torch.ones_like(rows.mask)
+    begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    place_in_segment = place - torch.where(begins, place, 0).cummax(dim=1).values
+    kept = torch.zeros_like(rows.mask).scatter(1, order, place_in_segment < num_steps)
+    return _kept_rows(rows, kept & rows.mask)
+
+
 def _thinned(rows: _Rows, augmentation: Augmentation) -> _Rows:
     """Return the rows without some random steps, but with at least one step of each segment itself."""
     drawn = torch.rand(rows.mask.shape)
     kept = rows.mask & (drawn >= augmentation.step_dropout)
     spared = torch.where(rows.within, drawn, -1.0).argmax(dim=1, keepdim=True)
     kept.scatter_(1, spared, True)
+    return _kept_rows(rows, kept)
+
+
+def _kept_rows(rows: _Rows, kept: torch.Tensor) -> _Rows:
+    """Return the rows that are kept, (B, T) bool, without gaps between them."""
     order = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(kept.sum(dim=1).max())]
     moved = rows.take(order)
     kept = kept.gather(1, order)

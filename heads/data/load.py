@@ -149,7 +149,7 @@ def load_train_data(
         DataError: there is no training list, or features are missing or damaged.
     """
     sources = open_sources(roots, config.inputs)
-    _need_dense(sources, config)
+    _need_kinds(sources, config)
     evaluated = with_first_view(sources)
     chosen = choose_split(config.split, files)
     buffers = BufferPool()
@@ -177,10 +177,16 @@ def load_train_data(
     )
 
 
-def _need_dense(sources: Sequence[Source], config: TrainConfig) -> None:
-    """Check that times can be changed; with early fusion, the times of the first set are those of all sets."""
+def _need_kinds(sources: Sequence[Source], config: TrainConfig) -> None:
+    """Check that times can be changed, or steps drawn; with early fusion, the steps of the first set are those of all.
+
+    Raises:
+        OptionError: no feature set is of the kind that an option needs.
+    """
     clocks = sources[:1] if config.inputs.fusion == "early" else sources
     for option in ("jitter", "speed"):
         if getattr(config.augmentation, option) and not any(source.is_dense for source in clocks):
             first = " as the first one" if len(sources) > 1 and clocks != sources else ""
             raise OptionError(f"--{option}", f"needs a dense feature set{first} (extract run --every 0.2).")
+    if config.augmentation.draw_steps and all(source.is_dense for source in clocks):
+        raise OptionError("--draw-steps", "needs a feature set by segment; dense sets have --step-dropout.")

@@ -74,9 +74,8 @@ def _describe_length(config: TrainConfig, num_segments: int) -> str:
 
 
 def _describe_source(source: Source) -> str:
-    sampling = source.featureset.sampling
-    sampled = f"every {sampling.every_s:g} s" if source.is_dense else f"{sampling.num_frames} frames per segment"
-    return f"{source.root}: {source.featureset.backbone}, {sampled}, D {source.featureset.dim}"
+    featureset = source.featureset
+    return f"{source.root}: {featureset.backbone}, {featureset.sampled}, D {featureset.dim}"
 
 
 def _describe_views(source: Source) -> str:

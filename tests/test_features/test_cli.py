@@ -160,7 +160,7 @@ def test_version_is_that_of_the_package(command) -> None:
     assert command("features", "--version").stdout == f"features, version {__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["info", "--help"], ["verify", "-h"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["info", "--help"], ["verify", "-h"], ["import", "--help"]])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = """
 import sys

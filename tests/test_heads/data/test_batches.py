@@ -23,6 +23,7 @@ CPU = torch.device("cpu")
 JITTER = Augmentation(jitter=0.5)
 SPEED = Augmentation(speed=0.5)
 DROPOUT = Augmentation(step_dropout=0.5)
+DRAWN = Augmentation(draw_steps=1)
 
 
 def make_stream(windows: np.ndarray, seconds: np.ndarray, videos: np.ndarray, *, is_dense: bool, views: int) -> Stream:
@@ -328,6 +329,58 @@ def test_a_seed_gives_the_same_batches_and_another_gives_others(augmentation):
     )
     assert first == repeat
     assert first != other
+
+
+# ---- steps that are drawn
+
+
+def clips_of_neighbours(num_segments: int, num_steps: int) -> Chunk:
+    """Segments of one video with as many steps each, which see one neighbour on both sides."""
+    first = np.arange(num_segments) * num_steps
+    last = num_segments * num_steps
+    window = np.stack(
+        [(first - num_steps).clip(0), first, first + num_steps, (first + 2 * num_steps).clip(max=last)], 1
+    )
+    videos = np.tile([0, last], (num_segments, 1))
+    stream = make_stream(window, np.repeat(np.arange(num_segments), num_steps) * 2.0, videos, is_dense=False, views=1)
+    return Chunk(torch.arange(num_segments), torch.zeros(num_segments), (stream,))
+
+
+@pytest.mark.parametrize("num_drawn", [1, 3, 10, 11])
+def test_as_many_steps_of_a_segment_and_of_each_neighbour_are_drawn(num_drawn):
+    chunk = clips_of_neighbours(6, 10)
+    for segment, (rows, _, within) in enumerate(
+        rows_of(batches_of(chunk, augmentation=Augmentation(draw_steps=num_drawn)))
+    ):
+        expected = [number for number in (segment - 1, segment, segment + 1) if 0 <= number < 6]
+        assert [row // 10 for row in rows] == [number for number in expected for _ in range(min(num_drawn, 10))]
+        assert rows == sorted(set(rows))
+        assert within == [row // 10 == segment for row in rows]
+
+
+def test_any_step_of_a_segment_may_be_drawn_and_each_as_often():
+    chunk = clips_of_neighbours(200, 10)
+    batch_list = [batch for seed in range(10) for batch in batches_of(chunk, 64, augmentation=DRAWN, seed=seed)]
+    drawn = [row for rows, _, _ in rows_of(batch_list) for row in rows]
+    counts = np.bincount(np.array(drawn) % 10, minlength=10)
+    assert counts.min() > 0.85 * counts.mean()
+
+
+@given(chunk=chunks(kinds=(False,)), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=50)
+def test_drawn_steps_stay_as_they_were_and_one_is_the_segments_own(chunk, seed):
+    segments = rows_of(batches_of(chunk, augmentation=DRAWN, seed=seed))
+    for (rows, seconds, within), original in zip(segments, rows_of(batches_of(chunk)), strict=True):
+        indices = [original[0].index(row) for row in rows]
+        assert indices == sorted(set(indices))
+        assert seconds == [original[1][index] for index in indices]
+        assert sum(within) == 1
+
+
+@given(chunk=chunks(kinds=(True,)))
+@settings(deadline=None, max_examples=10)
+def test_steps_of_dense_sets_are_not_drawn(chunk):
+    assert_equal(batches_of(chunk, augmentation=DRAWN), batches_of(chunk))
 
 
 # ---- several sets

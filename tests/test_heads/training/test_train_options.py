@@ -48,6 +48,7 @@ OPTIONS = [
     ("--mixup", 0),
     ("--cutmix", 1),
     ("--step-dropout", 0.5),
+    ("--draw-steps", 1),
     ("--noise", 0.5),
     ("--project", 4),
     ("--max-steps", 2),
@@ -349,6 +350,11 @@ def test_arithmetic_that_a_cpu_has_not_is_refused(command, synthetic, monkeypatc
 def test_changes_of_time_need_a_dense_set(option, heads, synthetic):
     result = _train(heads, synthetic, option, 0.1)
     assert (result.exit_code, f"{option}: needs a dense feature set" in result.stderr) == (2, True)
+
+
+def test_drawn_steps_need_a_set_by_segment(heads, dense_dataset):
+    result = _train(heads, dense_dataset, "--draw-steps", 1, sets=(dense_dataset.dense,))
+    assert (result.exit_code, "--draw-steps: needs a feature set by segment" in result.stderr) == (2, True)
 
 
 def test_features_that_are_not_finite_name_their_segment(heads, synthetic, tmp_path):
