@@ -67,6 +67,7 @@ IDS: dict[str, Callable[[tuple[str, ...]], Any]] = {
     "an array of bytes": lambda names: np.array([name.encode() for name in names]),
     "an array of objects": lambda names: np.array(names, dtype=object),
     "batches of one": lambda names: [[name] for name in names],
+    "arrays of one": lambda names: [np.array([name]) for name in names],
 }
 
 
