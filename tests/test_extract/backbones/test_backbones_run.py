@@ -10,7 +10,7 @@ import pytest
 from annotate import annotate
 from click.testing import CliRunner
 from encode import write_video
-from published_networks import as_tested, every_variant, lively_weights, shallow
+from published_networks import as_tested, available, every_variant, lively_weights, shallow
 
 from extract import backbones
 from extract.backbones import Backbone, get
@@ -39,7 +39,7 @@ LAYOUTS = (
     "vjepa21_base_384",
     "internvideo2_small",
     "hiera_base_16x224",
-    "videoprism_base",
+    *available(["videoprism_base"]),
 )
 # By how many steps the largest change may be off: with random weights, steps of S3D, which see seconds each, and of
 # MViT, which attend to each other at once, are no sharper.

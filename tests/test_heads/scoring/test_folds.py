@@ -44,8 +44,9 @@ def test_folds_of_another_head_or_list_are_not_joined(run, settings):
     assert [member.paths for member in join_folds(runs)] == [(run,) for run in runs]
 
 
-def test_the_epochs_that_a_run_chose_for_its_number_of_segments_may_differ(run):
-    runs = [run("a-seed0", "fold:0/2"), run("b-seed0", "fold:1/2", epochs=31, train_segments=7)]
+@pytest.mark.parametrize("chosen", [{"epochs": 31, "train_segments": 7}, {"select": "last", "validation_segments": 7}])
+def test_what_a_run_chose_for_its_numbers_of_segments_may_differ(run, chosen):
+    runs = [run("a-seed0", "fold:0/2"), run("b-seed0", "fold:1/2", **chosen)]
     assert [member.paths for member in join_folds(runs)] == [tuple(runs)]
 
 
