@@ -389,8 +389,8 @@ def plan(
 ) -> None:
     """Estimate what an extraction costs: frames, clips, GPU hours, disk space, and how even its array tasks are.
 
-    Every packet of the videos is read; none is decoded where packets tell the times of frames. Without --videos, lengths and frame rates are those of
-    EPIC_100_video_info.csv beside the annotations. No weights are needed.
+    Every packet of the videos is read; none is decoded where packets tell the times of frames. Without --videos,
+    lengths and frame rates are those of EPIC_100_video_info.csv beside the annotations. No weights are needed.
 
     \b
     Examples:
