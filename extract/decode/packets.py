@@ -190,7 +190,8 @@ def _hevc(units: Sequence[memoryview], extradata: bytes) -> Packet:
 
 
 # Parameter sets, delimiters, messages and filler (ITU-T H.264, table 7-1; ITU-T H.265, table 7-1).
-_NO_PICTURE = {"h264": range(6, 14), "hevc": range(32, 41)}
+_NO_PICTURE = {"h264": set(range(6, 14)), "hevc": set(range(32, 41))}
+_RASL = {8, 9}
 
 
 def holds_picture(codec: str, extradata: bytes | None, data: bytes) -> bool:
@@ -198,18 +199,32 @@ def holds_picture(codec: str, extradata: bytes | None, data: bytes) -> bool:
 
     FFmpeg's decoders refuse a packet of parameters alone, though they use them.
     """
+    kinds = _unit_kinds(codec, extradata, data)
+    return not kinds or not kinds <= _NO_PICTURE[codec]
+
+
+def must_be_shown(codec: str, extradata: bytes | None, data: bytes) -> bool:
+    """Return whether a packet that gives no picture must be damaged.
+
+    Pictures of HEVC that are predicted from the group before (RASL) are left out where decoding begins with their own.
+    """
+    kinds = _unit_kinds(codec, extradata, data)
+    return not kinds or not kinds <= _NO_PICTURE[codec] | (_RASL if codec == "hevc" else set())
+
+
+def _unit_kinds(codec: str, extradata: bytes | None, data: bytes) -> set[int]:
+    """Return the types of a packet's NAL units; none if they cannot be told."""
     if codec not in _NO_PICTURE:
-        return True
+        return set()
     try:
         if extradata and extradata[0] == 1:
             length_size = (extradata[4 if codec == "h264" else 21] & 3) + 1
             first_bytes = [unit[0] for unit in _units(memoryview(data), length_size)]
         else:
             first_bytes = [unit[0] for unit in data.split(b"\0\0\1")[1:]]
-        kinds = {first & 31 if codec == "h264" else first >> 1 & 63 for first in first_bytes}
     except (UnprovenError, IndexError):
-        return True
-    return not kinds or not kinds.issubset(_NO_PICTURE[codec])
+        return set()
+    return {first & 31 if codec == "h264" else first >> 1 & 63 for first in first_bytes}
 
 
 def _need_known(parameters: memoryview, extradata: bytes) -> None:

@@ -7,6 +7,7 @@ frames             0   1   2   3   4          the pictures that are shown, and t
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,24 +42,23 @@ class Decoded:
 def order_of(decoded: Decoded, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the packets that give pictures, (N,) int64 in the order of showing, and the times of these, (N,) float64.
 
-    A file may give its pictures the times of other pictures, or none. Pictures are shown in the order of their times,
-    so the first picture is given the earliest of these times, and so on. Times ascend strictly, but for -inf (pictures
-    before the first that has a time) and inf (damaged packets after the last time).
+    Times ascend strictly, but for -inf (pictures before the first that has a time) and inf (damaged packets after the
+    last time).
 
     Args:
         times: (P,) float64 seconds of the packets; NaN where a packet has none.
 
     Raises:
-        TimesError: no picture has a time, or the times jump back further than pictures are ever reordered.
+        TimesError: no picture has a time, or too many of the times contradict the order in which pictures are shown.
     """
     known = np.flatnonzero(np.isfinite(times))
     if not len(known):
         raise TimesError(NO_TIMES)
     shown = np.array(list(dict.fromkeys(decoded.shown)), dtype=np.int64)
     damaged = np.array(decoded.damaged, dtype=np.int64)
-    packets = np.concatenate([shown, damaged])
     of_damaged = np.interp(damaged, known, times[known], left=-np.inf, right=np.inf)
-    seconds = np.concatenate([_times_in_order(times[shown]), of_damaged])
+    packets = np.concatenate([shown, damaged])
+    seconds = np.concatenate([_spread(_times_of_showing(shown, times)), of_damaged])
     by_time = np.argsort(seconds, kind="stable")
     packets, seconds = packets[by_time], seconds[by_time]
     if not np.isfinite(seconds).any():
@@ -69,23 +69,58 @@ def order_of(decoded: Decoded, times: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return packets, seconds
 
 
-def _times_in_order(seconds: np.ndarray) -> np.ndarray:
-    """Return the times of pictures in the order of showing, (N,), from those that the file has for them, or NaN.
+def _times_of_showing(shown: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Return the time of each picture in the order of showing, (N,) ascending; NaN where it is not known.
 
-    Pictures between two known times are spread evenly.
+    If the times are those of decoding, the first picture is given the earliest of them, and so on. Otherwise a time
+    that contradicts the order is wrong: in a damaged stream, for example.
     """
+    sent = times[np.sort(shown)]
+    sent = sent[np.isfinite(sent)]
+    seconds = times[shown].copy()
+    known = np.flatnonzero(np.isfinite(seconds))
+    if (np.diff(sent) >= 0).all():
+        seconds[known] = sent
+        return seconds
+    kept = known[_ascending_part(seconds[known])]
+    wrong = np.setdiff1d(known, kept)
+    if len(wrong) > max(_MOST_WRONG * len(known), MAX_REORDER):
+        raise TimesError(f"the times of its pictures jump back near {seconds[wrong[0]]:.2f} s.")
+    seconds[wrong] = np.nan
+    return seconds
+
+
+# The share of times that may be wrong before none of them is believed.
+_MOST_WRONG = 0.1
+
+
+def _ascending_part(values: np.ndarray) -> np.ndarray:
+    """Return the indices of the most values that ascend, or are equal, from each to the next, (M,) int64."""
+    ends: list[float] = []  # the least value at which an ascending part of this length can end
+    lengths = []
+    for value in values.tolist():
+        length = bisect.bisect_right(ends, value)
+        ends[length : length + 1] = [value]
+        lengths.append(length)
+    part: list[int] = []
+    wanted = len(ends) - 1
+    for index in range(len(values) - 1, -1, -1):
+        if lengths[index] == wanted and (not part or values[index] <= values[part[-1]]):
+            part.append(index)
+            wanted -= 1
+    return np.array(part[::-1], dtype=np.int64)
+
+
+def _spread(seconds: np.ndarray) -> np.ndarray:
+    """Return times with those that are NaN spread evenly between the others, or after them; -inf before them."""
     known = np.flatnonzero(np.isfinite(seconds))
     if not len(known):
         return np.full(len(seconds), -np.inf)
-    order = np.argsort(seconds[known], kind="stable")
-    is_far = np.abs(order - np.arange(len(order))) > MAX_REORDER
-    if is_far.any():
-        raise TimesError(f"the times of its pictures jump back near {seconds[known][is_far][0]:.2f} s.")
-    times = seconds[known][order]
-    every_s = (times[-1] - times[0]) / max(1, known[-1] - known[0])
+    first, last = known[[0, -1]]
+    every_s = (seconds[last] - seconds[first]) / max(1, last - first)
     numbers = np.arange(len(seconds))
-    in_order = np.interp(numbers, known, times, left=-np.inf)
-    return np.where(numbers > known[-1], times[-1] + (numbers - known[-1]) * every_s, in_order)
+    between = np.interp(numbers, known, seconds[known], left=-np.inf)
+    return np.where(numbers > last, seconds[last] + (numbers - last) * every_s, between)
 
 
 def ranked(packets: Packets, order: np.ndarray) -> Packets:

@@ -10,18 +10,19 @@ from collections.abc import Iterable, Iterator
 
 import av
 
-from extract.decode.packets import MAX_REORDER, holds_picture
+from extract.decode.packets import MAX_REORDER, holds_picture, must_be_shown
 from extract.decode.shown import Decoded
 
 # Their decoders report what they cannot read, so a packet that gives no picture without a word has none. Other decoders
-# pass over damage: there, each packet has to give a picture.
-_REPORTING = {"h264", "hevc", "mpeg4", "vp8", "vp9"}
+# pass over damage.
+_REPORTING = {"mpeg4", "vp8", "vp9"}
 
 
 def decoded_through(packets: Iterable[av.Packet], context: av.VideoCodecContext) -> Decoded:
     """Decode packets, from the first of a stream on, and return what came of them; their time stamps are lost."""
     context.thread_count = 1  # so that damage is reported for the packet that has it
     shown: list[int] = []
+    fields: set[int] = set()
     refused: list[int] = []
     doubtful: list[int] = []
     is_broken = False  # a picture of this group was refused, and others may be missing because of that
@@ -36,11 +37,19 @@ def decoded_through(packets: Iterable[av.Packet], context: av.VideoCodecContext)
                 is_broken = True
             continue
         shown += [frame.pts for frame in frames if frame.pts is not None]
+        fields |= {frame.pts + 1 for frame in frames if frame.pts is not None and frame.interlaced_frame}
         # A packet may be marked as one whose picture is not shown: before the start of an mp4's edit list.
-        if not packet.is_discard and (is_broken or context.name not in _REPORTING):
+        if not packet.is_discard and (is_broken or _must_be_shown(packet, context)):
             doubtful.append(number)
     shown += [frame.pts for frame in drained(context) if frame.pts is not None]
-    return Decoded(tuple(shown), tuple(sorted({*refused, *doubtful} - set(shown))))
+    # Nothing is shown before the first picture that can be decoded. The second field of a picture may be in the packet
+    # after that of the first.
+    missing = [number for number in doubtful if number > min(shown, default=-1) and number not in fields]
+    return Decoded(tuple(shown), tuple(sorted({*refused, *missing} - set(shown))))
+
+
+def _must_be_shown(packet: av.Packet, context: av.VideoCodecContext) -> bool:
+    return context.name not in _REPORTING and must_be_shown(context.name, context.extradata, bytes(packet))
 
 
 def may_be_damaged(packet: av.Packet, context: av.VideoCodecContext) -> bool:

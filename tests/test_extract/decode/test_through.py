@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -22,6 +24,8 @@ from odd_videos import (
     with_packets_between,
 )
 
+from extract.decode.shown import Decoded
+from extract.decode.through import decoded_through
 from extract.decode.video import VideoError, VideoInfo, decode, decode_task, probe
 from extract.sampling import nearest_frames
 
@@ -182,3 +186,46 @@ def test_damaged_picture_and_those_predicted_from_it_do_not_come(tmp_path, codec
         for plane, expected in zip(planes, pictures[frame], strict=True):
             np.testing.assert_array_equal(plane, expected)
     assert set(decoded) >= {*range(30), *range(50, 60)}  # each codec begins a group in between
+
+
+# ---- what a decoder may do, by a decoder that does it
+
+
+@dataclass
+class _Packet:
+    """A packet of H.264 with start codes; decoding it gives these pictures, by the packets that they are of."""
+
+    gives: tuple[int, ...]
+    unit: bytes = b"\x41"
+    is_interlaced: bool = False
+    is_keyframe: bool = False
+    is_discard: bool = False
+    pts: int | None = None
+
+    def __bytes__(self) -> bytes:
+        return b"\0\0\1" + self.unit
+
+    def decode(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(pts=pts, interlaced_frame=self.is_interlaced) for pts in self.gives]
+
+
+def _through(*packets: _Packet) -> Decoded:
+    context = SimpleNamespace(name="h264", extradata=None, decode=lambda _: [])
+    return decoded_through(packets, context)
+
+
+def test_packet_that_has_a_slice_and_gives_no_picture_is_damaged():
+    assert _through(_Packet((0,)), _Packet(()), _Packet((2,))) == Decoded(shown=(0, 2), damaged=(1,))
+
+
+def test_packet_of_parameters_that_gives_no_picture_is_not_damaged():
+    assert _through(_Packet((0,)), _Packet((), unit=b"\x68"), _Packet((2,))) == Decoded(shown=(0, 2), damaged=())
+
+
+def test_packets_before_the_first_picture_that_can_be_decoded_are_not_damaged():
+    assert _through(_Packet(()), _Packet(()), _Packet((2,))) == Decoded(shown=(2,), damaged=())
+
+
+def test_second_field_of_a_picture_is_not_damaged():
+    first, second = _Packet((0,), is_interlaced=True), _Packet(())
+    assert _through(first, second, _Packet((2,))) == Decoded(shown=(0, 2), damaged=())
