@@ -90,7 +90,7 @@ def _grid(featureset: FeatureSet, video: VideoFeatures) -> Grid:
     """Return the times of a video's rows as frames: those of the publication, or of 30 frames per second."""
     every_s, layout = featureset.sampling.every_s, featureset.imported or {}
     assert every_s is not None
-    fps, stride = layout.get("fps", _FPS), layout.get("stride", round(every_s * _FPS, 6))
+    fps, stride = layout.get("fps", _FPS), layout.get("stride", round(every_s * _FPS, 9))
     return Grid(fps, stride, round(float(video.seconds[0]) * fps, 6))
 
 

@@ -105,19 +105,23 @@ class VideoImporter:
                 failures.append(Failure(name, FailureKind.NOT_IN_SOURCE, message))
                 continue
             try:
-                parts.append((name, start, stop, self._rows_of_segment(name, start, stop)))
+                parts.append((name, start, stop, self._rows_of_segment(video_id, name, start, stop)))
             except WrongRowsError as error:
                 failures.append(Failure(name, FailureKind.WRONG_ROWS, str(error)))
         if parts:
             self._write(self._joined(video_id, sorted(parts, key=lambda part: (part[1], part[2], part[0])), stored))
         return num_kept, failures
 
-    def _rows_of_segment(self, name: str, start_s: float, stop_s: float) -> tuple[np.ndarray, np.ndarray]:
+    def _rows_of_segment(
+        self, video_id: str, name: str, start_s: float, stop_s: float
+    ) -> tuple[np.ndarray, np.ndarray]:
         features, seconds = self._read(name)
         if seconds is None:
             seconds = self._source.spread(len(features), start_s, stop_s)
+        where = f"{self._source.files[name]}, segment {name}"
         if not np.isfinite(seconds).all() or (np.diff(seconds) < 0).any():
-            raise WrongRowsError(f"{self._source.files[name]}, segment {name}: the seconds of its rows do not ascend.")
+            raise WrongRowsError(f"{where}: the seconds of its rows do not ascend.")
+        self._need_within(video_id, seconds, where)
         return features, seconds
 
     def _joined(self, video_id: str, parts: list[Any], stored: SegmentTimes | None) -> VideoFeatures:
@@ -153,16 +157,20 @@ class VideoImporter:
         return rows
 
     def _need_times(self, video_id: str, seconds: np.ndarray) -> None:
-        """Raise WrongRowsError unless the rows of a video ascend in time and lie within it."""
-        path = self._source.files[video_id]
+        """Raise WrongRowsError unless the rows of a dense video ascend in time and lie within it."""
+        where = f"{self._source.files[video_id]}, video {video_id}"
         if not np.isfinite(seconds).all() or (np.diff(seconds) <= 0).any() or seconds[0] < 0:
-            raise WrongRowsError(f"{path}, video {video_id}: the seconds of its rows do not ascend from 0.")
+            raise WrongRowsError(f"{where}: the seconds of its rows do not ascend from 0.")
+        self._need_within(video_id, seconds, where)
+
+    def _need_within(self, video_id: str, seconds: np.ndarray, where: str) -> None:
+        """Raise WrongRowsError if rows lie past the end of their video, as far as its length is known."""
         length_s, _ = self._info.get(video_id, (np.inf, None))
         num_beyond = int((seconds > length_s + _END_TOLERANCE_S).sum())
         if num_beyond:
             raise WrongRowsError(
-                f"{path}, video {video_id}: {num_beyond} of its {len(seconds)} rows lie past the end of the video: the "
-                f"last one at {seconds[-1]:.2f} s, and it lasts {length_s:.2f} s."
+                f"{where}: {num_beyond} of its {len(seconds)} rows lie past the end of the video: the last one at "
+                f"{seconds[-1]:.2f} s, and it lasts {length_s:.2f} s."
             )
 
     def _video(

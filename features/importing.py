@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from features import __version__
 from features.annotations import Segments, find_csv, read_all_segments, read_video_info
 from features.errors import DataError, first_few
@@ -92,8 +90,8 @@ def import_features(
 
 def _import_videos(importer: VideoImporter, source: Source, segments: Segments, *, label: str) -> ImportSummary:
     """Import one video after the other."""
-    has_features = np.isin(segments.table.video_id if source.is_dense else segments.narration_id, list(source.files))
-    held = set(segments.table.video_id[has_features])
+    ids = segments.table.video_id if source.is_dense else segments.table.narration_id
+    held = set(segments.table.video_id[ids.isin(source.files.keys())])
     counts: Counter[str] = Counter()
     failed_videos, num_segments = [], int(segments.table.video_id.isin(held).sum())
     with progress(total=num_segments, unit="segments", label=label) as bar:
@@ -104,7 +102,6 @@ def _import_videos(importer: VideoImporter, source: Source, segments: Segments, 
             counts += of_video
             failed_videos += [video_id] if of_video["failed"] else []
             bar.update(len(rows))
-    known = set(segments.table.video_id if source.is_dense else segments.narration_id)
     return ImportSummary(
         videos=len(held),
         segments=num_segments,
@@ -113,7 +110,7 @@ def _import_videos(importer: VideoImporter, source: Source, segments: Segments, 
         failed=counts["failed"],
         failed_videos=tuple(failed_videos),
         missing_videos=tuple(sorted(set(segments.table.video_id) - held)),
-        unknown=tuple(sorted(set(source.files) - known)),
+        unknown=tuple(sorted(set(source.files) - set(ids))),
         has_lengths=importer.has_lengths,
     )
 

@@ -14,7 +14,7 @@ from features.failures import Failure, failed_video_ids, read_failures, write_fa
 from features.featureset import create_featureset, difference, read_featureset
 from features.files import written_whole
 from features.progress import progress
-from features.store import VideoFeatures, opened, read_video, video_ids, video_path, write_video
+from features.store import VideoFeatures, opened, read_times, read_video, video_ids, video_path, write_video
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,15 @@ def _copy(source: Path, path: Path, digest: str) -> None:
 
 
 def _merge_failures(out: Path, roots: Sequence[Path], video_id: str, digest: str) -> int:
-    """Record the failures of segments that no set has features of; return how many there are."""
+    """Record the failures of segments that no set has features of, or not in these views; return how many they are."""
     failures: dict[str, Failure] = {}
     for root in (out, *roots):
         failures |= {failure.narration_id: failure for failure in read_failures(root, video_id)}
     if video_path(out, video_id).is_file():
-        for name in read_video(out, video_id, digest=digest).narration_id:
-            failures.pop(name, None)
+        times = read_times(out, video_id, digest=digest)
+        for name in set(times.segments.narration_id).intersection(failures):
+            if set(failures[name].views) <= set(times.views):
+                del failures[name]
     write_failures(out, video_id, list(failures.values()))
     return len(failures)
 

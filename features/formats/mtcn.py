@@ -34,10 +34,11 @@ def open_mtcn(request: Request) -> Source:
         if group not in content:
             raise DataError(f"{path}: has no group {group}; it has {', '.join(list(content)[:5]) or 'nothing'}.")
         with refused_in_one_line(path):
-            for name in content[group]:
+            by_name = content[group]  # once: HDF5 is slow to close any file while thousands of groups are open
+            for name in by_name:
                 if name in files:
                     raise DataError(f"{path}: segment {name} is in {files[name]} as well; import one of the files.")
-                arrays[name], files[name] = content[group], path
+                arrays[name], files[name] = by_name, path
 
     def read(name: str) -> Rows:
         where = f"{files[name]}, segment {name}"

@@ -108,7 +108,7 @@ def _dense(paths: Mapping[str, Path], request: Request) -> Source:
     missing = [f"--{name}" for name, value in given.items() if value is None]
     reader = _Reader(paths)
     if len(missing) == len(given) and (own := reader.read(next(iter(paths))).seconds) is not None and len(own) > 1:
-        every_s = round(float(np.median(np.diff(own))), 6)  # sums of floating-point numbers differ in their last digits
+        every_s = round(float(np.median(np.diff(own))), 9)  # sums of floating-point numbers differ in their last digits
         sampling = Sampling("dense", clip_frames=1, steps_per_clip=1, every_s=every_s)
         return Source(True, paths, _with_seconds(reader, None), sampling, {}, 1 / every_s, evenly, reader.close)
     if missing:

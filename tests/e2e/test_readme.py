@@ -21,6 +21,7 @@ import click
 import pytest
 import torch
 from click.testing import CliRunner
+from published_features import write_downloads
 from shell import ROOT
 from synthetic import drawn_predictions
 
@@ -58,6 +59,7 @@ EXCLUDED = {
     r"make pipeline.*": "needs a SLURM; tests/test_jobs/test_extract_job.py has one of its own",
     r"extract weights .*": "needs the network; test_published.py has a hub of its own",
     r"python -m venv .*|pip install .*": "needs the network",
+    r"features import (tim|rulstm) .*": "tests/test_features/formats/",
     r"python tests/support/miniature.py .*": "tests/test_miniature.py, tests/e2e/test_learning.py",
 }
 # Tests have no published weights, and the heads and sweeps of the pages are as large as real data needs.
@@ -70,6 +72,8 @@ SUBSTITUTIONS = [
     (r"\bBACKBONE=\w+", "BACKBONE=tiny_cnn"),  # tests/e2e/test_videomae.py has the real one
     (r"--backbone \w+", "--backbone tiny_cnn"),
     (r"\bdata/features/dinov2-seg16", "other/tiny_cnn-seg16"),
+    (r"^features merge (first|second)/\S+ \S+ (.*)$", r"features merge other/tiny_cnn-seg16 other/tiny_cnn-seg16 \2"),
+    (r"^(features merge .*) --out .*$", r"\1 --out merged"),
     (r"\bdata/features/\w+-seg16", "data/features/tiny_cnn-seg16"),
     (r"^(extract run .*)$", r"\1 --weights random:0 --device cpu"),
     (r" (EPIC_100_\w+\.csv)", r" data/annotations/\1"),
@@ -126,6 +130,7 @@ def workspace(tmp_path_factory, miniature) -> Path:
     extract_options = ("--backbone", "tiny_cnn", "--weights", "random:0", "--device", "cpu")
     _run(folder, ["extract", "run", *extract_options, "--out", "other/tiny_cnn-seg16"])
     _write_predictions_of_others(folder)
+    write_downloads(folder, miniature.annotations)
     return folder
 
 

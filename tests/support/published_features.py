@@ -9,6 +9,8 @@ import h5py
 import numpy as np
 from feature_files import COLUMNS, row, write_rows
 
+from features.annotations import read_all_segments
+
 # narration_id -> start and stop in seconds. P01_01 and P01_02 are trained on, P02_101 is validation.
 SEGMENTS = {
     "P01_01_0": (1.0, 5.0),
@@ -80,3 +82,17 @@ def write_lmdb(folder: Path, rows: Mapping[str, np.ndarray]) -> Path:
 def frame_key(video_id: str, number: int) -> str:
     """Return RULSTM's key of a frame."""
     return f"{video_id}_frame_{number:010d}.jpg"
+
+
+def write_downloads(folder: Path, annotations: Path) -> None:
+    """Write small files where the pages' commands name published ones, for the segments of some annotations."""
+    segments = read_all_segments([annotations])
+    write_mtcn(folder / "downloads/mtcn/audiovisual_slowfast_features.hdf5", list(segments.narration_id), dim=8)
+    ends = segments.table.groupby("video_id").stop_s.max() + 1
+    for name, stride in (("downloads/slowfast_fps30_stride16_clip32", 16), ("downloads/videomae_noun", 8)):
+        (folder / name).mkdir()
+        for video_id, end_s in ends.items():
+            np.save(folder / name / f"{video_id}.npy", drawn(int(30 * end_s / stride), 8))
+    (folder / "my/features").mkdir(parents=True)
+    for video_id, end_s in ends.items():
+        np.savez(folder / f"my/features/{video_id}.npz", drawn(int(30 * end_s / 16), 8))

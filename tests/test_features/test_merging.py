@@ -136,6 +136,14 @@ def test_failures_stay_where_no_set_has_the_segment(tmp_path) -> None:
     assert [failure.narration_id for failure in read_failures(tmp_path / "out", "P01_02")] == ["P01_02_0"]
 
 
+def test_failures_of_views_that_the_file_lacks_stay(tmp_path) -> None:
+    write_set(tmp_path / "a", video(), views=("centre", "flip"))
+    failures = [Failure("P01_01_0", "NotFinite", "a", views=("flip",)), Failure("P01_01_1", "NotFinite", "a")]
+    write_failures(tmp_path / "a", "P01_01", failures)
+    assert merge([tmp_path / "a"], tmp_path / "out").failed == 1
+    assert read_failures(tmp_path / "out", "P01_01") == failures[:1]
+
+
 def test_a_damaged_file_is_named(tmp_path) -> None:
     write_set(tmp_path / "a", video())
     write_set(tmp_path / "b", video("P01_02"))

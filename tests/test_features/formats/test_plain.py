@@ -11,12 +11,16 @@ import hostile
 import numpy as np
 import pytest
 import torch
+from annotate import annotate
 from published_features import SEGMENTS, VIDEOS, drawn
 
 from features.errors import DataError, OptionError
+from features.exporting import export
+from features.failures import read_failures
 from features.featureset import read_featureset
 from features.importing import ImportSummary, import_features
-from features.store import VideoFeatures, read_video
+from features.intervals import SegmentTimes, covered
+from features.store import VideoFeatures, read_times, read_video
 
 DENSE = {
     video_id: drawn(int(5 * length), 8, seed=number) for number, (video_id, (length, _)) in enumerate(VIDEOS.items())
@@ -148,6 +152,40 @@ def test_ids_of_videos_and_segments_together_are_refused(tmp_path, annotations) 
 def test_arrays_of_another_width_are_named(tmp_path, annotations) -> None:
     with pytest.raises(DataError, match=r"P01_02_0\.npy, P01_02_0: 9 values per row, not 8 as in the set"):
         imported("npy", tmp_path, {**BY_SEGMENT, "P01_02_0": drawn(3, 9)}, annotations)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reason"),
+    [
+        ([1.5, 700.0], "1 of its 2 rows lie past the end of the video: the last one at 700.00 s, and it lasts 10.00 s"),
+        ([2.0, 1.0], "the seconds of its rows do not ascend"),
+        ([1.0, np.nan], "the seconds of its rows do not ascend"),
+        ([1.0], "2 rows, but seconds of shape"),
+    ],
+)
+@pytest.mark.parametrize("name", ["P01_02_0", "P01_02"])
+def test_seconds_in_a_file_that_cannot_be_are_recorded(tmp_path, annotations, name, seconds, reason) -> None:
+    (tmp_path / "files").mkdir()
+    np.savez(tmp_path / f"files/{name}.npz", feats=drawn(2, 8), seconds=seconds)
+    if name == "P01_02":
+        np.savez(tmp_path / "files/P01_01.npz", feats=drawn(60, 8), seconds=0.2 * np.arange(60))
+    summary = import_features("npz", tmp_path / "files", out=tmp_path / "set", annotations=annotations)
+    assert (summary.failed, summary.failed_videos) == (1, ("P01_02",))
+    (failure,) = read_failures(tmp_path / "set", "P01_02")
+    assert str(failure.error) == "WrongRows"
+    assert reason in failure.message
+
+
+def test_a_row_per_frame_for_an_hour_has_no_gaps_by_rounding(tmp_path) -> None:
+    length = 108_000
+    annotations = annotate(tmp_path / "a.csv", {"P01_01_0": (0.0, 59.0)})
+    np.savez(tmp_path / "P01_01.npz", feats=np.zeros((length, 1), np.float32), seconds=np.arange(length) / 30)
+    summary = import_features("npz", tmp_path / "P01_01.npz", out=tmp_path / "set", annotations=annotations)
+    assert summary.failed == 0
+    end = SegmentTimes(("a",), np.array([length / 30 - 1500]), np.array([length / 30]))
+    times = read_times(tmp_path / "set", "P01_01", digest=read_featureset(tmp_path / "set").digest)
+    assert covered(times.seconds, end.start_s, end.stop_s, read_featureset(tmp_path / "set").sampling.every_s).all()
+    assert export(tmp_path / "set", tmp_path / "out", "npy").with_gaps == ()
 
 
 OBJECTS = np.array([{"a": 1}, None], dtype=object)
