@@ -159,10 +159,11 @@ def test_cluster_that_must_be_named_is_named_everywhere(submit):
     assert f"\n  SLURM_CLUSTERS=wice {Path(sys.prefix) / 'bin'}/{status}\n" in process.stdout
 
 
-def test_tokens_and_layers_are_handed_on_and_name_the_folder(submit):
-    _, jobs = submit("pipeline", "BACKBONE=dinov2", "WEIGHTS=random:0", "TOKENS=mean+cls", "LAYERS=5,last")
+def test_tokens_layers_and_views_are_handed_on_and_the_first_two_name_the_folder(submit):
+    kept = ("TOKENS=mean+cls", "LAYERS=5,last", "VIEWS=centre,augment:3")
+    _, jobs = submit("pipeline", "BACKBONE=dinov2", "WEIGHTS=random:0", *kept)
     extraction = jobs[0][jobs[0].index("--tokens") :]
-    assert extraction[:4] == ["--tokens", "mean+cls", "--layers", "5,last"]
+    assert extraction[:6] == ["--tokens", "mean+cls", "--layers", "5,last", "--views", "centre,augment:3"]
     folder = "data/features/dinov2-seg16-mean+cls-layers5-last"
     assert extraction[extraction.index("--out") + 1] == folder
     training = next(job for job in jobs if "train" in job)
