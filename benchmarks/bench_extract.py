@@ -36,6 +36,8 @@ def extraction_table(results: list[Result]) -> str:
     """Return a table of seconds; the alternatives are multiples of the pipeline's time."""
 
     def over(result: Result, alternative: float | None) -> str:
+        if result.num_views > 1:
+            return "one view only"
         return "not installed" if alternative is None else f"{alternative / result.pipeline_s:.2f} x"
 
     header = ["extraction", "D s", "B s", "pipeline s", "/ floor", "PyAV a segment", "torchcodec a segment"]

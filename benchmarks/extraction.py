@@ -2,7 +2,8 @@
 
     D   decode floor: decode the needed packets, convert and scale the wanted frames by libswscale, one process per core
     B   backbone floor: the same clips, already in memory
-    pipeline / floor, where the floor is D + B without a GPU, because both use the same cores, and max(D, B) with one
+    pipeline / floor, where the floor is D + B without a GPU, because both use the same cores, and max(D, B) with one;
+                      of V views, D + V x B and max(D, V x B)
 
 Alternatives open, seek and decode each segment by itself (PyAV, torchcodec), in as many processes of torch's
 DataLoader, with torchvision's own transforms, before the same backbone.
@@ -33,6 +34,7 @@ from extract.extraction import usual_batch_size
 from extract.forward import Forward, choose_precision
 from extract.pipeline import Pipeline, WaitTimes
 from extract.sampling import choose_sampling, plan_video, spread
+from extract.views import View, choose_views
 from extract.weights.load import load_backbone
 from features.intervals import SegmentTimes
 
@@ -42,28 +44,32 @@ VIDEO = HERE / "data" / f"epic_like_{WIDTH}x{HEIGHT}_{FPS}fps_{SECONDS}s.mp4"
 
 @dataclass(frozen=True)
 class Regime:
-    """A backbone and its number of frames per segment."""
+    """A backbone, its number of frames per segment, and the views of each clip."""
 
     name: str
     backbone: str
     num_frames: int
     seconds: int  # of the video
+    views: str = "centre"
 
 
 REGIMES = (
     Regime("decode-bound, 16 frames", "tiny_cnn", 16, SECONDS),
     Regime("decode-bound, 32 frames", "tiny_cnn", 32, SECONDS),
     Regime("backbone-bound, 16 frames", "resnet50", 16, 120),  # on two cores all of it would take a quarter of an hour
+    Regime("four views, backbone-bound", "resnet50", 16, 60, "centre,left,flip,augment:1"),
+    Regime("four views, decode-bound", "tiny_cnn", 16, SECONDS, "centre,flip,augment:1,randaugment:1"),
 )
 
 
 @dataclass(frozen=True)
 class Result:
-    """The seconds of one regime; None for an alternative that is not installed."""
+    """The seconds of one regime; None for an alternative that is not installed, or cannot give the views."""
 
     regime: str
     backbone: str
     num_frames: int
+    num_views: int
     num_clips: int
     packets: int
     packets_decoded: int
@@ -72,7 +78,7 @@ class Result:
     floor_s: float
     pipeline_s: float
     pipeline_over_floor: float
-    pyav_s: float
+    pyav_s: float | None
     torchcodec_s: float | None
 
 
@@ -87,7 +93,9 @@ def _measure(regime: Regime, device: torch.device, repeats: int) -> Result:
     entry = get(regime.backbone)
     network, _ = load_backbone(entry, "random:0")
     forward = Forward(network, entry.preprocess, device, choose_precision("auto", device))
-    case = _Case(entry, forward, device, regime.num_frames, segments_like_epic(regime.seconds), num_workers_for(None))
+    views = choose_views(regime.views, entry.preprocess)
+    segments = segments_like_epic(regime.seconds)
+    case = _Case(entry, forward, device, regime.num_frames, views, segments, num_workers_for(None))
     info = probe(VIDEO)
     plan = case.plan(info.seconds)
     readings = [decode_task(info, np.unique(plan.clips[own])) for own in pieces(info.packets, info.pts, plan.clips)]
@@ -95,7 +103,7 @@ def _measure(regime: Regime, device: torch.device, repeats: int) -> Result:
     # In turn, so that a machine that slows down for a while slows down all of them.
     decode, backbone, pipeline = zip(
         *[
-            (decode_floor(case, readings), backbone_floor(case, len(plan.clips)), run_pipeline(case))
+            (decode_floor(case, readings), backbone_floor(case, len(plan.clips) * len(views)), run_pipeline(case))
             for _ in range(repeats)
         ],
         strict=True,
@@ -106,6 +114,7 @@ def _measure(regime: Regime, device: torch.device, repeats: int) -> Result:
         regime=regime.name,
         backbone=regime.backbone,
         num_frames=regime.num_frames,
+        num_views=len(views),
         num_clips=len(plan.clips),
         packets=len(info.packets.pts),
         packets_decoded=num_decoded,
@@ -114,8 +123,8 @@ def _measure(regime: Regime, device: torch.device, repeats: int) -> Result:
         floor_s=floor_s,
         pipeline_s=pipeline_s,
         pipeline_over_floor=pipeline_s / floor_s,
-        pyav_s=by_segment(case, _PyAV),
-        torchcodec_s=by_segment(case, _TorchCodec) if _has_torchcodec() else None,
+        pyav_s=by_segment(case, _PyAV) if len(views) == 1 else None,
+        torchcodec_s=by_segment(case, _TorchCodec) if len(views) == 1 and _has_torchcodec() else None,
     )
 
 
@@ -125,6 +134,7 @@ class _Case:
     forward: Forward
     device: torch.device
     num_frames: int
+    views: tuple[View, ...]
     segments: SegmentTimes
     num_processes: int
 
@@ -207,7 +217,7 @@ def run_pipeline(case: _Case) -> float:
             on_clips=lambda *_: None,
         )
         with Decoders(case.num_processes) as decoders:
-            [result] = pipeline.run(iter([Request("P01_101", VIDEO, case.plan)]), decoders)
+            [result] = pipeline.run(iter([Request("P01_101", VIDEO, case.plan, None, case.views)]), decoders)
         assert not result.failures, result.failures
 
     return seconds(run)

@@ -30,7 +30,7 @@ _SEED = re.compile(r"-seed\d+$")
 # Settings that older runs were trained with without a record of them.
 _UNRECORDED = {"bias": "zero", "select": "action"}
 # What older runs do not record of their inputs, so that it cannot be compared.
-_RECORDED_LATER = ("times_digest", "teacher_sha256")
+_RECORDED_LATER = ("times_digest", "teacher_sha256", "featureset_views")
 _NO_FILES = SplitFiles(None, None, None)
 
 

@@ -126,8 +126,8 @@ def predict_run(
         splits: of "train", "validation" and "test"; all that the run was trained with by default.
         annotations, out: CSV of other segments, and the file for their predictions, instead of `splits`.
         features: the run's feature sets, where they have moved.
-        tta: average over all views of the features, and in dense sets over windows that are moved in time. These
-            predictions have files of their own.
+        tta: average over the views of the features, without random augmentations, and in dense sets over windows that
+            are moved in time. These predictions have files of their own.
         allow_missing: leave out segments that have no features.
         device: "auto", "cpu", "cuda" or "mps".
 

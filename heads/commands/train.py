@@ -151,8 +151,8 @@ def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
 @click.option(
     "--tta",
     is_flag=True,
-    help="Test-time augmentation: average over all views of the features and, in dense sets, over windows that are "
-    "moved in time.",
+    help="Test-time augmentation: average over the views of the features, without random augmentations, and, in dense "
+    "sets, over windows that are moved in time.",
 )
 @allow_missing_option
 @device_option

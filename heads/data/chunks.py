@@ -126,6 +126,11 @@ class Split:
     def __repr__(self) -> str:
         return f"Split({len(self)} segments in {len(self._videos)} videos, {self.num_missing} missing)"
 
+    def num_without_all_views(self, number: int) -> int:
+        """Return how many segments have some, but not all, of the views that are read of feature set `number`."""
+        views = self.sources[number].views
+        return sum(len(video.index) for video in self._videos if video.views[number] != views)
+
     def chunks(self, generator: torch.Generator | None = None) -> Iterator[tuple[Chunk, torch.Tensor]]:
         """Return all segments, as chunks with the order to read each in: (S,) positions in the chunk.
 

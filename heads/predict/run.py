@@ -40,8 +40,8 @@ def predict_run(
             and existing ones are kept.
         roots: the feature sets the run was trained on, if they have moved since.
         csv, out: another list of segments, and the file for its predictions; both or neither.
-        tta: average over all views of the feature sets and over moved windows (heads/predict/tta.py), into separate
-            files; by default not for training.
+        tta: average over test views and over moved windows (heads/predict/tta.py), into separate files; by default not
+            for training.
 
     Raises:
         DataError: the run has no trained head or not this split, its features are missing or have changed, or another

@@ -38,10 +38,10 @@ def describe(config: TrainConfig, data: TrainData, device: torch.device) -> Iter
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     separate = ", one for verbs and one for nouns" if config.separate else ""
     yield "head", f"{config.head}{separate}, {num_parameters:,} parameters"
-    for source in data.sources:
+    for number, source in enumerate(data.sources):
         yield "features", _describe_source(source)
         if len(source.views) > 1:
-            yield "views", _describe_views(source)
+            yield "views", _describe_views(source, data.train.num_without_all_views(number))
     yield "training", _describe_split(data.train)
     yield "", _describe_classes(data.train)
     yield "optimising", _describe_length(config, len(data.train))
@@ -78,9 +78,12 @@ def _describe_source(source: Source) -> str:
     return f"{source.root}: {featureset.backbone}, {featureset.sampled}, D {featureset.dim}"
 
 
-def _describe_views(source: Source) -> str:
-    """Return which views training draws from, and which one is scored."""
-    return f"one of {', '.join(source.views)} at random in training; validation and test with {source.views[0]}"
+def _describe_views(source: Source, num_without_all: int) -> str:
+    """Return which views training draws from, which one is scored, and how many training segments lack a view."""
+    lacking = f"; {num_without_all:,} segments have only some of them" if num_without_all else ""
+    return (
+        f"one of {', '.join(source.views)} at random in training{lacking}; validation and test with {source.views[0]}"
+    )
 
 
 def _describe_split(split: Split) -> str:

@@ -295,6 +295,7 @@ def _record(config: TrainConfig, data: TrainData, taught: PredictionsFile | None
     return {
         **config.as_json(),
         "featureset_digests": [source.featureset.digest for source in data.sources],
+        "featureset_views": [list(source.views) for source in data.sources],
         "labels_digest": data.labels_digest,
         "times_digest": data.times_digest,
         "train_segments": len(data.train),

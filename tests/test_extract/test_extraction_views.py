@@ -29,6 +29,8 @@ SEGMENTS = {
     "P01_102_0": (0.00, 1.00),
     "P02_01_0": (0.40, 1.90),
 }
+# From a file: random:0 draws from torch's generator, which threads share.
+WEIGHTS = Path(__file__).parents[1] / "golden" / "features-0.1.0" / "weights.pth"
 ALL = "centre,flip,early,augment:2"
 NAMES = ("centre", "flip", "early", "augment1", "augment2")
 
@@ -53,7 +55,7 @@ def extract(videos, tmp_path):
 
     def run(views: str, segments: dict[str, tuple[float, float]] = SEGMENTS, **options) -> Summary:
         rows = read_segments(annotate(tmp_path / f"{views}.csv", segments))
-        settings = {"backbone": "tiny_cnn", "weights": "random:0", "num_frames": 4, "workers": 1, **options}
+        settings = {"backbone": "tiny_cnn", "weights": str(WEIGHTS), "num_frames": 4, "workers": 1, **options}
         return extract_videos(rows, videos, tmp_path / "out", views=views, **settings)
 
     return run
@@ -78,7 +80,7 @@ def with_centre(original_set, tmp_path) -> Path:
 
 def _unbroken(videos: Path, out: Path, views: str) -> Path:
     segments = read_segments(annotate(out / "segments.csv", SEGMENTS))
-    options = {"backbone": "tiny_cnn", "weights": "random:0", "num_frames": 4, "workers": 1}
+    options = {"backbone": "tiny_cnn", "weights": str(WEIGHTS), "num_frames": 4, "workers": 1}
     extract_videos(segments, videos, out, views=views, **options)
     return out
 

@@ -159,11 +159,12 @@ def test_cluster_that_must_be_named_is_named_everywhere(submit):
     assert f"\n  SLURM_CLUSTERS=wice {Path(sys.prefix) / 'bin'}/{status}\n" in process.stdout
 
 
-def test_tokens_layers_and_clips_are_handed_on_and_name_the_folder(submit):
-    choice = ("TOKENS=mean+cls", "LAYERS=5,last", "CLIP=8")
+def test_tokens_layers_clips_and_views_are_handed_on_and_all_but_views_name_the_folder(submit):
+    choice = ("TOKENS=mean+cls", "LAYERS=5,last", "CLIP=8", "VIEWS=centre,augment:3")
     _, jobs = submit("pipeline", "BACKBONE=avion_vitb_epic", "WEIGHTS=random:0", *choice)
     extraction = jobs[0][jobs[0].index("--tokens") :]
-    assert extraction[:6] == ["--tokens", "mean+cls", "--layers", "5,last", "--clip", "8"]
+    options = ["--tokens", "mean+cls", "--layers", "5,last", "--clip", "8", "--views", "centre,augment:3"]
+    assert extraction[:8] == options
     folder = "data/features/avion_vitb_epic-seg16-mean+cls-layers5-last-clip8"
     assert extraction[extraction.index("--out") + 1] == folder
     training = next(job for job in jobs if "train" in job)

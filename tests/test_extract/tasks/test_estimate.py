@@ -49,6 +49,17 @@ def test_segments_are_counted(dataset):
     assert estimate.imbalance == pytest.approx(12 / 10)
 
 
+def test_clips_and_bytes_of_all_views_are_counted_and_their_frames_once(dataset):
+    plain, several = (
+        _estimate(dataset, num_frames=4, tasks=2, views=views) for views in ("centre", "centre,augment:2")
+    )
+    assert several.views == ("centre", "augment1", "augment2")
+    assert (several.clips, several.steps, several.size_bytes) == (3 * 12, 12, 12 * (3 * 384 * 2 + 12))
+    assert several.wanted_frames == plain.wanted_frames == 8
+    assert sorted(several.task_cost) == [4 + 3 * 4, 4 + 3 * 8]
+    assert _estimate(dataset, num_frames=4, views="centre,early,late").wanted_frames == 3 * 8
+
+
 def test_dense_steps_are_counted(dataset):
     estimate = _estimate(dataset, every_s=0.5)
     assert (estimate.clips, estimate.steps, estimate.wanted_frames) == (8, 8, 8)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from click.testing import Result
 from run_files import metrics_of, weights_of
-from synthetic import Synthetic, drawn_predictions, write_synthetic_dense
+from synthetic import Synthetic, drawn_predictions, write_features, write_synthetic_dense
 
 from features.files import read_json
 from features.predictions import Predictions, read_predictions, write_predictions
@@ -369,3 +369,35 @@ def test_features_that_are_not_finite_name_their_segment(heads, synthetic, tmp_p
     result = _train(heads, synthetic, sets=(root,))
     assert result.exit_code == 1
     assert f"P01_01.h5: features of segment {name} are not finite" in result.stderr
+
+
+@pytest.fixture
+def augmented(synthetic, tmp_path) -> Path:
+    """A set whose training segments have an augmented view, and whose other segments only the centre."""
+    root = tmp_path / "augmented-seg5"
+    rng = np.random.default_rng(0)
+    for split, num_views in (("train", 2), ("validation", 1)):
+        segments = synthetic.segments(split)
+        steps = {name: rng.normal(size=(3, num_views, 12)) for name in segments.narration_id}
+        write_features(root, segments, steps, views=("centre", "augment1"))
+    return root
+
+
+def test_all_views_are_trained_on_where_there_are_random_augmentations(heads, synthetic, augmented, tmp_path):
+    result = _train(heads, synthetic, sets=(augmented,))
+    assert result.exit_code == 0, result.output
+    plan = " ".join(result.output.split())
+    assert "views one of centre, augment1 at random in training; validation and test with centre" in plan
+    config = json.loads((tmp_path / "runs/mean_pool-seed0/config.json").read_text())
+    assert config["featureset_views"] == [["centre", "augment1"]]
+
+
+def test_a_run_goes_on_only_with_the_views_that_it_began_with(heads, synthetic, augmented):
+    assert _train(heads, synthetic, "--view", "centre", sets=(augmented,)).exit_code == 0
+    assert "at random in training" not in _train(heads, synthetic, "--view", "centre", sets=(augmented,)).output
+    record = json.loads((augmented / "featureset.json").read_text())
+    assert _train(heads, synthetic, "--name", "all", sets=(augmented,)).exit_code == 0
+    (augmented / "featureset.json").write_text(json.dumps({**record, "views": ["centre", "flip", "augment1"]}))
+    result = _train(heads, synthetic, "--name", "all", sets=(augmented,))
+    assert result.exit_code == 1
+    assert "holds another run (featureset_views [['centre', 'augment1']] there" in result.stderr
