@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from extract.decode.sources import Source
 from extract.decode.video import VideoInfo
 from extract.sampling import VideoPlan
 from features.failures import FailureKind
@@ -24,11 +25,12 @@ class Request:
 
     Attributes:
         plan: maps the (F,) seconds of the video's frames to its plan.
-        copy: where to copy the file to before it is read; None to read the file itself. Messages name `path` always.
+        copy: where to copy the source to before it is read; None to read the source itself. Messages always name the
+            source.
     """
 
     video_id: str
-    path: Path
+    source: Source
     plan: Callable[[np.ndarray], VideoPlan]
     copy: Path | None = None
 
@@ -147,8 +149,5 @@ class Piece:
         if missing is None:
             return Clip(self._video, number, pictures)
         if failure is None:
-            second = self._video.info.seconds[missing]
-            failure = ClipFailure(
-                FailureKind.UNDECODABLE, f"frame {missing} at {second:.2f} s cannot be decoded", missing
-            )
+            failure = ClipFailure(*self._video.info.why_lost(missing), missing)
         return Clip(self._video, number, [], failure)

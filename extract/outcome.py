@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from extract.clips import ClipFeatures, UnusableVideo
+from extract.decode.sources import Source, path_of
 from features.failures import Failure, FailureKind, read_failures, write_failures
 from features.featureset import FeatureSet
 from features.intervals import NO_SEGMENTS, SegmentTimes, need_same_times
@@ -24,7 +25,7 @@ class PendingVideo:
     """A video of a run, and what the feature set has of it so far.
 
     Attributes:
-        path: None if there is no such file.
+        source: None if there is none.
         requested: the segments of the run.
         stored: the segments that the video's file holds.
         missing: requested and not stored.
@@ -32,7 +33,7 @@ class PendingVideo:
     """
 
     video_id: str
-    path: Path | None
+    source: Source | None
     requested: SegmentTimes
     stored: SegmentTimes
     missing: frozenset[str]
@@ -50,9 +51,9 @@ class PendingVideo:
 
 
 def pending_video(
-    out: Path, featureset: FeatureSet, video_id: str, path: Path | None, requested: SegmentTimes
+    out: Path, featureset: FeatureSet, video_id: str, source: Source | None, requested: SegmentTimes
 ) -> PendingVideo:
-    """Return what the feature set in `out` has of a video whose file is at `path`, and which segments it misses.
+    """Return what the feature set in `out` has of a video that is read from `source`, and which segments it misses.
 
     Raises:
         DataError: the stored features are damaged, or were made with other settings or from other intervals.
@@ -62,7 +63,7 @@ def pending_video(
     settled = set(requested.narration_id) | set(stored.narration_id)
     other_failures = tuple(failure for failure in read_failures(out, video_id) if failure.narration_id not in settled)
     missing = frozenset(requested.narration_id) - set(stored.narration_id)
-    return PendingVideo(video_id, path, requested, stored, missing, other_failures)
+    return PendingVideo(video_id, source, requested, stored, missing, other_failures)
 
 
 def _union(requested: SegmentTimes, stored: SegmentTimes) -> SegmentTimes:
@@ -118,7 +119,7 @@ def _reason_to_keep(
         num_gone, unit = len(failed & set(video.stored.narration_id)), "segments"
     if not num_gone:
         return None
-    file = video.path or f"the missing file of video {video.video_id}"
+    file = path_of(video.source) if video.source else f"the missing file of video {video.video_id}"
     return (
         f"{file} no longer gives {num_gone} {unit} whose features are stored, so {video_path(out, video.video_id)} is "
         "kept as it is; bring back the whole video and run again"
@@ -145,11 +146,10 @@ def _failures(video: PendingVideo, result: ClipFeatures | UnusableVideo) -> list
 def _out_of_reach(result: ClipFeatures) -> Iterable[Failure]:
     """Yield the failures of segments that the plan leaves out: beyond the end of the video, or in a gap."""
     info, plan = result.info, result.plan
-    truncated = " (the file is truncated: its index lists more frames)" if info.is_truncated else ""
     for name, reason in plan.beyond_end.items():
-        yield Failure(name, FailureKind.BEYOND_END, f"{info.path}, segment {name}: {reason}{truncated}")
+        yield Failure(name, FailureKind.BEYOND_END, f"{info.path}, segment {name}: {reason}{info.remark}")
     for name, reason in plan.in_gap.items():
-        yield Failure(name, FailureKind.NO_FRAMES, f"{info.path}, segment {name}: {reason}")
+        yield Failure(name, FailureKind.NO_FRAMES, f"{info.path}, segment {name}: {reason}{info.remark}")
 
 
 def _failures_of_clips(result: ClipFeatures) -> Iterable[Failure]:

@@ -137,8 +137,8 @@ def test_only_the_store_imports_h5py() -> None:
     assert importers_of("h5py") == {"features.store"}
 
 
-def test_only_the_video_module_imports_av() -> None:
-    assert importers_of("av") == {"extract.decode.video"}
+def test_only_what_decodes_pictures_imports_av() -> None:
+    assert importers_of("av") == {"extract.decode.video", "extract.decode.frames"}
 
 
 def test_only_the_plots_of_a_report_import_matplotlib() -> None:

@@ -20,6 +20,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from extract.decode.damage import DamageLedger
+from extract.decode.no_video import what_it_is
 from extract.decode.packets import (
     MAX_REORDER,
     Packet,
@@ -32,6 +33,7 @@ from extract.decode.packets import (
 )
 from extract.decode.planes import BT601, BT709, Colour, Planes
 from features.errors import DataError
+from features.failures import FailureKind
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,15 @@ class VideoInfo:
     def seconds(self) -> np.ndarray:
         """(F,) float64 presentation times."""
         return self.pts * float(self.time_base)
+
+    @property
+    def remark(self) -> str:
+        """What a message about frames that are missing says about the file."""
+        return " (the file is truncated: its index lists more frames)" if self.is_truncated else ""
+
+    def why_lost(self, frame: int) -> tuple[FailureKind, str]:
+        """Return the kind of failure and the reason why decoding has not given a frame."""
+        return FailureKind.UNDECODABLE, f"frame {frame} at {self.seconds[frame]:.2f} s cannot be decoded"
 
     def __repr__(self) -> str:
         size = f"{self.width}x{self.height}"
@@ -131,8 +142,9 @@ def _colour(context: av.VideoCodecContext) -> Colour:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
-        # Titles and other metadata are not read, and may be in any encoding.
-        with av.open(str(path), metadata_errors="ignore") as container:
+        # With a protocol, or a colon in a relative path would be taken for the end of one. Titles and other metadata
+        # are not read, and may be in any encoding.
+        with av.open(f"file:{path}", metadata_errors="ignore") as container:
             if not container.streams.video:
                 raise VideoError(f"{path}: no video stream in it.")
             stream = container.streams.video[0]
@@ -140,7 +152,8 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
                 raise VideoError(f"{path}: no decoder for its video stream.")
             yield container, stream
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{path}: cannot be read as a video: {error.strerror or error}.") from error
+        reason = what_it_is(path) or f"cannot be read as a video: {error.strerror or error}."
+        raise VideoError(f"{path}: {reason}") from error
 
 
 def _packets(container: InputContainer, stream: VideoStream, on_packet: Callable[[], None]) -> Iterator[av.Packet]:
@@ -250,7 +263,7 @@ def decode(task: DecodeTask, *, on_packet: Callable[[], None] = _do_nothing) -> 
         VideoError: as for `decode_frames`, or its pictures are rotated by an angle that is no right angle.
     """
     for number, frame in decode_frames(task, on_packet=on_packet):
-        yield number, _planes(frame, task)
+        yield number, planes_of(frame, task.path, full_range=task.full_range)
 
 
 def decode_frames(
@@ -314,12 +327,17 @@ def _wanted_frames(
             yield numbers[pts], frame
 
 
-def _planes(frame: av.VideoFrame, task: DecodeTask) -> Planes:
+def planes_of(frame: av.VideoFrame, path: Path, *, full_range: bool) -> Planes:
+    """Return the planes of a decoded frame of a file, upright; they are the frame's own memory where that is possible.
+
+    Raises:
+        VideoError: it is rotated by an angle that is no right angle.
+    """
     if frame.format.name not in ("yuv420p", "yuvj420p"):
-        frame = frame.reformat(format="yuv420p", dst_color_range="JPEG" if task.full_range else "MPEG")
+        frame = frame.reformat(format="yuv420p", dst_color_range="JPEG" if full_range else "MPEG")
     turns, rest = divmod(frame.rotation, 90)
     if rest:
-        raise VideoError(f"{task.path}: its pictures are rotated by {frame.rotation} degrees, which is no right angle.")
+        raise VideoError(f"{path}: its pictures are rotated by {frame.rotation} degrees, which is no right angle.")
     return Planes(*(np.rot90(_pixels(plane), turns) for plane in frame.planes))
 
 

@@ -17,8 +17,9 @@ from extract.backbones import Backbone, get
 from extract.backbones.tokens import choose_tokens
 from extract.decode.decoders import Decoders, TaskFailure, num_workers_for
 from extract.decode.packets import needed_packets
+from extract.decode.sources import Source, needed_until
 from extract.decode.video import VideoInfo
-from extract.sampling import VideoPlan, choose_sampling, plan_video
+from extract.sampling import END_TOLERANCE_S, VideoPlan, choose_sampling, plan_video
 from extract.tasks.sharding import DECODED_PER_S, deal_videos
 from extract.videos import find_videos
 from features.annotations import Segments, find_csv, read_video_info
@@ -97,6 +98,8 @@ def estimate_extraction(
     workers: int | None = None,
     tokens: str | None = None,
     layers: str | Sequence[int | str] | None = None,
+    input_form: str | None = None,
+    frames_fps: float | None = None,
 ) -> Estimate:
     """Return what the extraction of segments costs, and how even its work is over array tasks.
 
@@ -122,8 +125,10 @@ def estimate_extraction(
     if isinstance(videos, pd.DataFrame):
         known = _listed(videos, rows)
     else:
-        files = find_videos(videos, segments.table.video_id)
-        known = _probed({name: path for name, path in files.items() if path is not None}, workers)
+        found = find_videos(videos, segments.table.video_id, form=input_form, frames_fps=frames_fps)
+        last_s = {name: float(rows[name].table.stop_s.max()) - END_TOLERANCE_S for name in rows}
+        sources = {name: needed_until(source, last_s[name]) for name, source in found.items() if source is not None}
+        known = _probed(sources, workers)
     failed: Counter[FailureKind] = Counter({FailureKind.MISSING_VIDEO: 0})
     missing, estimates = set(rows), dict[str, _VideoEstimate]()
     for video_id, info in known:
@@ -190,9 +195,9 @@ def _listed(videos: pd.DataFrame, video_ids: Iterable[str]) -> Iterator[tuple[st
             yield video_id, np.arange(max(1, round(video.duration_s * video.fps))) / video.fps
 
 
-def _probed(files: Mapping[str, Path], workers: int) -> Iterator[tuple[str, VideoInfo | TaskFailure]]:
+def _probed(sources: Mapping[str, Source], workers: int) -> Iterator[tuple[str, VideoInfo | TaskFailure]]:
     """Yield each video's id and what is known of it, in the order in which the workers finish."""
-    todo = list(files.items())[::-1]
+    todo = list(sources.items())[::-1]
     with Decoders[str](workers) as decoders, progress(total=len(todo), unit="videos", label="read packets") as bar:
         while todo or decoders.num_open:
             while todo and decoders.wants_task():
