@@ -103,7 +103,8 @@ def _candidates_below(root: Path) -> Iterator[_Candidate]:
     for folder, files, has_frames in _folders_below(root):
         videos = [path for path in files if path.suffix.lower() in ENDINGS]
         for path in files:
-            yield _Candidate(path, "video", videos) if path in videos else _Candidate(path, "frames")
+            is_tar = path.suffix.lower() == ".tar"
+            yield _Candidate(path, "frames") if is_tar else _Candidate(path, "video", videos)
         if has_frames:
             yield _Candidate(folder, "frames")
         if chunks := [path for path in videos if _SECONDS.fullmatch(path.stem)]:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
 import numpy as np
 
+from extract.decode.no_video import what_it_is
 from extract.decode.packets import Packets
 from extract.decode.planes import BT601, Planes
 from extract.decode.sources import FRAME_NAME, FrameFiles
@@ -29,7 +30,7 @@ from features.failures import FailureKind
 _PUBLISHED_AT_60 = {"P01_109": 222487, "P27_103": 146918}
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class FramesInfo(VideoInfo):
     """A video of F JPEG frames, of which some may be missing.
 
@@ -48,7 +49,7 @@ class FramesInfo(VideoInfo):
     @property
     def remark(self) -> str:
         """What a message about frames that are missing says about the file."""
-        return " (the tar is truncated: the mark of its end is missing)" if self.is_truncated else ""
+        return " (the tar is damaged or truncated behind its last frame)" if self.is_truncated else ""
 
     def why_lost(self, frame: int) -> tuple[FailureKind, str]:
         """Return the kind of failure and the reason why decoding has not given a frame."""
@@ -68,8 +69,8 @@ def probe(source: FrameFiles, *, on_packet: Callable[[], None]) -> FramesInfo:
         VideoError: there are no frames, or not those of one video.
     """
     is_tar = not source.path.is_dir()
-    entries = _in_tar(source.path) if is_tar else _in_folder(source.path)
-    pattern, place_of = _frames_among(entries, source.path, on_packet)
+    places, is_whole = _in_tar(source.path, on_packet) if is_tar else (_in_folder(source.path, on_packet), True)
+    pattern, place_of = _frames_among(source.path, places)
     present = np.array(sorted(place_of), dtype=np.int64)
     if _PUBLISHED_AT_60.get(source.path.stem) == present[-1] and source.fps == 50:
         raise VideoError(
@@ -90,7 +91,7 @@ def probe(source: FrameFiles, *, on_packet: Callable[[], None]) -> FramesInfo:
         codec="mjpeg",
         colour=replace(BT601, full_range=True),
         packets=Packets(pts, is_shown=is_there, is_key=every, is_reference=~every, proven=True),
-        is_truncated=is_tar and _is_cut(source.path),
+        is_truncated=not is_whole,
         pattern=pattern,
         numbers=numbers,
         is_there=is_there,
@@ -122,16 +123,13 @@ def _expected_numbers(present: np.ndarray) -> np.ndarray:
 _Place = tuple[int, int]
 
 
-def _frames_among(
-    entries: Iterator[tuple[str, _Place]], path: Path, on_packet: Callable[[], None]
-) -> tuple[str, Mapping[int, _Place]]:
-    """Return how the frames are named by their numbers, and the place of each number."""
-    places, names = dict[int, _Place](), dict[int, str]()
-    for name, place in entries:
-        on_packet()
+def _frames_among(path: Path, places: Mapping[str, _Place]) -> tuple[str, dict[int, _Place]]:
+    """Return how the frames among files are named by their numbers, and the place of each number."""
+    frames, names = dict[int, _Place](), dict[int, str]()
+    for name, place in places.items():
         if match := FRAME_NAME.fullmatch(name.rpartition("/")[2]):
-            # If a file was added to a tar twice, the later one counts.
-            places[int(match[2])], names[int(match[2])] = place, name.removeprefix("./")
+            number = int(match[2])
+            frames[number], names[number] = place, name.removeprefix("./")
     if not names:
         raise VideoError(f"{path}: no JPEG frames in it, which would be named frame_0000000001.jpg and so on.")
     shortest = min(names.values(), key=len)
@@ -146,42 +144,41 @@ def _frames_among(
         raise VideoError(
             f"{path}: it holds frames of two kinds, such as {shortest} and {odd}; leave those of one kind."
         )
-    return pattern, places
+    return pattern, frames
 
 
-def _in_folder(path: Path) -> Iterator[tuple[str, _Place]]:
+def _in_folder(path: Path, on_packet: Callable[[], None]) -> dict[str, _Place]:
+    """Return the names of the files in a folder; places mean nothing there."""
+    places = {}
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                yield entry.name, (0, 0)
+                on_packet()
+                places[entry.name] = (0, 0)
     except OSError as error:
         raise VideoError(f"{path}: cannot be read as a folder of frames: {error.strerror or error}.") from error
+    return places
 
 
-def _in_tar(path: Path) -> Iterator[tuple[str, _Place]]:
-    """Yield the name of each file in a tar, with the place where its bytes begin and how many there are."""
+def _in_tar(path: Path, on_packet: Callable[[], None]) -> tuple[dict[str, _Place], bool]:
+    """Return where the bytes of each file in a tar begin and how many they are, and whether it ends as a tar should.
+
+    If a file was added twice, the later one counts. What a broken copy still holds is used.
+    """
+    places: dict[str, _Place] = {}
     try:
-        with tarfile.open(path, "r:") as tar:
-            while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # otherwise it keeps a record of every member
-                if member.isreg():
-                    yield member.name, (member.offset_data, member.size)
+        with tarfile.open(path, "r:") as tar, open(path, "rb") as file:
+            with suppress(tarfile.TarError):
+                while (member := tar.next()) is not None:
+                    on_packet()
+                    tar.members = []  # type: ignore[attr-defined]  # otherwise it keeps a record of every member
+                    if member.isreg():
+                        places[member.name] = (member.offset_data, member.size)
+            block = os.pread(file.fileno(), tarfile.BLOCKSIZE, tar.offset)
+            return places, block == bytes(tarfile.BLOCKSIZE)
     except (OSError, tarfile.TarError) as error:
-        # What a broken copy still holds is used.
-        if "unexpected end of data" not in str(error):
-            reason = getattr(error, "strerror", None) or error
-            raise VideoError(f"{path}: cannot be read as a tar that is not compressed: {reason}.") from error
-
-
-_BLOCK_BYTES = 512
-
-
-def _is_cut(path: Path) -> bool:
-    """Return whether a tar lacks the zeros with which it ends."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        file.seek(max(0, size - _BLOCK_BYTES))
-        return size % _BLOCK_BYTES != 0 or any(file.read())
+        reason = f"cannot be read as a tar that is not compressed: {getattr(error, 'strerror', None) or error}."
+        raise VideoError(f"{path}: {what_it_is(path) or reason}") from error
 
 
 # ---- decoding

@@ -9,6 +9,8 @@ from typing import BinaryIO
 
 _GIT_LFS = b"version https://git-lfs.github.com/spec/"
 _MARKUP = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<error")
+# With which an mp4 or a mov begins.
+_FIRST_BOXES = (b"ftyp", b"wide", b"free", b"skip", b"mdat")
 # Nothing is looked for behind so many boxes: a fragmented mp4 may have any number of them, but not before its moov.
 _MAX_BOXES = 1000
 
@@ -28,7 +30,7 @@ def what_it_is(path: Path) -> str | None:
                 )
             if not start.strip(b"\0"):
                 return "it begins with zeros, as a file whose download never ended; download it again."
-            if start[4:8] == b"ftyp" and b"moov" not in _boxes(file):
+            if start[4:8] in _FIRST_BOXES and b"moov" not in _boxes(file):
                 return _WITHOUT_INDEX
     except OSError:
         pass  # FFmpeg's own error says that

@@ -10,10 +10,8 @@ Where files overlap, the later one has the frame. A file that cannot be read lea
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +26,26 @@ from features.errors import first_few
 from features.failures import FailureKind
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class SeriesInfo(VideoInfo):
     """A video that consists of K files.
 
     Attributes:
+        times: (F,) float64, the seconds of its frames; `pts` are their numbers.
         parts: what is known of each file that can be read.
         first: (K + 1,) int64, the number of the first frame of each; at last the number of frames.
         problems: what is wrong with files, by their names.
     """
 
+    times: np.ndarray
     parts: tuple[VideoInfo, ...]
     first: np.ndarray
     problems: tuple[str, ...]
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """(F,) float64 presentation times."""
+        return self.times
 
     @property
     def remark(self) -> str:
@@ -64,11 +69,11 @@ def probe(source: FileSeries, *, on_packet: Callable[[], None]) -> SeriesInfo:
         VideoError: none of the files can be read.
     """
     parts: list[VideoInfo] = []
-    starts: list[Fraction] = []  # what is added to the times of each part
+    shifts_s: list[float] = []  # what is added to the times of each part
     problems: list[str] = []
-    end = Fraction(0)  # of the parts so far
+    end_s = 0.0  # of the parts so far
     for file, start in zip(source.files, source.starts or itertools.repeat(None), strict=False):
-        if start is None and parts and end >= source.until_s:
+        if start is None and parts and end_s >= source.until_s:
             break
         try:
             info = video.probe(file, on_packet=on_packet)
@@ -81,59 +86,53 @@ def probe(source: FileSeries, *, on_packet: Callable[[], None]) -> SeriesInfo:
             continue
         if info.is_truncated:
             problems.append(f"{file.name} is truncated")
-        starts.append(_shift_of_chunk(start, info) if start is not None else _shift_of_chapter(end, info, parts))
-        end = _end(info, starts[-1])
+        shifts_s.append(_shift_of_chapter(end_s, info, parts) if start is None else _shift_of_chunk(float(start), info))
+        end_s = shifts_s[-1] + _end_s(info)
         parts.append(info)
     if not parts:
         raise VideoError(f"{source.path}: {first_few(problems)}.")
-    return _joined(source.path, parts, starts, problems)
+    return _joined(source.path, parts, shifts_s, problems)
 
 
-def _shift_of_chunk(start: Fraction, chunk: VideoInfo) -> Fraction:
+def _shift_of_chunk(start_s: float, chunk: VideoInfo) -> float:
     """Return what is added to the times of a chunk: nothing if it was cut with the clock of the video kept."""
-    return Fraction(0) if _seconds(chunk, 0) > start / 2 else start
+    return 0.0 if chunk.seconds[0] > start_s / 2 else start_s
 
 
-def _shift_of_chapter(end: Fraction, chapter: VideoInfo, before: Sequence[VideoInfo]) -> Fraction:
+def _shift_of_chapter(end_s: float, chapter: VideoInfo, before: Sequence[VideoInfo]) -> float:
     """Return what is added to the times of a chapter, so that its first frame is where the file before it ends."""
-    return end - _seconds(chapter, 0) if before else Fraction(0)
+    return end_s - float(chapter.seconds[0]) if before else 0.0
 
 
-def _seconds(part: VideoInfo, frame: int) -> Fraction:
-    return int(part.pts[frame]) * part.time_base
+def _end_s(part: VideoInfo) -> float:
+    """Return the second at which the last frame of a file ends."""
+    seconds = part.seconds
+    return float(seconds[-1] + (np.median(np.diff(seconds)) if len(seconds) > 1 else 0.0))
 
 
-def _end(part: VideoInfo, start: Fraction) -> Fraction:
-    """Return the second at which a file ends."""
-    interval = int(np.median(np.diff(part.pts))) if len(part.pts) > 1 else 0
-    return start + _seconds(part, -1) + interval * part.time_base
-
-
-def _joined(path: Path, parts: list[VideoInfo], starts: list[Fraction], problems: list[str]) -> SeriesInfo:
-    numbers = (number for part, start in zip(parts, starts, strict=True) for number in (part.time_base, start))
-    time_base = Fraction(1, math.lcm(*(number.denominator for number in numbers)))
-
-    def by_one_clock(pts: np.ndarray, index: int) -> np.ndarray:
-        return pts * int(parts[index].time_base / time_base) + int(starts[index] / time_base)
-
-    times = [by_one_clock(part.pts, index) for index, part in enumerate(parts)]
+def _joined(path: Path, parts: list[VideoInfo], shifts_s: list[float], problems: list[str]) -> SeriesInfo:
+    times = [part.seconds + shift_s for part, shift_s in zip(parts, shifts_s, strict=True)]
     # The frames of each file that count are those before the next file begins.
-    ends = [*(pts[0] for pts in times[1:]), np.iinfo(np.int64).max]
-    times = [pts[: np.searchsorted(pts, end)] for pts, end in zip(times, ends, strict=True)]
-    packets = []
-    for index, (part, shown) in enumerate(zip(parts, times, strict=True)):
-        pts = by_one_clock(part.packets.pts, index)
-        packets.append(replace(part.packets, pts=pts, is_shown=part.packets.is_shown & np.isin(pts, shown)))
+    ends = [*(seconds[0] for seconds in times[1:]), np.inf]
+    times = [seconds[seconds < end] for seconds, end in zip(times, ends, strict=True)]
+    first = np.cumsum([0, *(len(seconds) for seconds in times)])
+    packets = [_renumbered(part, start, stop) for part, start, stop in zip(parts, first[:-1], first[1:], strict=True)]
     settings: dict[str, Any] = {field.name: getattr(parts[0], field.name) for field in fields(VideoInfo)}
     settings |= {
         "path": path,
-        "pts": np.concatenate(times),
-        "time_base": time_base,
+        "pts": np.arange(first[-1]),
         "packets": _one_after_another(packets),
         "is_truncated": False,
     }
-    first = np.cumsum([0, *(len(pts) for pts in times)])
-    return SeriesInfo(**settings, parts=tuple(parts), first=first, problems=tuple(problems))
+    return SeriesInfo(
+        **settings, times=np.concatenate(times), parts=tuple(parts), first=first, problems=tuple(problems)
+    )
+
+
+def _renumbered(part: VideoInfo, first: int, stop: int) -> Packets:
+    """Return the packets of a file with the numbers that its frames have in the video for time stamps."""
+    numbers = first + np.searchsorted(part.pts, part.packets.pts)
+    return replace(part.packets, pts=numbers, is_shown=part.packets.is_shown & (numbers < stop))
 
 
 def _one_after_another(packets: Sequence[Packets]) -> Packets:

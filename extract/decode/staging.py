@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from extract.decode.sources import FileSeries, FrameFiles, Source, path_of
+from extract.decode.sources import FRAME_NAME, FileSeries, FrameFiles, Source, path_of
 from features.errors import DataError
 
 _PREFIX = "extract-stage-"
@@ -103,7 +103,8 @@ def _copied(source: Source, copy: Path, on_block: Callable[[], None]) -> Source:
         return replace(source, files=files)
     path = path_of(source)
     if path.is_dir():
-        _copy_into(copy, sorted(path.iterdir()), on_block)
+        frames = [path / name for name in os.listdir(path) if FRAME_NAME.fullmatch(name)]
+        _copy_into(copy, frames, on_block)
     else:
         _need_room(copy, path.stat().st_size)
         _copy(path, copy, on_block)

@@ -16,6 +16,7 @@ import pandas as pd
 from extract.backbones import Backbone, get
 from extract.backbones.tokens import choose_tokens
 from extract.decode.decoders import Decoders, TaskFailure, num_workers_for
+from extract.decode.frames import FramesInfo
 from extract.decode.packets import needed_packets
 from extract.decode.sources import Source, needed_until
 from extract.decode.video import VideoInfo
@@ -139,6 +140,8 @@ def estimate_extraction(
         seconds = info if isinstance(info, np.ndarray) else info.seconds
         plan = plan_video(seconds, segment_times(rows[video_id]), sampling, entry.clip)
         failed.update({FailureKind.BEYOND_END: len(plan.beyond_end), FailureKind.NO_FRAMES: len(plan.in_gap)})
+        if isinstance(info, FramesInfo):
+            failed[FailureKind.NO_FRAMES] += _num_lacking(info, plan)
         decoded = _num_decoded(info, plan, DECODED_PER_S[sampling.kind])
         estimates[video_id] = _video_estimate(seconds, plan, decoded, entry)
     failed[FailureKind.MISSING_VIDEO] = sum(len(rows[video_id]) for video_id in missing)
@@ -206,6 +209,12 @@ def _probed(sources: Mapping[str, Source], workers: int) -> Iterator[tuple[str, 
                 if isinstance(event.result, (VideoInfo, TaskFailure)):
                     bar.update()
                     yield event.key, event.result
+
+
+def _num_lacking(info: FramesInfo, plan: VideoPlan) -> int:
+    """Return how many segments have a clip with a JPEG frame that is missing."""
+    is_whole = info.is_there[plan.clips].all(axis=1)
+    return sum(not is_whole[first:stop].all() for first, stop in plan.clip_range)
 
 
 def _num_decoded(info: VideoInfo | np.ndarray, plan: VideoPlan, decoded_per_s: float) -> int:

@@ -26,6 +26,8 @@ _OPTIONS = {
         ":scenecut=0:open-gop=0",
     },
     "mpeg4": {"g": "{gop}", "bf": "{b_frames}", "qmin": "2", "qmax": "4"},
+    "mpeg2video": {"g": "{gop}", "bf": "{b_frames}", "qmin": "2", "qmax": "4"},
+    "libvpx": {"g": "{gop}", "auto-alt-ref": "0", "deadline": "realtime", "cpu-used": "8", "b": "1000000"},
 }
 
 
