@@ -107,7 +107,8 @@ def _candidates_below(root: Path) -> Iterator[_Candidate]:
             yield _Candidate(path, "frames") if is_tar else _Candidate(path, "video", videos)
         if has_frames:
             yield _Candidate(folder, "frames")
-        if chunks := [path for path in videos if _SECONDS.fullmatch(path.stem)]:
+        chunks = [path for path in videos if _SECONDS.fullmatch(path.stem)]
+        if chunks and not _SECONDS.fullmatch(folder.stem):  # the folder of a video 12 may be called 12
             yield _Candidate(folder, "chunks", chunks)
 
 
@@ -140,11 +141,18 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path], int]:
                     break
             elif entry.name.startswith(".") or entry.name == _FLOW:
                 continue
-            elif entry.is_dir():
+            elif _is_folder(entry):
                 subfolders.append(Path(entry.path))
             elif (path := Path(entry.path)).suffix.lower() in (*ENDINGS, ".tar"):
                 files.append(path)
     return subfolders, files, num_frames
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 # ---- the videos

@@ -148,6 +148,7 @@ def test_link_to_nothing_is_found_so_that_reading_it_says_so(tmp_path):
 def test_folders_that_are_linked_in_a_circle_end(tmp_path):
     path = _touch(tmp_path / "P01" / "P01_101.mp4")
     (tmp_path / "P01" / "up").symlink_to(tmp_path)
+    (tmp_path / "P01" / "itself").symlink_to(tmp_path / "P01" / "itself")
     assert find_videos(tmp_path, ["P01_101"]) == {"P01_101": path}
 
 
@@ -206,6 +207,11 @@ def test_chunks_are_found_in_the_order_of_their_seconds(tmp_path, folder):
             tuple(Fraction(name) for name in ("0", "15", "30.5", "105")),
         )
     }
+
+
+def test_videos_whose_ids_are_numbers_are_no_chunks(tmp_path):
+    paths = [_touch(tmp_path / name / f"{name}.mp4") for name in ("12", "13")]
+    assert find_videos(tmp_path, ["12", "13"]) == {"12": paths[0], "13": paths[1]}
 
 
 def test_two_chunks_of_one_second_are_refused(tmp_path):

@@ -106,21 +106,19 @@ def test_every_form_shows_the_same_moments_as_the_video(miniatures, form, video_
     assert (np.diag(excess, 1) > 0.2).mean() > 0.4
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ["tar", "chunks"])
 def test_every_form_gives_the_features_of_the_video(miniatures, miniature, tmp_path, form):
+    video_id = "P02_102"
     columns = ["narration_id", "participant_id", "video_id", "start_timestamp", "stop_timestamp"]
     names = ("train", "validation", "test_timestamps")
     rows = pd.concat([pd.read_csv(miniature.annotations / f"EPIC_100_{name}.csv") for name in names])
-    rows.loc[rows.video_id.isin(list(MINIATURES)), columns].to_csv(tmp_path / "segments.csv", index=False)
+    rows.loc[rows.video_id == video_id, columns].to_csv(tmp_path / "segments.csv", index=False)
     for name in ("file", form):
         result = _extract("run", miniatures / name, tmp_path / "segments.csv", "--out", tmp_path / name)
         assert result.exit_code == 0, result.stderr
-    for video_id in MINIATURES:
-        video, other = (_read(tmp_path / name, video_id) for name in ("file", form))
-        np.testing.assert_allclose(other.seconds, video.seconds, atol=1e-6)
-        # The frames that were resampled lie up to half an interval beside those of the video.
-        assert _similarity(video, other).min() > 0.9
-        assert np.median(_similarity(video, other)) > 0.995
+    video, other = (_read(tmp_path / name, video_id) for name in ("file", form))
+    np.testing.assert_allclose(other.seconds, video.seconds, atol=1e-6)
+    assert _similarity(video, other).min() > 0.99
 
 
 def _similarity(video: VideoFeatures, other: VideoFeatures) -> np.ndarray:
