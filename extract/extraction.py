@@ -172,12 +172,13 @@ def extract_videos(
     workers = num_workers_for(workers)
     if batch_size is not None and batch_size < 1:
         raise OptionError("--batch-size", f"{batch_size} is not a number of clips above 0.")
+    known_ids = segments.table.video_id.unique()
     if shard is not None:
         share = segments_of_task(segments, sampling, entry.clip, shard)
         if share is None:
             return Summary(videos=0, segments=0, done=0, kept=0, failed=0, failed_videos=())
         segments = share
-    sources = find_videos(videos, segments.table.video_id, form=input_form, frames_fps=frames_fps)
+    sources = find_videos(videos, segments.table.video_id, known_ids=known_ids, form=input_form, frames_fps=frames_fps)
     network, loaded = load_backbone(entry, weights, folder=weights_dir, fetch=fetch)
     featureset = create_featureset(out, _provenance(entry, loaded, sampling, precision, kept))
     wait_times = WaitTimes()

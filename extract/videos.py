@@ -51,7 +51,12 @@ class _Candidate:
 
 
 def find_videos(
-    root: Path, video_ids: Iterable[str], *, form: str | None = None, frames_fps: float | None = None
+    root: Path,
+    video_ids: Iterable[str],
+    *,
+    known_ids: Iterable[str] = (),
+    form: str | None = None,
+    frames_fps: float | None = None,
 ) -> dict[str, Source | None]:
     """Return where each video is; None if it is not below `root`.
 
@@ -59,6 +64,7 @@ def find_videos(
     and lower case count as the same. It may lie in any folder below `root` that is not hidden.
 
     Args:
+        known_ids: of other videos, so that theirs are not taken for parts of these, or for other spellings.
         form: one of `FORMS`, to look for nothing else.
         frames_fps: frames per second of JPEG frames; by default those of the published frames.
 
@@ -74,14 +80,15 @@ def find_videos(
     if not root.is_dir():
         raise DataError(f"{root}: no such folder of videos.")
     wanted = set(video_ids)
+    known = wanted.union(known_ids)
     # The whole tree is listed once, instead of trying each possible path of each video: scratch file systems are slow.
     listed = [item for item in _candidates_below(root) if form in (None, item.form)]
-    candidates = _by_video(sorted(listed, key=lambda candidate: candidate.path), wanted)
+    candidates = _by_video(sorted(listed, key=lambda candidate: candidate.path), wanted, known)
     sources: dict[str, Source | None] = dict.fromkeys(sorted(wanted))
     for video_id in sources:
         if candidates[video_id]:
             candidate = _only_one(root, video_id, candidates[video_id])
-            sources[video_id] = _source(candidate, video_id, wanted, frames_fps)
+            sources[video_id] = _source(candidate, video_id, known, frames_fps)
     return sources
 
 
@@ -158,13 +165,15 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 # ---- the videos
 
 
-def _by_video(candidates: Sequence[_Candidate], wanted: Collection[str]) -> dict[str, list[_Candidate]]:
+def _by_video(
+    candidates: Sequence[_Candidate], wanted: Collection[str], known: Collection[str]
+) -> dict[str, list[_Candidate]]:
     """Return the candidates of each wanted video: those of exactly its name, or else those of its name in any case."""
     exact, in_any_case = defaultdict(list), defaultdict(list)
     for candidate in candidates:
         name = _name(candidate)
         exact[name].append(candidate)
-        if name not in wanted:
+        if name not in known:
             in_any_case[name.lower()].append(candidate)
     return {video_id: exact.get(video_id) or in_any_case.get(video_id.lower(), []) for video_id in wanted}
 
@@ -201,12 +210,12 @@ def _identity(candidate: _Candidate) -> tuple[str, object]:
     return candidate.form, (status.st_dev, status.st_ino)
 
 
-def _source(candidate: _Candidate, video_id: str, wanted: Collection[str], frames_fps: float | None) -> Source:
+def _source(candidate: _Candidate, video_id: str, known: Collection[str], frames_fps: float | None) -> Source:
     if candidate.form == "frames":
         return FrameFiles(candidate.path, _frames_per_second(candidate.path, video_id, frames_fps))
     if candidate.form == "chunks":
         return _chunks(candidate.path, candidate.files)
-    chapters = _chapters(candidate.path, candidate.files, wanted)
+    chapters = _chapters(candidate.path, candidate.files, known)
     return FileSeries(candidate.path, chapters, starts=None) if len(chapters) > 1 else candidate.path
 
 
@@ -235,7 +244,7 @@ def _chunks(folder: Path, files: Sequence[Path]) -> FileSeries:
     return FileSeries(folder, tuple(in_order), starts)
 
 
-def _chapters(first: Path, files: Sequence[Path], wanted: Collection[str]) -> tuple[Path, ...]:
+def _chapters(first: Path, files: Sequence[Path], known: Collection[str]) -> tuple[Path, ...]:
     """Return the files of a recording that begins with `first`, as GoPros name them.
 
     A recording is GX010123, GX020123, GX030123 and so on (H.264: GH), or GOPR0123, GP010123, GP020123 of older ones.
@@ -245,7 +254,7 @@ def _chapters(first: Path, files: Sequence[Path], wanted: Collection[str]) -> tu
         return (first,)
     # A chapter that the annotations call a video is a video.
     others = {path.stem.upper(): path for path in files if path.suffix.lower() == first.suffix.lower()}
-    for video_id in wanted:
+    for video_id in known:
         others.pop(video_id.upper(), None)
     prefix = (match[1] or "GP").upper()
     chapters = [first]

@@ -29,6 +29,8 @@ from features.failures import FailureKind
 # Two videos of the extension were first published with 60 frames per second instead of 50: their last numbers then.
 _PUBLISHED_AT_60 = {"P01_109": 222487, "P27_103": 146918}
 
+_MAX_S = 24 * 3600  # no video is longer, but some frames are named by the clock
+
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class FramesInfo(VideoInfo):
@@ -71,11 +73,16 @@ def probe(source: FrameFiles, *, on_packet: Callable[[], None]) -> FramesInfo:
     is_tar = not source.path.is_dir()
     places, is_whole = _in_tar(source.path, on_packet) if is_tar else (_in_folder(source.path, on_packet), True)
     pattern, place_of = _frames_among(source.path, places)
-    present = np.array(sorted(place_of), dtype=np.int64)
+    present = np.array(sorted(place_of))
     if _PUBLISHED_AT_60.get(source.path.stem) == present[-1] and source.fps == 50:
         raise VideoError(
             f"{source.path}: these frames were published at 60 per second by mistake; fetch them again, or extract "
             "this video by itself with --frames-fps 60."
+        )
+    if present[-1] > source.fps * _MAX_S:
+        raise VideoError(
+            f"{source.path}: frame {pattern.format(present[-1])} would be more than a day into the video; frames have "
+            "to be numbered from its start."
         )
     numbers = _expected_numbers(present)
     pts = numbers - min(1, numbers[0])
@@ -126,25 +133,27 @@ _Place = tuple[int, int]
 def _frames_among(path: Path, places: Mapping[str, _Place]) -> tuple[str, dict[int, _Place]]:
     """Return how the frames among files are named by their numbers, and the place of each number."""
     frames, names = dict[int, _Place](), dict[int, str]()
-    for name, place in places.items():
-        if match := FRAME_NAME.fullmatch(name.rpartition("/")[2]):
-            number = int(match[2])
-            frames[number], names[number] = place, name.removeprefix("./")
+    for file, place in places.items():
+        if match := FRAME_NAME.fullmatch(file.rpartition("/")[2]):
+            number, name = int(match[2]), file.removeprefix("./")
+            if name.split("/")[-2:-1] in (["u"], ["v"]):
+                raise VideoError(f"{path}: it holds optical flow ({name}), not pictures, which are in rgb_frames.")
+            _need_one_kind(path, names.get(number, name), name)
+            frames[number], names[number] = place, name
     if not names:
         raise VideoError(f"{path}: no JPEG frames in it, which would be named frame_0000000001.jpg and so on.")
     shortest = min(names.values(), key=len)
     folder, _, name = shortest.rpartition("/")
-    if folder.rpartition("/")[2] in ("u", "v"):
-        raise VideoError(f"{path}: it holds optical flow ({shortest}); --videos is meant for the pictures, rgb_frames.")
     prefix, digits, ending = FRAME_NAME.fullmatch(name).groups()  # type: ignore[union-attr]
     pattern = f"{prefix}{{:0{len(digits)}}}{ending}"
     inside = f"{folder}/{pattern}" if folder else pattern
-    odd = next((name for number, name in names.items() if name != inside.format(number)), None)
-    if odd is not None:
-        raise VideoError(
-            f"{path}: it holds frames of two kinds, such as {shortest} and {odd}; leave those of one kind."
-        )
+    _need_one_kind(path, shortest, next((n for i, n in names.items() if n != inside.format(i)), shortest))
     return pattern, frames
+
+
+def _need_one_kind(path: Path, name: str, other: str) -> None:
+    if name != other:
+        raise VideoError(f"{path}: it holds frames of two kinds, such as {name} and {other}; leave those of one kind.")
 
 
 def _in_folder(path: Path, on_packet: Callable[[], None]) -> dict[str, _Place]:

@@ -239,6 +239,8 @@ def test_chapters_of_a_gopro_are_one_video(tmp_path, video_id, names):
 def test_chapter_that_is_a_video_of_the_annotations_is_no_chapter(tmp_path):
     paths = [_touch(tmp_path / f"GX0{number}0123.MP4") for number in (1, 2, 3)]
     assert find_videos(tmp_path, ["GX010123", "GX020123"]) == {"GX010123": paths[0], "GX020123": paths[1]}
+    # Also where another task of an array does it.
+    assert find_videos(tmp_path, ["GX010123"], known_ids=["GX020123"]) == {"GX010123": paths[0]}
 
 
 # ---- several forms

@@ -186,7 +186,10 @@ def test_tar_without_its_end_is_said_to_be_truncated(folder, tmp_path):
 
 
 def _flow(folder: Path, tmp_path: Path) -> Path:
-    return write_tar(folder, tmp_path / "P01_101.tar", inside="./u")
+    path = write_tar(folder, tmp_path / "P01_101.tar", inside="./u")
+    with tarfile.open(path, "a") as file:
+        file.add(_path(folder, 1), f"./v/{_path(folder, 1).name}")
+    return path
 
 
 def _compressed(folder: Path, tmp_path: Path) -> Path:
@@ -206,6 +209,22 @@ def _two_videos(folder: Path, tmp_path: Path) -> Path:
     with tarfile.open(path, "a") as file:
         file.add(_path(folder, 50), f"P01_102/{_path(folder, 51).name}")
     return path
+
+
+def _two_spellings(folder: Path, tmp_path: Path) -> Path:
+    shutil.copy(_path(folder, 7), folder / "frame_7.jpg")
+    return folder
+
+
+def _two_endings(folder: Path, tmp_path: Path) -> Path:
+    _path(folder, 7).rename(folder / "frame_0000000007.JPG")
+    return folder
+
+
+def _named_by_the_clock(folder: Path, tmp_path: Path) -> Path:
+    for path in folder.iterdir():
+        path.rename(path.with_name(path.name.replace("frame_0", "frame_160976880" + "0" * 20)))
+    return folder
 
 
 def _all_broken(folder: Path, tmp_path: Path) -> Path:
@@ -228,6 +247,9 @@ def _none(folder: Path, tmp_path: Path) -> Path:
         (_compressed, "not compressed"),
         (_pointer, "git-lfs pointer"),
         (_two_videos, "two kinds"),
+        (_two_spellings, "two kinds"),
+        (_two_endings, "two kinds"),
+        (_named_by_the_clock, "more than a day"),
         (_all_broken, "none of its 50 frames can be decoded"),
         (_none, "no JPEG frames in it"),
     ],
