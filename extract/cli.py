@@ -63,7 +63,8 @@ def _videos_option(*, required: bool, help_more: str = "") -> Callable[[_Command
         required=required,
         envvar="EPIC_VIDEOS",
         type=click.Path(path_type=Path),
-        help=f"Folder of the videos, such as P01/P01_101.mp4 or P01/videos/P01_101.MP4 below it.{help_more}",
+        help="Folder of the videos: files such as P01/P01_101.mp4 or P01/videos/P01_101.MP4 below it, folders or tars "
+        f"of JPEG frames, or folders of chunks.{help_more}",
     )
 
 
@@ -105,6 +106,19 @@ def _input_options(command: _Command) -> _Command:
             metavar="FPS|spread",
             help="Frames per second within a clip, such as 8, or spread to spread the frames of a clip evenly over the "
             "segment.  [default: what the backbone's authors use]",
+        ),
+        click.option(
+            "--input",
+            "input_form",
+            metavar="video|frames|chunks",
+            help="The form to read where --videos holds a video in several forms.  [default: the form that is there]",
+        ),
+        click.option(
+            "--frames-fps",
+            type=float,
+            metavar="N",
+            help="Frames per second of JPEG frames.  [default: what they were published with: 60 for P01_01, 50 for "
+            "P01_101]",
         ),
         click.option("--workers", type=int, help="Number of processes that read videos.  [default: one per CPU]"),
     ]

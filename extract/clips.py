@@ -21,6 +21,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
+from extract.decode.sources import Source
 from extract.decode.video import VideoInfo
 from extract.sampling import VideoPlan, moved_clips
 from extract.views import PLAIN_VIEW, Crop, View
@@ -33,13 +34,14 @@ class Request:
 
     Attributes:
         plan: maps the (F,) seconds of the video's frames to its plan.
-        copy: where to copy the file to before it is read; None to read the file itself. Messages name `path` always.
+        copy: where to copy the source to before it is read; None to read the source itself. Messages always name the
+            source.
         views: of each clip, V of them.
         is_dense: whether random views are drawn once for the whole video, and not for each segment.
     """
 
     video_id: str
-    path: Path
+    source: Source
     plan: Callable[[np.ndarray], VideoPlan]
     copy: Path | None = None
     views: tuple[View, ...] = (PLAIN_VIEW,)
@@ -207,7 +209,7 @@ class Piece:
             pictures = self._pictures[part]
             missing = next((frame for frame in frames if frame not in pictures), None)
             if missing is not None:
-                yield Clip(self._video, number, view, [], failure or self._undecodable(missing))
+                yield Clip(self._video, number, view, [], failure or self._lost(missing))
             elif self.request.views[view].flip:
                 yield Clip(self._video, number, view, [pictures[frame].flip(-1) for frame in frames])
             else:
@@ -223,6 +225,5 @@ class Piece:
             if not uses[frame]:
                 self._pictures[part].pop(frame, None)
 
-    def _undecodable(self, frame: int) -> ClipFailure:
-        second = self._video.info.seconds[frame]
-        return ClipFailure(FailureKind.UNDECODABLE, f"frame {frame} at {second:.2f} s cannot be decoded", frame)
+    def _lost(self, frame: int) -> ClipFailure:
+        return ClipFailure(*self._video.info.why_lost(frame), frame)

@@ -22,15 +22,23 @@ from extract.backbones import Backbone, get
 from extract.backbones.tokens import Tokens, choose_tokens
 from extract.clips import ClipFeatures, Piece, Request, UnusableVideo
 from extract.decode.decoders import Decoders, num_workers_for
-from extract.decode.staging import staging_folder
+from extract.decode.sources import Source, needed_until, path_of
+from extract.decode.staging import remove_copy, staging_folder
 from extract.forward import Forward, choose_precision
 from extract.outcome import PendingVideo, pending_video, write_nothing_new, write_outcome
 from extract.pipeline import Pipeline, WaitTimes
-from extract.sampling import VideoPlan, choose_clip, choose_sampling, frames_per_segment, plan_video
+from extract.sampling import (
+    END_TOLERANCE_S,
+    VideoPlan,
+    choose_clip,
+    choose_sampling,
+    frames_per_segment,
+    plan_video,
+)
 from extract.summary import Account, Summary
 from extract.tasks.running import StatusWriter
 from extract.tasks.sharding import segments_of_task
-from extract.videos import find_videos
+from extract.videos import find_videos, missing_message
 from extract.views import View, choose_views, stored_views
 from extract.weights.load import load_backbone
 from extract.weights.supervision import supervision_of
@@ -71,6 +79,8 @@ def run(
     shard: tuple[int, int] | None = None,
     stage: str | Path | None = None,
     stream: int | None = None,
+    input_form: str | None = None,
+    frames_fps: float | None = None,
 ) -> Summary:
     """Extract the features of annotated segments into a feature set; features that it has already are kept.
 
@@ -88,7 +98,7 @@ def run(
 
     Args:
         annotations: an annotation CSV, the folder that holds the published ones, or several of these.
-        videos: folder of the video files, in any of the layouts that `find_videos` knows.
+        videos: folder of the videos, in any of the forms and layouts that `find_videos` knows.
         backbone: name or short name of a backbone, as `extract backbones` lists them.
         out: folder of the feature set.
         frames: T, frames spread over each segment; 16 by default.
@@ -111,6 +121,8 @@ def run(
         shard: (task, number of tasks), to do only the share of one task of a job array, counted from 0.
         stage: folder on a disk of this machine, to which each video is copied before it is read.
         stream: number of the video stream to take in each file; by default the one that a player shows.
+        input_form: "video", "frames" or "chunks": which form of a video is read if `videos` holds it in several.
+        frames_fps: frames per second of JPEG frames; by default those of the published frames.
 
     Raises:
         OptionError: there is no such backbone, or another value makes no sense.
@@ -140,6 +152,8 @@ def run(
         shard=shard,
         stage=None if stage is None else Path(stage),
         stream=stream,
+        input_form=input_form,
+        frames_fps=frames_fps,
     )
 
 
@@ -165,6 +179,8 @@ def extract_videos(
     shard: tuple[int, int] | None = None,
     stage: Path | None = None,
     stream: int | None = None,
+    input_form: str | None = None,
+    frames_fps: float | None = None,
 ) -> Summary:
     """Extract the features of segments that have been read already. Arguments and errors are those of `run`.
 
@@ -182,12 +198,13 @@ def extract_videos(
     workers = num_workers_for(workers)
     if batch_size is not None and batch_size < 1:
         raise OptionError("--batch-size", f"{batch_size} is not a number of clips above 0.")
+    known_ids = segments.table.video_id.unique()
     if shard is not None:
         share = segments_of_task(segments, sampling, shape, shard, num_views=len(chosen))
         if share is None:
             return Summary(videos=0, segments=0, done=0, kept=0, failed=0, failed_videos=())
         segments = share
-    files = find_videos(videos, segments.table.video_id)
+    sources = find_videos(videos, segments.table.video_id, known_ids=known_ids, form=input_form, frames_fps=frames_fps)
     network, loaded = load_backbone(entry, weights, folder=weights_dir, fetch=fetch)
     featureset = create_featureset(out, _provenance(entry, loaded, sampling, precision, kept, chosen))
     wait_times = WaitTimes()
@@ -203,7 +220,7 @@ def extract_videos(
             on_clips=account.clips_ended,
         )
         names = tuple(view.name for view in chosen)
-        pending = _pending_videos(out, featureset, segments, files, names, account)
+        pending = _pending_videos(out, featureset, segments, sources, input_form, names, account)
         if pending:
             staging = contextlib.nullcontext() if stage is None else staging_folder(stage)
             with (
@@ -259,18 +276,19 @@ def _pending_videos(
     out: Path,
     featureset: FeatureSet,
     segments: Segments,
-    files: Mapping[str, Path | None],
+    sources: Mapping[str, Source | None],
+    form: str | None,
     views: tuple[str, ...],
     account: Account,
 ) -> dict[str, PendingVideo]:
-    """Return the videos to extract, by id. Videos that miss no segment in any view, or have no file, end here."""
+    """Return the videos to extract, by id. Videos that miss no segment in any view, or have no source, end here."""
     pending = {}
     for video_id, rows in segments.by_video():
-        video = pending_video(out, featureset, video_id, files[video_id], segment_times(rows), views)
+        video = pending_video(out, featureset, video_id, sources[video_id], segment_times(rows), views)
         if not video.missing:
             account.video_ended(video_id, write_nothing_new(out, video))
-        elif video.path is None:
-            message = f"no file named {video_id}.mp4 (whatever the case) below the folder of videos"
+        elif video.source is None:
+            message = missing_message(video_id, form)
             counts = write_outcome(out, featureset, video, UnusableVideo(video_id, FailureKind.MISSING_VIDEO, message))
             account.video_ended(video_id, counts or Counter(kept=video.num_kept, failed=len(video.missing)))
         else:
@@ -287,11 +305,11 @@ def _requests(
         return lambda frame_seconds: plan_video(frame_seconds, video.to_extract, featureset.sampling, clip)
 
     for video in pending.values():
-        assert video.path is not None
+        assert video.source is not None
         account.status.begin(video.video_id)
         yield Request(
             video.video_id,
-            video.path,
+            needed_until(video.source, float(video.to_extract.stop_s.max()) - END_TOLERANCE_S),
             planner(video),
             _copy_path(copies, video),
             stored_views(video.views_to_extract, video.video_id),
@@ -301,9 +319,9 @@ def _requests(
 
 def _copy_path(copies: Path | None, video: PendingVideo) -> Path | None:
     """Return where a video is copied to, if it is."""
-    if copies is None or video.path is None:
+    if copies is None or video.source is None:
         return None
-    return copies / f"{video.video_id}{video.path.suffix}"
+    return copies / f"{video.video_id}{path_of(video.source).suffix}"
 
 
 def _without_copies(
@@ -312,7 +330,7 @@ def _without_copies(
     """Yield results, and remove the copy of each video that has one."""
     for result in results:
         if (copy := _copy_path(copies, pending[result.video_id])) is not None:
-            copy.unlink(missing_ok=True)
+            remove_copy(copy)
         yield result
 
 
@@ -339,7 +357,7 @@ def _write_results(
             account.video_ended(video.video_id, counts)
         else:
             again[video.video_id] = pending_video(
-                out, featureset, video.video_id, video.path, video.requested, video.requested_views
+                out, featureset, video.video_id, video.source, video.requested, video.requested_views
             )
 
     for result in results:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from extract.clips import ClipFeatures, UnusableVideo
+from extract.decode.sources import Source, path_of
 from features.failures import Failure, FailureKind, read_failures, write_failures
 from features.featureset import FeatureSet, read_featureset
 from features.files import folder_locked
@@ -35,7 +36,7 @@ class PendingVideo:
     """A video of a run, and what the feature set has of it so far.
 
     Attributes:
-        path: None if there is no such file.
+        source: None if there is none.
         requested: the segments of the run.
         requested_views: names of the views of the run.
         stored: the segments that the video's file holds.
@@ -45,7 +46,7 @@ class PendingVideo:
     """
 
     video_id: str
-    path: Path | None
+    source: Source | None
     requested: SegmentTimes
     requested_views: tuple[str, ...]
     stored: SegmentTimes
@@ -79,11 +80,11 @@ def pending_video(
     out: Path,
     featureset: FeatureSet,
     video_id: str,
-    path: Path | None,
+    source: Source | None,
     requested: SegmentTimes,
     views: tuple[str, ...],
 ) -> PendingVideo:
-    """Return what the feature set in `out` has of a video whose file is at `path`, and which segments it misses.
+    """Return what the feature set in `out` has of a video that is read from `source`, and which segments it misses.
 
     Args:
         views: names of the views that are wanted of each segment.
@@ -101,7 +102,7 @@ def pending_video(
         if failure.narration_id not in settled or not set(failure.views) <= {*views, *stored_views}
     )
     missing = frozenset(requested.narration_id) - (set(stored.narration_id) if has_views else set())
-    return PendingVideo(video_id, path, requested, views, stored, stored_views, missing, other_failures)
+    return PendingVideo(video_id, source, requested, views, stored, stored_views, missing, other_failures)
 
 
 def _stored(
@@ -179,7 +180,7 @@ def _reason_to_keep(out: Path, video: PendingVideo, old: VideoFeatures, new: Vid
     if not num_gone:
         return None
     unit = "segments" if old.narration_id else "steps"
-    file = video.path or f"the missing file of video {video.video_id}"
+    file = path_of(video.source) if video.source else f"the missing file of video {video.video_id}"
     views = f", without {', '.join(video.views_to_extract)}" if video.adds_views else ""
     return (
         f"{file} no longer gives {num_gone} {unit} whose features are stored, so {video_path(out, video.video_id)} is "
@@ -220,11 +221,10 @@ def _failures(video: PendingVideo, result: ClipFeatures | UnusableVideo) -> list
 def _out_of_reach(result: ClipFeatures) -> Iterable[Failure]:
     """Yield the failures of segments that the plan leaves out: beyond the end of the video, or in a gap."""
     info, plan = result.info, result.plan
-    truncated = " (the file is truncated: its index lists more frames)" if info.is_truncated else ""
     for name, reason in plan.beyond_end.items():
-        yield Failure(name, FailureKind.BEYOND_END, f"{info.path}, segment {name}: {reason}{truncated}")
+        yield Failure(name, FailureKind.BEYOND_END, f"{info.path}, segment {name}: {reason}{info.remark}")
     for name, reason in plan.in_gap.items():
-        yield Failure(name, FailureKind.NO_FRAMES, f"{info.path}, segment {name}: {reason}")
+        yield Failure(name, FailureKind.NO_FRAMES, f"{info.path}, segment {name}: {reason}{info.remark}")
 
 
 def _failures_of_clips(result: ClipFeatures) -> Iterable[Failure]:

@@ -21,8 +21,10 @@ from extract.clips import Clip, ClipFailure, ClipFeatures, Part, Piece, Request,
 from extract.colour_changes import ColourChange, colour_change
 from extract.decode.decoders import Decoders, Event, Frames, TaskFailure
 from extract.decode.pieces import pieces
+from extract.decode.reading import AnyTask, decode_task
+from extract.decode.sources import base_of, path_of
 from extract.decode.staging import Staged
-from extract.decode.video import DecodeTask, VideoInfo, decode_task
+from extract.decode.video import VideoInfo
 from extract.decode.worker import Finished
 from extract.forward import Forward, PendingSteps
 from extract.preprocess import Preprocess, Scaler
@@ -88,7 +90,7 @@ class Pipeline:
         Raises:
             DataError: no worker can be started.
         """
-        todo: deque[tuple[Piece, DecodeTask]] = deque()
+        todo: deque[tuple[Piece, AnyTask]] = deque()
         while True:
             _submit(requests, todo, decoders)
             if not decoders.num_open:
@@ -121,10 +123,10 @@ class Pipeline:
                 return
             yield event
 
-    def _planned(self, request: Request, info: VideoInfo) -> Iterator[tuple[Piece, DecodeTask]]:
+    def _planned(self, request: Request, info: VideoInfo) -> Iterator[tuple[Piece, AnyTask]]:
         """Plan the clips of a video that has been probed, and yield its pieces with their tasks."""
         plan = request.plan(info.seconds)
-        video = VideoInProgress(request, replace(info, path=request.path), plan, self._dim)
+        video = VideoInProgress(request, replace(info, path=path_of(request.source)), plan, self._dim)
         if not video.num_open:
             self._finished.append(video.features())
         for rows in pieces(info.packets, info.pts, video.moved):
@@ -216,12 +218,12 @@ def _colour_change(clip: Clip) -> ColourChange | None:
 
 
 def _submit(
-    requests: Iterator[Request], todo: deque[tuple[Piece, DecodeTask]], decoders: Decoders[Request | Piece]
+    requests: Iterator[Request], todo: deque[tuple[Piece, AnyTask]], decoders: Decoders[Request | Piece]
 ) -> None:
     """Hand the workers as many tasks as they take: videos to probe while little is left to decode, otherwise pieces."""
     while decoders.wants_task():
         if len(todo) < 2 * decoders.num_workers and (request := next(requests, None)) is not None:
-            decoders.submit(request, Staged(request.path, request.copy) if request.copy else request.path)
+            decoders.submit(request, Staged(request.source, request.copy) if request.copy else request.source)
         elif todo:
             decoders.submit(*todo.popleft())
         else:
@@ -231,7 +233,7 @@ def _submit(
 def _unusable(request: Request, failure: TaskFailure) -> UnusableVideo:
     message = _message(request, failure)
     if failure.error != FailureKind.UNREADABLE_VIDEO:  # whose message names the file already
-        message = f"{request.path}: {message}"
+        message = f"{path_of(request.source)}: {message}"
     return UnusableVideo(request.video_id, failure.error, message)
 
 
@@ -239,4 +241,4 @@ def _message(request: Request, failure: TaskFailure) -> str:
     """Return the message of a failure, with the path of the video in place of that of its copy."""
     if request.copy is None:
         return failure.message
-    return failure.message.replace(str(request.copy), str(request.path))
+    return failure.message.replace(str(request.copy), str(base_of(request.source)))

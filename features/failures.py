@@ -40,7 +40,7 @@ class FailureKind(str, Enum):
     )
     NO_FRAMES = (
         "NoFrames",
-        "The video has a gap: no frames close enough to the times that the segment needs.",
+        "The video has a gap: no frames close enough to the times that the segment needs, or a missing JPEG frame.",
         "Download the video again. If the published file has the gap, the segment has no features.",
     )
     UNDECODABLE = (

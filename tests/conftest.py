@@ -51,6 +51,7 @@ _PROCESSES = (
     "tests/test_extract/decode/test_staging.py",
     "tests/test_extract/test_cli.py",
     "tests/test_extract/test_extraction.py",
+    "tests/test_extract/test_inputs.py",
     "tests/test_extract/test_pipeline.py",
     "tests/test_extract/test_preprocess.py::test_features_are",
     "tests/test_extract/weights/",

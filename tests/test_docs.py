@@ -13,6 +13,7 @@ import pytest
 from extract import backbones
 from extract.backbones.table import clip_text
 from extract.backbones.tokens import choose_tokens
+from extract.videos import ENDINGS
 from heads.losses.catalogue import describe_losses
 from heads.models.catalogue import describe_heads
 
@@ -183,6 +184,11 @@ def test_table_of_heads_is_that_of_the_registry():
 def test_table_of_losses_names_every_loss():
     table = _text("docs/heads.md").partition("| loss | what it is |")[2].partition("\n\n")[0]
     assert set(re.findall(r"^\| `(\w+)", table, flags=re.MULTILINE)) == {loss.name for loss in describe_losses()}
+
+
+def test_endings_of_videos_are_those_that_are_looked_for():
+    [row] = re.findall(r"^\| a file \|.*$", _text("docs/extract.md"), flags=re.MULTILINE)
+    assert tuple(re.findall(r"`(\.\w+)`", row)) == ENDINGS
 
 
 def test_times_of_starting_are_those_that_were_measured_and_under_half_a_second():

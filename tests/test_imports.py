@@ -155,8 +155,8 @@ def test_only_the_format_that_needs_it_imports_lmdb() -> None:
     assert importers_of("lmdb") == {"features.formats.rulstm"}
 
 
-def test_only_the_modules_that_read_videos_import_av() -> None:
-    assert importers_of("av") == {f"extract.decode.{name}" for name in ("video", "streams", "through")}
+def test_only_what_decodes_pictures_imports_av() -> None:
+    assert importers_of("av") == {f"extract.decode.{name}" for name in ("video", "streams", "through", "frames")}
 
 
 def test_only_the_plots_of_a_report_import_matplotlib() -> None:

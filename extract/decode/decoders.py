@@ -17,12 +17,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
-from pathlib import Path
 from typing import BinaryIO, Generic, TypeAlias, TypeVar
 
 from extract.decode.planes import PlaneBatch
+from extract.decode.reading import AnyTask
+from extract.decode.sources import Source
 from extract.decode.staging import Staged
-from extract.decode.video import DecodeTask, VideoInfo
+from extract.decode.video import VideoInfo
 from extract.decode.worker import (
     BUFFER_BYTES,
     NUM_BUFFERS,
@@ -57,7 +58,7 @@ def num_workers_for(workers: int | None) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-Task: TypeAlias = Path | Staged | DecodeTask
+Task: TypeAlias = Source | Staged | AnyTask
 # What the caller knows a task by.
 Key = TypeVar("Key")
 
@@ -159,7 +160,7 @@ class Decoders(Generic[Key]):
         return self.num_open < _TASKS_PER_WORKER * len(self._workers)
 
     def submit(self, key: Key, task: Task) -> None:
-        """Add a task: a path to probe, a `Staged` to copy and probe, or frames to decode. Its events carry the key."""
+        """Add a task: a source to probe, a `Staged` to copy and probe, or frames to decode. Events carry the key."""
         self._backlog.append((key, task))
         self._hand_out()
 

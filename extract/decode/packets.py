@@ -69,6 +69,8 @@ def needed_packets(packets: Packets, wanted_pts: np.ndarray) -> np.ndarray:
     if not packets.proven:
         mask[: wanted[-1] + 1 + MAX_REORDER] = True
         return mask
+    if packets.is_key.all():
+        return is_wanted
     starts = np.flatnonzero(packets.is_key)
     stops = np.append(starts[1:], len(mask))
     group, is_leading = _groups(packets)

@@ -14,10 +14,11 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from extract.decode.sources import FRAME_NAME, FileSeries, FrameFiles, Source, path_of
 from features.errors import DataError
 
 _PREFIX = "extract-stage-"
@@ -28,9 +29,9 @@ SPARE_BYTES = 2**30
 
 @dataclass(frozen=True)
 class Staged:
-    """A video, and the path of its copy."""
+    """A video, and the path of its copy: a file, or a folder if the video consists of several files."""
 
-    path: Path
+    source: Source
     copy: Path
 
 
@@ -73,27 +74,59 @@ def _remove_abandoned(root: Path) -> None:
             shutil.rmtree(folder)
 
 
-def staged(video: Staged, on_block: Callable[[], None]) -> Path:
-    """Copy a video and return the path to read: the copy's, or the video's own if it cannot be copied.
+def staged(video: Staged, on_block: Callable[[], None]) -> Source:
+    """Copy a video and return the source to read: the copy, or the video itself if it cannot be copied.
 
     Args:
         on_block: called after each block of the copy.
     """
     try:
-        _copy(video, on_block)
+        return _copied(video.source, video.copy, on_block)
     except OSError as error:
-        video.copy.unlink(missing_ok=True)
+        remove_copy(video.copy)
         reason = f"it cannot be copied to {video.copy.parent} ({error.strerror or error})"
-        print(f"{video.path}: read where it lies, as {reason}.", file=sys.stderr, flush=True)
-        return video.path
-    return video.copy
+        print(f"{path_of(video.source)}: read where it lies, as {reason}.", file=sys.stderr, flush=True)
+        return video.source
 
 
-def _copy(video: Staged, on_block: Callable[[], None]) -> None:
-    size = video.path.stat().st_size
-    if shutil.disk_usage(video.copy.parent).free < size + SPARE_BYTES:
+def remove_copy(copy: Path) -> None:
+    """Remove the copy of a video, if there is one."""
+    if copy.is_dir():
+        shutil.rmtree(copy)
+    else:
+        copy.unlink(missing_ok=True)
+
+
+def _copied(source: Source, copy: Path, on_block: Callable[[], None]) -> Source:
+    if isinstance(source, FileSeries):
+        files = _copy_into(copy, source.files, on_block)
+        return replace(source, files=files)
+    path = path_of(source)
+    if path.is_dir():
+        frames = [path / name for name in os.listdir(path) if FRAME_NAME.fullmatch(name)]
+        _copy_into(copy, frames, on_block)
+    else:
+        _need_room(copy, path.stat().st_size)
+        _copy(path, copy, on_block)
+    return replace(source, path=copy) if isinstance(source, FrameFiles) else copy
+
+
+def _copy_into(folder: Path, files: Sequence[Path], on_block: Callable[[], None]) -> tuple[Path, ...]:
+    _need_room(folder, sum(file.stat().st_size for file in files))
+    folder.mkdir()
+    copies = tuple(folder / file.name for file in files)
+    for file, copy in zip(files, copies, strict=True):
+        _copy(file, copy, on_block)
+    return copies
+
+
+def _need_room(copy: Path, num_bytes: int) -> None:
+    if shutil.disk_usage(copy.parent).free < num_bytes + SPARE_BYTES:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    with open(video.path, "rb") as source, open(video.copy, "wb") as copy:
+
+
+def _copy(path: Path, copy: Path, on_block: Callable[[], None]) -> None:
+    with open(path, "rb") as source, open(copy, "wb") as target:
         while block := source.read(_BLOCK_BYTES):
-            copy.write(block)
+            target.write(block)
             on_block()

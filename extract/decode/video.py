@@ -19,6 +19,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from extract.decode.damage import DamageLedger
+from extract.decode.no_video import what_it_is
 from extract.decode.packets import (
     MAX_REORDER,
     Packet,
@@ -35,6 +36,7 @@ from extract.decode.shown import NO_TIMES, TimesError, order_of, ranked
 from extract.decode.streams import shown_stream, streams_text
 from extract.decode.through import decoded_through, drained, may_be_damaged
 from features.errors import DataError
+from features.failures import FailureKind
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +69,15 @@ class VideoInfo:
     stamps: np.ndarray
     is_truncated: bool
     source: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def remark(self) -> str:
+        """What a message about frames that are missing says about the file."""
+        return " (the file is truncated: its index lists more frames)" if self.is_truncated else ""
+
+    def why_lost(self, frame: int) -> tuple[FailureKind, str]:
+        """Return the kind of failure and the reason why decoding has not given a frame."""
+        return FailureKind.UNDECODABLE, f"frame {frame} at {self.seconds[frame]:.2f} s cannot be decoded"
 
     def __repr__(self) -> str:
         size = f"{self.width}x{self.height}"
@@ -153,11 +164,13 @@ def _colour(context: av.VideoCodecContext) -> Colour:
 @contextlib.contextmanager
 def _container(path: Path) -> Iterator[InputContainer]:
     try:
-        # Titles and other metadata are not read, and may be in any encoding.
-        with av.open(str(path), metadata_errors="ignore") as container:
+        # With a protocol, or a colon in a relative path would be taken for the end of one. Titles and other metadata
+        # are not read, and may be in any encoding.
+        with av.open(f"file:{path}", metadata_errors="ignore") as container:
             yield container
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{path}: cannot be read as a video: {error.strerror or error}.") from error
+        reason = what_it_is(path) or f"cannot be read as a video: {error.strerror or error}."
+        raise VideoError(f"{path}: {reason}") from error
 
 
 @contextlib.contextmanager
@@ -372,7 +385,7 @@ def decode(task: DecodeTask, *, on_packet: Callable[[], None] = _do_nothing) -> 
         VideoError: as for `decode_frames`, or its pictures are rotated by an angle that is no right angle.
     """
     for number, frame in decode_frames(task, on_packet=on_packet):
-        yield number, _planes(frame, task)
+        yield number, planes_of(frame, task.path, full_range=task.full_range)
 
 
 def decode_frames(
@@ -436,12 +449,17 @@ def _wanted_frames(
         yield numbers[pts], frame
 
 
-def _planes(frame: av.VideoFrame, task: DecodeTask) -> Planes:
+def planes_of(frame: av.VideoFrame, path: Path, *, full_range: bool) -> Planes:
+    """Return the planes of a decoded frame of a file, upright; they are the frame's own memory where that is possible.
+
+    Raises:
+        VideoError: it is rotated by an angle that is no right angle.
+    """
     if frame.format.name not in ("yuv420p", "yuvj420p"):
-        frame = frame.reformat(format="yuv420p", dst_color_range=_range(task))
+        frame = frame.reformat(format="yuv420p", dst_color_range=_range(full_range=full_range))
     turns, rest = divmod(frame.rotation, 90)
     if rest:
-        raise VideoError(f"{task.path}: its pictures are rotated by {frame.rotation} degrees, which is no right angle.")
+        raise VideoError(f"{path}: its pictures are rotated by {frame.rotation} degrees, which is no right angle.")
     return Planes(*(np.rot90(_pixels(plane), turns) for plane in frame.planes))
 
 
@@ -481,12 +499,12 @@ def _fitted(frame: av.VideoFrame, task: DecodeTask) -> av.VideoFrame:
         height=-(-frame.height // factor),
         format="yuv420p",
         interpolation="AREA",
-        dst_color_range=_range(task),
+        dst_color_range=_range(full_range=task.full_range),
     )
 
 
-def _range(task: DecodeTask) -> str:
-    return "JPEG" if task.full_range else "MPEG"
+def _range(*, full_range: bool) -> str:
+    return "JPEG" if full_range else "MPEG"
 
 
 def _shown_frames(

@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import numpy as np
 
 from extract.decode.planes import MAX_PICTURE_BYTES, PlaneBatch, Planes, planes_bytes
+from extract.decode.reading import AnyTask, decode, probe
+from extract.decode.sources import Source
 from extract.decode.staging import Staged, staged
-from extract.decode.video import DecodeTask, VideoError, decode, probe
+from extract.decode.video import VideoError
 
 # Each worker fills one buffer while another is being read. Only what pictures need of a buffer takes memory.
 NUM_BUFFERS = 3
@@ -34,9 +35,9 @@ _HEARTBEAT_EVERY_S = 1.0
 
 # ---- messages
 #
-# To the worker: a path (to probe), a Staged (to copy first) or a DecodeTask; and the numbers of buffers that are free
-# again. From the worker: first Ready; then for a path its VideoInfo, or for a DecodeTask any number of FilledBuffers;
-# at the end of each task Finished or Unreadable; and a Heartbeat in between.
+# To the worker: a Source (to probe), a Staged (to copy first) or a task to decode; and the numbers of buffers that are
+# free again. From the worker: first Ready; then for a source its VideoInfo, or for a task to decode any number of
+# FilledBuffers; at the end of each task Finished or Unreadable; and a Heartbeat in between.
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def buffers_in(memory: mmap.mmap, number: int) -> np.ndarray:
 
 
 def _serve(connection: Connection, buffers: np.ndarray, stream: int | None) -> None:
-    tasks: queue.SimpleQueue[Path | Staged | DecodeTask] = queue.SimpleQueue()
+    tasks: queue.SimpleQueue[Source | Staged | AnyTask] = queue.SimpleQueue()
     free: queue.SimpleQueue[int] = queue.SimpleQueue()
     for buffer in range(NUM_BUFFERS):
         free.put(buffer)
@@ -105,11 +106,11 @@ def _serve(connection: Connection, buffers: np.ndarray, stream: int | None) -> N
     while True:
         task = tasks.get()
         try:
-            if isinstance(task, DecodeTask):
+            if isinstance(task, AnyTask):
                 _decode(task, connection, buffers, free, heartbeat)
             else:
-                path = staged(task, heartbeat) if isinstance(task, Staged) else task
-                connection.send(probe(path, stream=stream, on_packet=heartbeat))
+                source = staged(task, heartbeat) if isinstance(task, Staged) else task
+                connection.send(probe(source, stream=stream, on_packet=heartbeat))
             connection.send(Finished())
         except VideoError as error:
             connection.send(Unreadable(str(error)))
@@ -139,7 +140,7 @@ def _throttled(call: Callable[[], None]) -> Callable[[], None]:
 
 
 def _decode(
-    task: DecodeTask,
+    task: AnyTask,
     connection: Connection,
     buffers: np.ndarray,
     free: queue.SimpleQueue[int],

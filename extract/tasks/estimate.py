@@ -16,9 +16,11 @@ import pandas as pd
 from extract.backbones import Backbone, get
 from extract.backbones.tokens import choose_tokens
 from extract.decode.decoders import Decoders, TaskFailure, num_workers_for
+from extract.decode.frames import FramesInfo
 from extract.decode.packets import needed_packets
+from extract.decode.sources import Source, needed_until
 from extract.decode.video import VideoInfo
-from extract.sampling import choose_clip, choose_sampling, moved_clips, plan_video
+from extract.sampling import END_TOLERANCE_S, VideoPlan, choose_clip, choose_sampling, moved_clips, plan_video
 from extract.tasks.sharding import DECODED_PER_S, deal_videos
 from extract.videos import find_videos
 from extract.views import choose_views
@@ -106,6 +108,8 @@ def estimate_extraction(
     tokens: str | None = None,
     layers: str | Sequence[int | str] | None = None,
     views: str | Sequence[str] = CENTRE,
+    input_form: str | None = None,
+    frames_fps: float | None = None,
 ) -> Estimate:
     """Return what the extraction of segments costs, and how even its work is over array tasks.
 
@@ -133,8 +137,10 @@ def estimate_extraction(
     if isinstance(videos, pd.DataFrame):
         known = _listed(videos, rows)
     else:
-        files = find_videos(videos, segments.table.video_id)
-        known = _probed({name: path for name, path in files.items() if path is not None}, workers)
+        found = find_videos(videos, segments.table.video_id, form=input_form, frames_fps=frames_fps)
+        last_s = {name: float(rows[name].table.stop_s.max()) - END_TOLERANCE_S for name in rows}
+        sources = {name: needed_until(source, last_s[name]) for name, source in found.items() if source is not None}
+        known = _probed(sources, workers)
     failed: Counter[FailureKind] = Counter({FailureKind.MISSING_VIDEO: 0})
     missing, estimates = set(rows), dict[str, _VideoEstimate]()
     for video_id, info in known:
@@ -145,6 +151,8 @@ def estimate_extraction(
         seconds = info if isinstance(info, np.ndarray) else info.seconds
         plan = plan_video(seconds, segment_times(rows[video_id]), sampling, shape)
         failed.update({FailureKind.BEYOND_END: len(plan.beyond_end), FailureKind.NO_FRAMES: len(plan.in_gap)})
+        if isinstance(info, FramesInfo):
+            failed[FailureKind.NO_FRAMES] += _num_lacking(info, plan)
         shifts = {view.shift for view in chosen}
         wanted = np.unique(np.concatenate([moved_clips(plan, seconds, shift) for shift in shifts]))
         decoded = _num_decoded(info, wanted, DECODED_PER_S[sampling.kind])
@@ -216,9 +224,9 @@ def _listed(videos: pd.DataFrame, video_ids: Iterable[str]) -> Iterator[tuple[st
             yield video_id, np.arange(max(1, round(video.duration_s * video.fps))) / video.fps
 
 
-def _probed(files: Mapping[str, Path], workers: int) -> Iterator[tuple[str, VideoInfo | TaskFailure]]:
+def _probed(sources: Mapping[str, Source], workers: int) -> Iterator[tuple[str, VideoInfo | TaskFailure]]:
     """Yield each video's id and what is known of it, in the order in which the workers finish."""
-    todo = list(files.items())[::-1]
+    todo = list(sources.items())[::-1]
     with Decoders[str](workers) as decoders, progress(total=len(todo), unit="videos", label="read packets") as bar:
         while todo or decoders.num_open:
             while todo and decoders.wants_task():
@@ -227,6 +235,12 @@ def _probed(files: Mapping[str, Path], workers: int) -> Iterator[tuple[str, Vide
                 if isinstance(event.result, (VideoInfo, TaskFailure)):
                     bar.update()
                     yield event.key, event.result
+
+
+def _num_lacking(info: FramesInfo, plan: VideoPlan) -> int:
+    """Return how many segments have a clip with a JPEG frame that is missing."""
+    is_whole = info.is_there[plan.clips].all(axis=1)
+    return sum(not is_whole[first:stop].all() for first, stop in plan.clip_range)
 
 
 def _num_decoded(info: VideoInfo | np.ndarray, wanted: np.ndarray, decoded_per_s: float) -> int:

@@ -126,8 +126,8 @@ def test_copy_that_breaks_off_is_removed_and_the_video_read_where_it_lies(videos
 
 
 def test_video_that_vanishes_before_it_is_copied_is_recorded(extract, videos, tmp_path, monkeypatch):
-    def find_and_remove(*arguments):
-        files = find_videos(*arguments)
+    def find_and_remove(*arguments, **options):
+        files = find_videos(*arguments, **options)
         files["P01_02"].unlink()
         return files
 
