@@ -243,7 +243,8 @@ def _read_times(path: Path, container: InputContainer, stream: VideoStream, on_p
     if stream.time_base is None:
         raise VideoError(f"{path}: its video stream has no time base.")
     packets, stamps, seconds = _read_packets(container, stream, on_packet)
-    start_s = np.min(seconds, where=np.isfinite(seconds), initial=np.inf)
+    # The earliest of the first packets; a time further on may be damaged.
+    start_s = np.min(seconds[np.isfinite(seconds)][: MAX_REORDER + 1], initial=np.inf)
     if packets.proven and not (_seems_in_order(packets, stream) and _reorders(path, stream.index, on_packet)):
         pts = np.unique(packets.pts[packets.is_shown])
         if not len(pts):
