@@ -12,6 +12,7 @@ import pytest
 
 from extract import backbones
 from extract.backbones.tokens import choose_tokens
+from features.formats.registry import FORMATS
 from heads.losses.catalogue import describe_losses
 from heads.models.catalogue import describe_heads
 
@@ -182,6 +183,11 @@ def test_table_of_heads_is_that_of_the_registry():
 def test_table_of_losses_names_every_loss():
     table = _text("docs/heads.md").partition("| loss | what it is |")[2].partition("\n\n")[0]
     assert set(re.findall(r"^\| `(\w+)", table, flags=re.MULTILINE)) == {loss.name for loss in describe_losses()}
+
+
+def test_the_page_on_feature_sets_names_every_format():
+    table = _text("docs/features.md").partition("| publication |")[2].partition("\n\n")[0]
+    assert [name for name in FORMATS if f"`{name}`" not in table] == []
 
 
 def test_times_of_starting_are_those_that_were_measured_and_under_half_a_second():
