@@ -14,6 +14,7 @@ from extract import backbones
 from extract.backbones.table import clip_text
 from extract.backbones.tokens import choose_tokens
 from extract.videos import ENDINGS
+from features.formats.registry import FORMATS
 from heads.losses.catalogue import describe_losses
 from heads.models.catalogue import describe_heads
 
@@ -189,6 +190,11 @@ def test_table_of_losses_names_every_loss():
 def test_endings_of_videos_are_those_that_are_looked_for():
     [row] = re.findall(r"^\| a file \|.*$", _text("docs/extract.md"), flags=re.MULTILINE)
     assert tuple(re.findall(r"`(\.\w+)`", row)) == ENDINGS
+
+
+def test_the_page_on_feature_sets_names_every_format():
+    table = _text("docs/features.md").partition("| publication |")[2].partition("\n\n")[0]
+    assert [name for name in FORMATS if f"`{name}`" not in table] == []
 
 
 def test_times_of_starting_are_those_that_were_measured_and_under_half_a_second():
