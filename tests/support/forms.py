@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import tarfile
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,9 +25,13 @@ def jpeg(picture: np.ndarray, pix_fmt: str = "yuvj420p") -> bytes:
     return bytes(packet)
 
 
-def write_frames(video: Path, folder: Path, *, fps: int) -> Path:
+def _decoded_until(video: Path, until_s: float) -> Iterator[tuple[float, np.ndarray]]:
+    return itertools.takewhile(lambda shown: shown[0] < until_s, decode_all(video))
+
+
+def write_frames(video: Path, folder: Path, *, fps: int, until_s: float = math.inf) -> Path:
     """Write the pictures of a video that are shown at seconds 0, 1 / fps, 2 / fps and so on, as the published ones."""
-    seconds, pictures = zip(*decode_all(video), strict=True)
+    seconds, pictures = zip(*_decoded_until(video, until_s), strict=True)
     folder.mkdir(parents=True)
     for index in range(math.ceil(seconds[-1] * fps)):
         nearest = int(np.abs(np.array(seconds) - index / fps).argmin())
@@ -42,15 +48,17 @@ def write_tar(folder: Path, path: Path, *, inside: str = ".") -> Path:
     return path
 
 
-def write_chunks(video: Path, folder: Path, *, seconds: float, keep_clock: bool = False, ending: str = "MP4") -> Path:
+def write_chunks(
+    video: Path, folder: Path, *, seconds: float, keep_clock: bool = False, until_s: float = math.inf
+) -> Path:
     """Encode each part of so many seconds of a video as a file of its own, named by the second of its start."""
     parts: dict[float, list[tuple[float, np.ndarray]]] = {}
-    for second, picture in decode_all(video):
+    for second, picture in _decoded_until(video, until_s):
         start = second // seconds * seconds
         parts.setdefault(start, []).append((second if keep_clock else second - start, picture))
     folder.mkdir(parents=True)
     for start, frames in parts.items():
-        with av.open(str(folder / f"{start:g}.{ending}"), "w", format="mp4") as container:
+        with av.open(str(folder / f"{start:g}.MP4"), "w", format="mp4") as container:
             options = {"preset": "veryfast", "threads": "1", "g": "12", "crf": "10"}
             stream = container.add_stream("libx264", rate=30, options=options)
             stream.height, stream.width = frames[0][1].shape[:2]
