@@ -6,7 +6,7 @@ only when they are read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -89,20 +89,20 @@ class Forward:
         pictures: Sequence[torch.Tensor],
         colours: Sequence[Colour],
         clip_frames: int,
-        changes: Mapping[int, ColourChange] | None = None,
+        changes: Iterable[tuple[Sequence[int], ColourChange]] = (),
     ) -> PendingSteps:
         """Start computing a batch of B clips.
 
         Args:
             pictures: B * clip_frames pictures, each (3, h, w) uint8 YUV on the device, clip by clip.
             colours: the colours of each picture.
-            changes: number of a clip -> what to do with its colours.
+            changes: numbers of clips, and what to do with their colours.
         """
         stacked = torch.stack(list(pictures))
         x = normalised(stacked, colours, self._preprocess)
-        for number, change in (changes or {}).items():
-            own = slice(number * clip_frames, (number + 1) * clip_frames)
-            x[own] = recoloured(stacked[own], colours[own], self._preprocess, change)
+        for clips, change in changes:
+            rows = [clip * clip_frames + frame for clip in clips for frame in range(clip_frames)]
+            x[rows] = recoloured(stacked[rows], [colours[row] for row in rows], self._preprocess, change)
         return self.steps(x.unflatten(0, (-1, clip_frames)).transpose(1, 2))
 
     @torch.inference_mode()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,7 +28,7 @@ from extract.decode.video import VideoInfo
 from extract.decode.worker import Finished
 from extract.forward import Forward, PendingSteps
 from extract.preprocess import Preprocess, Scaler
-from extract.views import draw
+from extract.views import View, draw
 from features.failures import FailureKind
 
 # On CUDA, one batch is computed while the next one waits.
@@ -169,8 +169,8 @@ class Pipeline:
         clips, self._batch = self._batch, []
         pictures = [picture for clip in clips for picture in clip.pictures]
         colours = [clip.video.info.colour for clip in clips for _ in clip.pictures]
-        changes = {number: change for number, clip in enumerate(clips) if (change := _colour_change(clip)) is not None}
-        self._in_flight.append((clips, self._forward.start(pictures, colours, len(clips[0].pictures), changes)))
+        started = self._forward.start(pictures, colours, len(clips[0].pictures), _colour_changes(clips))
+        self._in_flight.append((clips, started))
         self._wait_times.backbone += time.perf_counter() - before
         if len(self._in_flight) >= _BATCHES_IN_FLIGHT:
             self._collect()
@@ -212,9 +212,15 @@ _NOT_FINITE = ClipFailure(
 )
 
 
-def _colour_change(clip: Clip) -> ColourChange | None:
-    view = clip.video.request.views[clip.view]
-    return None if view.kind == "plain" else colour_change(view, clip.video.draw_names[clip.number])
+def _colour_changes(clips: Sequence[Clip]) -> Iterator[tuple[list[int], ColourChange]]:
+    """Yield which clips have their colours changed, and how; clips with the same draw together, as that is faster."""
+    by_draw: dict[tuple[View, str], list[int]] = {}
+    for number, clip in enumerate(clips):
+        view = clip.video.request.views[clip.view]
+        if view.kind != "plain":
+            by_draw.setdefault((view, clip.video.draw_names[clip.number]), []).append(number)
+    for (view, name), numbers in by_draw.items():
+        yield numbers, colour_change(view, name)
 
 
 def _submit(

@@ -71,13 +71,13 @@ class Scaler:
         size = self._y.shape[1:]
         height, width = output_size(size, self._preprocess)
         box = drawn.box((size[0], size[1]), largest_box(size, self._preprocess))
-        index = torch.tensor(numbers, device=self._y.device)
         rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
         half_rows, half_columns = (slice(part.start // 2, part.stop // 2) for part in (rows, columns))
-        luma = _resized(self._y[:, rows, columns][index], [height, width], self._preprocess).unsqueeze(1)
-        chroma = _resized(
-            self._uv[..., half_rows, half_columns][index].flatten(0, 1), [height, width], self._preprocess
-        )
+        # Stacking copies the crops in a tenth of the time that indexing takes.
+        y = torch.stack([self._y[number, rows, columns] for number in numbers])
+        uv = torch.cat([self._uv[number, :, half_rows, half_columns] for number in numbers])
+        luma = _resized(y, [height, width], self._preprocess).unsqueeze(1)
+        chroma = _resized(uv, [height, width], self._preprocess)
         pictures = torch.cat([luma, chroma.unflatten(0, (-1, 2))], dim=1)
         return (pictures.flip(-1) if drawn.flip else pictures).to(self._device)
 

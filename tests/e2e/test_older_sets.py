@@ -67,3 +67,9 @@ def test_an_older_set_is_added_to(older, tmp_path):
     assert {name: (older / "features" / name).read_bytes() for name in before} == before
     digest = read_featureset(older / "features").digest
     assert np.isfinite(read_video(older / "features", "P02_101", digest=digest).features).all()
+    what = ("--annotations", added, *what[3:])
+    output_here(extract_main, "run", *what, *backbone, "--views", "centre,flip", "--out", older / "features")
+    names = ("P01_01", "P01_02", "P02_101")
+    views = [read_video(older / "features", name, digest=digest).views for name in names]
+    assert views == [("centre",), ("centre",), ("centre", "flip")]
+    assert read_featureset(older / "features").digest == digest
