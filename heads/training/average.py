@@ -13,9 +13,9 @@ from heads.models.model import Model
 class WeightAverage:
     """A moving average of the weights of a model in training.
 
-    It is short at first, so that the random weights of the start are soon forgotten; the warm-up is that of TensorFlow's
-    ExponentialMovingAverage, which timm and others took over. torch's AveragedModel counts its updates in a tensor, and
-    so waits for the device, or copies to it, at every weight of every step; its checkpoints are read and written here.
+    It is short at first, so that the random weights of the start are soon forgotten; the warm-up is that of
+    TensorFlow's ExponentialMovingAverage, which timm and others took over. torch's AveragedModel counts its updates in
+    a tensor, and so waits for the device, or copies to it, at every weight of every step. Checkpoints are as its own.
 
     Args:
         decay: the share of the average that an update keeps, once it has warmed up.
