@@ -40,7 +40,7 @@ _IN_QUOTES := CURDIR BACKBONE EPIC_ANNOTATIONS EPIC_VIDEOS EPIC_FEATURES EPIC_RU
 need_no_quotes = $(foreach name,$(_IN_QUOTES),$(if $(findstring ',$($(name))),$(error $(name): "$($(name))" has an apostrophe in it, and make cannot hand that on; take a name without)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-sweep test test-all test-quick test-floor lint docs format bench results extract sweep pipeline clean
+.PHONY: help install demo demo-sweep test test-all test-quick test-floor lint docs format bench check-device results extract sweep pipeline clean
 
 help: ## Print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F '\t' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -83,6 +83,9 @@ format: install ## Fix what lint can fix
 
 bench: install ## Measure speed, as ratios within one run (an hour; the first run encodes a video)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' && $(BIN)/python benchmarks/bench_start.py && $(BIN)/python benchmarks/bench_extract.py && $(BIN)/python benchmarks/bench_heads.py
+
+check-device: install ## Check and measure the GPU or Mac of this machine, in under 8 minutes [DEVICE=cuda|mps|cpu]
+	$(BIN)/python benchmarks/check_device.py --device '$(DEVICE)'
 
 results: install ## Train every head with its defaults on hand sequences, for docs/results.md (an hour; resumable): FPHA=FOLDER
 	$(if $(FPHA),,$(error FPHA is missing: make results FPHA=folder of joints.npz))

@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import av
 import numpy as np
@@ -86,17 +87,20 @@ def measure(regimes: tuple[Regime, ...] = REGIMES, *, repeats: int = 3) -> list[
     """Measure all regimes on one video, which is encoded unless it exists."""
     encoded_once(VIDEO, SECONDS)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return [_measure(regime, device, repeats) for regime in regimes]
+    return [measure_regime(regime, device, VIDEO, repeats=repeats) for regime in regimes]
 
 
-def _measure(regime: Regime, device: torch.device, repeats: int) -> Result:
+def measure_regime(
+    regime: Regime, device: torch.device, video: Path, *, repeats: int, alternatives: bool = True
+) -> Result:
+    """Measure one regime on a video; without the alternatives, they count as not installed."""
     entry = get(regime.backbone)
     network, _ = load_backbone(entry, "random:0")
     forward = Forward(network, entry.preprocess, device, choose_precision("auto", device))
     views = choose_views(regime.views, entry.preprocess)
     segments = segments_like_epic(regime.seconds)
-    case = _Case(entry, forward, device, regime.num_frames, views, segments, num_workers_for(None))
-    info = probe(VIDEO)
+    case = _Case(entry, forward, device, video, regime.num_frames, views, segments, num_workers_for(None))
+    info = probe(video)
     plan = case.plan(info.seconds)
     readings = [decode_task(info, np.unique(plan.clips[own])) for own in pieces(info.packets, info.pts, plan.clips)]
     num_decoded = sum(int(one.is_needed.sum()) for one in readings)
@@ -109,7 +113,7 @@ def _measure(regime: Regime, device: torch.device, repeats: int) -> Result:
         strict=True,
     )
     decode_s, backbone_s, pipeline_s = (statistics.median(times) for times in (decode, backbone, pipeline))
-    floor_s = max(decode_s, backbone_s) if device.type == "cuda" else decode_s + backbone_s
+    floor_s = decode_s + backbone_s if device.type == "cpu" else max(decode_s, backbone_s)
     return Result(
         regime=regime.name,
         backbone=regime.backbone,
@@ -123,8 +127,8 @@ def _measure(regime: Regime, device: torch.device, repeats: int) -> Result:
         floor_s=floor_s,
         pipeline_s=pipeline_s,
         pipeline_over_floor=pipeline_s / floor_s,
-        pyav_s=by_segment(case, _PyAV) if len(views) == 1 else None,
-        torchcodec_s=by_segment(case, _TorchCodec) if len(views) == 1 and _has_torchcodec() else None,
+        pyav_s=by_segment(case, _PyAV) if alternatives and len(views) == 1 else None,
+        torchcodec_s=by_segment(case, _TorchCodec) if alternatives and len(views) == 1 and _has_torchcodec() else None,
     )
 
 
@@ -133,6 +137,7 @@ class _Case:
     entry: Backbone
     forward: Forward
     device: torch.device
+    video: Path
     num_frames: int
     views: tuple[View, ...]
     segments: SegmentTimes
@@ -217,7 +222,7 @@ def run_pipeline(case: _Case) -> float:
             on_clips=lambda *_: None,
         )
         with Decoders(case.num_processes) as decoders:
-            [result] = pipeline.run(iter([Request("P01_101", VIDEO, case.plan, None, case.views)]), decoders)
+            [result] = pipeline.run(iter([Request("P01_101", case.video, case.plan, None, case.views)]), decoders)
         assert not result.failures, result.failures
 
     return seconds(run)

@@ -17,17 +17,18 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 
 
-def write_record(path: Path, figures: dict[str, Any]) -> None:
+def write_record(path: Path, figures: dict[str, Any], *, command: str = "make bench") -> None:
     """Write figures as JSON."""
     path.parent.mkdir(exist_ok=True)
-    record = {"command": "make bench", "when": time.strftime("%Y-%m-%d"), "machine": machine(), **figures}
+    record = {"command": command, "when": time.strftime("%Y-%m-%d"), "machine": machine(), **figures}
     path.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def machine() -> dict[str, object]:
     """Return a description of this machine and of the versions in use."""
     cpu = Path("/proc/cpuinfo")
-    models = [line.partition(":")[2].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
+    lines = cpu.read_text().splitlines() if cpu.is_file() else []  # a Mac has no such file
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "cpu": models[0] if models else platform.processor(),
         "cpus": num_workers_for(None),

@@ -211,12 +211,14 @@ def _loaded(root: Path, device: torch.device) -> Iterable[TrainingBatch]:
         yield TrainingBatch((Steps(features.to(device), mask, seconds, mask),), index.to(device), None, 0.5)
 
 
-def make_set(folder: Path) -> tuple[Path, Segments]:
+def make_set(
+    folder: Path, *, num_segments: int = NUM_SEGMENTS, num_videos: int = NUM_VIDEOS, dim: int = DIM
+) -> tuple[Path, Segments]:
     """Write the feature set unless it exists; return it with its segments."""
-    root = folder / f"random-{NUM_SEGMENTS}x{NUM_STEPS}x{DIM}"
+    root = folder / f"random-{num_segments}x{NUM_STEPS}x{dim}"
     rng = np.random.default_rng(0)
-    video = np.arange(NUM_SEGMENTS) % NUM_VIDEOS
-    place = np.arange(NUM_SEGMENTS) // NUM_VIDEOS
+    video = np.arange(num_segments) % num_videos
+    place = np.arange(num_segments) // num_videos
     table = pd.DataFrame(
         {
             "narration_id": [f"P01_{v:03}_{p}" for v, p in zip(video, place, strict=True)],
@@ -224,13 +226,13 @@ def make_set(folder: Path) -> tuple[Path, Segments]:
             "video_id": [f"P01_{v:03}" for v in video],
             "start_s": place * 3.0,
             "stop_s": place * 3.0 + 2.0,
-            "verb_class": rng.integers(0, NUM_VERBS, NUM_SEGMENTS),
-            "noun_class": rng.integers(0, NUM_NOUNS, NUM_SEGMENTS),
+            "verb_class": rng.integers(0, NUM_VERBS, num_segments),
+            "noun_class": rng.integers(0, NUM_NOUNS, num_segments),
         }
     )
     segments = Segments(table, "drawn at random")
     sampling = Sampling(kind="segment", clip_frames=1, steps_per_clip=1, num_frames=NUM_STEPS)
-    made_of = FeatureSet("random", Weights("random:0", "none", "0" * 64), {}, "float32", sampling, dim=DIM)
+    made_of = FeatureSet("random", Weights("random:0", "none", "0" * 64), {}, "float32", sampling, dim=dim)
     featureset = create_featureset(root, made_of)
     missing = set(table.video_id) - set(video_ids(root))
     with progress(total=len(missing), unit="videos", label="draw features") as bar:
@@ -239,7 +241,7 @@ def make_set(folder: Path) -> tuple[Path, Segments]:
                 continue
             starts = rows.table.start_s.to_numpy()
             seconds = (starts[:, None] + (np.arange(NUM_STEPS) + 0.5) * 2.0 / NUM_STEPS).ravel()
-            features = rng.standard_normal((len(seconds), 1, DIM), dtype=np.float32).astype(np.float16)
+            features = rng.standard_normal((len(seconds), 1, dim), dtype=np.float32).astype(np.float16)
             write_video(
                 root,
                 VideoFeatures(

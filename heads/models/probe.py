@@ -85,7 +85,7 @@ class TokenAttention(nn.Module):
         q, k, v = (
             split_heads(part, self.attention_heads) for part in self.queries_keys_values(self.norm(x)).chunk(3, -1)
         )
-        attended = scaled_dot_product_attention(rotate(q, times), rotate(k, times), v, mask)
+        attended = attend(rotate(q, times), rotate(k, times), v, mask)
         return self.feed_forward(x + self.dropout(self.output(joined_heads(attended))))
 
 
@@ -107,5 +107,13 @@ class QueryAttention(nn.Module):
     def forward(self, queries: torch.Tensor, x: torch.Tensor, mask: torch.Tensor, times: Rotation) -> torch.Tensor:
         q = split_heads(self.queries(queries).expand(len(x), -1, -1), self.attention_heads)
         k, v = (split_heads(part, self.attention_heads) for part in self.keys_values(self.norm(x)).chunk(2, -1))
-        attended = joined_heads(scaled_dot_product_attention(q, rotate(k, times), v, mask))
+        attended = joined_heads(attend(q, rotate(k, times), v, mask))
         return self.feed_forward(queries + self.dropout(attended))
+
+
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return torch's attention; rotated queries and keys, float32 under autocast too, become what the values are.
+
+    Autocast does so by itself, but not that of a CPU before torch 2.2.
+    """
+    return scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, mask)

@@ -52,6 +52,7 @@ EXCLUDED = {
     r"make test-floor.*": "these tests, in another environment",
     r"make (install|clean)": "has run before `make test`, or undoes it",
     r"make (lint|docs|format)": "runs beside the tests in .ci/run, or changes files",
+    r"make check-device.*": "tests/e2e/test_check_device.py",
     r"make bench|make results .*|python benchmarks/.*": "a measurement",
     r"make extract": "with BACKBONE=, below",
     r"make (extract|sweep) .*DRY_RUN=1.*": "tests/test_jobs/",

@@ -64,11 +64,6 @@ def is_composite(operator: str) -> bool:
     return table is None or not table or not _COMPOSITES.isdisjoint(table)
 
 
-def is_known(operator: str) -> bool:
-    """Return whether an operator is in the list. Those that are generated from it, and other libraries', are not."""
-    return operator in _dispatch_tables()
-
-
 def stand_ins(operator: str, device: str) -> list[str]:
     """Return what a device runs where the CPU runs this operator; the operator itself unless the two differ."""
     return _STANDS_FOR.get(operator, {}).get(device, [operator])

@@ -19,20 +19,22 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
-from kernels import TORCH, has_kernel, is_composite, is_known, refusal, stand_ins
+from kernels import TORCH, has_kernel, is_composite, refusal, stand_ins
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-_TOP = Path(__file__).resolve().parents[2]
+_TOP = f"{Path(__file__).resolve().parents[2]}/"
+_OWN = tuple(f"{_TOP}{package}/" for package in ("features", "extract", "heads"))
 _CPU = torch.device("cpu")
-# Operators that take a tensor of another device: a copy; and indices, which are copied over.
-_MIXES = {"copy_", "index.Tensor", "index_put_", "index_put", "_index_put_impl_"}
+# Operators that take indices of another device, and copy them over.
+_MIXES = {"index.Tensor", "index_put_", "index_put", "_index_put_impl_"}
 # These take counts that are on the CPU.
 _TAKES_LENGTHS = {"_pack_padded_sequence", "_pack_padded_sequence_backward", "_pad_packed_sequence"}
 _KEYS = tuple(
@@ -57,14 +59,19 @@ class Costs:
 
 
 class PretendedDevice:
-    """The device `kind`, mps or cuda, while it is entered."""
+    """The device `kind`, mps or cuda, while it is entered.
+
+    Attributes:
+        memory: where tensors of the device really are: on the CPU, or on "meta", where nothing is computed.
+    """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.device = torch.device(kind, 0)  # as tensors there say
+        self.memory = _CPU
         self.costs = Costs()
         self._there: dict[int, StorageWeakRef] = {}  # a storage's address is not used again while it is referred to
-        self._calls: list[Any] = []  # arguments of the calls and composites that are under way
+        self.calls: list[Any] = []  # arguments of the calls and composites that are under way
 
     def __enter__(self) -> PretendedDevice:
         self._stack = ExitStack()
@@ -87,7 +94,7 @@ class PretendedDevice:
         """Say of a tensor's memory that it is on the device."""
         if self.kind == "mps" and tensor.dtype in (torch.float64, torch.complex128):
             raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework has none.")
-        if tensor.device.type == "cpu":
+        if tensor.device.type in ("cpu", "meta"):
             storage = tensor.untyped_storage()
             if storage._cdata not in self._there:
                 self._there[storage._cdata] = StorageWeakRef(storage)
@@ -99,18 +106,18 @@ class PretendedDevice:
         """Say of a tensor's memory that it is on the CPU."""
         self._there.pop(tensor.untyped_storage()._cdata, None)
 
-    @contextmanager
-    def call(self, arguments: Any) -> Iterator[None]:
-        """Let memory that is allocated inside be on the device if any of these arguments is."""
-        self._calls.append(arguments)
-        try:
-            yield
-        finally:
-            self._calls.pop()
-
     def allocates(self) -> bool:
         """Return whether what is allocated now is on the device."""
-        return bool(self._calls) and (self._calls[-1] is self or self.any_there(self._calls[-1]))
+        return bool(self.calls) and (self.calls[-1] is self or self.any_there(self.calls[-1]))
+
+    def crossed(self, inwards: bool, *, non_blocking: bool) -> None:
+        """Count a copy to the device (inwards) or from it."""
+        if non_blocking and inwards and self.kind == "mps":
+            raise AssertionError(  # pytorch/pytorch#189690, #139550
+                f"MPS may copy the tensor after its memory is used for another; wait for the copy (at {_where()})."
+            )
+        copies = self.costs.copies if non_blocking else self.costs.waits
+        copies.append(f"copy {'to' if inwards else 'from'} {self.kind} at {_where()}")
 
     def any_there(self, arguments: Any) -> bool:
         return any(self.holds(tensor) for tensor in tensors_in(arguments))
@@ -122,26 +129,63 @@ class PretendedDevice:
         return isinstance(device, torch.device) and device.type == self.kind
 
 
-def tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    """Yield the tensors in nested arguments."""
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """Return the tensors in nested arguments."""
     if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from tensors_in(inner)
-    elif isinstance(value, dict):
-        yield from tensors_in(list(value.values()))
+        return [value]
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return []
+    return [tensor for inner in value for tensor in tensors_in(inner)]
 
 
 def _where() -> str:
     """Return the innermost line of our own code, tests apart, that is being run."""
     frame = sys._getframe(1)
     while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(_TOP) and path.relative_to(_TOP).parts[0] in ("features", "extract", "heads"):
-            return f"{path.relative_to(_TOP)}:{frame.f_lineno} {frame.f_code.co_name}"
+        if frame.f_code.co_filename.startswith(_OWN):
+            return f"{frame.f_code.co_filename.removeprefix(_TOP)}:{frame.f_lineno} {frame.f_code.co_name}"
         frame = frame.f_back
     return "elsewhere"
+
+
+@dataclass(frozen=True)
+class _Operator:
+    """What is known of an operator, for one device.
+
+    Attributes:
+        name: with its overload, as in the list of kernels.
+        has_own: whether the device has a kernel for it.
+        composite: the key of the kernel that makes it of other operators; None without one.
+        tensors: the positions of arguments that are tensors.
+        waits: whether the host has to see values before it goes on.
+    """
+
+    name: str
+    has_own: bool
+    composite: Any
+    is_view: bool
+    tensors: frozenset[int]
+    waits: bool
+
+
+@cache
+def _facts(func: Any, kind: str) -> _Operator:
+    name = f"{func}".partition(".")[2].removesuffix(".default")
+    instead = stand_ins(name, kind)
+    keys = [key for key in _KEYS if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key)]
+    schema = func._schema
+    alias = schema.returns[0].alias_info if schema.returns else None
+    return _Operator(
+        name=name,
+        has_own=any(has_kernel(each, kind) for each in instead),
+        composite=keys[0] if keys and (is_composite(name) or instead != [name]) else None,
+        is_view=alias is not None and not alias.is_write,
+        tensors=frozenset(n for n, each in enumerate(schema.arguments) if each.type.kind() == "TensorType"),
+        # The tag of an operator that indexes is of those by a mask.
+        waits=not name.startswith("index") and not _WAITS.isdisjoint(func.tags),
+    )
 
 
 class _Operators(TorchDispatchMode):
@@ -158,95 +202,97 @@ class _Operators(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        pretended, kwargs, args = self._pretended, kwargs or {}, _with_tensors(func, args)
-        tensors = list(tensors_in([args, kwargs]))
-        there = [tensor for tensor in tensors if pretended.holds(tensor)]
-        operator = f"{func}".partition(".")[2].removesuffix(".default")
-        if not tensors:
-            if operator != "scalar_tensor" and pretended.allocates():
-                return self._run(func, operator, args, kwargs)
-            return func(*args, **kwargs)
-        if pretended._calls and isinstance(pretended._calls[-1], _Crossing):
+        pretended, kwargs = self._pretended, kwargs or {}
+        operator = _facts(func, pretended.kind)
+        args = _with_tensors(operator, args)
+        tensors = tensors_in(args) + (tensors_in(kwargs) if kwargs else [])
+        if pretended.calls and isinstance(pretended.calls[-1], _Crossing):
             out = func(*args, **kwargs)
-            return pretended.place(out) if pretended._calls[-1].inwards else out
-        if not there:
-            return func(*args, **kwargs)
-        self._check_devices(operator, tensors, there)
-        return self._run(func, operator, args, kwargs)
+            return pretended.place(out) if pretended.calls[-1].inwards else out
+        if not tensors:
+            is_there = operator.name != "scalar_tensor" and pretended.allocates()
+        else:
+            there = [tensor for tensor in tensors if pretended.holds(tensor)]
+            is_there = bool(there)
+            if operator.name == "copy_" and 0 < len(there) < len(tensors):
+                return self._copied(func, args, kwargs)
+            if is_there and len(there) < len(tensors):
+                self._check_devices(operator, tensors, there)
+        return self._run(func, operator, args, kwargs) if is_there else func(*args, **kwargs)
 
-    def _check_devices(self, operator: str, tensors: list[torch.Tensor], there: list[torch.Tensor]) -> None:
+    def _copied(self, func: Any, args: Any, kwargs: Any) -> torch.Tensor:
+        """Copy between the devices, into what the first argument is."""
+        target, source, non_blocking = args[0], args[1], bool(args[2:3] and args[2])
+        self._pretended.crossed(self._pretended.holds(target), non_blocking=non_blocking)
+        return target if "meta" in (source.device.type, target.device.type) else func(*args, **kwargs)
+
+    def _check_devices(self, operator: _Operator, tensors: list[torch.Tensor], there: list[torch.Tensor]) -> None:
         strangers = [tensor for tensor in tensors if not any(tensor is own for own in there)]
         strangers = [tensor for tensor in strangers if tensor.dim() and tensor.device.type == "cpu"]
-        if not strangers or operator in _TAKES_LENGTHS:
+        if not strangers or operator.name in _TAKES_LENGTHS:
             return
-        if operator not in _MIXES:
+        if operator.name not in _MIXES:
             raise RuntimeError(
-                f"{operator}: Expected all tensors to be on the same device, but found at least two devices, "
+                f"{operator.name}: Expected all tensors to be on the same device, but found at least two devices, "
                 f"{self._pretended.device} and cpu! (at {_where()})"
             )
-        self._pretended.costs.waits.append(f"{operator} between devices at {_where()}")
+        self._pretended.costs.waits.append(f"{operator.name} between devices at {_where()}")
 
-    def _run(self, func: Any, operator: str, args: Any, kwargs: Any) -> Any:
+    def _run(self, func: Any, operator: _Operator, args: Any, kwargs: Any) -> Any:
         pretended = self._pretended
-        stand_ins_of = stand_ins(operator, pretended.kind)
-        reason = refusal(operator, pretended.kind, args)
+        reason = refusal(operator.name, pretended.kind, args)
         if reason:
             raise RuntimeError(f"{reason} (at {_where()})")
-        has_own = any(has_kernel(name, pretended.kind) for name in stand_ins_of)
-        if not has_own and not _is_view(func) and func not in self._open:
-            if (is_composite(operator) or stand_ins_of != [operator]) and (key := _composite_key(func)) is not None:
-                self._open.append(func)
-                try:
-                    with pretended.call(pretended), self:
-                        out = func._op_dk(key, *args, **kwargs)
-                    if operator in ("_pack_padded_sequence", "_pad_packed_sequence"):  # with a second result on the CPU
-                        pretended.displace(out[1])
-                    return out
-                finally:
-                    self._open.pop()
-            if not is_composite(operator) or not is_known(operator):
+        if not operator.has_own and not operator.is_view and func not in self._open:
+            if operator.composite is None:
                 raise NotImplementedError(
                     f"The operator '{func.name()}' is not currently implemented for the {pretended.kind} device "
                     f"(at {_where()})."
                 )
-        self._count(func, operator, args)
+            return self._taken_apart(func, operator, args, kwargs)
+        self._count(operator, args)
         out = func(*args, **kwargs)
-        for tensor in tensors_in([out]):
+        for tensor in tensors_in(out):
             pretended.place(tensor)
         return out
 
-    def _count(self, func: Any, operator: str, args: Any) -> None:
+    def _taken_apart(self, func: Any, operator: _Operator, args: Any, kwargs: Any) -> Any:
+        """Run a composite so that what it calls comes by here too."""
+        pretended = self._pretended
+        self._open.append(func)
+        pretended.calls.append(pretended)
+        try:
+            with self:
+                out = func._op_dk(operator.composite, *args, **kwargs)
+        finally:
+            self._open.pop()
+            pretended.calls.pop()
+        if operator.name in ("_pack_padded_sequence", "_pad_packed_sequence"):  # with a second result on the CPU
+            pretended.displace(out[1])
+        return out
+
+    def _count(self, operator: _Operator, args: Any) -> None:
         costs = self._pretended.costs
-        if _is_view(func) or operator.startswith(("empty", "new_empty", "lift_fresh")):
+        if operator.is_view or operator.name.startswith(("empty", "new_empty", "lift_fresh")):
             return
         costs.kernels += 1
-        by_mask = operator.startswith("index") and any(
+        by_mask = operator.name.startswith("index") and any(
             tensor.dtype in (torch.bool, torch.uint8) for tensor in tensors_in(args[1:2])
         )
-        # The tag of an operator that indexes is of those by a mask.
-        if by_mask or (not operator.startswith("index") and not _WAITS.isdisjoint(func.tags)):
-            costs.waits.append(f"{operator} at {_where()}")
+        if by_mask or operator.waits:
+            costs.waits.append(f"{operator.name} at {_where()}")
 
 
-def _with_tensors(func: Any, args: Any) -> Any:
+def _with_tensors(operator: _Operator, args: Any) -> Any:
     """Return arguments with tensors where a composite hands on a number as one: torch shows it as the number."""
-    if not any(isinstance(value, (int, float)) for value in args):
+    if not any(isinstance(args[n], (int, float)) for n in operator.tensors if n < len(args)):
         return args
     return tuple(
         torch.scalar_tensor(value, dtype=_DTYPES[type(value)])
-        if isinstance(value, (int, float)) and argument.type.kind() == "TensorType"
+        if n in operator.tensors and isinstance(value, (int, float))
         else value
-        for value, argument in zip(args, func._schema.arguments, strict=False)
+        for n, value in enumerate(args)
     )
-
-
-def _is_view(func: Any) -> bool:
-    returns = func._schema.returns
-    return bool(returns) and returns[0].alias_info is not None and not returns[0].alias_info.is_write
-
-
-def _composite_key(func: Any) -> Any:
-    return next((key for key in _KEYS if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key)), None)
 
 
 @dataclass(frozen=True)
@@ -269,7 +315,7 @@ class _Calls(TorchFunctionMode):
         kwargs.pop("pin_memory", None)
         if name == "__get__":
             return self._attribute(func, args)
-        if name in ("to", "cpu", "cuda") and isinstance(args[0], torch.Tensor):
+        if name in ("to", "type_as", "cpu", "cuda") and isinstance(args[0], torch.Tensor):
             return self._moved(name, *args, **kwargs)
         if name in ("pin_memory", "_cudnn_rnn_flatten_weight"):  # move memory, and change no value
             return args[0]
@@ -279,8 +325,15 @@ class _Calls(TorchFunctionMode):
             func = _lstm_kernel(pretended, args) or func
         elif pretended.is_self(kwargs.get("device")):
             return self._made(func, name, args, kwargs)
-        with pretended.call([args, kwargs]):
+        return self._called([args, kwargs], func, *args, **kwargs)
+
+    def _called(self, arguments: Any, func: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a function. Memory that is allocated in it is on the device if any of these arguments is."""
+        self._pretended.calls.append(arguments)
+        try:
             return func(*args, **kwargs)
+        finally:
+            self._pretended.calls.pop()
 
     def _check_read(self, name: str) -> None:
         if name != "tolist":
@@ -289,11 +342,10 @@ class _Calls(TorchFunctionMode):
 
     def _made(self, func: Any, name: str, args: Any, kwargs: dict[str, Any]) -> torch.Tensor:
         """Return what a function makes on the device; of values, it makes them on the CPU and moves them."""
-        kwargs["device"] = _CPU
+        kwargs["device"] = self._pretended.memory
         if name in ("tensor", "as_tensor", "asarray"):
             return self._moved("to", func(*args, **kwargs), self._pretended.device)
-        with self._pretended.call(self._pretended):
-            return func(*args, **kwargs)
+        return self._called(self._pretended, func, *args, **kwargs)
 
     def _attribute(self, func: Any, args: Any) -> Any:
         attribute = func.__self__.__name__
@@ -304,7 +356,7 @@ class _Calls(TorchFunctionMode):
 
     def _moved(self, name: str, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         pretended = self._pretended
-        if name != "to":
+        if name in ("cpu", "cuda"):
             target = _CPU if name == "cpu" else torch.device("cuda", 0)
             return self._moved("to", x, target, **{key: kwargs[key] for key in ("non_blocking",) if key in kwargs})
         copy = kwargs.pop("copy", False)
@@ -320,17 +372,13 @@ class _Calls(TorchFunctionMode):
         goes_there = is_there if target is None else pretended.is_self(target)
         if target is not None and not goes_there and target.type != "cpu":  # such as meta
             return x.to(target, dtype)
+        if goes_there and not is_there:
+            x = x.to(pretended.memory)
         if goes_there == is_there:
-            with pretended.call([x]):
-                return x.to(dtype, copy=copy, **options)
-        if non_blocking and goes_there and pretended.kind == "mps":
-            raise AssertionError(  # pytorch/pytorch#189690, #139550
-                f"MPS may copy the tensor after its memory is used for another; wait for the copy (at {_where()})."
-            )
-        costs = pretended.costs
-        (costs.copies if non_blocking and goes_there else costs.waits).append(f"copy to {target} at {_where()}")
-        with pretended.call(_Crossing(goes_there)):
-            return x.to(dtype, copy=True, **options)
+            return self._called([x], x.to, dtype, copy=copy, **options)
+        # What is copied to memory that is not pinned is waited for.
+        pretended.crossed(goes_there, non_blocking=non_blocking and goes_there)
+        return self._called(_Crossing(goes_there), x.to, dtype, copy=True, **options)
 
 
 def _lstm_kernel(pretended: PretendedDevice, args: Any) -> Callable[[], Any] | None:

@@ -17,6 +17,7 @@ from heads.data.steps import Steps
 from heads.models.catalogue import build_head, get, head_config, names, register
 from heads.models.multiscale_lstm import strided
 from heads.models.options import BiLstmConfig, TransformerConfig
+from heads.models.pooling import bidirectional_lstm, lstm_by_direction, lstm_outputs
 from heads.models.separate import Separate
 from heads.models.shape import HeadShape, Logits
 from heads.models.tcn import DilatedLayer
@@ -588,3 +589,28 @@ def test_a_dropout_that_is_no_probability_is_refused(name, text, number):
 def test_a_name_can_be_registered_once():
     with pytest.raises(ValueError, match="'bilstm' is registered twice"):
         register("bilstm", BiLstmConfig)(nn.Module)
+
+
+# ---- LSTMs by direction
+
+
+@pytest.mark.parametrize("lengths", [(5, 5, 5), (5, 1, 3)], ids=["full", "padded"])
+def test_an_lstm_by_direction_is_the_lstm_over_the_valid_steps(lengths):
+    lstm = bidirectional_lstm(4, hidden=3, layers=2, dropout=0.5).double().eval()
+    mask = torch.arange(5) < torch.tensor(lengths)[:, None]
+    found = []
+    for run in (lstm_by_direction, lstm_outputs):
+        x = torch.linspace(-1, 1, 60, dtype=torch.float64).view(3, 5, 4).requires_grad_()
+        outputs = run(lstm, x, mask)
+        lstm.zero_grad()
+        outputs.square().sum().backward()
+        found.append([outputs.detach(), x.grad, *(parameter.grad.clone() for parameter in lstm.parameters())])
+    torch.testing.assert_close(*found)
+
+
+def test_an_lstm_by_direction_drops_out_between_its_layers_in_training_only():
+    lstm, mask = bidirectional_lstm(4, hidden=3, layers=2, dropout=0.5), torch.ones(2, 3, dtype=torch.bool)
+    x = torch.ones(2, 3, 4)
+    assert not torch.equal(lstm_by_direction(lstm, x, mask), lstm_by_direction(lstm, x, mask))
+    lstm.eval()
+    assert torch.equal(lstm_by_direction(lstm, x, mask), lstm_by_direction(lstm, x, mask))
