@@ -23,7 +23,7 @@ from extract.decode.no_video import what_it_is
 from extract.decode.packets import Packets
 from extract.decode.planes import BT601, Planes
 from extract.decode.sources import FRAME_NAME, FrameFiles
-from extract.decode.video import VideoError, VideoInfo, planes_of
+from extract.decode.video import VideoError, VideoInfo, fitted, planes_of
 from features.failures import FailureKind
 
 # Two videos of the extension were first published with 60 frames per second instead of 50: their last numbers then.
@@ -86,6 +86,7 @@ def probe(source: FrameFiles, *, on_packet: Callable[[], None]) -> FramesInfo:
         )
     numbers = _expected_numbers(present)
     pts = numbers - min(1, numbers[0])
+    step = _step(present)
     is_there = np.isin(numbers, present)
     every = np.ones(len(numbers), dtype=bool)
     info = FramesInfo(
@@ -93,7 +94,7 @@ def probe(source: FrameFiles, *, on_packet: Callable[[], None]) -> FramesInfo:
         stream=0,
         pts=pts,
         seconds=pts / float(source.fps),
-        fps=float(source.fps) / _step(present),
+        fps=float(source.fps) / step,
         width=0,
         height=0,
         codec="mjpeg",
@@ -101,7 +102,7 @@ def probe(source: FrameFiles, *, on_packet: Callable[[], None]) -> FramesInfo:
         packets=Packets(pts, is_shown=is_there, is_key=every, is_reference=~every, proven=True),
         stamps=pts,
         is_truncated=not is_whole,
-        source={"frames": f"JPEG frames at {float(source.fps):g} per second"},
+        source={"frames": f"JPEG, {float(source.fps) / step:g} per second"},
         pattern=pattern,
         numbers=numbers,
         is_there=is_there,
@@ -230,7 +231,7 @@ def decode(task: FramesTask, *, on_packet: Callable[[], None]) -> Iterator[tuple
         VideoError: the tar cannot be opened, or a picture is rotated by an angle that is no right angle.
     """
     for number, frame in _decoded(task, on_packet):
-        yield number, planes_of(frame, task.path, full_range=True)
+        yield number, planes_of(fitted(frame, full_range=True), task.path, full_range=True)
 
 
 def _decoded(task: FramesTask, on_packet: Callable[[], None]) -> Iterator[tuple[int, av.VideoFrame]]:

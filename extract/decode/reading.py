@@ -23,7 +23,7 @@ AnyTask: TypeAlias = DecodeTask | FramesTask | SeriesTask
 
 
 def probe(source: Source, *, stream: int | None = None, on_packet: Callable[[], None]) -> VideoInfo:
-    """Return what is known of a video without decoding it; arguments and errors are those of `video.probe`."""
+    """Return what is known of a video before it is decoded; arguments and errors are those of `video.probe`."""
     if isinstance(source, FrameFiles):
         return frames.probe(source, on_packet=on_packet)
     if isinstance(source, FileSeries):

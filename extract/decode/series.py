@@ -31,7 +31,6 @@ class SeriesInfo(VideoInfo):
     """A video that consists of K files.
 
     Attributes:
-        pts: (F,) int64, the numbers of its frames.
         parts: what is known of each file that can be read.
         first: (K + 1,) int64, the number of the first frame of each; at last the number of frames.
         problems: what is wrong with files, by their names.
@@ -53,11 +52,11 @@ class SeriesInfo(VideoInfo):
         return kind, f"{reason} ({self.parts[part].path.name})"
 
 
-def probe(source: FileSeries, *, stream: int | None, on_packet: Callable[[], None]) -> SeriesInfo:
-    """Read the presentation times of all frames of a video, file after file.
+def probe(source: FileSeries, *, stream: int | None = None, on_packet: Callable[[], None]) -> SeriesInfo:
+    """Read the presentation times of all frames of a video, as `video.probe` does for each of its files.
 
     Args:
-        stream: the number of the stream to take in each file; None for the one that a player shows.
+        stream: the number of the stream to take in each file; by default the one that a player shows.
         on_packet: called at each packet, as a heartbeat.
 
     Raises:
@@ -117,9 +116,10 @@ def _joined(path: Path, parts: list[VideoInfo], shifts_s: list[float], problems:
         "path": path,
         "pts": np.arange(first[-1]),
         "seconds": np.concatenate(times),
-        "stamps": np.concatenate([part.stamps for part in parts]),
         "packets": _one_after_another(packets),
+        "stamps": np.concatenate([part.stamps for part in parts]),
         "is_truncated": False,
+        "source": {"files": f"{len(parts)}, from {parts[0].path.name} to {parts[-1].path.name}", **parts[0].source},
     }
     return SeriesInfo(**settings, parts=tuple(parts), first=first, problems=tuple(problems))
 

@@ -457,7 +457,7 @@ def planes_of(frame: av.VideoFrame, path: Path, *, full_range: bool) -> Planes:
         VideoError: it is rotated by an angle that is no right angle.
     """
     if frame.format.name not in ("yuv420p", "yuvj420p"):
-        frame = frame.reformat(format="yuv420p", dst_color_range=_range(full_range=full_range))
+        frame = frame.reformat(format="yuv420p", dst_color_range=_range(full_range))
     turns, rest = divmod(frame.rotation, 90)
     if rest:
         raise VideoError(f"{path}: its pictures are rotated by {frame.rotation} degrees, which is no right angle.")
@@ -480,7 +480,7 @@ def _sound_frames(
             ledger.finished()
         else:
             pts, frame = shown
-            held.append((pts, _fitted(frame, task) if pts in wanted else None))
+            held.append((pts, fitted(frame, full_range=task.full_range) if pts in wanted else None))
         # Damage may be reported for a picture that is shown after those predicted from it.
         while len(held) > (0 if shown is None else MAX_REORDER):
             pts, held_frame = held.popleft()
@@ -488,7 +488,7 @@ def _sound_frames(
                 yield pts, held_frame
 
 
-def _fitted(frame: av.VideoFrame, task: DecodeTask) -> av.VideoFrame:
+def fitted(frame: av.VideoFrame, *, full_range: bool) -> av.VideoFrame:
     """Return a frame, or if it is too large for a buffer, the averages of its squares of 2 x 2 pixels, or of more."""
     factor = 1
     while planes_bytes(-(-frame.height // factor), -(-frame.width // factor)) > MAX_PICTURE_BYTES:
@@ -500,11 +500,11 @@ def _fitted(frame: av.VideoFrame, task: DecodeTask) -> av.VideoFrame:
         height=-(-frame.height // factor),
         format="yuv420p",
         interpolation="AREA",
-        dst_color_range=_range(full_range=task.full_range),
+        dst_color_range=_range(full_range),
     )
 
 
-def _range(*, full_range: bool) -> str:
+def _range(full_range: bool) -> str:
     return "JPEG" if full_range else "MPEG"
 
 

@@ -27,7 +27,7 @@ _OPTIONS = {
     },
     "mpeg4": {"g": "{gop}", "bf": "{b_frames}", "qmin": "2", "qmax": "4"},
     "mpeg2video": {"g": "{gop}", "bf": "{b_frames}", "qmin": "2", "qmax": "4"},
-    "libvpx": {"threads": "1", "g": "{gop}", "deadline": "realtime", "cpu-used": "8", "b": "1000000"},
+    "libvpx": {"threads": "1", "g": "{gop}", "deadline": "realtime", "cpu-used": "8"},
     "libvpx-vp9": {"threads": "1", "g": "{gop}", "deadline": "realtime", "cpu-used": "8"},
     "mjpeg": {"qmin": "2", "qmax": "4"},
 }

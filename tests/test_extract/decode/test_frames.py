@@ -270,6 +270,15 @@ def test_frames_that_were_published_at_another_rate_by_mistake_are_refused(tmp_p
     assert _probe(folder, fps=60).seconds[-1] == pytest.approx(222486 / 60)
 
 
+def test_frames_too_large_for_a_buffer_are_handed_over_smaller(folder, monkeypatch):
+    monkeypatch.setattr("extract.decode.video.MAX_PICTURE_BYTES", 64 * 48)
+    info = _probe(folder)
+    assert (info.height, info.width) == (48, 64)
+    for frame, (y, _, _) in _decoded(info).items():
+        assert y.shape == (24, 32)
+        assert number_in(y.repeat(2, axis=0).repeat(2, axis=1)) == frame
+
+
 def test_frames_of_a_video_show_its_moments(tmp_path):
     video = write_video(tmp_path / "P01_101.mp4", fps=Fraction(30000, 1001), num_frames=60)
     info = _probe(write_frames(video, tmp_path / "P01_101", fps=50))
