@@ -42,9 +42,10 @@ def decoded_through(packets: Iterable[av.Packet], context: av.VideoCodecContext)
         if not packet.is_discard and (is_broken or _must_be_shown(packet, context)):
             doubtful.append(number)
     shown += [frame.pts for frame in drained(context) if frame.pts is not None]
-    # Nothing is shown before the first picture that can be decoded. The second field of a picture may be in the packet
-    # after that of the first.
-    missing = [number for number in doubtful if number > min(shown, default=-1) and number not in fields]
+    # Nothing is shown before the first picture that can be decoded, or that is refused and could have been. The second
+    # field of a picture may be in the packet after that of the first.
+    start = min([*shown, *refused[:1]], default=-1)
+    missing = [number for number in doubtful if number > start and number not in fields]
     return Decoded(tuple(shown), tuple(sorted({*refused, *missing} - set(shown))))
 
 

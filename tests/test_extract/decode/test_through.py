@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
-from encode import number_in, number_picture, write_video
+from encode import damage_packet, number_in, number_picture, write_video
 from odd_videos import (
     every,
     from_second_key,
@@ -224,6 +224,16 @@ def test_packet_of_parameters_that_gives_no_picture_is_not_damaged():
 
 def test_packets_before_the_first_picture_that_can_be_decoded_are_not_damaged():
     assert _through(_Packet(()), _Packet(()), _Packet((2,))) == Decoded(shown=(2,), damaged=())
+
+
+def test_pictures_after_a_damaged_start_stay_frames_that_cannot_be_decoded(tmp_path):
+    path = write_video(tmp_path / "P01_01.mp4", num_frames=30, gop=12)
+    seconds = probe(path).seconds
+    damage_packet(path, 0)
+    info = probe(path)
+    np.testing.assert_allclose(info.seconds, seconds, atol=1e-6)
+    frames = [number for number, _ in decode(decode_task(info, np.arange(30)))]
+    assert frames == list(range(12, 30))
 
 
 def test_second_field_of_a_picture_is_not_damaged():
