@@ -73,6 +73,8 @@ SUBSTITUTIONS = [
     (r"\bBACKBONE=\w+", "BACKBONE=tiny_cnn"),  # tests/e2e/test_videomae.py has the real one
     (r"--backbone \w+", "--backbone tiny_cnn"),
     (r"\bdata/features/dinov2-seg16", "other/tiny_cnn-seg16"),
+    # Where no other set is, as the pages train on the only set in data/features.
+    (r"\bdata/features/(mtcn-\w+|opentad-[\w-]+|mine)\b", r"published/\1"),
     (r"^features merge (first|second)/\S+ \S+ (.*)$", r"features merge other/tiny_cnn-seg16 other/tiny_cnn-seg16 \2"),
     (r"^(features merge .*) --out .*$", r"\1 --out merged"),
     (r"\bdata/features/\w+-seg16", "data/features/tiny_cnn-seg16"),
