@@ -393,7 +393,6 @@ def test_all_views_are_trained_on_where_there_are_random_augmentations(heads, sy
 
 
 def test_a_run_goes_on_only_with_the_views_that_it_began_with(heads, synthetic, augmented):
-    assert _train(heads, synthetic, "--view", "centre", sets=(augmented,)).exit_code == 0
     assert "at random in training" not in _train(heads, synthetic, "--view", "centre", sets=(augmented,)).output
     record = json.loads((augmented / "featureset.json").read_text())
     assert _train(heads, synthetic, "--name", "all", sets=(augmented,)).exit_code == 0
