@@ -201,7 +201,7 @@ def test_a_run_whose_config_has_an_old_name_of_a_setting_goes_on(
 
 
 def test_a_run_of_version_0_1_is_taken_for_one_with_biases_near_zero(train_data, tmp_path):
-    settings = {"epochs": 2, "batch_size": 8, "bias": "zero", "mixup": 0}
+    settings = {"epochs": 2, "batch_size": 8, "bias": "zero", "mixup": 0, "select": "action"}
     config = make_config("mean_pool", {}, settings)
     folder = fit(config, train_data, tmp_path / "run", device=torch.device("cpu")).folder
     record = read_json(folder / "config.json")
