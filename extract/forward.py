@@ -6,6 +6,7 @@ only when they are read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from extract.preprocess import Preprocess, normalised, recoloured
 from features.device import need_half_precision
 from features.errors import OptionError
 
+# What torch says where MPS has no kernel, or none for such tensors.
+_LACKING = re.compile("not currently implemented|not supported on MPS")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -107,9 +110,21 @@ class Forward:
 
     @torch.inference_mode()
     def steps(self, clips: torch.Tensor) -> PendingSteps:
-        """Start computing normalised clips: (B, C, L, h, w) float32."""
-        with self._arithmetic():
-            values = steps(self._network, clips, self._tokens).float().flatten(2)
+        """Start computing normalised clips: (B, C, L, h, w) float32.
+
+        Raises:
+            OptionError: this torch lacks on MPS what the backbone needs.
+        """
+        try:
+            with self._arithmetic():
+                values = steps(self._network, clips, self._tokens).float().flatten(2)
+        except RuntimeError as error:
+            if not (self._device.type == "mps" and _LACKING.search(str(error))):
+                raise
+            reason = str(error).partition(". ")[0].partition("\n")[0]
+            raise OptionError(
+                "--device", f"torch {torch.__version__} cannot run this backbone on mps ({reason}); a newer one may."
+            ) from error
         if self._device.type != "cuda":
             return PendingSteps(values.cpu(), None)
         host = torch.empty(values.shape, pin_memory=True).copy_(values, non_blocking=True)

@@ -19,6 +19,8 @@ from heads.data.layout import Layout, Source, VideoLayout
 from heads.data.reading import VideoReader
 
 _CPU = torch.device("cpu")
+# MPS copies larger tensors wrongly, and silently (pytorch/pytorch#124335, in torch 2.1 and 2.2).
+_MOST_ON_MPS = 2**32
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +116,8 @@ class Split:
         self._buffers = BufferPool() if buffers is None else buffers
         self._reader = VideoReader(self.segments, self.sources, reads_again=not self.is_resident)
         if self.is_resident:
-            fits_device = self.size_bytes < free_bytes(device) / 2
+            most = _MOST_ON_MPS if device.type == "mps" else math.inf
+            fits_device = self.size_bytes < min(free_bytes(device) / 2, most)
             label = f"load {self.segments.source}"
             with progress(total=len(self._videos), unit="videos", label=label, delay_s=2) as bar:
                 buffer = _new_buffer(self.size_bytes)

@@ -310,11 +310,11 @@ class _Calls(TorchFunctionMode):
         self._pretended = pretended
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        pretended, kwargs = self._pretended, dict(kwargs or {})
         name = getattr(func, "__name__", "")
-        kwargs.pop("pin_memory", None)
         if name == "__get__":
             return self._attribute(func, args)
+        pretended, kwargs = self._pretended, dict(kwargs or {})
+        kwargs.pop("pin_memory", None)
         if name in ("to", "type_as", "cpu", "cuda") and isinstance(args[0], torch.Tensor):
             return self._moved(name, *args, **kwargs)
         if name in ("pin_memory", "_cudnn_rnn_flatten_weight"):  # move memory, and change no value
@@ -437,7 +437,7 @@ def _rebuilt(value: Any, replaced: Iterator[torch.Tensor]) -> Any:
 
 def _patches(pretended: PretendedDevice) -> Iterator[Any]:
     """Yield what stands for the parts of torch that ask the device itself."""
-    kind, load, generator = pretended.kind, torch.load, torch.Generator
+    kind, load, save, generator = pretended.kind, torch.load, torch.save, torch.Generator
     group = torch._C._group_tensors_by_device_and_dtype
 
     class Autocast(torch.autocast):
@@ -453,12 +453,16 @@ def _patches(pretended: PretendedDevice) -> Iterator[Any]:
             return generator()
 
     def loaded(file: Any, map_location: Any = None, **settings: Any) -> Any:
-        if not pretended.is_self(map_location):
-            return load(file, map_location=map_location, **settings)
-        content = load(file, map_location="cpu", **settings)
-        for tensor in tensors_in(content):
+        is_there = pretended.is_self(map_location)
+        with torch._C.DisableTorchFunction(), _disable_current_modes():
+            content = load(file, map_location="cpu" if is_there else map_location, **settings)
+        for tensor in tensors_in(content) if is_there else ():
             pretended.place(tensor)
         return content
+
+    def saved(*args: Any, **settings: Any) -> None:
+        with torch._C.DisableTorchFunction(), _disable_current_modes():
+            save(*args, **settings)
 
     def grouped(tensors: Any, with_indices: bool = False) -> Any:
         groups = group(tensors, with_indices)
@@ -468,6 +472,7 @@ def _patches(pretended: PretendedDevice) -> Iterator[Any]:
     yield patch.object(torch, "autocast", Autocast)
     yield patch.object(torch._C, "_group_tensors_by_device_and_dtype", grouped)
     yield patch.object(torch, "load", loaded)
+    yield patch.object(torch, "save", saved)
     yield patch.object(torch, "Generator", Generator)
     # MPS has no fused attention of the CPU's kind; without it, the CPU takes attention apart.
     if kind == "mps":

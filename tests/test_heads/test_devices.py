@@ -311,6 +311,20 @@ def test_a_step_waits_for_the_device_only_where_cudnn_asks_for_lengths(head, on_
     assert costs.kernels < 1200
 
 
+def test_features_of_many_bytes_stay_on_the_cpu_beside_mps(on_device, on_cpu, dataset, tmp_path, monkeypatch):
+    if on_device.device.kind != "mps":
+        pytest.skip("CUDA copies tensors of any size")
+    monkeypatch.setattr("heads.data.chunks._MOST_ON_MPS", 100)
+    with on_device.device as device:
+        data = _load(dataset, "segment", on_device.torch_device)
+        ((chunk, _),) = data.train.chunks()
+        assert not device.holds(chunk.streams[0].features)
+        fit(make_config("mean_pool", {}, QUICK), data, tmp_path / "run", device=on_device.torch_device)
+    fit(make_config("mean_pool", {}, QUICK), on_cpu["segment"], tmp_path / "on_cpu", device=CPU)
+    losses_of = [[row["train_loss"] for row in metrics_of(tmp_path / name)] for name in ("run", "on_cpu")]
+    np.testing.assert_allclose(*losses_of, rtol=1e-5)
+
+
 def test_mixing_segments_is_one_copy(on_device, tmp_path):
     settings = {"mixup": 0.4, "cutmix": 0.4, "noise": 0.1, "batch_size": 8}
     with on_device.device as device:
