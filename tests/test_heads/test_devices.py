@@ -242,12 +242,18 @@ def test_every_setting_trains_every_head(head, name, on_device, on_cpu, dataset,
     monkeypatch.chdir(tmp_path)
     bundle = BUNDLES[name]
     settings = _FITTED.get(name) if heads.is_fitted(head) else bundle.settings
-    if settings is None or (settings.get("precision") and on_device.device.kind == "mps" and TORCH < (2, 5)):
+    if settings is None:
         return
+    if on_device.device.kind == "mps" and TORCH < (2, 5):
+        settings = {key: value for key, value in settings.items() if key != "precision"}
     write_predictions(Path("teacher.pt"), drawn_predictions(dataset.segments("train")))
     options = small_options(head, dropout=0.2)
     config = make_config(head, options, {**QUICK, **DATA[bundle.data][1], **settings})
     places = [(on_cpu, CPU), (on_device.data, on_device.torch_device)]
+    if name == "early":  # what is left to try needs neither
+        with on_device.device:
+            fit(config, on_device.data["early"], tmp_path / "run", device=on_device.torch_device, until=1)
+        return
     for until, (data, device) in enumerate(places if name == "windows" else places[::-1], start=1):
         with on_device.device:
             fit(config, data[bundle.data], tmp_path / "run", device=device, until=until)

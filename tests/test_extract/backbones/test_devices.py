@@ -70,7 +70,7 @@ def test_a_backbone_that_a_mac_cannot_run_is_refused_in_one_line(monkeypatch):
     entry = as_tested("tiny_cnn")
     with PretendedDevice("mps") as device:
         network = entry.model.build().eval().to(device.kind)
-        monkeypatch.setattr(network, "forward", lambda clips: torch.logspace(0, 1, 3, device=clips.device))
+        monkeypatch.setattr(network, "forward", lambda clips, *_: torch.logspace(0, 1, 3, device=clips.device))
         forward = Forward(network, entry.preprocess, torch.device("mps"), "float32")
         with pytest.raises(OptionError, match=r"--device: torch .* cannot run this backbone on mps \(.*logspace"):
             forward.steps(torch.ones(1, 3, 1, 8, 8, device=device.kind))
