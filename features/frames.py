@@ -98,7 +98,7 @@ def _columns(values: Any) -> list[np.ndarray]:
 
 
 def _array(value: Any) -> np.ndarray:
-    """Return an array; one of objects, if each of them is a number or a text."""
+    """Return an array."""
     if _is(value, "strings"):  # a pair of a type and an array
         return _array(next(part for part in value.state if isinstance(part, (_Kept, np.ndarray))))
     if isinstance(value, np.ndarray):
@@ -106,13 +106,7 @@ def _array(value: Any) -> np.ndarray:
     if not _is(value, "array"):
         raise ValueError(_UNKNOWN)
     _, shape, dtype, is_fortran, data = value.state
-    if isinstance(dtype, np.dtype):
-        return array_of(shape, dtype, is_fortran, data)
-    if not isinstance(data, list) or not all(isinstance(item, (str, int, float, type(None))) for item in data):
-        raise ValueError("a column of it has other values than numbers and texts")
-    items = np.empty(len(data), dtype=object)
-    items[:] = data
-    return items.reshape(shape, order="F" if is_fortran else "C")
+    return array_of(shape, dtype, is_fortran, data)
 
 
 def _keep_state(target: object, state: object) -> None:

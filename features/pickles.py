@@ -100,7 +100,7 @@ _PLAIN: dict[str, object] = {
 }
 
 
-# ---- numpy: numbers and texts; arrays of Python's objects are refused, except for texts
+# ---- numpy: numbers and texts; arrays of Python's objects are refused, except for numbers and texts
 
 
 def _dtype(text: object, *_: object) -> object:
@@ -118,7 +118,7 @@ def _set_byte_order(dtype: Any, _: object, order: object, *parts: object) -> Non
 
 def _set_array(array: Any, _: object, shape: Any, dtype: Any, is_fortran: object, data: object) -> None:
     has_objects = isinstance(dtype, np.dtype) and dtype.hasobject
-    data = _texts(data, shape) if has_objects else _checked(data, dtype, shape)
+    data = _plain_values(data, shape) if has_objects else _checked(data, dtype, shape)
     if array.size or array.base is not None:
         raise ValueError("it changes an array")
     array.__setstate__((1, shape, dtype, bool(is_fortran), data))
@@ -141,9 +141,12 @@ def _checked(data: object, dtype: object, shape: object) -> bytes:
     return data
 
 
-def _texts(data: object, shape: object) -> list[str | bytes]:
-    """Return the values of an array of Python's objects, if all of them are texts, as ids of segments are."""
-    if not isinstance(data, list) or not all(type(value) in (str, bytes) for value in data):
+_PLAIN_TYPES = (str, bytes, int, float, bool, type(None))
+
+
+def _plain_values(data: object, shape: object) -> list[Any]:
+    """Return the values of an array of Python's objects, if all of them are numbers and texts, as in a table."""
+    if not isinstance(data, list) or not all(type(value) in _PLAIN_TYPES for value in data):
         raise ValueError("it has an array of objects")
     if _num_values(shape) != len(data):
         raise ValueError("it has an array of another size than its data")
