@@ -222,12 +222,13 @@ def _of_lists(content: object, name: str) -> _Content:
         task: _stacked((row[key] for row in content), ids, NUM_CLASSES[task], f"{name}: {key}")
         for task, key in _KEYS.items()
     }
-    layout, pairs = f"the challenge's list format with {_type_of(content[0])}", _pairs(content[0], name)
+    layout = f"the challenge's list format with {_type_of(content[0])}"
+    pairs = _pairs(next((row for row in reversed(content) if _PAIRS in row), {}), name)
     if pairs is None:
         return _Content(layout, ids, scores)
     lacking = [segment for segment, row in zip(ids, content, strict=True) if _ACTION not in row]
     if lacking:
-        raise DataError(f"{name}: {_PAIRS} in its first entry, and no {_ACTION} of {first_few(lacking)}.")
+        raise DataError(f"{name}: {_PAIRS} in it, and no {_ACTION} of {first_few(lacking)}.")
     action = _stacked((row[_ACTION] for row in content), ids, len(pairs), f"{name}: {_ACTION}")
     return _Content(layout, ids, scores, action, pairs)
 

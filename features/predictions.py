@@ -126,9 +126,9 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write predictions in the challenge's list format: [{narration_id, verb_output (97,), noun_output (300,)}, ...].
 
-    With logits of actions each row has action_output (A,) too, and the first one action_pairs (A, 2); the challenge's
-    code reads neither. The rows are views of few tensors, and torch saves each tensor once, so even 13,092 segments are
-    written quickly.
+    With logits of actions each row has action_output (A,) too, and the last one action_pairs (A, 2): the challenge's
+    code uses neither, but it wants all keys of the first row in all rows. The rows are views of few tensors, and torch
+    saves each tensor once, so even 13,092 segments are written quickly.
     """
     verb = torch.from_numpy(np.ascontiguousarray(predictions.verb, dtype=np.float32))
     noun = torch.from_numpy(np.ascontiguousarray(predictions.noun, dtype=np.float32))
@@ -137,7 +137,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         for index, name in enumerate(predictions.narration_id)
     ]
     if predictions.action is not None and predictions.pairs is not None:
-        rows[0]["action_pairs"] = torch.from_numpy(np.ascontiguousarray(predictions.pairs, dtype=np.int64))
+        rows[-1]["action_pairs"] = torch.from_numpy(np.ascontiguousarray(predictions.pairs, dtype=np.int64))
         action = torch.from_numpy(np.ascontiguousarray(predictions.action, dtype=np.float32))
         for row, logits in zip(rows, action, strict=True):
             row["action_output"] = logits
@@ -158,13 +158,14 @@ def read_predictions(path: Path | BinaryIO, *, name: str | None = None) -> Predi
     name = name or str(path)
     rows = load_safely(path, name=name)
     try:
+        pairs = next((row["action_pairs"] for row in reversed(rows) if "action_pairs" in row), None)
         return Predictions(
             narration_id=tuple(str(row["narration_id"]) for row in rows),
             verb=_stacked(rows, "verb_output"),
             noun=_stacked(rows, "noun_output"),
             source=name,
-            action=_stacked(rows, "action_output") if "action_pairs" in rows[0] else None,
-            pairs=rows[0]["action_pairs"].numpy() if "action_pairs" in rows[0] else None,
+            action=None if pairs is None else _stacked(rows, "action_output"),
+            pairs=None if pairs is None else pairs.numpy(),
         )
     except (KeyError, TypeError, RuntimeError, IndexError, AttributeError) as error:
         raise DataError(f"{name}: not a list of {{narration_id, verb_output, noun_output}} ({error}).") from error
