@@ -28,18 +28,19 @@ class TrainingLoss(nn.Module):
 
     verb_class: torch.Tensor
     noun_class: torch.Tensor
+    action_class: torch.Tensor
 
     def __init__(
         self, objective: Objective, segments: Segments, teacher: Predictions | None, pairs: np.ndarray | None = None
     ) -> None:
         super().__init__()
         self._objective = objective
-        has_classifier = pairs is not None and len(pairs) > 0
-        # Task -> the name of its settings; that of the classifier is not the name of `ActionLoss`.
-        self._tasks = {task: task for task in NUM_CLASSES} | ({"action": "action_head"} if has_classifier else {})
+        self._has_classifier = pairs is not None and len(pairs) > 0
+        # Task -> the beginning of the names of its settings; --action-weight is that of `ActionLoss`.
+        tasks = {task: task for task in NUM_CLASSES} | ({"action": "action_head"} if self._has_classifier else {})
         self._initial_logits: Logits = {}
         self.losses = nn.ModuleDict()
-        for task, name in self._tasks.items():
+        for task, name in tasks.items():
             labels = torch.tensor(labels_of(segments, task, pairs))
             self.register_buffer(f"{task}_class", labels, persistent=False)
             own_loss = getattr(objective, f"{name}_loss")
@@ -81,15 +82,20 @@ class TrainingLoss(nn.Module):
         objective = self._objective
         hard = logits["verb"].new_zeros(len(index))  # against labels
         soft = hard  # against the teacher
-        for task, name in self._tasks.items():
-            weight = getattr(objective, f"{name}_weight")
+        for task in NUM_CLASSES:
+            weight = getattr(objective, f"{task}_weight")
             if weight:
                 labels = getattr(self, f"{task}_class")[index]
                 hard = hard + weight * self.losses[task](logits[task], labels, progress)
-            if weight and self._has_teacher and task in NUM_CLASSES:
+            if weight and self._has_teacher:
                 teacher_logits = getattr(self, f"teacher_{task}")[index]
                 soft = soft + weight * distillation(logits[task], teacher_logits, objective.temperature)
         if objective.action_weight:
             pair = self.verb_class[index], self.noun_class[index]
             hard = hard + objective.action_weight * self.action(logits["verb"], logits["noun"], *pair)
-        return hard if not self._has_teacher else torch.lerp(hard, soft, objective.teacher_weight)
+        loss = hard if not self._has_teacher else torch.lerp(hard, soft, objective.teacher_weight)
+        if self._has_classifier and objective.action_head_weight:
+            # A teacher has no part in it: its predictions are of verbs and nouns.
+            labels = self.action_class[index]
+            loss = loss + objective.action_head_weight * self.losses["action"](logits["action"], labels, progress)
+        return loss

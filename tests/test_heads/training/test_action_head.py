@@ -57,9 +57,9 @@ def test_a_run_predicts_the_actions_of_training_and_is_scored_by_them_apart(trai
     assert read_json(run / "config.json")["num_actions"] == len(expected)
     table = heads("evaluate", run).stdout
     assert "accuracy of the action classifier in %  action head@1  action head@5" in table
-    assert heads("train", *OPTIONS, "--action-head", "--name", "it", *synthetic.options).stdout.startswith(
-        f"{run}: was"
-    )
+    again = heads("train", *OPTIONS, "--action-head", "--name", "it", *synthetic.options)
+    assert again.stdout.startswith(f"{run}: was finished")
+    assert f"actions     a classifier over the {len(expected)} pairs of verb and noun in training\n" in again.stderr
 
 
 def test_the_actions_of_validation_can_be_told_apart_too(train, synthetic):
