@@ -11,7 +11,7 @@ from run_files import metrics_of
 from synthetic import write_synthetic_dense
 
 from features.actions import pairs_of
-from features.files import read_json
+from features.files import read_json, write_json
 from features.predictions import Predictions, read_predictions
 from heads.api.scores import compare, evaluate
 from heads.models.saved import load_model
@@ -170,3 +170,14 @@ def test_pairs_of_a_validation_list_that_is_not_there_are_refused(heads, synthet
     result = heads("train", *OPTIONS, "--action-head", "--actions", "train+val", *paths)
     assert result.exit_code == 2
     assert "--actions: train+val: there is no validation list." in result.stderr
+
+
+def test_a_run_from_before_there_were_classifiers_is_one_without(heads, synthetic):
+    words = ("train", *OPTIONS, "--name", "it", *synthetic.options)
+    assert heads(*words).exit_code == 0
+    config = Path("runs/it-seed0/config.json")
+    record = {name: value for name, value in read_json(config).items() if "action_head" not in name}
+    del record["actions"]
+    write_json(config, record)
+    assert "was finished" in heads(*words).stdout
+    assert "action_head False there, True now" in heads(*words, "--action-head").stderr
