@@ -66,18 +66,8 @@ def test_imports_point_one_way(package: str, forbidden: set[str]) -> None:
 
 ORDER = {
     "features": (
-        *(
-            "errors",
-            "interrupts",
-            "progress",
-            "files",
-            "console",
-            "tensors",
-            "device",
-            "dealing",
-            "annotations",
-            "actions",
-        ),
+        *("errors", "interrupts", "progress", "files", "console", "tensors", "device", "dealing", "annotations"),
+        "actions",
         *("pickle_machine", "pickles", "checkpoints"),
         *("intervals", "windows", "failures", "featureset", "predictions", "store", "direct", "check"),
         *("challenge_json", "prediction_formats", "prediction_copies"),
@@ -205,15 +195,7 @@ def test_package_loads_nothing_that_only_extraction_needs(package: str, other: s
 # What computes on numbers and text alone, and so can be tested in milliseconds and used anywhere.
 PURE = {
     "features": [
-        "intervals",
-        "windows",
-        "annotations",
-        "actions",
-        "dealing",
-        "failures",
-        "featureset",
-        "errors",
-        "files",
+        *("intervals", "windows", "annotations", "actions", "dealing", "failures", "featureset", "errors", "files"),
     ],
     "extract": [
         *("backbone_input", "sampling", "decode.packets", "decode.pieces", "decode.damage", "tasks.sharding"),
