@@ -44,8 +44,6 @@ def are_same(a: Path, b: Path) -> bool:
     if isinstance(prints[0], str):  # all bytes are the same
         return True
     first, second = (read_predictions_file(path).predictions for path in (a, b))  # zips may lack the checksums
-    return (
-        first.narration_id == second.narration_id
-        and np.array_equal(first.verb, second.verb)
-        and np.array_equal(first.noun, second.noun)
+    return first.narration_id == second.narration_id and all(
+        np.array_equal(getattr(first, name), getattr(second, name)) for name in ("verb", "noun", "action", "pairs")
     )

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from features.actions import what_is_wrong
 from features.annotations import NUM_CLASSES
 from features.challenge_json import read_record, scores_in
 from features.checkpoints import read_published
@@ -32,6 +33,7 @@ _FLOOR = 1e-12  # of a probability whose logarithm is taken
 _TOLERANCE = 1e-3  # of a sum of probabilities
 _ID = "narration_id"
 _KEYS = {task: f"{task}_output" for task in NUM_CLASSES}
+_ACTION, _PAIRS = "action_output", "action_pairs"  # both are optional
 _ALL_KEYS = (_ID, *_KEYS.values())
 
 
@@ -51,17 +53,22 @@ class PredictionsFile:
 
 @dataclass(frozen=True, eq=False)
 class _Content:
-    """The content of a file as it is: its format in words, the ids, and by task the scores (N, K) of any type."""
+    """The content of a file as it is: its format in words, the ids, and by task the scores (N, K) of any type.
+
+    With scores of actions (N, A) there are their pairs (A, 2) too.
+    """
 
     layout: str
     narration_id: tuple[str, ...]
     scores: Mapping[str, np.ndarray]
+    action: np.ndarray | None = None
+    pairs: np.ndarray | None = None
 
 
 def read_predictions_file(path: Path, *, kind: str | None = None) -> PredictionsFile:
     """Read a predictions file in any known format: the list or the dict format, test.json, or a zip that holds one.
 
-    Scores are probabilities if all rows of both tasks are within 0..1 and sum to 1, up to 1e-3. Their logarithm is
+    Scores are probabilities if all rows of verbs and nouns are within 0..1 and sum to 1, up to 1e-3. Their logarithm is
     taken, of at least 1e-12. Logits stay as they are, but for rounding to float32.
 
     Args:
@@ -74,7 +81,8 @@ def read_predictions_file(path: Path, *, kind: str | None = None) -> Predictions
     content = _read(path, str(path))
     seen = "probabilities" if all(map(are_probabilities, content.scores.values())) else "logits"
     verb, noun = (_as_logits(content, task, kind or seen, str(path)) for task in ("verb", "noun"))
-    predictions = Predictions(content.narration_id, verb, noun, str(path))
+    action = None if content.action is None else _as_logits(content, "action", kind or seen, str(path))
+    predictions = Predictions(content.narration_id, verb, noun, str(path), action, content.pairs)
     return PredictionsFile(predictions, kind or seen, f"{path}: {_described(content, kind, seen)}")
 
 
@@ -107,7 +115,7 @@ def _common_sum(scores: np.ndarray) -> float:
 
 
 def _as_logits(content: _Content, task: str, kind: str, name: str) -> np.ndarray:
-    scores = content.scores[task]
+    scores = content.action if task == "action" and content.action is not None else content.scores[task]
     with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is refused as such
         if kind == "logits":
             return scores.astype(np.float32)
@@ -195,7 +203,11 @@ def _of_lists(content: object, name: str) -> _Content:
         scores = {
             task: _matrix(content[key], (len(ids), NUM_CLASSES[task]), f"{name}: {key}") for task, key in _KEYS.items()
         }
-        return _Content(f"the challenge's dict format with {_type_of(content)}", ids, scores)
+        layout, pairs = f"the challenge's dict format with {_type_of(content)}", _pairs(content, name)
+        if pairs is None or _ACTION not in content:
+            return _Content(layout, ids, scores)
+        action = _matrix(content[_ACTION], (len(ids), len(pairs)), f"{name}: {_ACTION}")
+        return _Content(layout, ids, scores, action, pairs)
     if not isinstance(content, (list, tuple)):
         raise DataError(
             f"{name}: holds {_words_for(content)}, and neither a list of {{{', '.join(_ALL_KEYS)}}} per segment nor a "
@@ -210,7 +222,25 @@ def _of_lists(content: object, name: str) -> _Content:
         task: _stacked((row[key] for row in content), ids, NUM_CLASSES[task], f"{name}: {key}")
         for task, key in _KEYS.items()
     }
-    return _Content(f"the challenge's list format with {_type_of(content[0])}", ids, scores)
+    layout = f"the challenge's list format with {_type_of(content[0])}"
+    pairs = _pairs(next((row for row in reversed(content) if _PAIRS in row), {}), name)
+    if pairs is None:
+        return _Content(layout, ids, scores)
+    lacking = [segment for segment, row in zip(ids, content, strict=True) if _ACTION not in row]
+    if lacking:
+        raise DataError(f"{name}: {_PAIRS} in it, and no {_ACTION} of {first_few(lacking)}.")
+    action = _stacked((row[_ACTION] for row in content), ids, len(pairs), f"{name}: {_ACTION}")
+    return _Content(layout, ids, scores, action, pairs)
+
+
+def _pairs(record: Mapping[str, object], name: str) -> np.ndarray | None:
+    """Return the pairs that scores of actions are of, (A, 2); None where a file has none."""
+    if _PAIRS not in record:
+        return None
+    pairs = _array(record[_PAIRS], f"{name}: {_PAIRS}")
+    if wrong := what_is_wrong(pairs):
+        raise DataError(f"{name}: {_PAIRS} {wrong}.")
+    return pairs.astype(np.int64)
 
 
 def _need_keys(row: object, where: str) -> None:

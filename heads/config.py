@@ -123,6 +123,14 @@ class Objective:
     verb_weight: float = _setting(1.0, "Weight of the verb loss.")
     noun_weight: float = _setting(1.0, "Weight of the noun loss.")
     action_weight: float = _setting(0.0, "Weight of a cross-entropy over the pairs of verb and noun in training.")
+    action_head: bool = _setting(
+        False, "Train a third output beside verb and noun: an action classifier, over pairs of verb and noun."
+    )
+    actions: str = _setting(
+        "train", "Pairs of the action classifier: those in training (train), or in validation too (train+val)."
+    )
+    action_head_loss: str | None = _setting(None, "Another loss for the action classifier.")
+    action_head_weight: float = _setting(1.0, "Weight of the loss of the action classifier.")
     adjust: float = _setting(0.0, "Tau of a logit adjustment of the predictions (Menon et al., ICLR 2021).")
     teacher: str | None = _setting(None, "Predictions for the training segments to learn from.", metavar="FILE")
     scores: str | None = _setting(
@@ -137,8 +145,13 @@ class Objective:
 
     def __post_init__(self) -> None:
         _need_ranges(self)
-        if not self.verb_weight + self.noun_weight + self.action_weight:
+        if not self.verb_weight + self.noun_weight + self.action_weight + self.action_head * self.action_head_weight:
             raise OptionError(None, "--verb-weight, --noun-weight and --action-weight are all 0.")
+        if self.actions not in ("train", "train+val"):
+            raise OptionError("--actions", f"{self.actions!r} is neither train nor train+val.")
+        for name in ("actions", "action_head_loss", "action_head_weight"):
+            if not self.action_head and getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise OptionError(f"--{name.replace('_', '-')}", "is about the classifier of --action-head.")
         if self.scores not in (None, "logits", "probabilities"):
             raise OptionError("--scores", f"{self.scores!r} is neither logits nor probabilities.")
         if self.scores is not None and self.teacher is None:
@@ -319,7 +332,7 @@ class TrainConfig:
 
 
 def kind_of(setting: dataclasses.Field[Any]) -> type:
-    """Return the type of a setting's values: int, float, str, or tuple for several texts."""
+    """Return the type of a setting's values: int, float, str, bool for a switch, or tuple for several texts."""
     return setting.metadata["kind"]
 
 

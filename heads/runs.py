@@ -28,7 +28,11 @@ TTA_PREDICTIONS = {
 _SEED = re.compile(r"-seed\d+$")
 
 # Settings that older runs were trained with without a record of them.
-_UNRECORDED = {"bias": "zero", "select": "action"}
+_UNRECORDED = {
+    "bias": "zero",
+    "select": "action",
+    **{"action_head": False, "actions": "train", "action_head_weight": 1.0},
+}
 # What older runs do not record of their inputs, so that it cannot be compared.
 _RECORDED_LATER = ("times_digest", "teacher_sha256", "featureset_views")
 _NO_FILES = SplitFiles(None, None, None)

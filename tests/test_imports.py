@@ -67,6 +67,7 @@ def test_imports_point_one_way(package: str, forbidden: set[str]) -> None:
 ORDER = {
     "features": (
         *("errors", "interrupts", "progress", "files", "console", "tensors", "device", "dealing", "annotations"),
+        "actions",
         *("pickle_machine", "pickles", "frames", "checkpoints"),
         *("views", "intervals", "windows", "failures", "featureset", "predictions", "store", "direct", "check"),
         *("challenge_json", "prediction_formats", "prediction_copies"),
@@ -198,7 +199,9 @@ def test_package_loads_nothing_that_only_extraction_needs(package: str, other: s
 
 # What computes on numbers and text alone, and so can be tested in milliseconds and used anywhere.
 PURE = {
-    "features": ["intervals", "windows", "annotations", "dealing", "failures", "featureset", "errors", "files"],
+    "features": [
+        *("intervals", "windows", "annotations", "actions", "dealing", "failures", "featureset", "errors", "files"),
+    ],
     "extract": [
         *("backbone_input", "sampling", "decode.packets", "decode.pieces", "decode.damage", "decode.shown"),
         "tasks.sharding",

@@ -102,10 +102,10 @@ def _value_of(setting: dataclasses.Field[Any], value: Any) -> Any:
         return None
     if kind is tuple:
         return (value,) if isinstance(value, str) else tuple(value)
-    if kind is str:
-        return str(value)
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if is_number and (kind is float or float(value).is_integer()):
+    if kind is str or (kind is bool and isinstance(value, bool)):
         return kind(value)
-    expected = "a whole number" if kind is int else "a number"
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if is_number and kind is not bool and (kind is float or float(value).is_integer()):
+        return kind(value)
+    expected = {int: "a whole number", bool: "True or False"}.get(kind, "a number")
     raise OptionError(f"--{setting.name.replace('_', '-')}", f"{value!r} is not {expected}.")

@@ -25,6 +25,7 @@ def ensemble(
     temperature: bool = False,
     adjust: bool = False,
     pairs: bool = False,
+    fold_actions: bool = False,
     sequence: bool = False,
     tta: bool = False,
     scores: str | Sequence[str] = (),
@@ -44,7 +45,7 @@ def ensemble(
         weights: "uniform"; "fitted" to validation; "greedy", members chosen one by one; or one number per member.
             Whatever is fitted is cross-validated over videos.
         per_task: weights for verbs and other ones for nouns, where they are fitted.
-        temperature, adjust, pairs, sequence: corrections to fit afterwards (heads/ensembles/posthoc.py).
+        temperature, adjust, pairs, fold_actions, sequence: corrections to fit afterwards (heads/ensembles/posthoc.py).
         tta: average what `predict_run(..., tta=True)` wrote.
         scores: what predictions files hold, as for `evaluate`.
         force: replace an ensemble of other members.
@@ -61,6 +62,7 @@ def ensemble(
         temperature=temperature,
         adjust=adjust,
         pairs=pairs,
+        fold_actions=fold_actions,
         sequence=sequence,
         tta=tta,
         scores=texts_of(scores),

@@ -86,13 +86,14 @@ def setting_options(command: Decorated) -> Decorated:
     for old, new in RENAMED.items():
         command = click.option(f"--{old}", cls=RenamedOption, new_name=new, type=types[new])(command)
     for heading, setting in reversed(settings):
-        is_repeated = isinstance(setting.default, tuple)
+        is_repeated, is_flag = isinstance(setting.default, tuple), kind_of(setting) is bool
         command = under(heading)(
             f"--{setting.name.replace('_', '-')}",
             type=str if is_repeated else kind_of(setting),
+            is_flag=is_flag,
             default=None if is_repeated else setting.default,
             multiple=is_repeated,
-            show_default=setting.default is not None and not is_repeated,
+            show_default=setting.default is not None and not is_repeated and not is_flag,
             metavar=setting.metadata["metavar"],
             help=setting.metadata["help"] + (" May be repeated." if is_repeated else ""),
         )(command)

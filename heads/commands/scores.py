@@ -147,6 +147,12 @@ def report(sources: tuple[Path, ...], out: Path | None, form: Literal["html", "m
     help="After the weights, fit a weight for how often verbs and nouns occur together in training.",
 )
 @click.option(
+    "--fold-actions",
+    is_flag=True,
+    help="After the weights, fit a weight for what action classifiers say (heads train --action-head), which is folded "
+    "into verbs and nouns.",
+)
+@click.option(
     "--sequence",
     is_flag=True,
     help="After the weights, fit a weight for which actions precede and follow one another in training.",

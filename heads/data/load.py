@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from features.actions import pairs_of
 from features.annotations import Segments, SplitFiles, read_segments
 from features.errors import DataError, OptionError, first_few
 from features.featureset import FILE_NAME
@@ -49,6 +51,20 @@ class TrainData:
     def num_validation(self) -> int:
         """The number of validation segments that have features; 0 without validation."""
         return 0 if self.validation is None else len(self.validation)
+
+    def pairs(self, config: TrainConfig) -> np.ndarray:
+        """Return the pairs of verb and noun that an action classifier tells apart, (A, 2); none without one.
+
+        Raises:
+            OptionError: pairs of validation are asked for, and there is no validation.
+        """
+        if not config.objective.action_head:
+            return np.empty((0, 2), dtype=np.int64)
+        if config.objective.actions == "train" or config.split == "all":
+            return pairs_of(self.train.segments)
+        if self.validation is None:
+            raise OptionError("--actions", "train+val: there is no validation list.")
+        return pairs_of(self.train.segments, self.validation.segments)
 
     @cached_property
     def statistics(self) -> list[tuple[torch.Tensor, torch.Tensor]]:

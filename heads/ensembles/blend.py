@@ -16,6 +16,7 @@ import torch
 from features.annotations import NUM_CLASSES
 from features.errors import DataError
 from features.predictions import Predictions
+from heads.ensembles.actions import ActionMean, added
 from heads.scoring.metrics import log_softmax
 
 KINDS = ("probabilities", "logits")
@@ -33,6 +34,8 @@ def uniform(num_members: int) -> Weights:
 
 def blend(members: Iterable[Predictions], weights: Weights, kind: str, *, source: str) -> Predictions:
     """Return the mean of predictions for the same segments, separately for verbs and nouns, as log-probabilities.
+
+    There is a mean of the scores of actions where a member that counts has any (heads/ensembles/actions.py).
 
     Args:
         members: taken one at a time, so that hundreds of them need no more memory than a few.
@@ -57,6 +60,7 @@ def blends(members: Iterable[Predictions], parts: Sequence[Part], kind: str, *, 
     """Return several means of the same members, as `blend` does each; each member is taken once for all of them."""
     names: tuple[str, ...] = ()
     totals: list[dict[str, np.ndarray]] = [{} for _ in parts]
+    of_actions = [ActionMean(kind) for _ in parts]
     for number, member in enumerate(members):
         names = names or member.narration_id
         for task in _TASKS:
@@ -65,21 +69,18 @@ def blends(members: Iterable[Predictions], parts: Sequence[Part], kind: str, *, 
             log_p = log_softmax(getattr(member, task))
             for part, total in zip(parts, totals, strict=True):
                 if (weight := part.weights[task][number]) > 0:
-                    total[task] = _added(total.get(task), part.rows(log_p), weight, kind)
+                    total[task] = added(total.get(task), part.rows(log_p), weight, kind)
+        weights = [float(np.mean([part.weights[task][number] for task in _TASKS])) for part in parts]
+        if member.action is not None and member.pairs is not None and any(weights):
+            log_p = log_softmax(member.action).astype(np.float32)
+            for part, mean, weight in zip(parts, of_actions, weights, strict=True):
+                mean.add(part.rows(log_p), member.pairs, weight)
     ids = np.array(names, dtype=object)
     means = []
-    for part, total in zip(parts, totals, strict=True):
+    for part, total, mean in zip(parts, totals, of_actions, strict=True):
         verb, noun = (_finished(total[task], kind) for task in _TASKS)
-        means.append(Predictions(tuple(part.rows(ids)), verb, noun, source))
+        means.append(Predictions(tuple(part.rows(ids)), verb, noun, source, mean.log_p(), mean.pairs))
     return means
-
-
-def _added(total: np.ndarray | None, log_p: np.ndarray, weight: float, kind: str) -> np.ndarray:
-    """Add log-probabilities (N, K) to a weighted sum. Of probabilities it is kept as a logarithm, for any size."""
-    if kind == "logits":
-        return weight * log_p if total is None else total + weight * log_p
-    term = log_p + np.log(weight)
-    return term if total is None else np.logaddexp(total, term)
 
 
 def _finished(total: np.ndarray, kind: str) -> np.ndarray:
@@ -208,12 +209,6 @@ def folds_of_videos(video: np.ndarray, *, folds: int = 5, source: str) -> list[n
         raise DataError(f"{source}: cross-fitting needs segments of two videos or more; these are all of one.")
     fold = np.random.default_rng(0).permutation(num_videos)[video] % min(folds, num_videos)
     return [fold == number for number in range(int(fold.max()) + 1)]
-
-
-def rows_of(predictions: Predictions, mask: np.ndarray) -> Predictions:
-    """Return the predictions for some of the segments, (N,) bool."""
-    names = tuple(np.array(predictions.narration_id, dtype=object)[mask])
-    return Predictions(names, predictions.verb[mask], predictions.noun[mask], predictions.source)
 
 
 def best_classes(predictions: Predictions) -> dict[str, np.ndarray]:

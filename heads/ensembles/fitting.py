@@ -18,7 +18,6 @@ from heads.ensembles.blend import (
     fit,
     folds_of_videos,
     greedy,
-    rows_of,
     uniform,
 )
 from heads.ensembles.posthoc import Correction, CorrectionFitter, Prior
@@ -96,7 +95,9 @@ def cross_fitted(
         fold_mean = means[number] if means else mean
         fold_fitter = CorrectionFitter(fold_mean, truth, prior) if means else fitter
         for name, correction in _fit_corrections(settings, fold_fitter, ~fold).items():
-            pieces[name].append(_corrected(rows_of(fold_mean, fold), correction, prior))
+            # Of the others, only how much a correction changes is wanted, and scores of actions are large.
+            corrected = _corrected(fold_mean.rows(fold), correction, prior)
+            pieces[name].append(corrected if name == ALL else corrected.without_actions())
     fitted = Fitted(settings, weights, corrections, prior)
     return fitted, {name: _in_order(parts, folds, source) for name, parts in pieces.items()}
 

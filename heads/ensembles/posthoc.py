@@ -1,4 +1,6 @@
-"""Corrections of finished predictions: temperature, logit adjustment, which verbs occur with which nouns, and which
+"""Corrections of finished predictions.
+
+By a temperature, logit adjustment, which verbs occur with which nouns, what an action classifier says, and which
 actions follow one another.
 
 Each is a function of log-probabilities and of frequencies in training, with one or two parameters that are fitted to
@@ -13,14 +15,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from features.annotations import NUM_CLASSES, NUM_NOUNS, NUM_VERBS, Segments
+from features.errors import DataError
 from features.predictions import Predictions
+from heads.ensembles.folding import folded
 from heads.ensembles.succession import Succession, Timeline, in_videos, rescored, succession_of, timeline_of
 from heads.losses.class_counts import class_counts, log_prior
 from heads.scoring.metrics import log_softmax
 
 _TAUS = np.linspace(0, 1, 11)
-_PAIR_POWERS = np.linspace(0, 1, 11)
-_SEQUENCE_POWERS = np.linspace(0, 1, 5)
+_POWERS = {"pair": np.linspace(0, 1, 11), "action": np.linspace(0, 1, 11), "sequence": np.linspace(0, 1, 5)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,29 +74,44 @@ class Correction:
         tau: of verbs and of nouns, the factor of the log prior that is subtracted (Menon et al., ICLR 2021).
         pair_power: exponent of the affinity of verbs and nouns. Probabilities of pairs, verb x noun x affinity, are
             summed up by verb and by noun again, so that the challenge's scorer, which multiplies the two, benefits.
+        action_power: exponent of the probabilities of an action classifier (heads/ensembles/folding.py).
         sequence_power: exponent of what usually comes before and after (heads/ensembles/succession.py).
     """
 
     temperature: tuple[float, float] = (1.0, 1.0)
     tau: tuple[float, float] = (0.0, 0.0)
     pair_power: float = 0.0
+    action_power: float = 0.0
     sequence_power: float = 0.0
 
     def apply(self, predictions: Predictions, prior: Prior, *, source: str) -> Predictions:
-        """Return corrected predictions, as log-probabilities."""
+        """Return corrected predictions, as log-probabilities; scores of actions stay as they are.
+
+        Raises:
+            DataError: scores of actions are to be folded in, and there are none.
+        """
         logs = {}
         for index, task in enumerate(NUM_CLASSES):
             scaled = log_softmax(getattr(predictions, task)) / self.temperature[index]
             logs[task] = log_softmax(scaled - self.tau[index] * prior.log_share[task])
         if self.pair_power:
             logs = _with_affinity(logs, np.exp(self.pair_power * prior.log_affinity))
+        if self.action_power:
+            if predictions.action is None or predictions.pairs is None:
+                raise DataError(
+                    f"{predictions.source}: no member that counts has scores of actions, which --fold-actions folds "
+                    "into verbs and nouns (heads train --action-head)."
+                )
+            logs["verb"], logs["noun"] = folded(
+                logs["verb"], logs["noun"], predictions.action, predictions.pairs, power=self.action_power
+            )
         if self.sequence_power:
             videos = in_videos(predictions.narration_id, prior.timeline)
             logs["verb"], logs["noun"] = rescored(
                 logs["verb"], logs["noun"], videos, prior.succession, power=self.sequence_power
             )
         verb, noun = (logs[task].astype(np.float32) for task in NUM_CLASSES)
-        return Predictions(predictions.narration_id, verb, noun, source)
+        return replace(predictions, verb=verb, noun=noun, source=source)
 
 
 def _with_affinity(logs: dict[str, np.ndarray], affinity: np.ndarray) -> dict[str, np.ndarray]:
@@ -125,12 +143,13 @@ class CorrectionFitter:
         temperature: bool = False,
         adjust: bool = False,
         pairs: bool = False,
+        fold_actions: bool = False,
         sequence: bool = False,
     ) -> Correction:
         """Fit corrections to the segments where `rows` (N,) bool is true, or to all.
 
-        The temperature is fitted to the likelihood; tau and the powers of pairs and sequences to the accuracy of
-        actions, over grids from 0 to 1, where the smallest of equally good values is taken.
+        The temperature is fitted to the likelihood; tau and the powers of pairs, actions and sequences to the accuracy
+        of actions, over grids from 0 to 1, where the smallest of equally good values is taken.
         """
         rows = np.ones(len(self._predictions), dtype=bool) if rows is None else rows
         correction = Correction()
@@ -141,12 +160,9 @@ class CorrectionFitter:
             correction = replace(correction, temperature=(verb_t, noun_t))
         if adjust:
             correction = replace(correction, tau=self._best_tau(correction, rows))
-        if pairs:
-            candidates = [replace(correction, pair_power=float(power)) for power in _PAIR_POWERS]
-            correction = max(candidates, key=lambda candidate: self._num_right(candidate, rows))
-        if sequence:
-            candidates = [replace(correction, sequence_power=float(power)) for power in _SEQUENCE_POWERS]
-            correction = max(candidates, key=lambda candidate: self._num_right(candidate, rows))
+        for name, is_wanted in (("pair", pairs), ("action", fold_actions), ("sequence", sequence)):
+            if is_wanted:
+                correction = max(_candidates(correction, name), key=lambda candidate: self._num_right(candidate, rows))
         return correction
 
     def _best_tau(self, correction: Correction, rows: np.ndarray) -> tuple[float, float]:
@@ -166,6 +182,11 @@ class CorrectionFitter:
             is_right = [getattr(corrected, task).argmax(axis=1) == self._truth[task] for task in NUM_CLASSES]
             self._right[correction] = np.logical_and(*is_right)
         return int(self._right[correction][rows].sum())
+
+
+def _candidates(correction: Correction, name: str) -> list[Correction]:
+    """Return a correction with each power of pairs, of actions or of sequences."""
+    return [Correction(**{**vars(correction), f"{name}_power": float(power)}) for power in _POWERS[name]]
 
 
 def _temperature(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -41,6 +41,7 @@ class Ensemble:
         corrections: name of a fitted correction -> score -> how many points it alone changes.
         disagreement: task -> percent of segments for which two members predict other classes, a mean over all pairs.
         scores: of each member on validation, then of the ensemble; empty without validation.
+        num_with_actions: how many of the members have scores of actions; those of the ensemble are a mean over these.
     """
 
     folder: Path
@@ -55,6 +56,7 @@ class Ensemble:
     corrections: dict[str, dict[str, Gain]]
     disagreement: dict[str, float]
     scores: tuple[ScoreRow, ...]
+    num_with_actions: int = 0
 
 
 def write_ensemble(
@@ -125,6 +127,7 @@ def write_ensemble(
             corrections=validated.corrections if validated else {},
             disagreement=classes.disagreement(),
             scores=scores,
+            num_with_actions=classes.num_with_actions,
         )
 
 

@@ -10,7 +10,7 @@ from features.errors import OptionError
 from heads.ensembles.blend import KINDS
 
 # The corrections of a mean (heads/ensembles/posthoc.py).
-CORRECTIONS = ("temperature", "adjust", "pairs", "sequence")
+CORRECTIONS = ("temperature", "adjust", "pairs", "fold_actions", "sequence")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class EnsembleConfig:
         kind: what is averaged, one of KINDS.
         weights: "uniform", "fitted", "greedy", or one number per member, in their order.
         per_task: fit weights for verbs and other ones for nouns.
-        temperature, adjust, pairs, sequence: corrections to fit afterwards, as in heads/ensembles/posthoc.py.
+        temperature, adjust, pairs, fold_actions, sequence: corrections to fit afterwards (heads/ensembles/posthoc.py).
         tta: average the runs' predictions with test-time augmentation.
         scores: what the scores in predictions files are, as typed after --scores.
     """
@@ -32,6 +32,7 @@ class EnsembleConfig:
     temperature: bool = False
     adjust: bool = False
     pairs: bool = False
+    fold_actions: bool = False
     sequence: bool = False
     tta: bool = False
     scores: tuple[str, ...] = ()

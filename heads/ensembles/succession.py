@@ -130,11 +130,11 @@ class _Chain:
         unseen = succession.unseen**power
         self._unseen = np.append(unseen, 1.0)[:, None]  # (A + 1, 1)
         more = succession.factor**power - unseen[succession.before]
-        self._to_after = _Edges(succession.before, succession.after, more)
-        self._to_before = _Edges(succession.after, succession.before, more)
+        self._to_after = Edges(succession.before, succession.after, more)
+        self._to_before = Edges(succession.after, succession.before, more)
         self._classes = {"verb": succession.verb, "noun": succession.noun}
         actions = np.arange(len(unseen))
-        self._to_class = {task: _Edges(actions, of, np.ones(len(actions))) for task, of in self._classes.items()}
+        self._to_class = {task: Edges(actions, of, np.ones(len(actions))) for task, of in self._classes.items()}
 
     def posteriors(
         self, predicted: Mapping[str, np.ndarray], videos: Sequence[np.ndarray]
@@ -176,7 +176,7 @@ class _Chain:
         return actions, (1 - actions.sum(axis=1, keepdims=True)).clip(min=1e-12)
 
 
-class _Edges:
+class Edges:
     """A sparse matrix, as weighted edges. Torch's own (2.14) is slower in COO, and in CSR needs MKL, so no Mac."""
 
     def __init__(self, source: np.ndarray, target: np.ndarray, weight: np.ndarray) -> None:

@@ -19,15 +19,21 @@ Gain = tuple[float, float, float]
 
 
 class Classes:
-    """The predicted classes of members, to show for how many segments two of them differ."""
+    """The predicted classes of members, to show for how many segments two of them differ.
+
+    Attributes:
+        num_with_actions: how many of them have scores of actions.
+    """
 
     def __init__(self) -> None:
         self._best: list[dict[str, np.ndarray]] = []
+        self.num_with_actions = 0
 
     def watch(self, members: Iterable[Predictions]) -> Iterator[Predictions]:
         """Yield the predictions of members, and keep what is needed of each."""
         for member in members:
             self._best.append(best_classes(member))
+            self.num_with_actions += member.action is not None
             yield member
 
     def disagreement(self) -> dict[str, float]:

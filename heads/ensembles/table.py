@@ -20,7 +20,11 @@ def ensemble_table(written: Ensemble) -> str:
             lines.append(f"weights of {task}s: {largest}")
     for name, changes in written.corrections.items():
         effects = "; ".join(f"{figure} {_with_interval(gain)}" for figure, gain in changes.items())
-        lines.append(f"{name} alone ({_fitted(written.correction, name)} in the ensemble): {effects} points")
+        lines.append(
+            f"{name.replace('_', '-')} alone ({_fitted(written.correction, name)} in the ensemble): {effects} points"
+        )
+    if 0 < written.num_with_actions < len(written.names):
+        lines.append(f"scores of actions: of the {written.num_with_actions} members that have an action classifier")
     if written.disagreement:
         differing = ", ".join(f"{task} {share:.1f} %" for task, share in written.disagreement.items())
         lines.append(f"two members predict different classes for this share of the segments: {differing}")
@@ -34,7 +38,11 @@ def _with_interval(gain: Gain) -> str:
 
 def _fitted(correction: Correction, name: str) -> str:
     """Return the fitted parameters of one correction as text."""
-    powers = {"pairs": correction.pair_power, "sequence": correction.sequence_power}
+    powers = {
+        "pairs": correction.pair_power,
+        "fold_actions": correction.action_power,
+        "sequence": correction.sequence_power,
+    }
     if name in powers:
         return f"power {powers[name]:.2g}"
     letter, (verb, noun) = ("T", correction.temperature) if name == "temperature" else ("tau", correction.tau)

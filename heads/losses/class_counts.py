@@ -9,12 +9,29 @@ from __future__ import annotations
 
 import numpy as np
 
+from features.actions import action_ids, ids_of
 from features.annotations import NUM_CLASSES, Segments
 
 
-def class_counts(segments: Segments, task: str) -> np.ndarray:
-    """Return how often each class of a task occurs in labelled segments, (K,) int64."""
-    return np.bincount(getattr(segments, f"{task}_class"), minlength=NUM_CLASSES[task])
+def labels_of(segments: Segments, task: str, pairs: np.ndarray | None = None) -> np.ndarray:
+    """Return the class of each labelled segment in a task, (N,) int64.
+
+    Args:
+        pairs: of the task "action", its classes, (A, 2) by their ids; they have the action of each segment.
+    """
+    if pairs is None or task != "action":
+        return getattr(segments, f"{task}_class")
+    return np.searchsorted(ids_of(pairs), action_ids(segments)).astype(np.int64)
+
+
+def class_counts(segments: Segments, task: str, pairs: np.ndarray | None = None) -> np.ndarray:
+    """Return how often each class of a task occurs in labelled segments, (K,) int64.
+
+    Args:
+        pairs: as for `labels_of`.
+    """
+    num_classes = NUM_CLASSES[task] if pairs is None or task != "action" else len(pairs)
+    return np.bincount(labels_of(segments, task, pairs), minlength=num_classes)
 
 
 def log_prior(counts: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:

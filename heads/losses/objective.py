@@ -1,7 +1,8 @@
-"""The loss of a batch: the losses of verb, noun and action, and distillation from a teacher, added up."""
+"""The loss of a batch: the losses of verb, noun, actions and their classifier, and distillation, added up."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -11,7 +12,7 @@ from heads.config import Objective
 from heads.data.augment import Mixture
 from heads.losses.action import ActionLoss
 from heads.losses.catalogue import build_loss, parse_loss
-from heads.losses.class_counts import class_counts
+from heads.losses.class_counts import class_counts, labels_of
 from heads.losses.distillation import distillation
 from heads.models.shape import Logits
 
@@ -22,22 +23,30 @@ class TrainingLoss(nn.Module):
     Args:
         segments: the training segments, labelled.
         teacher: predictions for at least these; None without a teacher.
+        pairs: (A, 2), the actions of the action classifier; none without one.
     """
 
     verb_class: torch.Tensor
     noun_class: torch.Tensor
+    action_class: torch.Tensor
 
-    def __init__(self, objective: Objective, segments: Segments, teacher: Predictions | None) -> None:
+    def __init__(
+        self, objective: Objective, segments: Segments, teacher: Predictions | None, pairs: np.ndarray | None = None
+    ) -> None:
         super().__init__()
         self._objective = objective
+        self._has_classifier = pairs is not None and len(pairs) > 0
+        # Task -> the beginning of the names of its settings; --action-weight is that of `ActionLoss`.
+        tasks = {task: task for task in NUM_CLASSES} | ({"action": "action_head"} if self._has_classifier else {})
         self._initial_logits: Logits = {}
         self.losses = nn.ModuleDict()
-        for task in NUM_CLASSES:
-            labels = torch.tensor(getattr(segments, f"{task}_class"))
+        for task, name in tasks.items():
+            labels = torch.tensor(labels_of(segments, task, pairs))
             self.register_buffer(f"{task}_class", labels, persistent=False)
-            own_loss = getattr(objective, f"{task}_loss")
-            spec = parse_loss(own_loss or objective.loss, option=f"--{task}-loss" if own_loss else "--loss")
-            counts = class_counts(segments, task)
+            own_loss = getattr(objective, f"{name}_loss")
+            option = f"--{name.replace('_', '-')}-loss" if own_loss else "--loss"
+            spec = parse_loss(own_loss or objective.loss, option=option)
+            counts = class_counts(segments, task, pairs)
             task_loss = build_loss(spec, torch.from_numpy(counts))
             self._initial_logits[task] = torch.from_numpy(task_loss.initial_logits(counts))
             self.losses[task] = task_loss
@@ -71,16 +80,22 @@ class TrainingLoss(nn.Module):
     def _of_segments(self, logits: Logits, index: torch.Tensor, progress: float) -> torch.Tensor:
         """Return the loss of each row against the labels, and the teacher's predictions, of these segments: (B,)."""
         objective = self._objective
-        verb_class, noun_class = self.verb_class[index], self.noun_class[index]
         hard = logits["verb"].new_zeros(len(index))  # against labels
         soft = hard  # against the teacher
-        for task, labels in (("verb", verb_class), ("noun", noun_class)):
+        for task in NUM_CLASSES:
             weight = getattr(objective, f"{task}_weight")
             if weight:
+                labels = getattr(self, f"{task}_class")[index]
                 hard = hard + weight * self.losses[task](logits[task], labels, progress)
             if weight and self._has_teacher:
                 teacher_logits = getattr(self, f"teacher_{task}")[index]
                 soft = soft + weight * distillation(logits[task], teacher_logits, objective.temperature)
         if objective.action_weight:
-            hard = hard + objective.action_weight * self.action(logits["verb"], logits["noun"], verb_class, noun_class)
-        return hard if not self._has_teacher else torch.lerp(hard, soft, objective.teacher_weight)
+            pair = self.verb_class[index], self.noun_class[index]
+            hard = hard + objective.action_weight * self.action(logits["verb"], logits["noun"], *pair)
+        loss = hard if not self._has_teacher else torch.lerp(hard, soft, objective.teacher_weight)
+        if self._has_classifier and objective.action_head_weight:
+            # A teacher has no part in it: its predictions are of verbs and nouns.
+            labels = self.action_class[index]
+            loss = loss + objective.action_head_weight * self.losses["action"](logits["action"], labels, progress)
+        return loss

@@ -34,13 +34,23 @@ class StreamSpec:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What is needed to build a model, except its weights."""
+    """What is needed to build a model, except its weights.
+
+    Attributes:
+        pairs: the actions of its action classifier, as verb and noun; none without one.
+    """
 
     head: str
     options: Mapping[str, Any]
     separate: bool
     streams: tuple[StreamSpec, ...]
     inputs: InputSettings
+    pairs: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def tasks(self) -> dict[str, int]:
+        """Task -> number of its classes."""
+        return {**NUM_CLASSES, "action": len(self.pairs)} if self.pairs else dict(NUM_CLASSES)
 
 
 class Model(nn.Module):
@@ -51,26 +61,30 @@ class Model(nn.Module):
     one for those of its context.
 
     Attributes:
-        adjust_verb, adjust_noun: (K,), subtracted from the logits in evaluation; 0 unless a run asks for more.
+        tasks: task -> number of its classes.
+        pairs: as of its configuration.
+        adjust_verb, adjust_noun: (K,), subtracted from the logits in evaluation; 0 unless a run asks for more. So is
+            adjust_action, where there is an action classifier.
     """
 
     def __init__(self, model_config: ModelConfig) -> None:
         super().__init__()
         inputs = model_config.inputs
         self.settings = inputs
+        self.tasks, self.pairs = model_config.tasks, model_config.pairs
         self.inputs = nn.ModuleList(StreamInput(spec.dim, inputs.project) for spec in model_config.streams)
         widths = [inputs.project or spec.dim for spec in model_config.streams]
         cells = [1 if inputs.project else spec.cells for spec in model_config.streams]
         if inputs.fusion == "early" and len(widths) > 1:
             widths, cells = [sum(widths)], [1]
-        shapes = [HeadShape(dim, num, inputs.has_context) for dim, num in zip(widths, cells, strict=True)]
+        shapes = [HeadShape(dim, num, inputs.has_context, self.tasks) for dim, num in zip(widths, cells, strict=True)]
         self.stream_dropout = StreamDropout(inputs.stream_dropout)
         self.marks = nn.ParameterList(0.02 * torch.randn(2, dim) for dim in widths if inputs.has_context)
         self.heads = nn.ModuleList(
             build_head(model_config.head, shape, model_config.options, separate=model_config.separate)
             for shape in shapes
         )
-        for task, num_classes in NUM_CLASSES.items():
+        for task, num_classes in self.tasks.items():
             self.register_buffer(f"adjust_{task}", torch.zeros(num_classes))
 
     def stream_inputs(self) -> list[StreamInput]:

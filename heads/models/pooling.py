@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from features.annotations import NUM_CLASSES
 from features.device import moved
 from heads.data.steps import Steps
 from heads.models.shape import HeadShape, Logits
@@ -124,10 +125,14 @@ class FeedForward(nn.Module):
 
 
 class Classifiers(nn.ModuleDict):
-    """A linear classifier per task on one pooled vector: (B, D) -> logits by task."""
+    """A linear classifier per task on one pooled vector: (B, D) -> logits by task.
 
-    def __init__(self, dim: int, tasks: tuple[str, ...]) -> None:
-        super().__init__({task: nn.Linear(dim, NUM_CLASSES[task]) for task in tasks})
+    Args:
+        tasks: task -> number of its classes.
+    """
+
+    def __init__(self, dim: int, tasks: Mapping[str, int]) -> None:
+        super().__init__({task: nn.Linear(dim, num_classes) for task, num_classes in tasks.items()})
 
     def forward(self, x: torch.Tensor) -> Logits:
         return {task: classifier(x) for task, classifier in self.items()}

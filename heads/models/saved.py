@@ -13,6 +13,7 @@ from features.errors import DataError, OptionError, UnreadableError
 from features.tensors import load_safely, save_tensors
 from heads.config import InputSettings, TrainConfig
 from heads.data.layout import Source
+from heads.data.load import TrainData
 from heads.models.model import Model, ModelConfig, StreamSpec
 
 BEST = "best_model.pth"
@@ -23,9 +24,15 @@ def stream_specs(sources: Sequence[Source]) -> tuple[StreamSpec, ...]:
     return tuple(StreamSpec(source.featureset.digest, source.featureset.dim, source.cells) for source in sources)
 
 
-def model_config_of(config: TrainConfig, sources: Sequence[Source]) -> ModelConfig:
-    """Return the configuration of a run's model."""
-    return ModelConfig(config.head, config.head_options, config.separate, stream_specs(sources), config.inputs)
+def model_config_of(config: TrainConfig, data: TrainData) -> ModelConfig:
+    """Return the configuration of a run's model.
+
+    Raises:
+        OptionError: as for `TrainData.pairs`.
+    """
+    pairs = tuple((verb, noun) for verb, noun in data.pairs(config).tolist())
+    streams = stream_specs(data.sources)
+    return ModelConfig(config.head, config.head_options, config.separate, streams, config.inputs, pairs)
 
 
 def save_model(path: Path, model_config: ModelConfig, model: torch.nn.Module) -> None:
@@ -57,7 +64,9 @@ def _model_config(content: dict[str, Any]) -> ModelConfig:
     record = dict(content["config"] if "config" in content else content["recipe"])
     inputs = dict(record.pop("inputs" if "inputs" in record else "look"))
     streams = tuple(StreamSpec(**spec) for spec in record.pop("streams"))
-    return ModelConfig(**record, streams=streams, inputs=InputSettings(**{**inputs, "view": tuple(inputs["view"])}))
+    pairs = tuple((verb, noun) for verb, noun in record.pop("pairs", ()))
+    settings = InputSettings(**{**inputs, "view": tuple(inputs["view"])})
+    return ModelConfig(**record, streams=streams, inputs=settings, pairs=pairs)
 
 
 def need_same_streams(path: Path, model_config: ModelConfig, sources: Sequence[Source]) -> None:

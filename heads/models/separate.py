@@ -1,4 +1,4 @@
-"""Two heads of one kind, one per task, so that verb and noun share nothing."""
+"""Heads of one kind, one per task, so that verb and noun share nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ class Separate(nn.Module):
 
     def __init__(self, shape: HeadShape, build: Callable[[HeadShape], nn.Module]) -> None:
         super().__init__()
-        self.heads = nn.ModuleDict({task: build(dataclasses.replace(shape, tasks=(task,))) for task in shape.tasks})
+        self.heads = nn.ModuleDict(
+            {task: build(dataclasses.replace(shape, tasks={task: num})) for task, num in shape.tasks.items()}
+        )
 
     def forward(self, steps: Steps) -> Logits:
         return {task: head(steps)[task] for task, head in self.heads.items()}

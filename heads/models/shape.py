@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 
 from features.annotations import NUM_CLASSES
 
-# Logits by task: verb (B, 97), noun (B, 300), float32.
+# Logits by task: verb (B, 97), noun (B, 300), float32; with an action classifier, action (B, A).
 Logits = dict[str, torch.Tensor]
 
 
@@ -20,13 +21,13 @@ class HeadShape:
         dim: D of its steps.
         cells: number of cells in a step; D counts them all, cell after cell. 1 where a step is the average of its map.
         context: whether there are steps beyond the segment.
-        tasks: the tasks of NUM_CLASSES that it returns logits for.
+        tasks: task -> number of its classes, for each task that it returns logits for.
     """
 
     dim: int
     cells: int = 1
     context: bool = False
-    tasks: tuple[str, ...] = tuple(NUM_CLASSES)
+    tasks: Mapping[str, int] = field(default_factory=NUM_CLASSES.copy, hash=False)
 
     def __post_init__(self) -> None:
         if self.dim % self.cells:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from features.annotations import NUM_CLASSES, Segments
+from features.annotations import Segments
 from features.errors import DataError
 from features.predictions import Predictions, read_predictions, write_predictions
 from heads.data.batches import TtaView, batches
@@ -17,32 +17,37 @@ from heads.data.chunks import Split
 from heads.models.model import Model
 from heads.models.saved import BEST, load_model, need_same_streams
 from heads.runs import PREDICTIONS
-from heads.scoring.metrics import KS, compare, figures
+from heads.scoring.metrics import CLASSIFIER, KS, compare, figures
 
 _PREDICT_BATCH = 512
 
 
-def score(logits: Mapping[str, np.ndarray], segments: Segments, *, where: str) -> dict[str, float]:
+def score(
+    logits: Mapping[str, np.ndarray], segments: Segments, *, where: str, pairs: Sequence[tuple[int, int]] = ()
+) -> dict[str, float]:
     """Return the scores of logits of labelled segments: the columns of metrics.csv, accuracies in percent.
 
     Args:
-        logits: verb (S, 97) and noun (S, 300), float32.
+        logits: verb (S, 97), noun (S, 300) and, with an action classifier, action (S, A), float32.
         where: the run, for error messages.
+        pairs: the A actions of the classifier.
 
     Raises:
         DataError: logits are not finite; the classes would be ranked by their ids.
     """
     verb, noun = logits["verb"], logits["noun"]
-    if not (np.isfinite(verb).all() and np.isfinite(noun).all()):
+    if not all(np.isfinite(values).all() for values in logits.values()):
         raise DataError(f"{where}: the model's logits are no longer finite; try a lower --lr.")
     loss = F.cross_entropy(torch.from_numpy(verb), torch.tensor(segments.verb_class)) + F.cross_entropy(
         torch.from_numpy(noun), torch.tensor(segments.noun_class)
     )
-    scores = figures(compare(Predictions(tuple(segments.narration_id), verb, noun, where), segments))
+    scores = figures(compare(_predictions(logits, segments, pairs, where), segments))
+    classifier = {f"val_action_head_top{k}": float(scores[f"{CLASSIFIER}@{k}"][0]) for k in KS if pairs}
     return (
         {"val_loss": float(loss)}
         | {f"val_{task}_top{k}": float(scores[f"{task}@{k}"][0]) for task in ("verb", "noun", "action") for k in KS}
         | {f"val_{task}_recall": float(scores[f"{task} mean-class@1"][0]) for task in ("verb", "noun")}
+        | classifier
     )
 
 
@@ -50,9 +55,9 @@ def score(logits: Mapping[str, np.ndarray], segments: Segments, *, where: str) -
 def predict_logits(
     model: Model, split: Split, *, device: torch.device, tta_view: TtaView | None = None
 ) -> dict[str, np.ndarray]:
-    """Return a model's logits for a split: verb (S, 97) and noun (S, 300), float32, in the split's order."""
+    """Return a model's logits for a split by task, (S, K) float32, in the split's order."""
     model.eval()
-    logits = {task: np.empty((len(split), num), dtype=np.float32) for task, num in NUM_CLASSES.items()}
+    logits = {task: np.empty((len(split), num), dtype=np.float32) for task, num in model.tasks.items()}
     for chunk, order in split.chunks():
         for batch in batches(chunk, order, _PREDICT_BATCH, inputs=model.settings, device=device, tta_view=tta_view):
             rows = batch.index.cpu().numpy()
@@ -61,10 +66,19 @@ def predict_logits(
     return logits
 
 
-def predict(model: Model, split: Split, *, source: str, device: torch.device) -> Predictions:
+def predict(
+    model: Model, split: Split, *, source: str, device: torch.device, tta_view: TtaView | None = None
+) -> Predictions:
     """Return a model's predictions for a split."""
-    logits = predict_logits(model, split, device=device)
-    return Predictions(tuple(split.segments.narration_id), logits["verb"], logits["noun"], source)
+    logits = predict_logits(model, split, device=device, tta_view=tta_view)
+    return _predictions(logits, split.segments, model.pairs, source)
+
+
+def _predictions(
+    logits: Mapping[str, np.ndarray], segments: Segments, pairs: Sequence[tuple[int, int]], source: str
+) -> Predictions:
+    names, listed = tuple(segments.narration_id), np.array(pairs, dtype=np.int64) if pairs else None
+    return Predictions(names, logits["verb"], logits["noun"], source, logits.get("action"), listed)
 
 
 def predict_best(

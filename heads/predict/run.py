@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 
 from features.annotations import Segments, read_segments
 from features.errors import DataError
-from features.predictions import write_predictions
+from features.predictions import Predictions, write_predictions
 from heads.data.chunks import Split
 from heads.data.layout import open_sources, with_first_view
 from heads.data.load import load_split
@@ -53,7 +53,8 @@ def predict_run(
         record = read_record(run)
         sources = open_sources(list(roots) or [Path(path) for path in record.features], model_config.inputs)
         need_same_streams(run / BEST, model_config, sources)
-        predictor, names = predict, PREDICTIONS
+        predictor: Callable[..., Predictions] = predict
+        names = PREDICTIONS
         if tta:
             sources = with_all_views(sources, model_config.inputs.view)
             predictor, names = predict_tta, TTA_PREDICTIONS

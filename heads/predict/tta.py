@@ -19,7 +19,7 @@ from heads.data.chunks import Split
 from heads.data.layout import Source
 from heads.ensembles.blend import blend, uniform
 from heads.models.model import Model
-from heads.predict.predicting import predict_logits
+from heads.predict.predicting import predict
 
 
 def with_all_views(sources: Sequence[Source], chosen: Sequence[str] = ()) -> tuple[Source, ...]:
@@ -61,8 +61,7 @@ def predict_tta(model: Model, split: Split, *, source: str, device: torch.device
 
     def by_view() -> Iterator[Predictions]:
         for tta_view in views:
-            logits = predict_logits(model, split, device=device, tta_view=tta_view)
-            yield Predictions(tuple(split.segments.narration_id), logits["verb"], logits["noun"], source)
+            yield predict(model, split, source=source, device=device, tta_view=tta_view)
 
     if len(views) == 1:
         return next(by_view())

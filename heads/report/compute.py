@@ -144,7 +144,9 @@ def compute_report(lists: Sequence[ScoredList]) -> Report:
         seed_std=seed_std(trials),
         omitted=tuple(omitted),
         breakdown=break_down(
-            list(best.group.members.predictions()), annotations, None if isinstance(training, Missing) else training
+            [predictions.without_actions() for predictions in best.group.members.predictions()],
+            annotations,
+            None if isinstance(training, Missing) else training,
         ),
         training=training if isinstance(training, Missing) else len(training),
         gain_by_size=_gain_by_size(rows, validation),
@@ -245,7 +247,8 @@ def _gain_by_size(rows: Sequence[RankedRow], validation: Segments) -> dict[str, 
     gains = {}
     with_seeds = next((row for row in runs if row.score.num_seeds > 1), None)
     if with_seeds is not None:
-        predicted = list(islice(with_seeds.group.members.predictions(), MOST))
+        of_seeds = islice(with_seeds.group.members.predictions(), MOST)
+        predicted = [predictions.without_actions() for predictions in of_seeds]
         seeds = [names[member] for member in with_seeds.group.members.members[:MOST]]
         segments = covered_by(predicted[0], validation)
         gains[f"seeds of {with_seeds.label}"] = gain_in_any_order(seeds, predicted, segments)
@@ -261,7 +264,7 @@ def _with_the_same_segments(members: Sequence[Member]) -> tuple[list[Member], li
     best: list[Member] = []
     predicted: list[Predictions] = []
     for member in members:
-        predictions = member.predictions()
+        predictions = member.predictions().without_actions()
         if not predicted or set(predictions.narration_id) == set(predicted[0].narration_id):
             best.append(member)
             predicted.append(predictions)

@@ -119,7 +119,7 @@ def _factor(name: str, trials: Sequence[Trial], varying: Sequence[str]) -> Facto
         {tuple(str(trial.settings.get(other)) for other in others) for trial in group} for group in by_value.values()
     ]
     effects = [_effect(value, group) for value, group in by_value.items()]
-    if all(isinstance(trial.settings[name], (int, float)) for trial in trials):
+    if all(_is_number(trial.settings[name]) for trial in trials):
         effects.sort(key=lambda effect: float(str(by_value[effect.value][0].settings[name])))
     else:
         effects.sort(key=lambda effect: -effect.means["action@1"])
@@ -137,6 +137,10 @@ def _effect(value: str, trials: Sequence[Trial]) -> Effect:
         lowest=min(actions),
         highest=max(actions),
     )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)  # a switch is no number to Python's float
 
 
 def _text(value: object) -> str:

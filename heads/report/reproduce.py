@@ -61,7 +61,7 @@ def train_command(run: Path, seeds: Sequence[int]) -> str:
             if value != setting.default:
                 option = f"--{setting.name.replace('_', '-')}"
                 for text in value if isinstance(value, tuple) else [value]:
-                    words += [option, str(text)]
+                    words += [option] if text is True else [option, str(text)]
     return shlex.join(words)
 
 

@@ -169,7 +169,8 @@ def averaged(
         only: names of the scores; all by default.
 
     Returns:
-        For each, name -> percent; and name -> (low, high), empty where all segments are of one video.
+        For each, name -> percent, of the scores that all of them have; and name -> (low, high), empty where all
+        segments are of one video.
     """
     points: list[dict[str, float]] = []
     totals: dict[str, np.ndarray] = {}  # of the draws of all predictions
@@ -181,7 +182,9 @@ def averaged(
             continue
         for name, drawn in figures(results, weights, only=only).items():
             totals[name] = totals.get(name, 0) + drawn
-    return points, {name: interval(total / len(points)) for name, total in totals.items()}
+    shared = set.intersection(*map(set, points))  # not that of an action classifier, where only some have one
+    points = [{name: value for name, value in member.items() if name in shared} for member in points]
+    return points, {name: interval(total / len(points)) for name, total in totals.items() if name in shared}
 
 
 def compare_sources(
@@ -217,6 +220,7 @@ def compare_sources(
             segments.source,
         )
         for name in point_a
+        if name in point_b
     ]
 
 

@@ -74,7 +74,8 @@ def _common_start(names: Sequence[str]) -> str:
 # Of config.json: what differs between folds of one head by necessity, and what a run chooses by the numbers of its
 # segments (heads/training/defaults.py), which may differ.
 _COUNTED = [f"{split}_{count}" for split in ("train", "validation") for count in ("segments", "missing")]
-_OF_FOLD = ("split", "labels_digest", "times_digest", "features", "train_csv", "validation_csv", "test_csv", *_COUNTED)
+_LISTS = ("train_csv", "validation_csv", "test_csv", "num_actions")
+_OF_FOLD = ("split", "labels_digest", "times_digest", "features", *_LISTS, *_COUNTED)
 _BY_SIZE = ("epochs", "warmup_epochs", "mixup", "max_steps", "head_options", "select")
 
 

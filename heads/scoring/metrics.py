@@ -13,10 +13,13 @@ from functools import partial
 
 import numpy as np
 
+from features.actions import action_ids, ids_of
 from features.annotations import NUM_NOUNS, Segments
 from features.predictions import Predictions
 
 TASKS = ("verb", "noun", "action")
+# The name of an action classifier's own accuracies: of the pairs that it scores best, not of verb x noun.
+CLASSIFIER = "action head"
 KS = (1, 5)
 NUM_BINS = 15  # of confidence, as in Guo et al., "On calibration of modern neural networks", ICML 2017
 
@@ -29,7 +32,7 @@ class Results:
         narration_id: (N,) str objects.
         video: (N,) int64, index of the video of each segment.
         truth: task -> (N,) int64; an action is verb_class * 300 + noun_class.
-        hit: (task, k) -> (N,) bool, whether the true class is among the k best.
+        hit: (task, k) -> (N,) bool, whether the true class is among the k best; of CLASSIFIER too, where there is one.
         confidence: task -> (N,) float64, the probability of the best class.
         parts: name of a subset, such as "unseen" or "tail" -> task -> (N,) bool, which segments belong to it.
     """
@@ -63,12 +66,16 @@ def compare(
         "noun": ranked(aligned.noun, max(KS)),
         "action": ranked_actions(aligned.verb, aligned.noun, max(KS)),
     }
+    hit = {(task, k): (best[task][:, :k] == truth[task][:, None]).any(axis=1) for task in TASKS for k in KS}
+    if aligned.action is not None and aligned.pairs is not None:
+        ids = ids_of(aligned.pairs)[ranked(aligned.action, min(max(KS), len(aligned.pairs)))]
+        hit |= {(CLASSIFIER, k): (ids[:, :k] == truth["action"][:, None]).any(axis=1) for k in KS}
     confidence = {task: np.exp(log_softmax(getattr(aligned, task)).max(axis=1)) for task in ("verb", "noun")}
     return Results(
         narration_id=segments.narration_id,
         video=np.unique(segments.table.video_id.to_numpy(dtype=str), return_inverse=True)[1],
         truth=truth,
-        hit={(task, k): (best[task][:, :k] == truth[task][:, None]).any(axis=1) for task in TASKS for k in KS},
+        hit=hit,
         confidence={**confidence, "action": confidence["verb"] * confidence["noun"]},
         parts=parts or {},
     )
@@ -135,6 +142,7 @@ def figures(
     - "verb mean-class@1" ... "action mean-class@5": the mean over classes of the share of their segments for which they
       are among the k best (mean-class accuracy and mean-class top-5 recall), over the classes that occur.
     - "verb calibration" ...: expected calibration error of the best class, over 15 bins of confidence.
+    - "action head@1", "action head@5": of an action classifier, where there is one.
 
     Args:
         weights: (R, V), how often each video counts; once by default.
@@ -155,6 +163,10 @@ def figures(
         for k in KS:
             known[f"{task} mean-class@{k}"] = partial(_mean_class, results, task, k, weights)
         known[f"{task} calibration"] = partial(_calibration, results, task, weights)
+    for k in KS:
+        own = results.hit.get((CLASSIFIER, k))
+        if own is not None:
+            known[f"{CLASSIFIER}@{k}"] = partial(_share, results.video, own, np.ones(len(own), dtype=bool), weights)
     return {name: known[name]() for name in (only or known)}
 
 
@@ -221,8 +233,7 @@ def most_frequent(train: Segments, segments: Segments) -> dict[str, float]:
 
 
 def _classes_of(segments: Segments) -> dict[str, np.ndarray]:
-    verb, noun = segments.verb_class, segments.noun_class
-    return {"verb": verb, "noun": noun, "action": verb * NUM_NOUNS + noun}
+    return {"verb": segments.verb_class, "noun": segments.noun_class, "action": action_ids(segments)}
 
 
 def _most_frequent(classes: np.ndarray, k: int) -> np.ndarray:

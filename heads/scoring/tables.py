@@ -12,7 +12,7 @@ from pathlib import Path
 from features.console import table
 from features.errors import first_few
 from heads.scoring.evaluation import Difference, ScoreRow
-from heads.scoring.metrics import KS, TASKS
+from heads.scoring.metrics import CLASSIFIER, KS, TASKS
 
 _TOP = [f"{task}@{k}" for task in TASKS for k in KS]
 _MORE = {
@@ -50,7 +50,7 @@ def rows(scored: Sequence[ScoreRow], form: str | None) -> str:
     for name in lists:
         listed = [row for row in scored if row.scored_on == name]
         heading = f"scored on {name}" if len(lists) > 1 else ""
-        parts += [heading, _overall(listed), *[_by_part(listed, k) for k in KS], _more(listed)]
+        parts += [heading, _overall(listed), _classifiers(listed), *[_by_part(listed, k) for k in KS], _more(listed)]
     warnings = [f"{row.name}: {row.note_on_training}" for row in scored if row.note_on_training]
     return "\n\n".join(part for part in [*parts, "\n".join([*notes(scored), *warnings])] if part)
 
@@ -70,6 +70,12 @@ def _overall(scored: Sequence[ScoreRow]) -> str:
             for row in scored
         ],
     )
+
+
+def _classifiers(scored: Sequence[ScoreRow]) -> str:
+    """Return the accuracies of action classifiers, which are not those that the challenge scores."""
+    columns = [f"{CLASSIFIER}@{k}" for k in KS]
+    return _table_of("accuracy of the action classifier in %", scored, columns, columns)
 
 
 def _epochs(row: ScoreRow) -> str:

@@ -35,8 +35,9 @@ def can_train_together(config: TrainConfig) -> bool:
 def shape_of(config: TrainConfig) -> tuple[object, ...]:
     """Return the settings that runs must have in common to be trained together."""
     settings, objective = config.optimisation, config.objective
-    trained = [bool(getattr(objective, f"{task}_weight")) for task in ("verb", "noun", "action")]
-    head = config.head, tuple(sorted(config.head_options.items())), config.separate
+    trained = [bool(getattr(objective, f"{task}_weight")) for task in ("verb", "noun", "action", "action_head")]
+    actions = objective.action_head, objective.actions
+    head = config.head, tuple(sorted(config.head_options.items())), config.separate, *actions
     return *head, config.split, config.inputs, settings.epochs, settings.batch_size, settings.precision, *trained
 
 

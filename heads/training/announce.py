@@ -33,10 +33,12 @@ _KEPT = {
 def describe(config: TrainConfig, data: TrainData, device: torch.device) -> Iterator[tuple[str, str]]:
     """Return the plan of a run, as pairs of a name and a text."""
     config = complete(config, len(data.train), data.num_validation)
+    model_config = model_config_of(config, data)
     with torch.device("meta"):
-        model = Model(model_config_of(config, data.sources))
+        model = Model(model_config)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    separate = ", one for verbs and one for nouns" if config.separate else ""
+    of_actions = ", one for actions" if model.pairs else ""
+    separate = f", one for verbs{of_actions} and one for nouns" if config.separate else ""
     yield "head", f"{config.head}{separate}, {num_parameters:,} parameters"
     for number, source in enumerate(data.sources):
         yield "features", _describe_source(source)
@@ -44,6 +46,9 @@ def describe(config: TrainConfig, data: TrainData, device: torch.device) -> Iter
             yield "views", _describe_views(source, data.train.num_without_all_views(number))
     yield "training", _describe_split(data.train)
     yield "", _describe_classes(data.train)
+    if model.pairs:
+        which = "training and validation" if config.objective.actions == "train+val" else "training"
+        yield "actions", f"a classifier over the {len(model.pairs):,} pairs of verb and noun in {which}"
     yield "optimising", _describe_length(config, len(data.train))
     if data.validation is not None:
         yield "validation", _describe_split(data.validation)

@@ -88,7 +88,7 @@ def _need_plain_settings(config: TrainConfig) -> None:
     plain_objective = Objective(adjust=config.objective.adjust)
     asked = {
         "augmentation": any(asdict(config.augmentation).values()),
-        "another loss, a teacher or weights of losses": config.objective != plain_objective,
+        "other loss, teacher, weights of losses or --action-head": config.objective != plain_objective,
         "--project, --stream-dropout or --fusion late": bool(
             config.inputs.project or config.inputs.stream_dropout or config.inputs.fusion == "late"
         ),

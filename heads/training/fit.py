@@ -112,7 +112,7 @@ def score_again(data: TrainData, folder: Path, *, device: torch.device) -> Outco
         if data.validation is None:
             raise DataError(f"{folder}: no validation segments to evaluate it on.")
         logits = predict_logits(model, data.validation, device=device)
-        row = score(logits, data.validation.segments, where=str(folder))
+        row = score(logits, data.validation.segments, where=str(folder), pairs=model.pairs)
         predict_best(folder, data.predicted, device=device)
         epoch = selected_epoch(load_safely(folder / LAST)["history"], read_record(folder).select)
         return Outcome(folder, epoch, row, was_there=True)

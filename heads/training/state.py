@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from features.annotations import NUM_CLASSES
 from features.device import need_half_precision
 from features.errors import DataError, OptionError, first_few
 from features.files import sha256_of_file, write_json
@@ -158,7 +157,8 @@ class TrainingRun:
         epoch = len(self.history) + 1
         row = {"epoch": epoch, "lr": steps[-1].lr, "train_loss": self._mean_loss(steps, epoch), **figures}
         if logits is not None and self.data.validation is not None:
-            row |= score(logits, self.data.validation.segments, where=f"{self.folder}, epoch {epoch}")
+            segments, pairs = self.data.validation.segments, self.model_config.pairs
+            row |= score(logits, segments, where=f"{self.folder}, epoch {epoch}", pairs=pairs)
         self.history.append(row)
         if self.best_epoch == epoch:
             save_model(self.folder / BEST, self.model_config, self.scored_model)
@@ -213,13 +213,14 @@ def start_run(
         DataError: the folder holds another run, or the teacher's predictions are not for these segments.
     """
     config = complete(config, len(data.train), data.num_validation)
-    settings, model_config = config.optimisation, model_config_of(config, data.sources)
+    settings, model_config = config.optimisation, model_config_of(config, data)
     torch.manual_seed(config.seed)
     model = _new_model(model_config, config, data).to(device)
     _need_arithmetic(model, config, device)
     teacher = config.objective.teacher
     taught = None if teacher is None else read_named(Path(teacher), config.objective.scores)
-    loss = TrainingLoss(config.objective, data.train.segments, taught.predictions if taught else None)
+    pairs = data.pairs(config)
+    loss = TrainingLoss(config.objective, data.train.segments, taught.predictions if taught else None, pairs)
     if settings.bias == "prior":
         model.set_biases(loss.initial_logits())
     loss = loss.to(device)
@@ -242,8 +243,8 @@ def _new_model(model_config: ModelConfig, config: TrainConfig, data: TrainData) 
     for stream_input, (mean, std) in zip(model.stream_inputs(), data.statistics, strict=True):
         stream_input.mean, stream_input.std = mean.clone(), std.clone()
     if config.objective.adjust:  # Menon et al., ICLR 2021, eq. 9
-        for task in NUM_CLASSES:
-            prior = torch.from_numpy(log_prior(class_counts(data.train.segments, task)))
+        for task in model.tasks:
+            prior = torch.from_numpy(log_prior(class_counts(data.train.segments, task, data.pairs(config))))
             getattr(model, f"adjust_{task}").copy_(config.objective.adjust * prior)
     return model
 
@@ -302,6 +303,7 @@ def _record(config: TrainConfig, data: TrainData, taught: PredictionsFile | None
         "train_missing": data.train.num_missing,
         "validation_segments": data.num_validation,
         "validation_missing": data.validation.num_missing if data.validation else 0,
+        **({"num_actions": num_actions} if (num_actions := len(data.pairs(config))) else {}),
         **({} if teacher is None else {"teacher_sha256": sha256_of_file(Path(teacher))}),
         **kind,
     }

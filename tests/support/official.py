@@ -15,6 +15,14 @@ TOP_N = 100
 MOST = 20  # of the best pairs that tests ask for; none of them has a worse verb or noun than this
 
 
+def collated(rows: list[dict]) -> dict[str, np.ndarray]:
+    """The columns of a file in the list format, as the challenge's loader makes them (utils/results.py).
+
+    They are the keys of the first row, and every row has to have them all.
+    """
+    return {key: np.array([row[key] for row in rows]) for key in rows[0]}
+
+
 def best_classes(scores: np.ndarray) -> list[int]:
     """All classes of one segment, best first; of equals, the one with the lower id."""
     return sorted(range(len(scores)), key=lambda index: (-scores[index], index))

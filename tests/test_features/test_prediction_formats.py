@@ -141,6 +141,49 @@ def test_a_file_that_is_read_and_written_as_ours_is_the_same(tmp_path: Path) -> 
     assert file.note == f"{tmp_path}/ours.pt: taken for the challenge's list format with tensors: logits of 3 segments"
 
 
+# ---- scores of actions
+
+
+PAIRS = np.array([(3, 4), (0, 299)])
+
+
+def _with_actions(layout: str, action: np.ndarray) -> Any:
+    if layout == "dict":
+        return {**_dict(_drawn(), list(NAMES)), "action_output": action, "action_pairs": PAIRS}
+    rows = _list({**_drawn(), "action_output": action}, NAMES)
+    return [{**rows[0], "action_pairs": PAIRS}, *rows[1:]]
+
+
+@pytest.mark.parametrize("writer", ["torch.save", "pickle, protocol 2"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_scores_of_actions_are_read_with_their_pairs(layout: str, writer: str, tmp_path: Path) -> None:
+    action = np.random.default_rng(1).normal(size=(3, 2)).astype(np.float32)
+    path = WRITERS[writer](_with_actions(layout, action), tmp_path / "a.pkl")
+    predictions = read_predictions_file(path).predictions
+    assert _same(predictions, _drawn())
+    np.testing.assert_array_equal(predictions.action, action)
+    np.testing.assert_array_equal(predictions.pairs, PAIRS)
+    write_predictions(tmp_path / "ours.pt", predictions)
+    np.testing.assert_array_equal(read_predictions_file(tmp_path / "ours.pt").predictions.action, action)
+    assert not are_same(tmp_path / "ours.pt", _by_torch(_list(_drawn(), NAMES), tmp_path / "without.pt"))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_probabilities_of_actions_are_what_those_of_verbs_and_nouns_are(layout: str, tmp_path: Path) -> None:
+    content = _with_actions(layout, np.array([(0.25, 0.75)] * 3))
+    rows = content if isinstance(content, list) else [content]
+    for row in rows:
+        row |= {key: np.full_like(row[key], 1 / num) for key, num in (("verb_output", 97), ("noun_output", 300))}
+    file = read_predictions_file(_by_pickle(2)(content, tmp_path / "a.pkl"))
+    assert file.kind == "probabilities"
+    np.testing.assert_allclose(np.exp(file.predictions.action), [(0.25, 0.75)] * 3, rtol=1e-6)
+
+
+def test_scores_of_actions_without_pairs_are_not_ours(tmp_path: Path) -> None:
+    path = _by_pickle(2)(_list({**_drawn(), "action_output": np.zeros((3, 9))}, NAMES), tmp_path / "a.pkl")
+    assert read_predictions_file(path).predictions.action is None
+
+
 # ---- test.json, and zip files
 
 
@@ -346,6 +389,15 @@ WRONG: dict[str, tuple[object, str]] = {
     "uneven rows": ([{"narration_id": "a", **SCORES, "verb_output": [[1, 2], [3]]}], "verb_output of a is no array"),
     "complex numbers": ([{"narration_id": "a", **SCORES, "verb_output": np.zeros(97) * 1j}], "is no array of numbers"),
     "a segment twice": ([{"narration_id": "a", **SCORES}] * 2, "segments predicted twice: a"),
+    "pairs that are none": ([{"narration_id": "a", **SCORES, "action_pairs": np.zeros(2)}], "action_pairs have shape"),
+    "pairs without scores": (
+        [{"narration_id": "a", **SCORES, "action_pairs": np.zeros((1, 2), int)}],
+        "action_pairs in it, and no action_output of a",
+    ),
+    "scores of other pairs": (
+        [{"narration_id": "a", **SCORES, "action_pairs": np.zeros((1, 2), int), "action_output": np.zeros(2)}],
+        r"action_output of a has shape \(2,\), not \(1,\)",
+    ),
     "beyond float32": (
         [{"narration_id": "a", **SCORES, "verb_output": np.full(97, 1e300)}],
         "verb logits are not finite for a",

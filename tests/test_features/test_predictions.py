@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import pickle
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import official
 import pytest
 import torch
 from feature_files import finished, python
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from malicious import Malicious
 
 from features.errors import DataError
-from features.predictions import Predictions, read_predictions, write_predictions
+from features.predictions import Predictions, concatenate, read_predictions, write_predictions
 
 WRITE = """
 import sys
@@ -62,6 +64,76 @@ def test_every_bit_comes_back(tmp_path_factory, narration_id: list[str], seed: i
     result = read_predictions(path)
     assert result.narration_id == predictions.narration_id
     assert (result.verb.tobytes(), result.noun.tobytes()) == (predictions.verb.tobytes(), predictions.noun.tobytes())
+
+
+def with_actions(predictions: Predictions, pairs: list[tuple[int, int]], seed: int = 0) -> Predictions:
+    action = np.random.default_rng(seed).normal(0, 3, (len(predictions), len(pairs))).astype(np.float32)
+    return replace(predictions, action=action, pairs=np.array(pairs))
+
+
+def same(a: Predictions, b: Predictions) -> bool:
+    """Whether two predictions are the same, bit for bit."""
+    return a.narration_id == b.narration_id and all(
+        getattr(a, name).tobytes() == getattr(b, name).tobytes() for name in ("verb", "noun", "action", "pairs")
+    )
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b", "c")])
+def test_scores_of_actions_come_back_with_their_pairs(tmp_path: Path, names: tuple[str, ...]) -> None:
+    predictions = with_actions(make_predictions(*names), [(3, 4), (0, 299), (96, 1)])
+    write_predictions(tmp_path / "p.pt", predictions)
+    assert same(read_predictions(tmp_path / "p.pt"), predictions)
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b", "c")])
+def test_the_challenge_reads_a_file_with_scores_of_actions(tmp_path: Path, names: tuple[str, ...]) -> None:
+    predictions = with_actions(make_predictions(*names), [(3, 4), (0, 299)])
+    write_predictions(tmp_path / "p.pt", predictions)
+    columns = official.collated(torch.load(tmp_path / "p.pt", weights_only=True))
+    assert columns["narration_id"].tolist() == list(names)
+    np.testing.assert_array_equal(columns["verb_output"], predictions.verb)
+    np.testing.assert_array_equal(columns["noun_output"], predictions.noun)
+
+
+def test_scores_of_actions_go_with_their_segments() -> None:
+    predictions = with_actions(make_predictions("a", "b", "c", "d"), [(3, 4), (0, 299)])
+    np.testing.assert_array_equal(predictions.aligned(["d", "a"]).action, predictions.action[[3, 0]])
+    np.testing.assert_array_equal(predictions.rows(np.array([0, 1, 0, 1], bool)).action, predictions.action[[1, 3]])
+    assert predictions.without_actions().action is None
+
+
+def test_parts_with_the_same_pairs_are_put_one_after_the_other() -> None:
+    parts = [with_actions(make_predictions(name), [(3, 4), (0, 299)], seed) for seed, name in enumerate("ab")]
+    whole = concatenate(parts, "both")
+    assert whole.action.tobytes() == b"".join(part.action.tobytes() for part in parts)
+    np.testing.assert_array_equal(whole.pairs, parts[0].pairs)
+
+
+def test_parts_with_different_pairs_have_the_pairs_of_all() -> None:
+    first, second = with_actions(make_predictions("a"), [(3, 4), (0, 9)]), with_actions(make_predictions("b"), [(3, 4)])
+    whole = concatenate([first, second], "both")
+    assert whole.pairs.tolist() == [[0, 9], [3, 4]]
+    p = np.exp(first.action[0]) / np.exp(first.action[0]).sum()
+    np.testing.assert_allclose(np.exp(whole.action), [[p[1], p[0]], [1e-12, 1]], rtol=1e-5)
+
+
+def test_without_scores_of_actions_in_one_part_the_whole_has_none() -> None:
+    assert concatenate([with_actions(make_predictions("a"), [(3, 4)]), make_predictions("b")], "both").action is None
+
+
+@pytest.mark.parametrize(
+    ("action", "pairs", "message"),
+    [
+        (np.zeros((2, 3), np.float32), [(0, 1), (0, 2)], r"action logits have shape \(2, 3\), not \(2, 2\)"),
+        (np.full((2, 1), np.nan, np.float32), [(0, 1)], "action logits are not finite for a, b"),
+        (np.zeros((2, 2), np.float32), [(0, 1), (0, 1)], "the pairs of its actions are not all different"),
+        (np.zeros((2, 2), np.float32), None, "action logits and their pairs go together"),
+    ],
+)
+def test_wrong_scores_of_actions_are_refused(action: np.ndarray, pairs: list | None, message: str) -> None:
+    listed = None if pairs is None else np.array(pairs)
+    with pytest.raises(DataError, match=message):
+        replace(make_predictions("a", "b"), action=action, pairs=listed)
 
 
 def test_file_is_the_list_of_the_challenge(tmp_path: Path) -> None:

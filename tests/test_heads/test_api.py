@@ -83,6 +83,7 @@ def train(synthetic, tmp_path):
         ({"epochs": float("nan")}, "--epochs: nan is not a whole number."),
         ({"epochs": float("inf")}, "--epochs: inf is not a whole number."),
         ({"context": [1]}, "--context: [1] is not a number."),
+        ({"action_head": 1}, "--action-head: 1 is not True or False."),
         ({"head": "mean_pol"}, "no head 'mean_pol'; did you mean 'mean_pool'?"),
         ({"head_options": {"hiden": 8}, "head": "bilstm"}, "no option of bilstm 'hiden'; did you mean 'hidden'?"),
         ({"memory": -1}, "--memory: -1 is no number of gigabytes."),

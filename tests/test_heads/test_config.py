@@ -34,6 +34,7 @@ OTHER_SETTINGS = {
     "fusion": "late",
     "mixup": 0.2,
     "noun_loss": "focal:gamma=2",
+    "action_head": True,
     "lr_scale": ("classifier=0.1",),
     "precision": "float32",
     "separate": True,
@@ -59,7 +60,8 @@ def test_every_setting_says_what_it_means():
 
 def test_the_ends_of_a_range_belong_to_it():
     for record, setting in NUMBERS:
-        extra_settings = {"verb_weight": {"noun_weight": 2.0}}.get(setting.name, {})
+        needed = {"verb_weight": {"noun_weight": 2.0}, "action_head_weight": {"action_head": True}}
+        extra_settings = needed.get(setting.name, {})
         for end in ("least", "most"):
             value = kind_of(setting)(setting.metadata[end])
             assert getattr(record(**{setting.name: value}, **extra_settings), setting.name) == value
@@ -86,6 +88,9 @@ def test_a_number_outside_its_range_is_refused_by_its_option(value):
         (InputSettings, {"fusion": "middle"}, "--fusion: 'middle' is neither early nor late"),
         (Optimisation, {"precision": "float16"}, "--precision: 'float16' is none of auto, float32, bfloat16"),
         (Objective, {"verb_weight": 0, "noun_weight": 0}, "--verb-weight, --noun-weight and --action-weight are all 0"),
+        (Objective, {"action_head": True, "actions": "all"}, "--actions: 'all' is neither train nor train.val"),
+        (Objective, {"actions": "train+val"}, "--actions: is about the classifier of --action-head"),
+        (Objective, {"action_head_weight": 2.0}, "--action-head-weight: is about the classifier of --action-head"),
         (Optimisation, {"lr_scale": ("classifier",)}, "--lr-scale: 'classifier' is not NAME=FACTOR"),
         (Optimisation, {"lr_scale": ("classifier=",)}, "--lr-scale: 'classifier=' is not NAME=FACTOR"),
         (Optimisation, {"lr_scale": ("=0.1",)}, "--lr-scale: '=0.1' is not NAME=FACTOR"),
@@ -116,7 +121,7 @@ def test_settings_go_into_the_groups_where_they_stand():
     config = make_config("bilstm", {"hidden": 8}, OTHER_SETTINGS)
     assert config.inputs == InputSettings(context=1.5, neighbours=2, view=("centre", "flip"), fusion="late")
     assert config.augmentation == Augmentation(mixup=0.2)
-    assert config.objective == Objective(noun_loss="focal:gamma=2")
+    assert config.objective == Objective(noun_loss="focal:gamma=2", action_head=True)
     assert config.optimisation == Optimisation(lr_scale=("classifier=0.1",), precision="float32")
     assert (config.head, config.head_options) == ("bilstm", {"hidden": 8})
     assert (config.separate, config.split, config.seed) == (True, "fold:1/5", 7)

@@ -22,7 +22,6 @@ from heads.ensembles.blend import (
     fit,
     folds_of_videos,
     greedy,
-    rows_of,
     uniform,
 )
 from heads.ensembles.fitting import cross_fitted
@@ -266,9 +265,9 @@ def test_no_video_is_predicted_by_what_was_fitted_to_it(name):
     fitted, predicted = _cross_fitted(members, truth, video, name)
     kind = fitted.settings.kind
     for fold in folds_of_videos(video, source=""):
-        weights = FITS[name]([rows_of(member, ~fold) for member in members], {t: y[~fold] for t, y in truth.items()})
-        expected = blend([rows_of(member, fold) for member in members], weights, kind, source="")
-        np.testing.assert_array_equal(rows_of(predicted["all"], fold).noun, expected.noun)
+        weights = FITS[name]([member.rows(~fold) for member in members], {t: y[~fold] for t, y in truth.items()})
+        expected = blend([member.rows(fold) for member in members], weights, kind, source="")
+        np.testing.assert_array_equal(predicted["all"].rows(fold).noun, expected.noun)
     np.testing.assert_array_equal(fitted.weights["verb"], FITS[name](members, truth)["verb"])
     assert predicted["all"].narration_id == members[0].narration_id
 

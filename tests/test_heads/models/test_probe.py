@@ -30,7 +30,7 @@ def _copy(ours: nn.Module, *theirs: nn.Module) -> None:
 
 def test_at_a_moment_the_probe_is_the_pooler_of_v_jepa_2():
     torch.manual_seed(0)
-    probe = build_head("probe", HeadShape(32, tasks=("verb",)), {"attention_heads": 4, "layers": 2}).eval()
+    probe = build_head("probe", HeadShape(32, tasks={"verb": 97}), {"attention_heads": 4, "layers": 2}).eval()
     assert isinstance(probe, Probe)
     pooler = _pooler(32, 4, 2)
     nn.init.normal_(pooler.query_tokens)
@@ -61,7 +61,7 @@ def _copy_feed_forward(ours: nn.Sequential, theirs: nn.Module) -> None:
 
 def test_it_has_the_size_of_v_jepa_2s_pooler():
     with torch.device("meta"):
-        probe, pooler = build_head("probe", HeadShape(1024, tasks=("verb",)), {}), _pooler(1024, 16, 3)
+        probe, pooler = build_head("probe", HeadShape(1024, tasks={"verb": 97}), {}), _pooler(1024, 16, 3)
     classifier = 1024 * 97 + 97
     sizes = [sum(parameter.numel() for parameter in module.parameters()) for module in (probe, pooler)]
     assert (sizes[0] - classifier, sizes[1]) == (49_336_320, 49_336_320)

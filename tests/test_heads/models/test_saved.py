@@ -21,6 +21,9 @@ DIM = 6
 CONFIGS = {
     "one set": ModelConfig("mean_pool", {}, False, (StreamSpec("a" * 64, DIM),), InputSettings()),
     "two heads": ModelConfig("mean_pool", {}, True, (StreamSpec("a" * 64, DIM),), InputSettings()),
+    "actions": ModelConfig(
+        "mean_pool", {}, False, (StreamSpec("a" * 64, DIM),), InputSettings(), ((0, 299), (3, 4), (3, 5))
+    ),
     "context": ModelConfig(
         "mean_pool", {}, False, (StreamSpec("a" * 64, DIM),), InputSettings(context=2.0, view=("flip", "centre"))
     ),
@@ -138,7 +141,7 @@ def test_a_checkpoint_of_an_earlier_version_is_read(tmp_path):
     model = _save_random_model(CONFIGS["late"], path)
     content = torch.load(path, weights_only=True)
     config = content["config"]
-    recipe = {("look" if name == "inputs" else name): value for name, value in config.items()}
+    recipe = {("look" if name == "inputs" else name): value for name, value in config.items() if name != "pairs"}
     torch.save({"recipe": recipe, "model": content["model"]}, path)
     loaded_model, loaded_config = load_model(path, device=CPU)
     streams = tuple(_steps(spec.dim) for spec in loaded_config.streams)

@@ -27,9 +27,14 @@ TEXTS = {
     "loss": st.sampled_from(["ce", "focal:gamma=1", "cb"]),
     "verb_loss": st.sampled_from([None, "ce:smoothing=0.1"]),
     "noun_loss": st.sampled_from([None, "cb"]),
+    "actions": st.sampled_from(["train", "train+val"]),
+    "action_head_loss": st.sampled_from([None, "cb"]),
     "teacher": st.sampled_from([None, "a folder/with spaces & more.pt", "-x"]),
     "scores": st.sampled_from([None, "logits", "probabilities"]),
     "lr_scale": st.sampled_from([[], ["classifier=0.1"], ["classifier=0.1", "lstm=1e-3"]]),
+    "bias": st.sampled_from(["prior", "zero"]),
+    "select": st.sampled_from([None, "action", "loss", "last"]),
+    "keep_epochs": st.sampled_from([None, "1-2,5"]),
     "precision": st.sampled_from(["auto", "float32", "bfloat16"]),
 }
 
@@ -38,6 +43,8 @@ def _values(setting: dataclasses.Field) -> st.SearchStrategy:
     if setting.name in TEXTS:
         return TEXTS[setting.name]
     least, most = setting.metadata["least"], setting.metadata["most"]
+    if kind_of(setting) is bool:
+        return st.booleans()
     if kind_of(setting) is int:
         return st.integers(int(least), min(int(most), 10**6))
     return st.floats(least, min(most, 1e6), allow_subnormal=False)
@@ -55,6 +62,8 @@ def configs(draw) -> TrainConfig:
     fields = [field for record in GROUPS.values() for field in dataclasses.fields(record)]
     chosen_fields = draw(st.lists(st.sampled_from(fields), unique_by=lambda field: field.name))
     values = {field.name: draw(_values(field)) for field in chosen_fields}
+    if values.keys() & {"actions", "action_head_loss", "action_head_weight"}:
+        values["action_head"] = True
     run_settings = {
         "seed": draw(st.integers(0, 2**32 - 1)),
         "separate": draw(st.booleans()),
@@ -62,7 +71,7 @@ def configs(draw) -> TrainConfig:
     }
     try:
         return make_config(head, options, {**values, **run_settings})
-    except OptionError:  # all weights 0
+    except OptionError:  # all weights 0, or patience with the last epoch
         return make_config(head, options, run_settings)
 
 

@@ -42,6 +42,13 @@ def test_a_variant_has_its_head_with_options():
     assert variant.name == "head-bilstm.hidden.8"
 
 
+def test_a_switch_may_vary():
+    variants = make_variants({"action_head": ["true", "false"]}, SETTINGS, [0])
+    assert [variant.config.objective.action_head for variant in variants] == [True, False]
+    with pytest.raises(OptionError, match="action_head is 'yes', not true or false"):
+        make_variants({"action_head": ["yes"]}, SETTINGS, [0])
+
+
 @pytest.mark.parametrize("samples", [1, 3, 100])
 def test_a_sample_is_part_of_the_product_and_the_same_each_time(samples):
     grid = {"lr": ["1e-4", "3e-4", "1e-3"], "loss": ["ce", "focal"]}

@@ -69,6 +69,14 @@ def test_runs_together_end_as_each_alone(head, train_data, tmp_path):
         assert_same_run(single_run, stacked_run)
 
 
+def test_action_classifiers_are_trained_together_too(train_data, tmp_path):
+    variants = ({"seed": 0}, {"seed": 1, "loss": "cb"}, {"seed": 2, "action_head_weight": 0.5, "mixup": 0.4})
+    runs = configs("attentive", variants, action_head=True)
+    for single_run, stacked_run in train_both(runs, train_data, tmp_path):
+        assert_same_run(single_run, stacked_run)
+    assert shape_of(runs[0]) != shape_of(configs("attentive")[0])
+
+
 @pytest.fixture(scope="module")
 def two_sets(tmp_path_factory) -> TrainData:
     """Segments of a set by segment and a dense one, with their context: batches of many widths."""

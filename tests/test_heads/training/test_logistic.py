@@ -97,6 +97,7 @@ def test_a_single_class_is_certain(tmp_path):
         ("--mixup", 0.4),
         ("--noise", 0.1),
         ("--ema", 0.9),
+        ("--action-head",),
         ("--project", 8),
         ("--fusion", "late"),
     ],
