@@ -128,9 +128,14 @@ BUNDLES = {
             "verb_weight": 0.5,
             "noun_weight": 2.0,
             "action_weight": 0.5,
+            "action_head": True,
+            "actions": "train+val",
+            "action_head_loss": "focal:gamma=1",
+            "action_head_weight": 0.5,
             "adjust": 0.5,
             "teacher": "teacher.pt",
             "teacher_weight": 0.3,
+            "scores": "logits",
             "temperature": 3.0,
             "ema": 0.9,
             "clip_grad": 0.5,
@@ -139,10 +144,11 @@ BUNDLES = {
             "weight_decay": 0.1,
             "warmup_epochs": 1,
             "bias": "zero",
+            "keep_epochs": "1-2",
             "seed": 1,
         },
     ),
-    "late": Bundle("late", {"stream_dropout": 0.3, "select": "loss", "patience": 1, "loss": "cb"}),
+    "late": Bundle("late", {"draw_steps": 2, "stream_dropout": 0.3, "select": "loss", "patience": 1, "loss": "cb"}),
     "early": Bundle("early", {"precision": "bfloat16", "separate": True, "epochs": 2, "batch_size": 20}),
 }
 # Read before there is a device.
@@ -309,7 +315,7 @@ def _costs(run: TrainingRun, device: PretendedDevice) -> Costs:
 
 @pytest.mark.parametrize("head", TRAINED)
 def test_a_step_waits_for_the_device_only_where_cudnn_asks_for_lengths(head, on_device, tmp_path):
-    settings = {"mixup": 0.0, "ema": 0.9, "clip_grad": 1.0, "batch_size": 8}
+    settings = {"mixup": 0.0, "ema": 0.9, "clip_grad": 1.0, "action_head": True, "batch_size": 8}
     with on_device.device as device:
         costs = _costs(_started(on_device, tmp_path / "run", head, **settings), device)
     num_lstms = LSTMS.get(head, 0) if device.kind == "cuda" else 0
