@@ -77,7 +77,7 @@ ORDER = {
         *("backbone_input", "decode", "sampling", "views", "colour_changes", "preprocess", "clips", "backbones"),
         *("weights", "listing"),
         *("backbones.table", "videos"),
-        *("forward", "pipeline", "outcome", "tasks", "summary", "extraction", "cli"),
+        *("forward", "pipeline", "outcome", "tasks", "summary", "extraction", "commands", "cli"),
     ),
     "heads": (
         *(
