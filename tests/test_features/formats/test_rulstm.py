@@ -17,7 +17,6 @@ from features.intervals import SegmentTimes
 from features.store import VideoFeatures, read_video
 from features.windows import windows_by_time
 
-pytest.importorskip("lmdb")
 # Frames 100 to 109 of P01_02 are missing: its segment from 0.5 to 2.0 s does not see that, another would.
 FRAMES = {"P01_01": range(1, 361), "P01_02": [*range(1, 100), *range(110, 301)], "P02_101": range(1, 271)}
 
