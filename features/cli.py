@@ -195,6 +195,8 @@ def _print_import(out: Path, source: Path, summary: ImportSummary) -> None:
             f"{first_few(summary.missing_videos)}.",
             err=True,
         )
+    if summary.others:
+        click.echo(f"{out} holds features of other files as well: {first_few(summary.others)}.", err=True)
     if summary.unknown:
         click.echo(
             f"Left out, as the annotations do not have them: {len(summary.unknown)} ids, {first_few(summary.unknown)}.",

@@ -20,7 +20,7 @@ from features.featureset import FILE_NAME, FeatureSet, create_featureset, read_f
 from features.formats.source import Rows, Source, WrongRowsError
 from features.intervals import NO_SEGMENTS, SegmentTimes, covered, need_same_times
 from features.merging import joined
-from features.store import VideoFeatures, read_times, read_video, video_path, write_video
+from features.store import VideoFeatures, read_source, read_times, read_video, video_path, write_video
 from features.views import CENTRE
 
 # Extracted frames exceed a video's published length by a fraction of a second.
@@ -34,12 +34,17 @@ class VideoImporter:
         record: the record of the set, but for `dim`, which the first array tells.
         path: what the user named, for messages.
         video_info: video_id -> length in seconds, and frames per second.
+
+    Attributes:
+        others: what else the videos that were gone through hold, as their files say: features of other files.
     """
 
     def __init__(
         self, out: Path, source: Source, record: FeatureSet, path: Path, video_info: Mapping[str, Any]
     ) -> None:
         self._out, self._source, self._record, self._path, self._info = out, source, record, path, video_info
+        self._places = {str(place) for file in set(source.files.values()) for place in (file, file.parent)}
+        self.others: set[str] = set()
         self._featureset: FeatureSet | None = None
         if (out / FILE_NAME).is_file():
             self._featureset = create_featureset(out, replace(record, dim=read_featureset(out).dim))
@@ -51,6 +56,8 @@ class VideoImporter:
 
     def import_video(self, video_id: str, annotated: SegmentTimes) -> Counter[str]:
         """Import what the set lacks of a video, record what fails, and return how many segments did what."""
+        if self._is_stored(video_id):
+            self._note_source(video_id)
         import_kind = self._import_dense if self._source.is_dense else self._import_segments
         kept, failures = import_kind(video_id, annotated)
         write_failures(self._out, video_id, failures)
@@ -139,6 +146,12 @@ class VideoImporter:
         assert self._featureset is not None
         existing = read_video(self._out, video_id, digest=self._featureset.digest)
         return joined(existing, video, video_path(self._out, video_id))
+
+    def _note_source(self, video_id: str) -> None:
+        assert self._featureset is not None
+        text = read_source(self._out, video_id, digest=self._featureset.digest).get("file", "")
+        if text and not any(f" {place}, " in f" {text}" for place in self._places):
+            self.others.add(text)
 
     def _is_stored(self, video_id: str) -> bool:
         return self._featureset is not None and video_path(self._out, video_id).is_file()

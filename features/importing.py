@@ -31,6 +31,7 @@ class ImportSummary:
         failed_videos: the ids of their videos.
         missing_videos: ids in the annotations of which the files hold nothing at all.
         unknown: ids in the files that are not in the annotations.
+        others: the other files whose features the set holds, as its videos name them.
         has_lengths: whether the lengths of the videos were known, so that ends could be checked.
     """
 
@@ -42,6 +43,7 @@ class ImportSummary:
     failed_videos: tuple[str, ...]
     missing_videos: tuple[str, ...]
     unknown: tuple[str, ...]
+    others: tuple[str, ...]
     has_lengths: bool
 
 
@@ -111,6 +113,7 @@ def _import_videos(importer: VideoImporter, source: Source, segments: Segments, 
         failed_videos=tuple(failed_videos),
         missing_videos=tuple(sorted(set(segments.table.video_id) - held)),
         unknown=tuple(sorted(set(source.files) - set(ids))),
+        others=tuple(sorted(importer.others)),
         has_lengths=importer.has_lengths,
     )
 

@@ -194,7 +194,7 @@ def read_video(root: Path, video_id: str, *, digest: str, views: Sequence[str] |
             start_s=times.start_s,
             stop_s=times.stop_s,
             views=own,
-            source={name[len(_SOURCE) :]: file.attrs[name] for name in file.attrs if name.startswith(_SOURCE)},
+            source=_source(file),
         )
 
 
@@ -268,6 +268,20 @@ class Stored:
 
     features: np.ndarray
     views: tuple[str, ...]
+
+
+def read_source(root: Path, video_id: str, *, digest: str) -> Mapping[str, str]:
+    """Read where the content of a video's file comes from, in words, as in `VideoFeatures`.
+
+    Raises:
+        DataError: as for `read_video`.
+    """
+    with opened(video_path(root, video_id), digest) as file:
+        return _source(file)
+
+
+def _source(file: h5py.File) -> dict[str, str]:
+    return {name[len(_SOURCE) :]: str(text) for name, text in file.attrs.items() if name.startswith(_SOURCE)}
 
 
 def read_features(root: Path, video_id: str, *, digest: str, out: np.ndarray | None = None) -> Stored:

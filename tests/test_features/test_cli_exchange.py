@@ -48,6 +48,15 @@ def test_an_import_counts_what_it_did(run, to) -> None:
     assert again.stdout == "set: 5 segments in 2 videos of files: 0 done, 5 there before, 0 failed.\n"
 
 
+def test_a_set_that_holds_features_of_other_files_says_so(run, to) -> None:
+    write_dense(Path("files"), "P01_01")
+    write_dense(Path("others"), "P01_01", "P02_101")
+    assert "other files" not in run("import", "actionformer", "files", *to).stderr
+    assert "other files" not in run("import", "actionformer", "files", *to).stderr
+    result = run("import", "actionformer", "others", *to)
+    assert "set holds features of other files as well: files/P01_01.npz, " in result.stderr
+
+
 def test_failures_are_counted_and_the_exit_code_is_1(run, to) -> None:
     write_mtcn(Path("mtcn.hdf5"), [name for name in SEGMENTS if name != "P01_01_1"], dim=8)
     result = run("import", "mtcn", "mtcn.hdf5", "--part", "visual", *to)
