@@ -72,7 +72,7 @@ def make_report(
     per_strip = max(0, room // num - _WORDS_BYTES) * 3 // 4
     strips = {
         segment.narration_id: (tuple(_pictures(segment, per_strip)), segment.missing)
-        for segment in progress(decoded, total=num, unit="strips", label="decoding")
+        for segment in progress(decoded, total=num, unit="strips", label="decoding", delay_s=2)
     }
     gallery = _fitting(examples, strips, room)
     return as_page(report, plots, gallery), gallery

@@ -20,11 +20,13 @@ _RIGHT = {True: "right", False: "wrong"}
 
 def gallery_section(gallery: Gallery) -> Section:
     """Return the section of a gallery in words, without its strips."""
+    other = gallery.examples.other
+    disagreement = "" if other is None else f"segments on which {gallery.examples.best} and {other} disagree, "
     text = (
-        f"Each strip shows {FRAMES_PER_STRIP} frames, spread evenly over a segment. The segments are confident "
-        f"mistakes, mistakes among the {NUM_PAIRS} most confused pairs of nouns and of verbs, segments on which two "
-        "runs disagree, and random ones, about equally many of each. Percentages are the probabilities that the best "
-        "row gives to the predicted and to the true class. The arrow keys \u2190 and \u2192 step from strip to strip.",
+        f"{FRAMES_PER_STRIP} frames of each segment, spread evenly over it. Shown are confident mistakes, the "
+        f"{NUM_PAIRS} most confused pairs of nouns and of verbs, {disagreement}and random segments, about equally many "
+        "of each. Percentages are the probabilities that the best row gives to the predicted and to the true class. "
+        "The arrow keys \u2190 and \u2192 step from strip to strip.",
     )
     return Section("gallery", "Gallery", of_best=True, text=text, absent=tuple(_absent(gallery)))
 
@@ -63,8 +65,8 @@ def _facets(example: Example) -> dict[str, set[str]]:
 _FILTERS = {
     "reason": "Shown as",
     "right": "Right or wrong",
-    "verb": "Verb, true or predicted",
-    "noun": "Noun, true or predicted",
+    "verb": "Verb (true, predicted)",
+    "noun": "Noun (true, predicted)",
     "participant": "Participant",
 }
 
@@ -95,7 +97,7 @@ def _strip(strip: Strip, other: str | None) -> str:
     frames = f'<div class="frames">{"".join(_frame(picture, example) for picture in strip.pictures)}</div>'
     if strip.missing:
         frames = f'<p class="absent">No frames: {html.escape(strip.missing)}</p>'
-    reasons = "".join(f"<li>{html.escape(REASONS[reason])}</li>" for reason in example.reasons)
+    reasons = "".join(f"<li>{words}</li>" for reason, words in REASONS.items() if reason in example.reasons)
     guesses = "".join(_guess(task, guess, other) for task, guess in _guesses(example).items())
     when = f"{_time(example.start_s)} to {_time(example.stop_s)} ({example.stop_s - example.start_s:.1f} s)"
     narration = html.escape(example.narration or "no narration")

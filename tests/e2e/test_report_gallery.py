@@ -226,6 +226,12 @@ def test_the_page_is_never_wider_than_the_window(browser, page, width):
     assert browser.run(smallest) >= 110
 
 
+def test_the_picture_of_the_docs_is_taken_from_the_gallery(desk, tmp_path):
+    desk.picture_from("#gallery", tmp_path / "gallery.jpg")
+    assert desk.run("Math.abs(document.querySelector('#gallery').getBoundingClientRect().top) < 20")
+    assert (tmp_path / "gallery.jpg").read_bytes()[:2] == b"\xff\xd8"
+
+
 def test_tables_still_sort(desk):
     desk.run("document.querySelectorAll('#ranking th button')[1].click()")
     assert desk.run("document.querySelectorAll('#ranking th')[1].ariaSort") == "descending"
