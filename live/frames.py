@@ -66,6 +66,7 @@ def decode_segments(
     wanted: Mapping[str, SegmentTimes],
     sources: Mapping[str, Source | None],
     *,
+    form: str | None,
     num_frames: int,
     max_height: int,
 ) -> Iterator[SegmentFrames]:
@@ -74,6 +75,7 @@ def decode_segments(
     Args:
         wanted: video id -> its segments.
         sources: video id -> where it is, as `extract.videos.find_videos` says; None if it is missing.
+        form: what was looked for, if not all forms.
         num_frames: frames per segment, which are spread evenly over it.
         max_height: of the pictures; larger ones are made smaller.
 
@@ -84,7 +86,7 @@ def decode_segments(
     for video_id, segments in wanted.items():
         source = sources[video_id]
         if source is None:
-            yield from _without_frames(segments.narration_id, missing_message(video_id, None))
+            yield from _without_frames(segments.narration_id, missing_message(video_id, form))
         else:
             last_s = float(segments.stop_s.max()) + END_TOLERANCE_S
             found.append(_Wanted(video_id, segments, needed_until(source, last_s)))

@@ -66,7 +66,7 @@ def make_report(
     known = labelled_validation(report.best.group.members.scored.annotations)
     wanted = _by_video(examples.examples)
     found = find_videos(folder, wanted, known_ids=known.table.video_id, form=input_form, frames_fps=frames_fps)
-    decoded = decode_segments(wanted, found, num_frames=FRAMES_PER_STRIP, max_height=_LOOKS[0][0])
+    decoded = decode_segments(wanted, found, form=input_form, num_frames=FRAMES_PER_STRIP, max_height=_LOOKS[0][0])
     num = len(examples.examples)
     # base64 writes three bytes as four letters.
     per_strip = max(0, room // num - _WORDS_BYTES) * 3 // 4

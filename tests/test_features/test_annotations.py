@@ -231,6 +231,13 @@ def test_seconds_come_from_the_timestamps_whatever_the_frames_say(tmp_path: Path
     assert read_segments(path).table.loc[0, ["start_s", "stop_s"]].tolist() == [6.0, 7.0]
 
 
+def test_narrations_are_kept_as_they_are(tmp_path: Path) -> None:
+    rows = [row(0, narration="take the tap, NaN"), row(1, narration="")]
+    assert read_segments(write_rows(tmp_path / "own.csv", rows)).table.narration.tolist() == ["take the tap, NaN", ""]
+    columns = [name for name in COLUMNS if name != "narration"]
+    assert read_segments(write_rows(tmp_path / "own.csv", rows, columns=columns)).table.narration.tolist() == ["", ""]
+
+
 def test_byte_order_mark_of_a_spreadsheet_is_no_part_of_the_first_column(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "own.csv", [row(0)])
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())

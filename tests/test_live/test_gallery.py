@@ -83,6 +83,7 @@ def test_videos_that_fail_have_strips_that_say_why(report, dataset, tmp_path):
     assert all("nothing named P04_01" in reasons[name] for name in reasons if name.startswith("P04"))
     assert all(len(images) == 5 for name, (images, _) in strips.items() if name not in reasons)
     assert f"{len(reasons)} of 16 strips have no frames" in page
+    assert "two runs disagree: no other row predicts the same segments" in page
     assert f"without frames: {len(reasons)} strips" in result.stderr
 
 

@@ -1,4 +1,4 @@
-"""Which segments a gallery shows, checked one by one against what their reasons say."""
+"""Which segments a gallery shows, checked one by one against what their reasons say, and what it says of them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from probabilities import softmax
+from report_runs import write_run
+from synthetic import VERBS
 
+from features.predictions import read_predictions
+from heads.api.scores import report_of
 from heads.report.examples import NUM_PAIRS, REASONS, choose_examples
+from heads.report.gallery import Guess, examples_of
 
 N, NUM = 300, 60
 
@@ -105,3 +110,35 @@ def test_what_is_all_right_has_random_segments_only():
     chosen = choose_examples(truth, probability, None, 9)
     assert sorted(chosen) == [0, 1, 2, 3, 4]
     assert set(chosen.values()) == {("random",)}
+
+
+def test_examples_say_what_the_best_row_and_the_next_one_predict(dataset, tmp_path):
+    """The scores of several seeds are the means of their probabilities, as a plain computation says."""
+    seeds = [write_run(tmp_path, "bilstm", dataset, head="bilstm", seed=seed, right=0.8) for seed in range(2)]
+    next_best = write_run(tmp_path, "mlp", dataset, head="mlp", seed=0, right=0.5)
+    write_run(tmp_path, "mean_pool", dataset, head="mean_pool", seed=0, right=0.1)
+    chosen = examples_of(report_of([tmp_path]), 50)
+    assert (len(chosen.examples), chosen.best, chosen.other) == (50, "bilstm", "mlp")
+
+    predicted = [read_predictions(run / "val_predictions.pt") for run in (*seeds, next_best)]
+    table = dataset.segments("validation").table.set_index("narration_id")
+    names = {"verb": {**dict(enumerate(map("verb {}".format, range(97)))), **VERBS}}
+    names["noun"] = dict(enumerate(map("noun {}".format, range(300))))
+    for example in chosen.examples:
+        row = table.loc[example.narration_id]
+        assert (example.video_id, example.narration) == (row.video_id, row.narration)
+        assert (example.start_s, example.stop_s) == (row.start_s, row.stop_s)
+        for task in ("verb", "noun"):
+            scores = [
+                softmax(getattr(run.aligned([example.narration_id]), task).astype(np.float64))[0] for run in predicted
+            ]
+            mean, truth = (scores[0] + scores[1]) / 2, int(row[f"{task}_class"])
+            guess = getattr(example, task)
+            assert guess == Guess(
+                truth=names[task][truth],
+                truth_score=pytest.approx(mean[truth], rel=1e-4),
+                predicted=names[task][int(mean.argmax())],
+                predicted_score=pytest.approx(mean.max(), rel=1e-4),
+                is_right=bool(mean.argmax() == truth),
+                other=names[task][int(scores[2].argmax())],
+            )
