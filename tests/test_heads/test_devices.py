@@ -59,20 +59,23 @@ class OnDevice:
 DATA = {
     "segment": (("featureset",), {}),
     "windows": (("dense",), {"context": 0.5, "max_steps": 6}),
-    "early": (("featureset", "dense"), {"fusion": "early", "project": 6}),
+    "early": (("views", "dense"), {"fusion": "early", "project": 6}),
     "late": (("views", "featureset"), {"neighbours": 1, "view": ("centre", "flip"), "fusion": "late"}),
 }
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> Synthetic:
-    """The synthetic dataset with a dense set, and a set of views beside it."""
+    """The synthetic dataset with a dense set, and beside it a set with views and regions."""
     dataset = write_synthetic(tmp_path_factory.mktemp("devices"))
     write_synthetic_dense(dataset)
     rng = np.random.default_rng(0)
     for split in ("train", "validation", "test"):
         names = dataset.segments(split).narration_id
-        write_features(_views(dataset), dataset.segments(split), _steps(names, rng), views=("centre", "flip"))
+        steps = _steps(names, rng)
+        regions = {name: rng.random((len(rows), 3)) < 0.4 for name, rows in steps.items()}
+        record = {"views": ("centre", "flip"), "cells": ("left", "right", "held"), "regions": {"boxes": "drawn"}}
+        write_features(_views(dataset), dataset.segments(split), steps, has_region=regions, **record)
     return dataset
 
 

@@ -90,7 +90,7 @@ def test_a_head_gives_the_same_logits_on_every_device(device, tmp_path):
         cpu_model, _ = load_model(tmp_path / f"{name}.pth", device=CPU)
         device_model, _ = load_model(tmp_path / f"{name}.pth", device=torch.device(device))
         steps = _steps(DIM)
-        actual = device_model((Steps(*(part.to(device) for part in steps)),))
+        actual = device_model((steps.map(lambda part: part.to(device)),))
         expected = cpu_model((steps,))
         for task in expected:
             torch.testing.assert_close(actual[task].cpu(), expected[task], rtol=0, atol=1e-4)
