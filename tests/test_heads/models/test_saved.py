@@ -142,6 +142,7 @@ def test_a_checkpoint_of_an_earlier_version_is_read(tmp_path):
     content = torch.load(path, weights_only=True)
     config = content["config"]
     recipe = {("look" if name == "inputs" else name): value for name, value in config.items() if name != "pairs"}
+    recipe["streams"] = [{name: stream[name] for name in ("digest", "dim", "cells")} for stream in config["streams"]]
     torch.save({"recipe": recipe, "model": content["model"]}, path)
     loaded_model, loaded_config = load_model(path, device=CPU)
     streams = tuple(_steps(spec.dim) for spec in loaded_config.streams)
