@@ -24,7 +24,7 @@ from torch import nn
 
 from heads.data.steps import Steps
 from heads.models.options import AttentiveConfig
-from heads.models.pooling import Classifiers, FeedForward, zeroed
+from heads.models.pooling import Classifiers, FeedForward
 from heads.models.regions import seen_tokens
 from heads.models.shape import HeadShape, Logits
 from heads.models.times import Phases, sinusoids
@@ -59,8 +59,7 @@ class Attentive(nn.Module):
         self.classifier = Classifiers(config.width, shape.tasks)
 
     def forward(self, steps: Steps) -> Logits:
-        seen = seen_tokens(steps, self.cells)
-        features = zeroed(steps.features.unflatten(-1, (self.cells, -1)).flatten(1, 2), seen)  # (B, N, d)
+        features, seen = seen_tokens(steps, self.cells)  # (B, N, d), (B, N)
         position = self._positions(steps)  # (B, N, P)
         scores = features @ self.queries.T + position @ (self.place @ self.queries.T)  # (B, N, Q)
         weights = self._masked(scores, steps, seen).softmax(dim=1).transpose(1, 2)  # (B, Q, N)

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from heads.data.steps import Steps
 from heads.models.options import ProbeConfig
-from heads.models.pooling import Classifiers, FeedForward, masked_mean, zeroed
+from heads.models.pooling import Classifiers, FeedForward, masked_mean
 from heads.models.regions import seen_tokens
 from heads.models.shape import HeadShape, Logits
 from heads.models.times import Phases, Rotation, rotate, rotation
@@ -48,8 +48,7 @@ class Probe(nn.Module):
         self.classifier = Classifiers(width, shape.tasks)
 
     def forward(self, steps: Steps) -> Logits:
-        seen = seen_tokens(steps, self.cells)  # (B, N)
-        x = zeroed(steps.features.unflatten(-1, (self.cells, -1)).flatten(1, 2), seen)
+        x, seen = seen_tokens(steps, self.cells)  # (B, N, d), (B, N)
         x = self.input(x).unflatten(1, (-1, self.cells))  # (B, T, cells, W)
         if self.place is not None:
             x = x + self.place

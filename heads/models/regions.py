@@ -27,11 +27,17 @@ def seen_cells(steps: Steps) -> torch.Tensor:
     return has_region | torch.where(has_any, own & ~has_own, valid)
 
 
-def seen_tokens(steps: Steps, cells: int) -> torch.Tensor:
-    """Return which cells attention sees, step after step: (B, T x cells) bool; all of valid steps without regions."""
+def seen_tokens(steps: Steps, cells: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the cells of all steps one after the other, N = T x cells of them: values (B, N, d), and which are seen.
+
+    The latter is (B, N) bool. Values of cells that attention does not see are zeros.
+    """
     if steps.has_region is None:
-        return steps.mask.repeat_interleave(cells, dim=1)
-    return seen_cells(steps).flatten(1)
+        features, seen = zeroed(steps.features, steps.mask), steps.mask.repeat_interleave(cells, dim=1)
+    else:
+        of_steps = seen_cells(steps)
+        features, seen = without_unseen(steps.features, of_steps), of_steps.flatten(1)
+    return features.unflatten(-1, (cells, -1)).flatten(1, 2), seen
 
 
 def seen_steps(steps: Steps) -> tuple[torch.Tensor, torch.Tensor]:
