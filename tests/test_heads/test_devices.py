@@ -326,6 +326,13 @@ def test_a_step_waits_for_the_device_only_where_cudnn_asks_for_lengths(head, on_
     assert costs.kernels < 1200
 
 
+@pytest.mark.parametrize("head", ["attentive", "mean_pool"])
+def test_regions_make_no_step_wait(head, on_device, tmp_path):
+    with on_device.device as device:
+        costs = _costs(_started(on_device, tmp_path / "run", head, "late", mixup=0.0, batch_size=8), device)
+    assert costs.waits == []
+
+
 def test_features_of_many_bytes_stay_on_the_cpu_beside_mps(on_device, on_cpu, dataset, tmp_path, monkeypatch):
     if on_device.device.kind != "mps":
         pytest.skip("CUDA copies tensors of any size")
