@@ -34,7 +34,8 @@ from extract.clips import Request
 from extract.decode.decoders import Decoders, Frames
 from extract.decode.pieces import pieces
 from extract.decode.planes import PlaneBatch
-from extract.decode.video import decode, decode_task, probe
+from extract.decode.probing import probe
+from extract.decode.video import decode, decode_task
 from extract.decode.worker import CHUNK_BYTES_FOR_GPU
 from extract.forward import Forward, PendingSteps
 from extract.sampling import choose_sampling, plan_video

@@ -23,10 +23,10 @@ from typing import BinaryIO, Generic, TypeAlias, TypeVar
 import numpy as np
 
 from extract.decode.planes import PlaneBatch
+from extract.decode.probing import VideoInfo
 from extract.decode.reading import AnyTask
 from extract.decode.sources import Source
 from extract.decode.staging import Staged
-from extract.decode.video import VideoInfo
 from extract.decode.worker import (
     BUFFER_BYTES,
     CHUNK_BYTES,
