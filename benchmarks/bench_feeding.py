@@ -13,10 +13,11 @@ import os
 # As the command line does, before torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import resource
 import statistics
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,13 +33,11 @@ from extract import pipeline
 from extract.backbones import Backbone, get
 from extract.clips import Request
 from extract.decode.decoders import Decoders, Frames
-from extract.decode.pieces import pieces
 from extract.decode.planes import PlaneBatch
 from extract.decode.probing import probe
-from extract.decode.video import decode, decode_task
 from extract.decode.worker import CHUNK_BYTES_FOR_GPU
 from extract.forward import Forward, PendingSteps
-from extract.sampling import choose_sampling, plan_video
+from extract.sampling import VideoPlan, choose_sampling, plan_video
 from extract.views import choose_views
 from features.console import table
 
@@ -113,20 +112,16 @@ def _transfer_to_meta(device: torch.device, buffers: np.ndarray) -> Iterator[_To
 
 
 def measure(case: Case, video: Path, seconds: int, *, repeats: int = 3) -> Result:
-    """Measure one case on a video; the main process and decoding in turn, medians of several turns."""
+    """Measure one case on a video: the main process and the process that decodes for it, medians of several turns."""
     entry = get(case.backbone)
     views = choose_views(case.views, entry.preprocess)
     sampling = choose_sampling(16, case.every_s, entry.clip)
-    info = probe(video)
-    plan = plan_video(info.seconds, segments_like_epic(seconds), sampling, entry.clip)
-    tasks = [decode_task(info, np.unique(plan.clips[own])) for own in pieces(info.packets, info.pts, plan.clips)]
-    request = Request(
-        "P01_101",
-        video,
-        lambda frame_seconds: plan_video(frame_seconds, segments_like_epic(seconds), sampling, entry.clip),
-        views=views,
-        is_dense=case.every_s is not None,
-    )
+    segments = segments_like_epic(seconds)
+
+    def plan(frame_seconds: np.ndarray) -> VideoPlan:
+        return plan_video(frame_seconds, segments, sampling, entry.clip)
+
+    request = Request("P01_101", video, plan, views=views, is_dense=case.every_s is not None)
     feeding = pipeline.Pipeline(
         _NullForward(entry),
         preprocess=entry.preprocess,
@@ -136,30 +131,46 @@ def measure(case: Case, video: Path, seconds: int, *, repeats: int = 3) -> Resul
         wait_times=pipeline.WaitTimes(),
         on_clips=lambda *_: None,
     )
-    host_s, decode_s = [], []
+    host: list[float] = []
+    decoding: list[float] = []
     with patch.object(pipeline, "transfer_to", _transfer_to_meta):
-        for turn in range(repeats + 1):
-            with Decoders(1, chunk_bytes=CHUNK_BYTES_FOR_GPU) as decoders:
-                start = time.process_time()
-                [result] = feeding.run(iter([request]), decoders)
-                host_s.append(time.process_time() - start)
-            assert not result.failures, result.failures
-            start = time.process_time()
-            if turn:
-                for task in tasks:
-                    deque(decode(task), maxlen=0)
-            decode_s.append(time.process_time() - start)
-    host, decoding = (1e6 * statistics.median(turns[1:]) for turns in (host_s, decode_s))  # the first one warms up
-    num_frames, num_clip_frames = len(plan.wanted), plan.clips.size * len(views)
+        for _ in range(repeats):
+            started_us = _cpu_us_of_worker(lambda decoders: decoders.submit("start", video))
+            decoding.append(
+                _cpu_us_of_worker(lambda decoders: host.append(_fed(feeding, request, decoders))) - started_us
+            )
+    host_us, decode_us = statistics.median(host), statistics.median(decoding)
+    whole = plan(probe(video).seconds)
+    num_frames, num_clip_frames = len(whole.wanted), whole.clips.size * len(views)
     return Result(
         name=case.name,
         num_frames=num_frames,
         num_clip_frames=num_clip_frames,
-        host_us_per_frame=host / num_frames,
-        host_us_per_clip_frame=host / num_clip_frames,
-        decode_us_per_frame=decoding / num_frames,
-        host_over_decode=host / decoding,
+        host_us_per_frame=host_us / num_frames,
+        host_us_per_clip_frame=host_us / num_clip_frames,
+        decode_us_per_frame=decode_us / num_frames,
+        host_over_decode=host_us / decode_us,
     )
+
+
+def _fed(feeding: pipeline.Pipeline, request: Request, decoders: Decoders) -> float:
+    """Run an extraction and return the CPU microseconds of this process."""
+    start = time.process_time()
+    [result] = feeding.run(iter([request]), decoders)
+    taken_us = 1e6 * (time.process_time() - start)
+    assert not result.failures, result.failures
+    return taken_us
+
+
+def _cpu_us_of_worker(work: Callable[[Decoders], object]) -> float:
+    """Return the CPU microseconds of a worker until some work and all its tasks have ended, with its start."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with Decoders(1, chunk_bytes=CHUNK_BYTES_FOR_GPU) as decoders:
+        work(decoders)
+        while decoders.num_open:
+            deque(decoders.events(), maxlen=0)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return 1e6 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
 def feeding_table(results: list[Result]) -> str:
@@ -182,6 +193,7 @@ def main() -> None:
     """Measure all cases and write the figures."""
     torch.set_num_threads(1)
     encoded_once(VIDEO, SECONDS)
+    measure(CASES[0], VIDEO, SECONDS, repeats=1)  # torch's operations take longer the first time
     results = [measure(case, VIDEO, SECONDS) for case in CASES]
     print(feeding_table(results))
     write_record(RESULTS / "feeding.json", {"cases": [asdict(result) for result in results]})
