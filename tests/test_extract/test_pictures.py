@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pretended_device import PretendedDevice
 
 from extract.pictures import Blocks, BlockStore, gathered
 
@@ -46,3 +48,16 @@ def test_blocks_are_kept_until_their_last_use():
     assert store.kept().first.tolist() == [2]
     store.forget(3)
     assert len(store) == 0
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_gathering_takes_an_operation_per_block_on_a_device(kind):
+    store = BlockStore()
+    with PretendedDevice(kind) as device:
+        for _ in range(3):
+            store.add(torch.zeros(8, 3, 2, 2, dtype=torch.uint8).to(kind), last_use=0)
+        before, waits_before = device.costs.kernels, len(device.costs.waits)
+        pictures = gathered([(store.kept(), np.arange(24)[::-1].reshape(-1, 2))])
+        assert device.holds(pictures)
+        assert device.costs.kernels - before == 3 + 1  # and one puts them in order
+        assert kind == "mps" or len(device.costs.waits) == waits_before
