@@ -99,7 +99,8 @@ ORDER = {
         *("segment_dataset", "reading", "formats", "merging", "import_videos", "importing", "exporting", "cli"),
     ),
     "extract": (
-        *("backbone_input", "decode", "sampling", "views", "colour_changes", "preprocess", "clips", "backbones"),
+        *("backbone_input", "decode", "sampling", "views", "colour_changes", "pictures", "transfer", "preprocess"),
+        *("clips", "backbones"),
         *("weights", "listing"),
         *("backbones.table", "videos"),
         *("forward", "pipeline", "outcome", "tasks", "summary", "extraction", "commands", "cli"),
