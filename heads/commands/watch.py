@@ -1,0 +1,105 @@
+"""`heads watch`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from features.console import human_size
+from heads.commands.options import PATH, device_option
+
+_CAMERA = re.compile(r"camera:(\d{1,3})")
+
+
+@click.command(short_help="Watch a video or a camera through a run's backbone and head.")
+@click.argument("run", type=PATH)
+@click.argument("video", metavar="VIDEO|camera:N")
+@click.option("--out", "-o", type=PATH, help="mp4 to write, instead of showing the video in a window.")
+@click.option(
+    "--actions", type=PATH, help="CSV of the video's actions.  [default: beside the video, as in P01_101.actions.csv]"
+)
+@click.option(
+    "--annotations",
+    type=PATH,
+    help="CSV or folder of the true segments, for the timeline, and of the names of classes.  [default: what the run "
+    "was trained with]",
+)
+@click.option("--window", "window_s", type=float, default=2.0, show_default=True, help="Seconds of a window.")
+@click.option(
+    "--every", "every_s", type=float, default=0.25, show_default=True, help="Seconds from one window to the next."
+)
+@click.option(
+    "--features", multiple=True, type=PATH, help="The run's feature sets, if they have moved; videos are not needed."
+)
+@click.option(
+    "--weights",
+    multiple=True,
+    metavar="BACKBONE=FILE",
+    help="Weights of a backbone that are no longer where they were when the features were extracted. May be repeated.",
+)
+@click.option(
+    "--weights-dir",
+    envvar="EPIC_WEIGHTS",
+    type=PATH,
+    help="Folder of the published weights.  [default: the caches of torch.hub and of the Hugging Face hub]",
+)
+@click.option("--workers", type=int, help="Number of processes that read the video.  [default: one per CPU]")
+@device_option
+def watch(
+    run: Path, video: str, out: Path | None, actions: Path | None, weights: tuple[str, ...], **options: Any
+) -> None:
+    """Watch a video or a camera through the backbone and the head of a run or an ensemble.
+
+    A window of two seconds slides over the video. Each window goes through the backbone that the run's features came
+    from, and through the run's head, as a segment would. The video is shown with the five most probable actions as bars
+    and with a timeline of true and predicted actions; q ends. The actions of the whole video go into a CSV.
+
+    \b
+    Examples:
+      heads watch runs/multiscale_lstm-seed0 videos/P01_11.mp4 -o annotated.mp4
+      heads watch runs/ensemble camera:0
+    """
+    # Set before torch is loaded: otherwise its threads spin while they wait, on the CPUs that decode.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    options["weights"] = _pairs(weights)
+    _watch_video(run, Path(video), out, actions, options)
+
+
+def _watch_video(run: Path, video: Path, out: Path | None, actions: Path | None, options: dict[str, Any]) -> None:
+    with _extraction_installed():
+        from live import watch as live_watch
+    watched = live_watch.watch_video(run, video, **options)
+    for note in watched.notes:
+        click.echo(note, err=True)
+    if watched.num_lost:
+        click.echo(f"{watched.num_lost} windows have no features: {watched.reason}", err=True)
+    csv = actions or live_watch.actions_path(video)
+    live_watch.save_actions(watched, csv)
+    click.echo(f"{csv} ({len(watched.segments)} actions)")
+    if out is not None:
+        live_watch.write_annotated(watched, out)
+        click.echo(f"{out} ({human_size(out.stat().st_size)})")
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
+    for text in texts:
+        if not re.fullmatch(r"[^=]+=.+", text):
+            raise click.UsageError(f"--weights: {text!r} is not BACKBONE=FILE, such as resnet50=resnet50.pth.")
+    return dict(text.split("=", 1) for text in texts)
+
+
+@contextlib.contextmanager
+def _extraction_installed() -> Iterator[None]:
+    """Turn a missing package of the `extract` extra into an error that says how to install it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or str(error)).partition(".")[0]
+        message = f"{package} is not installed, and heads watch needs it: pip install '.[extract]'"
+        raise click.ClickException(message) from error
