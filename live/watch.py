@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from live.features import features_of_video
 from live.overlay import Overlay, Timeline
 from live.pictures import mp4_writer, pictures_of, shown_size
 from live.run import WatchedRun, open_run
+from live.screen import Shown, enlargement
 from live.windows import chosen, need_window, sliding_windows, window_at
 
 WINDOW_S, EVERY_S = 2.0, 0.25
@@ -148,6 +150,20 @@ def write_annotated(watched: WatchedVideo, path: Path) -> None:
         for second, picture in pictures_of(info):
             add(second, annotated.picture(second, picture))
             bar.update()
+
+
+def show(watched: WatchedVideo, screen: Shown) -> None:
+    """Show the video with its actions at its own speed, until its end or until nobody wants more; skip late frames."""
+    info = watched.info
+    annotated = Annotated(watched, scale=enlargement(info.width))
+    began = time.monotonic()
+    for second, picture in pictures_of(info):
+        early_s = began + second - time.monotonic()
+        if early_s < -1 / max(info.fps, 1.0):
+            continue
+        screen.show(annotated.picture(second, picture))
+        if not screen.wants_more(max(0.0, began + second - time.monotonic())):
+            return
 
 
 class Annotated:

@@ -68,12 +68,21 @@ def watch(
     # Set before torch is loaded: otherwise its threads spin while they wait, on the CPUs that decode.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     options["weights"] = _pairs(weights)
-    _watch_video(run, Path(video), out, actions, options)
+    if match := _CAMERA.fullmatch(video):
+        if out is not None or actions is not None:
+            raise click.UsageError("--out and --actions are for videos, not for a camera.")
+        _watch_camera(run, int(match[1]), options)
+    else:
+        _watch_video(run, Path(video), out, actions, options)
 
 
 def _watch_video(run: Path, video: Path, out: Path | None, actions: Path | None, options: dict[str, Any]) -> None:
     with _extraction_installed():
         from live import watch as live_watch
+        from live.screen import Screen
+
+    # A missing screen is an error before a long computation, not after it.
+    screen = Screen(f"{video.name}, {run}", instead="-o FILE.mp4 writes the video instead") if out is None else None
     watched = live_watch.watch_video(run, video, **options)
     for note in watched.notes:
         click.echo(note, err=True)
@@ -85,6 +94,28 @@ def _watch_video(run: Path, video: Path, out: Path | None, actions: Path | None,
     if out is not None:
         live_watch.write_annotated(watched, out)
         click.echo(f"{out} ({human_size(out.stat().st_size)})")
+    elif screen is not None:
+        with screen:
+            live_watch.show(watched, screen)
+
+
+def _watch_camera(run: Path, number: int, options: dict[str, Any]) -> None:
+    with _extraction_installed():
+        from live import stream
+        from live.camera import OpenCvCamera
+        from live.screen import Screen
+
+    name = f"camera:{number}"
+    del options["workers"]  # a camera's pictures are decoded by its driver
+    with Screen(f"{name}, {run}", instead="a camera can be watched in a window only") as screen:
+        model = stream.open_live(run, **options)
+        for note in model.watched.notes:
+            click.echo(note, err=True)
+        report = stream.watch_camera(model, OpenCvCamera(number), screen, name=name, every_s=options["every_s"])
+    click.echo(
+        f"{name}: {report.num_read} pictures, {report.num_dropped} of them dropped; {report.num_windows} windows, "
+        f"median delay {report.median_delay_ms:.0f} ms"
+    )
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:

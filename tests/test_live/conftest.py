@@ -1,4 +1,4 @@
-"""What the tests of live share: trained runs on feature sets of the small miniature, and `heads ...` in this process."""
+"""What the tests of live share: runs on feature sets of the small miniature, and `heads watch` in this process."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def trained(miniature, tmp_path_factory) -> Trained:
 
 @pytest.fixture
 def watch(tmp_path, monkeypatch) -> Callable[..., Result]:
-    """Run `heads watch ...` in this process, on the CPU, in an empty folder; what else than an exit code is an error."""
+    """Run `heads watch` in this process, on the CPU, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EPIC_WEIGHTS", raising=False)
 
