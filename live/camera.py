@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from extract.decode.planes import PlaneBatch
 from features.errors import DataError
 
 # A picture that takes longer does not come any more. Some cameras need seconds for their first one.
@@ -121,3 +122,13 @@ class LatestPicture:
         if self._has_ended:
             raise DataError(f"{self._name}: the camera stopped {after}; is it still plugged in?")
         raise DataError(f"{self._name}: the camera gave no picture for {self._silence_s:.0f} s, {after}.")
+
+
+def planes_of_bgr(picture: np.ndarray) -> PlaneBatch:
+    """Return a picture of a camera, (H, W, 3) uint8 BGR, as planes in BT.601; an odd last row or column is left out."""
+    import cv2
+
+    height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
+    planes = cv2.cvtColor(picture[:height, :width], cv2.COLOR_BGR2YUV_I420).reshape(-1)
+    luma, chroma = planes[: height * width], planes[height * width :]
+    return PlaneBatch(luma.reshape(1, height, width), chroma.reshape(1, 2, height // 2, width // 2))

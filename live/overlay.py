@@ -27,7 +27,10 @@ from live.actions import Action, ActionNames, ActionSegment
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _WHITE, _DARK = (255, 255, 255, 255), (0, 0, 0, 150)
+# Where the text of five actions takes most of a small picture, more of it has to be seen through.
+_SMALL_HEIGHT, _CLEAR = 160, (0, 0, 0, 100)
 _SMALLEST_FONT = 9  # pixels
+_NARROW_SPACE = 14  # pixels; below, the space of Pillow's own font is too narrow to tell words apart
 # Time that the timeline shows of a longer video: its segments of 2 s are then wide enough for a name.
 _SPAN_S = 30.0
 
@@ -84,14 +87,17 @@ class Overlay:
     def _draw_panel(self, actions: Sequence[Action]) -> Image.Image:
         row_height = self._font_height + max(2, self._font_height // 3)
         width = min(self._width, max(round(0.42 * self._width), 14 * self._font_height))
-        panel = Image.new("RGBA", (width, row_height * len(actions)), _DARK)
+        is_small = self._height < _SMALL_HEIGHT
+        panel = Image.new("RGBA", (width, row_height * len(actions)), _CLEAR if is_small else _DARK)
         draw, font = ImageDraw.Draw(panel), _font(self._font_height)
         margin = max(1, self._font_height // 4)
         for row, action in enumerate(actions):
             top, middle = row * row_height, (row + 0.5) * row_height
             length = round(action.score * (width - 1))
             if length:
-                draw.rectangle((0, top + 1, length, top + row_height - 2), fill=(*_colour_of(action), 200))
+                draw.rectangle(
+                    (0, top + 1, length, top + row_height - 2), fill=(*_colour_of(action), 130 if is_small else 200)
+                )
             percent = f"{100 * action.score:.0f} %"
             percent_left = width - margin - font.getlength(percent)
             draw.text((percent_left, middle), percent, _WHITE, font, anchor="lm")
@@ -152,6 +158,8 @@ def _font(height: int) -> _Font:
 @lru_cache(maxsize=4096)
 def _shortened(text: str, font: _Font, width: float) -> str:
     """Return as much of a text as is at most so many pixels wide; nothing if that is less than three letters."""
+    if isinstance(font, ImageFont.FreeTypeFont) and font.size < _NARROW_SPACE:
+        text = text.replace(" ", "  ")
     if font.getlength(text) <= width:
         return text
     for length in range(len(text) - 1, 2, -1):

@@ -16,6 +16,7 @@ from features.errors import DataError
 from features.files import written_whole
 
 _CRF = "20"  # of x264: a copy that looks like its source
+_SMPTE170M, _LIMITED = 6, 1  # ITU-T H.273: BT.601 in limited range
 _FINEST = 10_000  # ticks per second, at least, so that variable frame rates keep their times
 
 
@@ -44,6 +45,8 @@ def mp4_writer(path: Path, fps: float) -> Iterator[Callable[[float, np.ndarray],
     with written_whole(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": _CRF, "preset": "veryfast"})
         stream.codec_context.time_base = stream.time_base = Fraction(1, ticks)
+        # What FFmpeg makes of RGB. Without a word, players take large pictures for BT.709.
+        stream.codec_context.colorspace, stream.codec_context.color_range = _SMPTE170M, _LIMITED
 
         def add(second: float, picture: np.ndarray) -> None:
             if not stream.codec_context.is_open:

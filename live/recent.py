@@ -85,16 +85,6 @@ def plain_view(view: View, root: object) -> View:
     return view
 
 
-def planes_of_bgr(picture: np.ndarray) -> PlaneBatch:
-    """Return a picture of a camera, (H, W, 3) uint8 BGR, as planes in BT.601; an odd last row or column is left out."""
-    import cv2
-
-    height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
-    planes = cv2.cvtColor(picture[:height, :width], cv2.COLOR_BGR2YUV_I420).reshape(-1)
-    luma, chroma = planes[: height * width], planes[height * width :]
-    return PlaneBatch(luma.reshape(1, height, width), chroma.reshape(1, 2, height // 2, width // 2))
-
-
 def now(recent: Recent, window_s: float) -> SegmentTimes | None:
     """Return the window that ends with the last picture; None while there is less than a window."""
     if len(recent.seconds) < 2:

@@ -40,24 +40,35 @@ class Shown(Protocol):
 class Screen:
     """A window, used in a `with` statement, which closes it.
 
+    It has to be made before av is imported: both bring a library for windows, and OpenCV hangs for ever if it meets
+    av's (PyAV-Org/PyAV#978, opencv/opencv#29195).
+
+    Args:
+        instead: what to do where there is no screen, for the error.
+
     Raises:
         DataError: OpenCV is not installed, cannot open windows, or there is no screen.
     """
 
     def __init__(self, title: str, *, instead: str) -> None:
-        """Open no window yet.
-
-        Args:
-            instead: what to do where there is no screen, for the error.
-        """
+        is_linux = sys.platform.startswith("linux")
+        if is_linux and not any(os.environ.get(name) for name in _SCREENS):
+            raise DataError(f"there is no screen to open a window on (DISPLAY is not set); {instead}.")
+        if is_linux and "av" in sys.modules and "cv2" not in sys.modules:
+            raise DataError("av was imported before OpenCV, whose windows would hang then; import cv2 first.")
+        os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")  # of fonts, though nothing is written by Qt
         try:
             import cv2
-        except ImportError as error:
+        except ImportError as error:  # not installed, or a library of the system is missing
             raise DataError(f"a window needs opencv-python ({error}): pip install '.[watch]'; {instead}.") from error
-        if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in _SCREENS):
-            raise DataError(f"there is no screen to open a window on (DISPLAY is not set); {instead}.")
-        self._cv2, self._title, self._instead = cv2, title, instead
-        self._is_shown = False
+        self._cv2, self._title, self._is_shown = cv2, title, False
+        try:
+            cv2.namedWindow(title)  # which loads the library
+            cv2.destroyWindow(title)
+        except cv2.error as error:
+            raise DataError(
+                f"this OpenCV cannot open windows (is it opencv-python-headless?): pip install '.[watch]'; {instead}."
+            ) from error
 
     def __enter__(self) -> Screen:
         return self
@@ -70,15 +81,9 @@ class Screen:
 
     def show(self, picture: np.ndarray) -> None:
         """Show a picture, (H, W, 3) uint8 RGB."""
-        try:
-            if not self._is_shown:
-                self._cv2.namedWindow(self._title, self._cv2.WINDOW_AUTOSIZE | self._cv2.WINDOW_GUI_NORMAL)
-            self._cv2.imshow(self._title, picture[:, :, ::-1])
-        except self._cv2.error as error:
-            raise DataError(
-                "this OpenCV cannot open windows (opencv-python-headless?): pip install '.[watch]' without it; "
-                f"{self._instead}."
-            ) from error
+        if not self._is_shown:
+            self._cv2.namedWindow(self._title, self._cv2.WINDOW_AUTOSIZE | self._cv2.WINDOW_GUI_NORMAL)
+        self._cv2.imshow(self._title, picture[:, :, ::-1])
         self._is_shown = True
 
     def wants_more(self, wait_s: float) -> bool:

@@ -26,9 +26,9 @@ from features.device import choose_device
 from features.errors import DataError
 from live.actions import Action, ActionNames, best_actions, folders_of_names, read_names
 from live.backbone import SetBackbone, load_backbones
-from live.camera import Camera, LatestPicture, Snapshot
+from live.camera import Camera, LatestPicture, Snapshot, planes_of_bgr
 from live.overlay import Overlay
-from live.recent import Recent, RecentPictures, features_now, now, plain_view, planes_of_bgr
+from live.recent import Recent, RecentPictures, features_now, now, plain_view
 from live.run import WatchedRun, open_run
 from live.screen import Shown, enlargement
 from live.watch import EVERY_S, WINDOW_S, need_finite

@@ -38,6 +38,7 @@ from live.screen import Shown, enlargement
 from live.windows import chosen, need_window, sliding_windows, window_at
 
 WINDOW_S, EVERY_S = 2.0, 0.25
+_LONGEST_STILL_S = 0.2  # a machine that is too slow for the video shows a picture at least so often
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,14 +157,15 @@ def show(watched: WatchedVideo, screen: Shown) -> None:
     """Show the video with its actions at its own speed, until its end or until nobody wants more; skip late frames."""
     info = watched.info
     annotated = Annotated(watched, scale=enlargement(info.width))
-    began = time.monotonic()
+    began = shown = time.monotonic()
     for second, picture in pictures_of(info):
-        early_s = began + second - time.monotonic()
-        if early_s < -1 / max(info.fps, 1.0):
+        late_s = time.monotonic() - began - second
+        if late_s > 1 / max(info.fps, 1.0) and time.monotonic() - shown < _LONGEST_STILL_S:
             continue
         screen.show(annotated.picture(second, picture))
-        if not screen.wants_more(max(0.0, began + second - time.monotonic())):
+        if not screen.wants_more(-late_s):
             return
+        shown = time.monotonic()
 
 
 class Annotated:

@@ -120,7 +120,10 @@ ORDER = {
         ),
         *("predict", "training", "sweep", "report", "api", "commands", "cli"),
     ),
-    "live": (),
+    "live": (
+        *("windows", "backbone", "features", "run", "actions", "overlay", "pictures", "screen", "camera", "recent"),
+        *("watch", "stream"),
+    ),
 }
 
 
@@ -182,8 +185,18 @@ def test_only_the_format_that_needs_it_imports_lmdb() -> None:
     assert importers_of("lmdb") == {"features.formats.rulstm"}
 
 
-def test_only_what_decodes_pictures_imports_av() -> None:
-    assert importers_of("av") == {f"extract.decode.{name}" for name in ("video", "streams", "through", "frames")}
+def test_only_what_decodes_or_encodes_pictures_imports_av() -> None:
+    decoding = {f"extract.decode.{name}" for name in ("video", "streams", "through", "frames")}
+    assert importers_of("av") == {*decoding, "live.pictures"}
+
+
+def test_only_the_window_and_the_camera_import_opencv() -> None:
+    assert importers_of("cv2") == {"live.screen", "live.camera"}
+
+
+def test_the_window_is_there_before_av_is() -> None:
+    """Or OpenCV hangs: both bring a library for windows."""
+    assert loaded_modules(["heads.cli", "heads.commands.watch", "live.screen", "live.camera"], ["av", "cv2"]) == []
 
 
 def test_only_the_plots_of_a_report_import_matplotlib() -> None:

@@ -77,12 +77,14 @@ def watch(
 
 
 def _watch_video(run: Path, video: Path, out: Path | None, actions: Path | None, options: dict[str, Any]) -> None:
-    with _extraction_installed():
-        from live import watch as live_watch
+    screen = None
+    if out is None:
         from live.screen import Screen
 
-    # A missing screen is an error before a long computation, not after it.
-    screen = Screen(f"{video.name}, {run}", instead="-o FILE.mp4 writes the video instead") if out is None else None
+        screen = Screen(f"{video.name}, {run}", instead="-o FILE.mp4 writes the video instead")
+    with _extraction_installed():
+        from live import watch as live_watch
+
     watched = live_watch.watch_video(run, video, **options)
     for note in watched.notes:
         click.echo(note, err=True)
@@ -100,18 +102,21 @@ def _watch_video(run: Path, video: Path, out: Path | None, actions: Path | None,
 
 
 def _watch_camera(run: Path, number: int, options: dict[str, Any]) -> None:
-    with _extraction_installed():
-        from live import stream
-        from live.camera import OpenCvCamera
-        from live.screen import Screen
+    from live.camera import OpenCvCamera
+    from live.screen import Screen
 
     name = f"camera:{number}"
-    del options["workers"]  # a camera's pictures are decoded by its driver
-    with Screen(f"{name}, {run}", instead="a camera can be watched in a window only") as screen:
+    screen = Screen(f"{name}, {run}", instead="a camera can be watched in a window only")
+    camera = OpenCvCamera(number)
+    with _extraction_installed():
+        from live import stream
+
+    del options["workers"]  # a camera's pictures need no decoding
+    with screen:
         model = stream.open_live(run, **options)
         for note in model.watched.notes:
             click.echo(note, err=True)
-        report = stream.watch_camera(model, OpenCvCamera(number), screen, name=name, every_s=options["every_s"])
+        report = stream.watch_camera(model, camera, screen, name=name, every_s=options["every_s"])
     click.echo(
         f"{name}: {report.num_read} pictures, {report.num_dropped} of them dropped; {report.num_windows} windows, "
         f"median delay {report.median_delay_ms:.0f} ms"

@@ -25,9 +25,7 @@ class PacedCamera:
         with av.open(str(video)) as container:
             shown = itertools.islice(container.decode(video=0), 0, 300, 2)
             height, width = size or (None, None)
-            self._pictures = [
-                frame.to_ndarray(format="bgr24", width=width, height=height) for frame in shown
-            ]
+            self._pictures = [frame.to_ndarray(format="bgr24", width=width, height=height) for frame in shown]
         self._fps, self._left = fps, num_pictures
         self._numbers = itertools.count()
         self._began: float | None = None

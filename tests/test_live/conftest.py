@@ -56,8 +56,6 @@ def trained(miniature, tmp_path_factory) -> Trained:
     heads.train(head="mean_pool", features=segments, neighbours=1, name="neighbours", **options)
     members = [folder / "runs" / f"{name}-seed0" for name in ("by_segment", "dense")]
     heads.ensemble(members, runs=folder / "runs", weights=(3, 1), annotations=miniature.annotations)
-    corrected = {"temperature": True, "adjust": True, "sequence": True, "name": "ensemble_corrected"}
-    heads.ensemble(members, runs=folder / "runs", annotations=miniature.annotations, **corrected)
     return Trained(miniature.annotations, miniature.videos, sets, folder / "runs")
 
 
