@@ -9,7 +9,7 @@ import numpy as np
 
 from extract.clips import Piece, Request, UnusableVideo
 from extract.decode.decoders import Decoders
-from extract.decode.video import VideoInfo
+from extract.decode.probing import VideoInfo
 from extract.extraction import usual_batch_size
 from extract.pipeline import Pipeline, WaitTimes
 from extract.sampling import VideoPlan, plan_video

@@ -11,7 +11,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from extract.decode.video import VideoInfo, decode_frames, decode_task
+from extract.decode.probing import VideoInfo
+from extract.decode.video import decode_frames, decode_task
 from features.errors import DataError
 from features.files import written_whole
 

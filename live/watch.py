@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from extract.decode.decoders import num_workers_for
-from extract.decode.video import VideoInfo, probe
+from extract.decode.probing import VideoInfo, probe
 from extract.sampling import end_of_video
 from extract.views import stored_views
 from features.device import choose_device

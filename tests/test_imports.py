@@ -186,7 +186,8 @@ def test_only_the_format_that_needs_it_imports_lmdb() -> None:
 
 
 def test_only_what_decodes_or_encodes_pictures_imports_av() -> None:
-    decoding = {f"extract.decode.{name}" for name in ("video", "streams", "through", "frames")}
+    names = ("container", "probing", "video", "streams", "through", "frames")
+    decoding = {f"extract.decode.{name}" for name in names}
     assert importers_of("av") == {*decoding, "live.pictures"}
 
 

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from extract.decode.video import probe
+from extract.decode.probing import probe
 from features.errors import DataError
 from live.actions import Action, ActionNames, ActionSegment
 from live.overlay import Overlay, Timeline

@@ -14,7 +14,7 @@ import torch
 
 import extract
 import heads
-from extract.decode.video import probe
+from extract.decode.probing import probe
 from extract.sampling import end_of_video
 from features.annotations import read_segments
 from features.errors import DataError
