@@ -121,6 +121,7 @@ ORDER = {
         *("predict", "training", "sweep", "report", "api", "commands", "cli"),
     ),
     "live": (
+        *("frames", "gallery"),
         *("windows", "backbone", "features", "run", "actions", "overlay", "pictures", "screen", "camera", "recent"),
         *("watch", "stream"),
     ),
@@ -204,9 +205,13 @@ def test_only_the_plots_of_a_report_import_matplotlib() -> None:
     assert importers_of("matplotlib") == {"heads.report.figure", "heads.report.best_plots"}
 
 
-def test_torchvision_and_transformers_stay_in_extract_and_live() -> None:
+def test_torchvision_and_transformers_stay_in_extract() -> None:
     users = importers_of("torchvision") | importers_of("transformers")
-    assert {module.split(".")[0] for module in users} <= {"extract", "live"}
+    assert {module.split(".")[0] for module in users} <= {"extract"}
+
+
+def test_only_the_gallery_of_a_report_imports_pillow() -> None:
+    assert importers_of("PIL") == {"live.gallery"}
 
 
 def test_no_module_imports_a_command_line() -> None:
