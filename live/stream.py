@@ -162,7 +162,7 @@ def watch_camera(
                     note = f"delay {1000 * delay_s:.0f} ms"
             if running is None and snapshot.second >= due_s:
                 running = worker.submit(model.actions, recent.snapshot()), snapshot
-                due_s = snapshot.second + every_s
+                due_s = max(due_s + every_s, snapshot.second)
             report.num_read, report.num_dropped = pictures.num_read, pictures.num_dropped
             report.most_kept = max(report.most_kept, len(recent))
             screen.show(overlay.draw(picture, snapshot.second, actions, note=f"{note}, {report.num_dropped} dropped"))
