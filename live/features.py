@@ -144,8 +144,10 @@ def gathered(
         clips = np.concatenate([np.arange(*ranges[name]) for name in kept.narration_id])
         num_steps = [(ranges[name][1] - ranges[name][0]) * steps.shape[1] for name in kept.narration_id]
         offset = np.cumsum([0, *num_steps])
+    if len(clips) < len(steps):  # mostly none is left out, and features of a long video are large
+        steps = steps[clips]
     return WindowFeatures(
-        features=steps[clips].reshape(-1, *steps.shape[2:]),
+        features=steps.reshape(-1, *steps.shape[2:]),
         seconds=plan.seconds[clips].reshape(-1),
         windows=kept,
         offset=offset,

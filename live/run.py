@@ -64,8 +64,8 @@ class TrainedRun:
         )
         streams = []
         for number, (source, of_set) in enumerate(zip(self.sources, read, strict=True)):
-            view = [of_set.views.index(source.views[0])]
-            values = torch.from_numpy(of_set.features[steps[number].rows][:, view])
+            view = of_set.views.index(source.views[0])
+            values = torch.from_numpy(of_set.features[steps[number].rows, view])[:, None]
             streams.append(stream_of([layout], number, values, source))
         middle_s = torch.from_numpy(middles(windows).astype(np.float32))
         return Chunk(torch.arange(len(middle_s)), middle_s, tuple(streams))

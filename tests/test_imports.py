@@ -210,8 +210,8 @@ def test_torchvision_and_transformers_stay_in_extract() -> None:
     assert {module.split(".")[0] for module in users} <= {"extract"}
 
 
-def test_only_the_gallery_of_a_report_imports_pillow() -> None:
-    assert importers_of("PIL") == {"live.gallery"}
+def test_only_the_gallery_of_a_report_and_the_overlay_of_watch_import_pillow() -> None:
+    assert importers_of("PIL") == {"live.gallery", "live.overlay"}
 
 
 def test_no_module_imports_a_command_line() -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from features.console import human_size
-from heads.commands.options import PATH, device_option
+from heads.commands.options import PATH, device_option, stage_1_installed
 
 _CAMERA = re.compile(r"camera:(\d{1,3})")
 
@@ -82,7 +80,7 @@ def _watch_video(run: Path, video: Path, out: Path | None, actions: Path | None,
         from live.screen import Screen
 
         screen = Screen(f"{video.name}, {run}", instead="-o FILE.mp4 writes the video instead")
-    with _extraction_installed():
+    with stage_1_installed("heads watch"):
         from live import watch as live_watch
 
     watched = live_watch.watch_video(run, video, **options)
@@ -108,7 +106,7 @@ def _watch_camera(run: Path, number: int, options: dict[str, Any]) -> None:
     name = f"camera:{number}"
     screen = Screen(f"{name}, {run}", instead="a camera can be watched in a window only")
     camera = OpenCvCamera(number)
-    with _extraction_installed():
+    with stage_1_installed("heads watch"):
         from live import stream
 
     del options["workers"]  # a camera's pictures need no decoding
@@ -128,14 +126,3 @@ def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
         if not re.fullmatch(r"[^=]+=.+", text):
             raise click.UsageError(f"--weights: {text!r} is not BACKBONE=FILE, such as resnet50=resnet50.pth.")
     return dict(text.split("=", 1) for text in texts)
-
-
-@contextlib.contextmanager
-def _extraction_installed() -> Iterator[None]:
-    """Turn a missing package of the `extract` extra into an error that says how to install it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = (error.name or str(error)).partition(".")[0]
-        message = f"{package} is not installed, and heads watch needs it: pip install '.[extract]'"
-        raise click.ClickException(message) from error

@@ -7,17 +7,22 @@ import os
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 from xvfb import XVFB, screen
 
-pytestmark = pytest.mark.skipif(
+from features.errors import DataError
+from live.screen import Screen
+
+needs_screen = pytest.mark.skipif(
     XVFB is None or importlib.util.find_spec("cv2") is None, reason="needs Xvfb and opencv-python"
 )
 
 
+@needs_screen
 def test_the_window_shows_the_video_with_bars_and_a_timeline(trained, tmp_path):
     video = next(trained.videos.rglob("P04_01.mp4"))
     command = [Path(sys.executable).with_name("heads"), "watch", trained.run("by_segment"), video]
@@ -61,3 +66,47 @@ def wait_for_picture(display, process, *, other_than: np.ndarray | None = None) 
             return None
         time.sleep(0.2)
     return None
+
+
+class KeysOfPeople(types.ModuleType):
+    """OpenCV with a key that is typed and a window that is open or closed: no test can type."""
+
+    WINDOW_AUTOSIZE = WINDOW_GUI_NORMAL = WND_PROP_VISIBLE = 1
+    error = RuntimeError
+    key, is_visible = -1, 1.0
+
+    def namedWindow(self, *_: object) -> None:  # noqa: N802 - OpenCV's names
+        """Open nothing."""
+
+    destroyWindow = imshow = namedWindow  # noqa: N815
+
+    def waitKey(self, _: int) -> int:  # noqa: N802
+        return self.key
+
+    def getWindowProperty(self, *_: object) -> float:  # noqa: N802
+        return self.is_visible
+
+
+def test_q_ends_it_and_so_does_closing_the_window(monkeypatch):
+    cv2 = KeysOfPeople("cv2")
+    monkeypatch.setitem(sys.modules, "cv2", cv2)
+    monkeypatch.setenv("DISPLAY", ":0")
+    window = Screen("a video", instead="nothing")
+    window.show(np.zeros((4, 4, 3), np.uint8))
+    assert window.wants_more(0.0)
+    cv2.key = ord("x")
+    assert window.wants_more(0.0)
+    cv2.key = ord("q")
+    assert not window.wants_more(0.0)
+    cv2.key, cv2.is_visible = -1, 0.0
+    assert not window.wants_more(0.0)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the conflict is Linux's")
+def test_after_av_opencv_is_not_asked_for_a_window(monkeypatch):
+    """It would hang, and could not be interrupted."""
+    monkeypatch.setitem(sys.modules, "av", types.ModuleType("av"))
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+    monkeypatch.setenv("DISPLAY", ":0")
+    with pytest.raises(DataError, match="import cv2 first"):
+        Screen("a video", instead="nothing")
