@@ -71,6 +71,10 @@ def load_backbones(
                 f"{root}: its features were imported ({featureset.backbone}), so there is no backbone that could make "
                 "such features of a video."
             )
+        if featureset.regions is not None:
+            raise DataError(
+                f"{root}: its steps hold regions, such as hands, and where they are in a new video is not known."
+            )
         entry = get(featureset.backbone)
         text = _weights_text(root, featureset, weights)
         if (entry.name, text) not in networks:

@@ -61,6 +61,7 @@ class TrainedRun:
             tuple(of_set.seconds[window.rows] for of_set, window in zip(read, steps, strict=True)),
             tuple(steps),
             tuple(source.views for source in self.sources),
+            (None,) * len(self.sources),  # a set with regions is refused
         )
         streams = []
         for number, (source, of_set) in enumerate(zip(self.sources, read, strict=True)):

@@ -228,6 +228,9 @@ def test_published_weights_that_were_not_fetched_are_named_in_one_line(tmp_path)
     imported = replace(featureset, imported={"format": "npz"})
     with pytest.raises(DataError, match="no backbone"):
         load_backbones({"": (tmp_path, imported)}, weights={}, weights_dir=tmp_path, device=CPU)
+    with_regions = replace(featureset, regions={"boxes": "hands"})
+    with pytest.raises(DataError, match="hold regions"):
+        load_backbones({"": (tmp_path, with_regions)}, weights={}, weights_dir=tmp_path, device=CPU)
 
 
 def test_a_feature_set_that_is_not_there_can_be_named(trained, watch, tmp_path):
