@@ -143,7 +143,7 @@ def watch_camera(
     report = StreamReport()
     recent = RecentPictures(model.backbones, model.views, model.window_s)
     actions: Sequence[Action] = ()
-    note, overlay, due_s = "", None, 0.0
+    note, overlay, due_s = "no actions yet", None, 0.0
     running: tuple[Future[Sequence[Action]], Snapshot] | None = None
     with LatestPicture(camera, name) as pictures, ThreadPoolExecutor(1, "window") as worker:
         while True:
