@@ -60,6 +60,8 @@ EXCLUDED = {
     r"make pipeline.*": "needs a SLURM; tests/test_jobs/test_extract_job.py has one of its own",
     r"extract weights .*": "needs the network; test_published.py has a hub of its own",
     r"python -m venv .*|pip install .*": "needs the network",
+    r"heads watch .* camera:0": "needs a camera; tests/test_live/test_camera.py",
+    r"heads watch (?!.* -o ).*": "needs a screen; tests/test_live/test_screen.py",
     r"features import (tim|rulstm) .*": "tests/test_features/formats/",
     r"python tests/support/browser.py .*": "needs a browser; tests/e2e/test_report_gallery.py",
     r"python tests/support/miniature.py .*": "tests/test_miniature.py, tests/e2e/test_learning.py",
@@ -93,6 +95,7 @@ SUBSTITUTIONS = [
     (r"\bfold:0/5( .*)$", r"fold:0/2\1 --runs folds"),  # the miniature has three participants
     (r"^(heads ensemble .*--name .*|heads submit .*--out .*)$", r"\1 --force"),  # the same names on several pages
     (r"(?<!/)\bpredictions\.pt", "runs/bilstm-seed0/val_predictions.pt"),
+    (r"^(heads watch .*)P01_11(.*)$", r"\1P01_02\2 --actions actions.csv --device cpu"),
     (r" \| less -S$", ""),
 ]
 
