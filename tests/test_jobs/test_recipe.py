@@ -412,8 +412,9 @@ def rows_of_the_page() -> dict[str, list[str]]:
 
 
 def cost_of(recipe: Recipe) -> tuple[float, float]:
-    """Return GPU hours of arithmetic at 100 TFLOP/s and bytes, of the sets of a recipe that are extracted."""
-    gpu_hours = size = 0.0
+    """Return GPU hours of arithmetic at 100 TFLOP/s and bytes of a recipe's sets; an imported one needs no GPU."""
+    gpu_hours = 0.0
+    size = sum(_SEGMENTS * 10 * (2 * 2304 + 12.0) for feature_set in recipe.features if feature_set.format == "mtcn")
     for options in (feature_set.options for feature_set in recipe.features if feature_set.format is None):
         entry = get(options["backbone"])
         every = float(options["every"]) if "every" in options else None
