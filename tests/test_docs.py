@@ -19,12 +19,13 @@ from heads.losses.catalogue import describe_losses
 from heads.models.catalogue import describe_heads
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(ROOT.glob("docs/*.md"))
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "recipes/README.md")]
+PAGES += sorted(ROOT.glob("docs/*.md"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 _FENCED = re.compile(r"^```.*?^```$", flags=re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"^    .*$", flags=re.MULTILINE)
 _PACKAGES = "extract|features|heads|live"
-_FOLDERS = "extract|features|heads|jobs|live|tests|docs|benchmarks|examples"
+_FOLDERS = "extract|features|heads|jobs|live|recipes|tests|docs|benchmarks|examples"
 
 
 def _text(name: str) -> str:

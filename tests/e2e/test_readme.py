@@ -34,7 +34,12 @@ from features.featureset import read_featureset
 # Page -> its text, in which a command that goes on in the next line is one.
 PAGES = {
     str(path.relative_to(ROOT)): re.sub(r" \\\n\s+", " ", path.read_text(encoding="utf-8"))
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+    for path in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "recipes" / "README.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+    )
     if path.exists()
 }
 PROGRAMS: dict[str, click.Group] = {
@@ -57,6 +62,7 @@ EXCLUDED = {
     r"make extract": "with BACKBONE=, below",
     r"make (extract|sweep) .*DRY_RUN=1.*": "tests/test_jobs/",
     r"make sweep .*": "is the size of the demo; tests/test_jobs/test_sweep_job.py",
+    r"make recipe.*|heads evaluate demo/recipes/.*": "tests/test_jobs/test_recipe.py",
     r"make pipeline.*": "needs a SLURM; tests/test_jobs/test_extract_job.py has one of its own",
     r"extract weights .*": "needs the network; test_published.py has a hub of its own",
     r"python -m venv .*|pip install .*": "needs the network",
