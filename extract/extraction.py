@@ -207,7 +207,7 @@ def extract_videos(
         segments = share
     sources = find_videos(videos, segments.table.video_id, known_ids=known_ids, form=input_form, frames_fps=frames_fps)
     network, loaded = load_backbone(entry, weights, folder=weights_dir, fetch=fetch)
-    featureset = create_featureset(out, _provenance(entry, loaded, sampling, precision, kept, chosen))
+    featureset = create_featureset(out, provenance(entry, loaded, sampling, precision, kept, chosen))
     wait_times = WaitTimes()
     with progress(total=len(segments), unit="segments", label=f"extract {entry.name}") as bar:
         account = Account(segments, bar, wait_times, StatusWriter(out, shard))
@@ -247,9 +247,10 @@ def usual_chunk_bytes(device: torch.device) -> int:
     return CHUNK_BYTES_FOR_GPU if device.type == "cuda" else CHUNK_BYTES
 
 
-def _provenance(
+def provenance(
     entry: Backbone, weights: Weights, sampling: Sampling, precision: str, tokens: Tokens, views: Sequence[View]
 ) -> FeatureSet:
+    """Return the record of the features that a backbone makes with these settings."""
     packages = ("epic-heads", "torch", "torchvision", "transformers", "timm", "av")
     return FeatureSet(
         backbone=entry.name,
