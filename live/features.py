@@ -10,7 +10,7 @@ import numpy as np
 from extract.clips import Piece, Request, UnusableVideo
 from extract.decode.decoders import Decoders
 from extract.decode.probing import VideoInfo
-from extract.extraction import usual_batch_size
+from extract.extraction import usual_batch_size, usual_chunk_bytes
 from extract.pipeline import Pipeline, WaitTimes
 from extract.sampling import VideoPlan, plan_video
 from extract.views import View
@@ -59,7 +59,7 @@ def features_of_video(
     label = f"{info.path.name}, {backbone.featureset.backbone}"
     with (
         progress(total=len(kept.clips) * len(views), unit="clips", label=label) as bar,
-        Decoders[Request | Piece](workers) as decoders,
+        Decoders[Request | Piece](workers, chunk_bytes=usual_chunk_bytes(backbone.device)) as decoders,
     ):
 
         def clips_ended(_: str, num_ended: int, __: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from extract.decode.planes import BT601, PlaneBatch
-from extract.preprocess import Scaler
+from extract.preprocess import scaled
 from extract.sampling import VideoPlan, end_of_video, plan_video
 from extract.views import View
 from features.errors import DataError
@@ -55,8 +55,7 @@ class RecentPictures:
         pictures = {}
         for digest, backbone in self._backbones.items():
             view = self._views[digest]
-            picture = Scaler(planes, backbone.preprocess, backbone.device).crop(view.crop)[0]
-            pictures[digest] = picture.flip(-1) if view.flip else picture
+            pictures[digest] = scaled(planes, backbone.preprocess, backbone.device, view.crop, flip=view.flip)[0]
         self._kept.append((second, pictures))
         while second - self._kept[0][0] > self._span_s:
             self._kept.popleft()
@@ -110,7 +109,7 @@ def features_now(
     if not plan.narration_id:
         raise DataError(f"{next(iter({**plan.in_gap, **plan.beyond_end}.values()))}")
     plan = _of_window(plan)
-    pictures = [recent.pictures[digest][frame] for clip in plan.clips.tolist() for frame in clip]
+    pictures = torch.stack([recent.pictures[digest][frame] for frame in plan.clips.ravel().tolist()])
     started = backbone.forward.start(pictures, [BT601] * len(pictures), plan.clips.shape[1])
     dim = backbone.featureset.dim
     with np.errstate(over="ignore"):
