@@ -5,7 +5,9 @@ function's docstring is what `heads list` prints. To add a head, write its netwo
 options.py, and add an entry here.
 
 Contract: a head is built as network(shape, config), and forward(Steps) gives logits by task, for the tasks of that
-HeadShape (heads/models/shape.py). What lies in the padding changes nothing.
+HeadShape (heads/models/shape.py). What lies in the padding changes nothing. A head whose options say `reads_windows`
+has forward(windows, queries) instead: the Steps of each feature set in windows that segments share, and the Queries
+that say where in these the segments lie.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from features.errors import OptionError
 from heads.models.options import (
     AttentiveConfig,
     BiLstmConfig,
+    ContextConfig,
     LogisticConfig,
     MeanPoolConfig,
     MlpConfig,
@@ -70,6 +73,11 @@ def head_lr(name: str) -> float:
 def is_fitted(name: str) -> bool:
     """Return whether a head is fitted to convergence, instead of trained in epochs."""
     return get(name).config().is_fitted
+
+
+def reads_windows(name: str) -> bool:
+    """Return whether a head reads windows that segments share, instead of each segment's own steps."""
+    return get(name).config().reads_windows
 
 
 @register("mean_pool", MeanPoolConfig)
@@ -142,3 +150,11 @@ def _probe(shape: HeadShape, config: ProbeConfig) -> nn.Module:
     from heads.models.probe import Probe
 
     return Probe(shape, config)
+
+
+@register("context", ContextConfig)
+def _context(shape: HeadShape, config: ContextConfig) -> nn.Module:
+    """A transformer over a window of steps that its segments share, with a query per segment and task."""
+    from heads.models.context import Context
+
+    return Context(shape, config)

@@ -11,7 +11,7 @@ from torch import nn
 
 from features.annotations import NUM_CLASSES
 from heads.config import InputSettings
-from heads.data.steps import Steps
+from heads.data.steps import Queries, Steps
 from heads.models.catalogue import build_head
 from heads.models.pooling import Classifiers
 from heads.models.shape import HeadShape, Logits
@@ -60,6 +60,9 @@ class Model(nn.Module):
     their logits. With context, one of two learned embeddings is added to each step: one for the steps of the segment,
     one for those of its context.
 
+    With windows among the input settings, the steps are those of windows that segments share, and queries say where
+    the segments lie. The one head takes the windows of each set as they are.
+
     Attributes:
         tasks: task -> number of its classes.
         pairs: as of its configuration.
@@ -75,9 +78,12 @@ class Model(nn.Module):
         self.inputs = nn.ModuleList(StreamInput(spec.dim, inputs.project) for spec in model_config.streams)
         widths = [inputs.project or spec.dim for spec in model_config.streams]
         cells = [1 if inputs.project else spec.cells for spec in model_config.streams]
+        sets = () if inputs.window is None else tuple(widths)
         if inputs.fusion == "early" and len(widths) > 1:
             widths, cells = [sum(widths)], [1]
-        shapes = [HeadShape(dim, num, inputs.has_context, self.tasks) for dim, num in zip(widths, cells, strict=True)]
+        shapes = [
+            HeadShape(dim, num, inputs.has_context, self.tasks, sets) for dim, num in zip(widths, cells, strict=True)
+        ]
         self.stream_dropout = StreamDropout(inputs.stream_dropout)
         self.marks = nn.ParameterList(0.02 * torch.randn(2, dim) for dim in widths if inputs.has_context)
         self.heads = nn.ModuleList(
@@ -97,10 +103,13 @@ class Model(nn.Module):
             if isinstance(module, Classifiers):
                 module.set_biases(biases)
 
-    def forward(self, streams: Sequence[Steps]) -> Logits:
+    def forward(self, streams: Sequence[Steps], queries: Queries | None = None) -> Logits:
         x = [module(steps.features) for module, steps in zip(self.inputs, streams, strict=True)]
         kept = self.stream_dropout(x)
-        if self.settings.fusion == "early":
+        if queries is not None:
+            windows = [steps._replace(features=features) for features, steps in zip(x, streams, strict=True)]
+            logits = self.heads[0](self._without_stretches(windows, kept), queries)
+        elif self.settings.fusion == "early":
             if kept is not None:
                 x = [features * keep[:, None, None] for features, keep in zip(x, kept, strict=True)]
             logits = self._head_logits(0, streams[0], x[0] if len(x) == 1 else torch.cat(x, dim=-1))
@@ -110,6 +119,21 @@ class Model(nn.Module):
         if self.training:
             return logits
         return {task: values - getattr(self, f"adjust_{task}") for task, values in logits.items()}
+
+    def _without_stretches(self, windows: list[Steps], kept: list[torch.Tensor] | None) -> list[Steps]:
+        """Return windows without a random stretch of time of the sets that they do not keep: up to all of it.
+
+        The middle of a stretch is anywhere in the window, and its length between nothing and twice the window.
+        """
+        window_s = self.settings.window
+        if kept is None or window_s is None:
+            return windows
+        hidden = []
+        for steps, keep in zip(windows, kept, strict=True):
+            middle, half = torch.rand(2, len(keep), 1, device=keep.device) * window_s
+            seen = ((steps.seconds - (middle - window_s / 2)).abs() > half) | keep.bool()[:, None]
+            hidden.append(steps._replace(mask=steps.mask & seen, within=steps.within & seen))
+        return hidden
 
     def _head_logits(self, number: int, steps: Steps, x: torch.Tensor) -> Logits:
         if self.settings.has_context:

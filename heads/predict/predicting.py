@@ -55,15 +55,20 @@ def score(
 def predict_logits(
     model: Model, split: Split, *, device: torch.device, tta_view: TtaView | None = None
 ) -> dict[str, np.ndarray]:
-    """Return a model's logits for a split by task, (S, K) float32, in the split's order."""
+    """Return a model's logits for a split by task, (S, K) float32, in the split's order.
+
+    Logits of a segment that is in several windows are their mean.
+    """
     model.eval()
-    logits = {task: np.empty((len(split), num), dtype=np.float32) for task, num in model.tasks.items()}
+    total = {task: torch.zeros(len(split), num) for task, num in model.tasks.items()}
+    count = torch.zeros(len(split), 1)
     for chunk, order in split.chunks():
         for batch in batches(chunk, order, _PREDICT_BATCH, inputs=model.settings, device=device, tta_view=tta_view):
-            rows = batch.index.cpu().numpy()
-            for task, values in model(batch.streams).items():
-                logits[task][rows] = values.float().cpu().numpy()
-    return logits
+            rows = batch.index.cpu()
+            count.index_add_(0, rows, torch.ones(len(rows), 1))
+            for task, values in model(batch.streams, batch.queries).items():
+                total[task].index_add_(0, rows, values.float().cpu())
+    return {task: (logits / count).numpy() for task, logits in total.items()}
 
 
 def predict(

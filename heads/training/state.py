@@ -23,7 +23,7 @@ from heads.config import TrainConfig
 from heads.data.augment import Mixture, augmented
 from heads.data.batches import batches
 from heads.data.load import TrainData
-from heads.data.steps import Steps
+from heads.data.steps import Queries, Steps
 from heads.losses.class_counts import class_counts, log_prior
 from heads.losses.objective import TrainingLoss
 from heads.models.model import Model, ModelConfig
@@ -62,12 +62,14 @@ class TrainingBatch:
         index: (B,) int64, positions of these segments in the training split.
         mixture: the segments that they are mixed with; None without mixup and CutMix.
         progress: share of the training that is over in the middle of this batch.
+        queries: where the segments lie, if they share windows.
     """
 
     streams: tuple[Steps, ...]
     index: torch.Tensor
     mixture: Mixture | None
     progress: float
+    queries: Queries | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +141,7 @@ class TrainingRun:
                 progress = epochs_done / config.optimisation.schedule.epochs
                 num_seen += len(batch.index)
                 mixed, mixture = augmented(batch, config.augmentation, deviations)
-                yield TrainingBatch(mixed.streams, mixed.index, mixture, progress)
+                yield TrainingBatch(mixed.streams, mixed.index, mixture, progress, mixed.queries)
 
     def end_epoch(
         self, steps: Sequence[StepResult], logits: Mapping[str, np.ndarray] | None, **figures: float
