@@ -135,7 +135,7 @@ def logits_of_heads(place: Place) -> Iterator[Line]:
         queries = Queries(torch.tensor([[[-1.0, 1.0]]]).expand(24, 1, 2), torch.arange(24)) if shares else None
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
             expected = model((steps,), queries)
-            steps = Steps(*(part.to(place.device) for part in steps))
+            steps = steps.map(lambda part: part.to(place.device))
             queries = queries and Queries(*(part.to(place.device) for part in queries))
             logits = model.to(place.device)((steps,), queries)
         apart = max(float((logits[task].cpu() - expected[task]).abs().max()) for task in expected)

@@ -12,8 +12,16 @@ from features.annotations import Segments
 from features.errors import DataError
 from features.failures import failed_video_ids, read_failures
 from features.featureset import FeatureSet, read_featureset
-from features.intervals import NO_SEGMENTS, segment_times
-from features.store import VideoFeatures, held_segments, read_times, read_video, video_ids
+from features.intervals import NO_SEGMENTS, VideoTimes, segment_times
+from features.store import (
+    VideoFeatures,
+    held_segments,
+    need_regions,
+    read_times,
+    read_video,
+    video_ids,
+    video_path,
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,7 @@ class Info:
             nor a record; None if no segments were given.
         size_bytes: the size of all video files together.
         views: name of a view -> how many videos have it.
+        regions: name of a cell -> how many steps have its region; none in a set without regions.
     """
 
     featureset: FeatureSet
@@ -41,6 +50,7 @@ class Info:
     missing_segments: int | None
     size_bytes: int
     views: Mapping[str, int]
+    regions: Mapping[str, int]
 
 
 def info(root: Path, segments: Segments | None = None) -> Info:
@@ -78,15 +88,25 @@ def info(root: Path, segments: Segments | None = None) -> Info:
         missing_segments=missing_segments,
         size_bytes=sum((root / f"{video}.h5").stat().st_size for video in videos),
         views={view: sum(view in video.views for video in times.values()) for view in featureset.views},
+        regions=_count_regions(root, featureset, times),
     )
+
+
+def _count_regions(root: Path, featureset: FeatureSet, times: Mapping[str, VideoTimes]) -> dict[str, int]:
+    counts = np.zeros(len(featureset.cells), dtype=int)
+    for video_id, video in times.items():
+        need_regions(video_path(root, video_id), featureset, video.has_region)
+        if video.has_region is not None:
+            counts += video.has_region.sum(axis=0)
+    return {} if featureset.regions is None else dict(zip(featureset.cells, counts.tolist(), strict=True))
 
 
 def verify(root: Path, videos: Iterable[str] | None = None) -> Iterator[str]:
     """Read every byte of a feature set and yield one message per problem.
 
     Checked: every file opens and its checksums are right; it was made with the settings of featureset.json; shapes and
-    counts agree; times ascend (within each segment, or over the whole file of a dense set); no value is NaN or
-    infinite; no segment is in two files.
+    counts agree; it has `has_region` if the set has regions, and only then; times ascend (within each segment, or over
+    the whole file of a dense set); no value is NaN or infinite; no segment is in two files.
 
     Args:
         videos: the ids of the videos to check, in this order; all videos by default.
@@ -99,6 +119,7 @@ def verify(root: Path, videos: Iterable[str] | None = None) -> Iterator[str]:
     for video_id in video_ids(root) if videos is None else videos:
         try:
             video = read_video(root, video_id, digest=featureset.digest)
+            need_regions(video_path(root, video_id), featureset, video.has_region)
         except DataError as error:
             yield str(error)
             continue

@@ -65,6 +65,13 @@ def info(folder: Path, annotations: tuple[Path, ...], as_json: bool) -> None:
         "size": human_size(counts.size_bytes),
         "created": featureset.created,
     }
+    if featureset.regions is not None:
+        made = ", ".join(f"{name} {value}" for name, value in featureset.regions.items())
+        shares = ", ".join(
+            f"{cell} in {100 * num / max(counts.complete_steps, 1):.1f} %" for cell, num in counts.regions.items()
+        )
+        lines["regions"] = made
+        lines["cells"] = f"{shares} of the steps"
     if featureset.imported is not None:
         imported = ", ".join(f"{name} {value}" for name, value in featureset.imported.items())
         lines["weights"] = f"{weights.revision} by {weights.source}"

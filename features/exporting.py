@@ -95,7 +95,7 @@ def _grid(featureset: FeatureSet, video: VideoFeatures) -> Grid:
 
 
 def _write_dense(out: Path, video: VideoFeatures, file_format: str, times: dict[str, float]) -> None:
-    arrays = {"feats": video.features[:, 0].astype(np.float32), "seconds": video.seconds}
+    arrays = _arrays(video, slice(None))
     if file_format == "hdf5":
         write_arrays(out / f"{video.video_id}.hdf5", arrays)
     else:
@@ -115,7 +115,22 @@ def _write_segments(out: Path, video: VideoFeatures, file_format: str) -> int:
 def _arrays_of_segments(video: VideoFeatures) -> Iterator[tuple[str, dict[str, Any]]]:
     for index, name in enumerate(video.narration_id):
         rows = slice(int(video.offset[index]), int(video.offset[index + 1]))
-        yield name, {"feats": video.features[rows, 0].astype(np.float32), "seconds": video.seconds[rows]}
+        yield name, _arrays(video, rows)
+
+
+def _arrays(video: VideoFeatures, rows: slice) -> dict[str, Any]:
+    arrays = {"feats": video.features[rows, 0].astype(np.float32), "seconds": video.seconds[rows]}
+    return arrays if video.has_region is None else {**arrays, "has_region": video.has_region[rows]}
+
+
+def _describe_regions(featureset: FeatureSet, file_format: str) -> str:
+    cells = f"A row holds the cells {', '.join(featureset.cells)} side by side. "
+    if file_format == "npy":
+        return f"{cells}Which of them a row lacks is not in these files: such a cell is of the plain centre crop."
+    return (
+        f"{cells}Beside feats, has_region [T, {len(featureset.cells)}] says which of them a row has: a cell that it "
+        "lacks is of the plain centre crop."
+    )
 
 
 def _describe(featureset: FeatureSet, grid: Grid | None, summary: ExportSummary, file_format: str) -> Iterator[str]:
@@ -127,6 +142,8 @@ def _describe(featureset: FeatureSet, grid: Grid | None, summary: ExportSummary,
         + (" in a group per segment." if grid is None else "."),
     }
     yield files[file_format]
+    if featureset.regions is not None:
+        yield _describe_regions(featureset, file_format)
     yield f"Backbone: {featureset.backbone}. View: {featureset.views[0]}. Arrays: {summary.arrays}."
     if grid is None:
         yield "The seconds of rows count from the start of the video."

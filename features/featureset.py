@@ -26,6 +26,7 @@ _ADDED: Mapping[str, Any] = {
     "view_parameters": {},
     "digest_views": (CENTRE,),
     "imported": None,
+    "regions": None,
 }
 
 
@@ -98,6 +99,9 @@ class FeatureSet:
         digest_views: the views that the digest counts. A set whose record named other views while they were part of
             the digest keeps the digest of these; its files do not list their views, and hold exactly these.
         imported: of a set that was imported, the format and the times of the files; None for one that was extracted.
+        regions: of a set whose cells are parts of the picture that a frame may lack, such as hands, where the boxes
+            came from and how they were cut out; None for any other. Each file of such a set says which cells each
+            step has (`VideoFeatures.has_region`).
     """
 
     backbone: str
@@ -117,6 +121,7 @@ class FeatureSet:
     view_parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     digest_views: tuple[str, ...] = (CENTRE,)
     imported: Mapping[str, Any] | None = None
+    regions: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not self.views or len(set(self.views)) < len(self.views):
@@ -152,8 +157,9 @@ def _decisive(featureset: FeatureSet) -> dict[str, Any]:
         del record[name]
     record["weights"] = featureset.weights.sha256
     record["views"] = list(featureset.digest_views)
-    if featureset.imported is None:
-        del record["imported"]
+    for name in ("imported", "regions"):
+        if record[name] is None:  # as in sets that were made before the field was there
+            del record[name]
     if featureset.cells == cell_names(featureset.tokens, featureset.layers):
         del record["cells"]  # tokens and layers say it, as in sets that were made before cells had names
     return record

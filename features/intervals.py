@@ -39,12 +39,14 @@ class VideoTimes:
         offset: (K + 1,) int64; the steps of segment k are rows offset[k]:offset[k + 1].
         seconds: (N,) float64, the centre of each step in the video.
         views: names of the views that the file holds.
+        has_region: (N, cells) bool, as in `features.store.VideoFeatures`.
     """
 
     segments: SegmentTimes
     offset: np.ndarray
     seconds: np.ndarray
     views: tuple[str, ...] = (CENTRE,)
+    has_region: np.ndarray | None = None
 
 
 # How far a segment may reach beyond the first or last step of a dense set: a video never ends exactly at a step.

@@ -11,10 +11,21 @@ import numpy as np
 
 from features.errors import DataError
 from features.failures import Failure, failed_video_ids, read_failures, write_failures
-from features.featureset import create_featureset, difference, read_featureset
+from features.featureset import FeatureSet, create_featureset, difference, read_featureset
 from features.files import written_whole
 from features.progress import progress
-from features.store import VideoFeatures, opened, read_times, read_video, video_ids, video_path, write_video
+from features.store import (
+    VideoFeatures,
+    need_regions,
+    opened,
+    read_times,
+    read_video,
+    regions_of,
+    same_regions,
+    video_ids,
+    video_path,
+    write_video,
+)
 
 
 @dataclass(frozen=True)
@@ -46,9 +57,11 @@ def merge(roots: Sequence[Path], out: Path) -> MergeSummary:
     with progress(found.items(), total=len(found), unit="videos", label="merge") as bar:
         for video_id, holders in bar:
             if len(holders) == 1:
-                _copy(video_path(holders[0], video_id), video_path(out, video_id), whole_set.digest)
+                _copy(video_path(holders[0], video_id), video_path(out, video_id), whole_set)
                 continue
             videos = [read_video(root, video_id, digest=whole_set.digest) for root in holders]
+            for root, video in zip(holders, videos, strict=True):
+                need_regions(video_path(root, video_id), whole_set, video.has_region)
             whole = videos[0]
             for root, video in zip(holders[1:], videos[1:], strict=True):
                 whole = joined(whole, video, video_path(root, video_id))
@@ -62,8 +75,9 @@ def _all(roots: Sequence[Path], ids: Callable[[Path], list[str]] = video_ids) ->
     return sorted({video_id for root in roots for video_id in ids(root)})
 
 
-def _copy(source: Path, path: Path, digest: str) -> None:
-    with opened(source, digest), written_whole(path) as temporary:
+def _copy(source: Path, path: Path, featureset: FeatureSet) -> None:
+    with opened(source, featureset.digest) as file, written_whole(path) as temporary:
+        need_regions(source, featureset, regions_of(file))
         shutil.copyfile(source, temporary)
 
 
@@ -117,7 +131,12 @@ def _differ(first: VideoFeatures, first_rows: slice, second: VideoFeatures, seco
     return not (
         np.array_equal(first.features[first_rows], second.features[second_rows])
         and np.array_equal(first.seconds[first_rows], second.seconds[second_rows])
+        and same_regions(_regions(first, first_rows), _regions(second, second_rows))
     )
+
+
+def _regions(video: VideoFeatures, rows: slice) -> np.ndarray | None:
+    return None if video.has_region is None else video.has_region[rows]
 
 
 def _sources(videos: Sequence[VideoFeatures]) -> dict[str, str]:
@@ -132,6 +151,7 @@ def _sources(videos: Sequence[VideoFeatures]) -> dict[str, str]:
 def _in_order(videos: Sequence[VideoFeatures], segments: list[tuple[float, float, str, int, slice]]) -> VideoFeatures:
     start_s, stop_s, names, numbers, rows = zip(*segments, strict=True)
     parts = list(zip(numbers, rows, strict=True))
+    regions = [_regions(videos[number], part) for number, part in parts]
     return VideoFeatures(
         video_id=videos[0].video_id,
         fps=videos[0].fps,
@@ -144,4 +164,7 @@ def _in_order(videos: Sequence[VideoFeatures], segments: list[tuple[float, float
         stop_s=np.array(stop_s),
         views=videos[0].views,
         source=_sources(videos),
+        has_region=None
+        if regions[0] is None
+        else np.concatenate([of_rows for of_rows in regions if of_rows is not None]),
     )

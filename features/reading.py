@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from features.annotations import read_all_segments
 from features.errors import unknown_name
 from features.featureset import FeatureSet, read_featureset
-from features.store import VideoFeatures, read_video, video_ids, video_path
+from features.store import VideoFeatures, need_regions, read_video, video_ids, video_path
 
 if TYPE_CHECKING:
     from features.segment_dataset import SegmentDataset
@@ -78,15 +78,18 @@ class OpenFeatureSet:
         return isinstance(video_id, str) and video_path(self.root, video_id).is_file()
 
     def __getitem__(self, video_id: str) -> VideoFeatures:
-        """Read a video: features (N, V, D) float16, seconds (N,), frame (N,) and segments.
+        """Read a video: features (N, V, D) float16, seconds (N,), frame (N,) and segments; has_region (N, cells) bool.
 
-        The steps of segment s are rows offset[s]:offset[s + 1]; a dense set has no segments.
+        The steps of segment s are rows offset[s]:offset[s + 1]; a dense set has no segments. `has_region` is None in a
+        set without regions.
 
         Raises:
             DataError: the video has no features or not the view, its file is damaged, or the file was made with other
                 settings.
         """
-        return read_video(self.root, video_id, digest=self.featureset.digest, views=self._asked)
+        video = read_video(self.root, video_id, digest=self.featureset.digest, views=self._asked)
+        need_regions(video_path(self.root, video_id), self.featureset, video.has_region)
+        return video
 
     def dataset(
         self, annotations: str | PathLike[str], *more: str | PathLike[str], allow_missing: bool = False

@@ -29,10 +29,12 @@ class _Steps(TypedDict):
 class SegmentItem(_Steps, total=False):
     """One segment: features (T, D) float32, seconds (T,) float64, narration_id, and its labels where the split has any.
 
-    verb_class and noun_class are missing, not None, where the annotations withhold them, so that torch's default
-    collate function takes the items of a test split as well.
+    In a set with regions, has_region (T, cells) bool says which cells each step has. It is missing, not None, in other
+    sets, and so are verb_class and noun_class where the annotations withhold them, so that torch's default collate
+    function takes these items as well.
     """
 
+    has_region: torch.Tensor
     verb_class: int
     noun_class: int
 
@@ -101,24 +103,27 @@ class SegmentDataset(Dataset[SegmentItem]):
         Raises:
             DataError: the video's file is gone, damaged, or was made with other settings.
         """
-        video_id, rows, seconds = self._locations[index]
+        video_id, rows, seconds, has_region = self._locations[index]
         features = read_rows(self._root, video_id, rows, digest=self._digest, view=self._view)
         item: SegmentItem = {
             "features": torch.from_numpy(features.astype(np.float32)),
             "seconds": torch.from_numpy(seconds.copy()),
             "narration_id": self._names[index],
         }
+        if has_region is not None:
+            item["has_region"] = torch.from_numpy(has_region.copy())
         if self._labels is not None:
             item["verb_class"], item["noun_class"] = self._labels[index]
         return item
 
 
 class _Location(NamedTuple):
-    """Where the steps of a segment lie: rows of a video's file, and the seconds of these rows."""
+    """Where the steps of a segment lie: rows of a video's file, and the seconds and regions of these rows."""
 
     video_id: str
     rows: slice
     seconds: np.ndarray
+    has_region: np.ndarray | None
 
 
 def _locate(root: Path, featureset: FeatureSet, video_id: str, segments: Segments, view: str) -> dict[str, _Location]:
@@ -129,7 +134,10 @@ def _locate(root: Path, featureset: FeatureSet, video_id: str, segments: Segment
         runs = zip(windows.inner_first.tolist(), windows.inner_stop.tolist(), strict=True)
     else:
         runs = zip(times.offset[:-1].tolist(), times.offset[1:].tolist(), strict=True)
+    regions = times.has_region
     return {
-        name: _Location(video_id, slice(first, stop), times.seconds[first:stop])
+        name: _Location(
+            video_id, slice(first, stop), times.seconds[first:stop], None if regions is None else regions[first:stop]
+        )
         for name, (first, stop) in zip(held.narration_id, runs, strict=True)
     }

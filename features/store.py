@@ -1,7 +1,8 @@
 """A feature set on disk: a folder of videos, each an array of steps with their times.
 
     <root>/featureset.json      what the features are (features/featureset.py)
-    <root>/P01_101.h5           features (N, V, D) float16, views (V,), seconds (N,), frame (N,), segments/...
+    <root>/P01_101.h5           features (N, V, D) float16, views (V,), seconds (N,), frame (N,), segments/...,
+                                and has_region (N, cells) bool where the set has regions
     <root>/failures/P05_08.json which segments have no features, and why (features/failures.py)
 
 A video's file exists whole or not at all. So every file that exists is complete, array tasks never share a file, and no
@@ -45,6 +46,8 @@ class VideoFeatures:
         start_s, stop_s: (S,) float64, the interval from which each segment was sampled.
         views: names of the V views.
         source: where the frames, or the imported features, come from, in words; in the file, attributes `source_...`.
+        has_region: (N, cells) bool, whether a step has the part of the picture that each cell is of, in all views;
+            where it has not, the cell is of the plain centre crop. None in a set without regions.
     """
 
     video_id: str
@@ -58,6 +61,7 @@ class VideoFeatures:
     stop_s: np.ndarray
     views: tuple[str, ...] = (CENTRE,)
     source: Mapping[str, str] = field(default_factory=dict)
+    has_region: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         num_steps, num_segments = len(self.features), len(self.narration_id)
@@ -79,6 +83,9 @@ class VideoFeatures:
                 raise DataError(f"{self.video_id}: {name} has shape {shape}, not {expected}.")
         if num_segments and not is_partition(self.offset, num_steps):
             raise DataError(f"{self.video_id}: offset does not cut {num_steps} steps into segments.")
+        if self.has_region is not None and (self.has_region.dtype != bool or len(self.has_region) != num_steps):
+            kind = f"{self.has_region.dtype} {self.has_region.shape}"
+            raise DataError(f"{self.video_id}: has_region is {kind}, not bool ({num_steps}, cells).")
 
     @property
     def segments(self) -> SegmentTimes:
@@ -103,21 +110,40 @@ def write_video(root: Path, video: VideoFeatures, featureset: FeatureSet) -> Non
     """Write the features of a video, whole or not at all; an earlier file is replaced.
 
     Raises:
-        DataError: the width differs from the set's, the set does not name a view, a value is not finite, or the file
-            cannot be written.
+        DataError: the width differs from the set's, the set does not name a view, a value is not finite, `has_region`
+            is missing in a set with regions (or is there in another), or the file cannot be written.
     """
+    path = video_path(root, video.video_id)
     if video.features.shape[2] != featureset.dim:
         raise DataError(f"{video.video_id}: features are {video.features.shape[2]} wide, not {featureset.dim}.")
     if unnamed := [view for view in video.views if view not in featureset.views]:
         raise DataError(
             f"{video.video_id}: view {unnamed[0]!r} is none of the set's, which are {', '.join(featureset.views)}."
         )
+    need_regions(path, featureset, video.has_region)
     if not len(video.features):
         raise DataError(f"{video.video_id}: no steps to write.")
     if not np.isfinite(video.features).all():
         raise DataError(f"{video.video_id}: features are not finite (or beyond float16's 65504).")
-    with written_whole(video_path(root, video.video_id)) as temporary:
+    with written_whole(path) as temporary:
         temporary.write_bytes(_packed(video, featureset))
+
+
+def need_regions(path: Path, featureset: FeatureSet, has_region: np.ndarray | None) -> None:
+    """Check that a video's file says which cells each step has, if its set has regions, and only then.
+
+    Raises:
+        DataError: it does not, or for another number of cells.
+    """
+    if featureset.regions is None:
+        if has_region is not None:
+            raise DataError(f"{path}: has a has_region, which only sets with regions have; {_REMEDY}.")
+        return
+    expected = f"bool (N, {len(featureset.cells)})"
+    if has_region is None:
+        raise DataError(f"{path}: lacks has_region {expected}, which a set with regions needs; {_REMEDY}.")
+    if has_region.dtype != bool or has_region.ndim != 2 or has_region.shape[1] != len(featureset.cells):
+        raise DataError(f"{path}: has_region is {has_region.dtype} {has_region.shape}, not {expected}; {_REMEDY}.")
 
 
 def _packed(video: VideoFeatures, featureset: FeatureSet) -> bytes:
@@ -149,6 +175,8 @@ def _fill(file: h5py.File, video: VideoFeatures) -> None:
     file.create_dataset("features", data=video.features, chunks=(chunk, num_views, dim), **checked)
     file.create_dataset("seconds", data=video.seconds, chunks=(num_steps,), **checked)
     file.create_dataset("frame", data=video.frame, chunks=(num_steps,), **checked)
+    if video.has_region is not None:
+        file.create_dataset("has_region", data=video.has_region, chunks=video.has_region.shape, **checked)
     _put_names(file, "views", video.views)
     if video.narration_id:
         num_segments = len(video.narration_id)
@@ -195,19 +223,40 @@ def read_video(root: Path, video_id: str, *, digest: str, views: Sequence[str] |
             stop_s=times.stop_s,
             views=own,
             source=_source(file),
+            has_region=regions_of(file),
         )
+
+
+def regions_of(file: h5py.File) -> np.ndarray | None:
+    """Return what a video's open file says of the regions of its steps, (N, cells) bool; None if it says nothing."""
+    return file["has_region"][:] if "has_region" in file else None
 
 
 def with_views(video: VideoFeatures, other: VideoFeatures) -> VideoFeatures:
     """Return a video with the views that another record of it has besides, at the steps of the video.
 
     The other record must have every step of the video: `steps_in` says which it lacks.
+
+    Raises:
+        DataError: a step has other regions in the other record, which its features would then be of.
     """
     rows = steps_in(video, other)
     assert (rows >= 0).all()
+    if not same_regions(video.has_region, None if other.has_region is None else other.has_region[rows]):
+        raise DataError(
+            f"{video.video_id}: the steps that are stored have other regions than those of {', '.join(other.views)}; "
+            "extract into another folder (--out)."
+        )
     lacking = [number for number, view in enumerate(other.views) if view not in video.views]
     features = np.concatenate([video.features, other.features[rows[:, None], lacking]], axis=1)
     return replace(video, features=features, views=(*video.views, *(other.views[number] for number in lacking)))
+
+
+def same_regions(first: np.ndarray | None, second: np.ndarray | None) -> bool:
+    """Return whether two records say the same of the regions of their steps, (N, cells) bool or nothing."""
+    if first is None or second is None:
+        return first is second
+    return np.array_equal(first, second)
 
 
 def steps_in(video: VideoFeatures, other: VideoFeatures) -> np.ndarray:
@@ -248,7 +297,7 @@ def view_columns(path: Path, own: Sequence[str], views: Sequence[str]) -> list[i
 
 
 def read_times(root: Path, video_id: str, *, digest: str) -> VideoTimes:
-    """Read the times of a video's steps, the segments they belong to and the names of the views, without the features.
+    """Read what a video's file says of its steps (`VideoTimes`), without the features.
 
     Raises:
         DataError: as for `read_video`.
@@ -256,10 +305,12 @@ def read_times(root: Path, video_id: str, *, digest: str) -> VideoTimes:
     path = video_path(root, video_id)
     with opened(path, digest) as file:
         segments, offset = _segments_group(file)
-        seconds, views = file["seconds"][:], views_of(file, path)
+        seconds, views, has_region = file["seconds"][:], views_of(file, path), regions_of(file)
     if segments.narration_id and not is_partition(offset, len(seconds)):
         raise DataError(f"{path}: offset does not cut {len(seconds)} steps into segments.")
-    return VideoTimes(segments, offset, seconds, views)
+    if has_region is not None and len(has_region) != len(seconds):
+        raise DataError(f"{path}: has_region is of {len(has_region)} steps, not {len(seconds)}; {_REMEDY}.")
+    return VideoTimes(segments, offset, seconds, views, has_region)
 
 
 @dataclass(frozen=True, eq=False)
@@ -358,9 +409,11 @@ def read_held_segments(
     """Read the times of a video's steps; return them with the segments that have features, as `held_segments` does.
 
     Raises:
-        DataError: as for `read_video`, or a segment was extracted from another interval than `annotated` gives.
+        DataError: as for `read_video` and `need_regions`, or a segment was extracted from another interval than
+            `annotated` gives.
     """
     times = read_times(root, video_id, digest=featureset.digest)
+    need_regions(video_path(root, video_id), featureset, times.has_region)
     held = held_segments(root, video_id, featureset, annotated, views=views, times=times)
     need_same_times(video_path(root, video_id), annotated, held)
     return times, held

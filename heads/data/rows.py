@@ -65,10 +65,15 @@ def with_view(rows: Rows, stream: Stream, positions: torch.Tensor, view: int | N
 
 def gathered(stream: Stream, rows: Rows, device: torch.device) -> Steps:
     """Return the steps of a batch, features (B, T, D) float16. index_select takes a quarter of an indexing's time."""
-    dim = stream.features.shape[2]
-    features = stream.features.view(-1, dim).index_select(0, rows.rows.flatten()).view(*rows.rows.shape, dim)
-    steps = Steps(features, rows.mask, rows.seconds, rows.within)
-    return steps if features.device == device else Steps(*(moved(part, device) for part in steps))
+    index = rows.rows.flatten()
+
+    def taken(values: torch.Tensor) -> torch.Tensor:
+        """(N, V, ...) -> (B, T, ...)."""
+        return values.flatten(0, 1).index_select(0, index).view(*rows.rows.shape, -1)
+
+    has_region = None if stream.has_region is None else taken(stream.has_region)
+    steps = Steps(taken(stream.features), rows.mask, rows.seconds, rows.within, has_region)
+    return steps if stream.features.device == device else steps.map(lambda part: moved(part, device))
 
 
 def thinned(rows: Rows, augmentation: Augmentation) -> Rows:

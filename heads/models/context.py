@@ -23,8 +23,9 @@ from torch import nn
 
 from heads.data.steps import Queries, Steps
 from heads.models.options import ContextConfig
-from heads.models.pooling import Classifiers, FeedForward, zeroed
+from heads.models.pooling import Classifiers, FeedForward
 from heads.models.probe import attend
+from heads.models.regions import seen_steps
 from heads.models.shape import HeadShape, Logits
 from heads.models.times import Phases, Rotation, rotate, rotation, sinusoids
 from heads.models.transformer import joined_heads, mask_bias, split_heads
@@ -51,12 +52,10 @@ class Context(nn.Module):
         self.classifier = Classifiers(config.width, shape.tasks)
 
     def forward(self, windows: Sequence[Steps], queries: Queries) -> Logits:
-        mask = torch.cat([steps.mask for steps in windows], dim=1)  # (W, T)
+        seen = [seen_steps(steps) for steps in windows]
+        mask = torch.cat([mask for _, mask in seen], dim=1)  # (W, T)
         seconds = torch.cat([steps.seconds for steps in windows], dim=1).masked_fill(~mask, 0)
-        x = torch.cat(
-            [layer(zeroed(steps.features, steps.mask)) for layer, steps in zip(self.inputs, windows, strict=True)],
-            dim=1,
-        )
+        x = torch.cat([layer(features) for layer, (features, _) in zip(self.inputs, seen, strict=True)], dim=1)
         x = self.dropout(x + self.intervals(torch.stack([seconds, seconds], dim=-1)))
         y = self.dropout((self.intervals(queries.intervals).unsqueeze(2) + self.queries).flatten(1, 2))  # (W, R, width)
         start, stop = queries.intervals.unsqueeze(-1).unbind(2)  # (W, S, 1) each

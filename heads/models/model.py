@@ -12,8 +12,9 @@ from torch import nn
 from features.annotations import NUM_CLASSES
 from heads.config import InputSettings
 from heads.data.steps import Queries, Steps
-from heads.models.catalogue import build_head
+from heads.models.catalogue import build_head, masks_cells
 from heads.models.pooling import Classifiers
+from heads.models.regions import seen_cells, share_with_region, without_unseen
 from heads.models.shape import HeadShape, Logits
 
 
@@ -25,11 +26,13 @@ class StreamSpec:
         digest: of the feature set.
         dim: D of its steps.
         cells: number of cells in a step; D counts them all.
+        regions: whether the cells are regions, which a step can lack.
     """
 
     digest: str
     dim: int
     cells: int = 1
+    regions: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,10 @@ class Model(nn.Module):
     With windows among the input settings, the steps are those of windows that segments share, and queries say where
     the segments lie. The one head takes the windows of each set as they are.
 
+    Of a set with regions, heads that mask cells do not see those that lack their region, be it before or after sets are
+    put side by side or projected. For the other heads, the steps of each such set have one value more: the share of
+    the segment's steps with a region (heads/models/regions.py).
+
     Attributes:
         tasks: task -> number of its classes.
         pairs: as of its configuration.
@@ -76,8 +83,15 @@ class Model(nn.Module):
         self.settings = inputs
         self.tasks, self.pairs = model_config.tasks, model_config.pairs
         self.inputs = nn.ModuleList(StreamInput(spec.dim, inputs.project) for spec in model_config.streams)
-        widths = [inputs.project or spec.dim for spec in model_config.streams]
-        cells = [1 if inputs.project else spec.cells for spec in model_config.streams]
+        self.masks_cells = masks_cells(model_config.head)
+        has_share = [spec.regions and not self.masks_cells for spec in model_config.streams]
+        widths = [
+            (inputs.project or spec.dim) + share for spec, share in zip(model_config.streams, has_share, strict=True)
+        ]
+        cells = [
+            1 if inputs.project or share else spec.cells
+            for spec, share in zip(model_config.streams, has_share, strict=True)
+        ]
         sets = () if inputs.window is None else tuple(widths)
         if inputs.fusion == "early" and len(widths) > 1:
             widths, cells = [sum(widths)], [1]
@@ -104,10 +118,13 @@ class Model(nn.Module):
                 module.set_biases(biases)
 
     def forward(self, streams: Sequence[Steps], queries: Queries | None = None) -> Logits:
-        x = [module(steps.features) for module, steps in zip(self.inputs, streams, strict=True)]
+        x = [self._input(number, steps) for number, steps in enumerate(streams)]
         kept = self.stream_dropout(x)
         if queries is not None:
-            windows = [steps._replace(features=features) for features, steps in zip(x, streams, strict=True)]
+            windows = [
+                steps._replace(features=features, has_region=self._regions_of(steps))
+                for features, steps in zip(x, streams, strict=True)
+            ]
             logits = self.heads[0](self._without_stretches(windows, kept), queries)
         elif self.settings.fusion == "early":
             if kept is not None:
@@ -135,11 +152,28 @@ class Model(nn.Module):
             hidden.append(steps._replace(mask=steps.mask & seen, within=steps.within & seen))
         return hidden
 
+    def _input(self, number: int, steps: Steps) -> torch.Tensor:
+        """Return the steps of a feature set as they are joined with others or go into a head, (B, T, D')."""
+        module = self.inputs[number]
+        if steps.has_region is None:
+            return module(steps.features)
+        if self.masks_cells:
+            return module(steps.features, seen_cells(steps))
+        share = share_with_region(steps)[:, None, None].expand(*steps.mask.shape, 1)
+        return torch.cat([module(steps.features), share], dim=-1)
+
+    def _regions_of(self, steps: Steps) -> torch.Tensor | None:
+        """Return the regions of a head's cells, (B, T, cells); None for a head that masks none."""
+        is_joined = self.settings.window is None and self.settings.fusion == "early" and len(self.inputs) > 1
+        if steps.has_region is None or not self.masks_cells or is_joined:
+            return None
+        return seen_cells(steps).any(dim=-1, keepdim=True) if self.settings.project else steps.has_region
+
     def _head_logits(self, number: int, steps: Steps, x: torch.Tensor) -> Logits:
         if self.settings.has_context:
             segment, context = self.marks[number]
             x = x + torch.where(steps.within.unsqueeze(-1), segment, context)
-        return self.heads[number](steps._replace(features=x))
+        return self.heads[number](steps._replace(features=x, has_region=self._regions_of(steps)))
 
 
 class StreamDropout(nn.Module):
@@ -163,6 +197,8 @@ class StreamDropout(nn.Module):
 class StreamInput(nn.Module):
     """Features of one set, float16 or float32, standardised and optionally projected: (B, T, D) -> (B, T, D').
 
+    Cells that are not seen, of (B, T, cells) bool, are zeros in between.
+
     The statistics are buffers, not parameters, so the optimiser leaves them alone and a checkpoint carries those that
     its weights were trained with.
     """
@@ -176,8 +212,9 @@ class StreamInput(nn.Module):
         self.register_buffer("std", torch.ones(dim))
         self.project = nn.Linear(dim, project) if project else nn.Identity()
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.project((features.float() - self.mean).div_(self.std))
+    def forward(self, features: torch.Tensor, seen: torch.Tensor | None = None) -> torch.Tensor:
+        x = (features.float() - self.mean).div_(self.std)
+        return self.project(x if seen is None else without_unseen(x, seen))
 
 
 def _weighted_mean(by_stream: list[torch.Tensor], kept: list[torch.Tensor] | None) -> torch.Tensor:

@@ -20,6 +20,8 @@ class HeadOptions:
 
     Attributes:
         is_fitted: whether the head is fitted to convergence, instead of trained in epochs.
+        masks_cells: whether the head leaves out cells that lack their region (heads/models/regions.py). Other heads see
+            them, and are told the share of steps with a region as one more input.
         reads_windows: whether it reads windows that segments share, instead of each segment's own steps.
         lr: peak learning rate where --lr names none.
         widest: option -> its value with many training segments, of the options whose 0 means: by their number
@@ -29,6 +31,7 @@ class HeadOptions:
     """
 
     is_fitted: ClassVar[bool] = False
+    masks_cells: ClassVar[bool] = False
     reads_windows: ClassVar[bool] = False
     lr: ClassVar[float] = 1e-3
     widest: ClassVar[dict[str, int]] = {}
@@ -150,6 +153,7 @@ class AttentiveConfig(HeadOptions):
         dropout: in each of them, and before the classifiers.
     """
 
+    masks_cells: ClassVar[bool] = True
     widest: ClassVar[dict[str, int]] = {"width": 512, "hidden": 1024}
     positive: ClassVar[tuple[str, ...]] = ("attention_heads",)
     width: int = 0
@@ -194,6 +198,7 @@ class TransformerConfig(HeadOptions):
         dropout: after each part, and before the classifiers.
     """
 
+    masks_cells: ClassVar[bool] = True
     widest: ClassVar[dict[str, int]] = {"width": 512, "hidden": 1024}
     positive: ClassVar[tuple[str, ...]] = ("layers", "attention_heads")
     width: int = 0
@@ -220,6 +225,7 @@ class ProbeConfig(HeadOptions):
         checkpointing: 1 to keep no activations within layers and compute them again in the backward pass.
     """
 
+    masks_cells: ClassVar[bool] = True
     positive: ClassVar[tuple[str, ...]] = ("layers", "attention_heads")
     width: int = 0
     layers: int = 3

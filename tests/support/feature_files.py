@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ LABEL_COLUMNS = ["narration", "verb", "verb_class", "noun", "noun_class", "all_n
 
 VIEWS = ("centre", "flip", "left", "right")
 SEGMENT_16 = Sampling(kind="segment", clip_frames=1, steps_per_clip=1, num_frames=16)
+# A set of two cells, hands and a held object, each of which a frame may lack.
+REGIONS = {"cells": ("hands:mean", "held:mean"), "regions": {"boxes": "drawn", "size": 32}}
 DENSE = Sampling(kind="dense", clip_frames=16, steps_per_clip=8, every_s=0.2, clip_fps=15.0)
 
 
@@ -106,6 +109,13 @@ def video(
         "views": VIEWS[:views],
     }
     return VideoFeatures(**{**defaults, **changes})
+
+
+def with_regions(features: VideoFeatures, *, seed: int = 7) -> VideoFeatures:
+    """Return a video of a set of `REGIONS`, with drawn regions: the first step has none, the last has both."""
+    has_region = np.random.default_rng(seed).random((len(features.seconds), 2)) < 0.5
+    has_region[[0, -1]] = [[False], [True]]
+    return replace(features, has_region=has_region)
 
 
 def write_set(root: Path, *videos: VideoFeatures, **changes: object) -> FeatureSet:

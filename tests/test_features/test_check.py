@@ -9,7 +9,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from feature_files import COLUMNS, DENSE, make_featureset, row, video, write_rows, write_set
+from feature_files import (
+    COLUMNS,
+    DENSE,
+    REGIONS,
+    make_featureset,
+    row,
+    video,
+    with_regions,
+    write_rows,
+    write_set,
+)
 
 from features.annotations import Segments, read_segments
 from features.check import info, verify
@@ -44,6 +54,20 @@ def test_sound_set_has_no_problems(tmp_path: Path, lengths: list[int]) -> None:
     first, second = video("P01_01", lengths=lengths), video("P01_02", lengths=lengths)
     write_set(tmp_path, first, second, **({} if lengths else {"sampling": DENSE}))
     assert problems(tmp_path) == []
+
+
+def test_regions_that_are_missing_or_too_many_are_found(tmp_path: Path) -> None:
+    for name, features, changes in (("with", with_regions(video()), REGIONS), ("without", video(), {})):
+        write_set(tmp_path / name, features, **changes)
+        assert problems(tmp_path / name) == []
+    assert info(tmp_path / "without").regions == {}
+    expected = with_regions(video()).has_region.sum(axis=0).tolist()
+    assert info(tmp_path / "with").regions == dict(zip(REGIONS["cells"], expected, strict=True))
+    change_hdf5(tmp_path / "with/P01_01.h5", lambda file: file.__delitem__("has_region"))
+    change_hdf5(tmp_path / "without/P01_01.h5", lambda file: file.update({"has_region": np.ones((8, 1), bool)}))
+    for name, expected in (("with", "lacks has_region bool (N, 2)"), ("without", "has a has_region, which only sets")):
+        [problem] = problems(tmp_path / name)
+        assert f"{name}/P01_01.h5: {expected}" in problem
 
 
 def test_empty_set_has_no_problems(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-from feature_files import COLUMNS, DENSE, finished, python, row, video, write_rows, write_set
+from feature_files import COLUMNS, DENSE, REGIONS, finished, python, row, video, write_rows, write_set
 from shell import output_here
 
 from features import __version__
@@ -51,6 +52,14 @@ def test_info_says_what_the_set_is_and_holds(command, root: Path) -> None:
     assert lines["created"] == "2026-01-02"
 
 
+def test_info_says_which_share_of_the_steps_has_each_region(command, tmp_path: Path) -> None:
+    has_region = np.array([[True, False]] * 6 + [[True, True]] * 2)
+    write_set(tmp_path / "set", video(has_region=has_region), **REGIONS, created="2026-01-02")
+    lines = dict(line.split(maxsplit=1) for line in command("features", "info", tmp_path / "set").stdout.splitlines())
+    assert lines["regions"] == "boxes drawn, size 32"
+    assert lines["cells"] == "hands:mean in 100.0 %, held:mean in 25.0 % of the steps"
+
+
 def test_info_counts_what_is_missing_of_a_folder_of_annotations(command, root: Path, annotations: Path) -> None:
     process = command("features", "info", root, "--annotations", annotations)
     assert "missing   1 videos, 1 segments\n" in process.stdout
@@ -76,6 +85,7 @@ def test_info_for_programs_is_json(command, root: Path, annotations: Path) -> No
         "missing_videos": 1,
         "missing_segments": 1,
         "views": {"centre": 1},
+        "regions": {},
     }
 
 

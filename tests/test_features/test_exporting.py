@@ -8,11 +8,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from feature_files import DENSE, names_in, row, video, write_rows, write_set
+from feature_files import DENSE, REGIONS, names_in, row, video, with_regions, write_rows, write_set
 
 from features.errors import DataError, OptionError
 from features.exporting import export
 from features.featureset import read_featureset
+from features.formats.files import opened_arrays
 from features.importing import import_features
 from features.store import VideoFeatures, read_video, write_video
 
@@ -110,6 +111,24 @@ def test_only_the_first_view_goes_out(tmp_path) -> None:
     with h5py.File(tmp_path / "out/P01_01.hdf5") as file:
         assert (file["feats"][:] == 1).all()
         assert file["feats"].dtype == np.float32
+
+
+@pytest.mark.parametrize("file_format", ["npz", "npy", "hdf5"])
+def test_regions_go_out_beside_the_features(tmp_path, annotations, file_format) -> None:
+    stored = with_regions(dense_video("P01_01"))
+    write_set(tmp_path / "set", stored, sampling=DENSE, **REGIONS)
+    export(tmp_path / "set", tmp_path / "out", file_format)
+    with opened_arrays(tmp_path / f"out/P01_01.{file_format}") as arrays:
+        assert ("has_region" in arrays) == (file_format != "npy")
+        if file_format != "npy":
+            np.testing.assert_array_equal(arrays["has_region"][:], stored.has_region)
+    text = (tmp_path / "out/README.txt").read_text()
+    assert "A row holds the cells hands:mean, held:mean side by side." in text
+    told = "Which of them a row lacks is not in these files" if file_format == "npy" else "has_region [T, 2] says which"
+    assert told in text
+    times = {"fps": 30.0, "stride": 6.0, "offset": 3.0} if file_format == "npy" else {}
+    import_features(file_format, tmp_path / "out", out=tmp_path / "again", annotations=annotations, **times)
+    assert read_again(tmp_path / "again", "P01_01").has_region is None
 
 
 def test_a_video_with_missing_rows_is_left_out_and_named(tmp_path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from feature_files import DENSE, SEGMENT_16, finished, make_featureset, python
+from feature_files import DENSE, REGIONS, SEGMENT_16, finished, make_featureset, python
 
 from features.errors import DataError
 from features.featureset import FeatureSet, Sampling, Weights, create_featureset, read_featureset
@@ -35,6 +35,7 @@ OTHERS = {
     "tokens": make_featureset(tokens="mean+cls"),
     "layers": make_featureset(layers=(5,)),
     "cells": make_featureset(cells=("left", "right")),
+    "regions": make_featureset(regions={"boxes": "drawn"}),
 }
 
 
@@ -53,6 +54,7 @@ def rewrite(root: Path, **changes: object) -> None:
         make_featureset(versions={"torch": "2.1"}),
         make_featureset(tokens="grid2+cls", layers=(5, 11), dim=20),
         make_featureset(cells=("left", "right")),
+        make_featureset(**REGIONS),
     ],
 )
 def test_record_comes_back(tmp_path: Path, featureset: FeatureSet) -> None:
@@ -109,11 +111,18 @@ def test_folder_of_other_features_is_refused_by_what_differs(tmp_path: Path, nam
     assert str(error.value).startswith(f"{tmp_path}: ")
 
 
-@pytest.mark.parametrize("name", ["layers", "cells"])
+@pytest.mark.parametrize("name", ["layers", "cells", "regions"])
 def test_folder_that_has_more_than_is_wanted_is_refused_by_what_differs(tmp_path: Path, name: str) -> None:
     create_featureset(tmp_path, OTHERS[name])
     with pytest.raises(DataError, match=rf"holds other features \({name} is .* there, .* is wanted\)"):
         create_featureset(tmp_path, make_featureset())
+
+
+def test_a_record_from_before_regions_has_none(tmp_path: Path) -> None:
+    create_featureset(tmp_path, make_featureset())
+    digest = json.loads((tmp_path / "featureset.json").read_text())["digest"]
+    rewrite(tmp_path, regions=None)
+    assert (read_featureset(tmp_path).regions, read_featureset(tmp_path).digest) == (None, digest)
 
 
 def test_record_names_the_cells_of_a_step(tmp_path: Path) -> None:

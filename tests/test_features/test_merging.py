@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from feature_files import DENSE, names_in, video, write_set
+from feature_files import DENSE, REGIONS, names_in, video, with_regions, write_set
 
 from features.check import verify
 from features.errors import DataError
@@ -30,6 +30,7 @@ def part_of(whole: VideoFeatures, *indices: int) -> VideoFeatures:
         offset=np.cumsum([0, *map(len, rows)]),
         start_s=whole.start_s[list(indices)],
         stop_s=whole.stop_s[list(indices)],
+        has_region=None if whole.has_region is None else whole.has_region[order],
     )
 
 
@@ -39,15 +40,15 @@ def read_again(root: Path) -> VideoFeatures:
 
 def assert_same(first: VideoFeatures, second: VideoFeatures) -> None:
     assert (first.narration_id, first.views) == (second.narration_id, second.views)
-    for name in ("features", "seconds", "frame", "offset", "start_s", "stop_s"):
+    for name in ("features", "seconds", "frame", "offset", "start_s", "stop_s", "has_region"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
 
 @pytest.mark.parametrize(
     "split", [((0, 1), (2,)), ((2,), (0, 1)), ((0, 2), (1,)), ((0, 1, 2), (1,)), ((0,), (0, 1, 2))]
 )
-def test_segments_of_a_video_come_together_in_order(split) -> None:
-    whole = video()
+@pytest.mark.parametrize("whole", [video(), with_regions(video())], ids=["plain", "regions"])
+def test_segments_of_a_video_come_together_in_order(split, whole) -> None:
     assert_same(joined(*(part_of(whole, *part) for part in split), Path("a.h5")), whole)
 
 
@@ -149,4 +150,14 @@ def test_a_damaged_file_is_named(tmp_path) -> None:
     write_set(tmp_path / "b", video("P01_02"))
     (tmp_path / "b/P01_02.h5").write_bytes(b"no HDF5")
     with pytest.raises(DataError, match=r"b/P01_02\.h5: damaged"):
+        merge([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+
+
+@pytest.mark.parametrize("lengths", [[3, 1, 4], []], ids=["segment", "dense"])
+def test_the_same_features_of_other_regions_differ(tmp_path, lengths) -> None:
+    sampling = {} if lengths else {"sampling": DENSE}
+    first = with_regions(video(lengths=lengths))
+    for root, has_region in (("a", first.has_region), ("b", ~first.has_region)):
+        write_set(tmp_path / root, replace(first, has_region=has_region), **REGIONS, **sampling)
+    with pytest.raises(DataError, match=r"b/P01_01\.h5: .* has other features in the other set; keep one of them"):
         merge([tmp_path / "a", tmp_path / "b"], tmp_path / "out")

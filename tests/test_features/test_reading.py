@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from feature_files import COLUMNS, DENSE, row, video, write_rows, write_set
+from feature_files import COLUMNS, DENSE, REGIONS, row, video, with_regions, write_rows, write_set
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
@@ -100,6 +100,21 @@ def test_items_are_the_segments_in_the_order_of_their_file(root: Path, annotatio
     np.testing.assert_array_equal(item["features"].numpy(), arrays.features[:4, 1].astype(np.float32))
     np.testing.assert_array_equal(item["seconds"].numpy(), arrays.seconds[:4])
     np.testing.assert_array_equal(dataset[0]["features"].numpy(), arrays.features[8:, 1].astype(np.float32))
+
+
+@pytest.mark.parametrize("lengths", [(4, 4, 4), ()], ids=["segment", "dense"])
+def test_items_say_which_regions_their_steps_have(tmp_path: Path, lengths: tuple[int, ...]) -> None:
+    stored = with_regions(video(lengths=lengths))
+    sampling = {} if lengths else {"sampling": DENSE}
+    write_set(tmp_path / "set", stored, **REGIONS, **sampling)
+    opened = features.open(tmp_path / "set")
+    np.testing.assert_array_equal(opened["P01_01"].has_region, stored.has_region)
+    [item] = opened.dataset(write_rows(tmp_path / "segments.csv", [row(0)]))
+    own = stored.seconds <= 1
+    assert torch.equal(item["has_region"], torch.from_numpy(stored.has_region[own]))
+    write_set(tmp_path / "plain", video())
+    assert features.open(tmp_path / "plain")["P01_01"].has_region is None
+    assert "has_region" not in features.open(tmp_path / "plain").dataset(tmp_path / "segments.csv")[0]
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])

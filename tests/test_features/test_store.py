@@ -15,6 +15,7 @@ import pytest
 from feature_files import (
     COLUMNS,
     DENSE,
+    REGIONS,
     finished,
     kill_when_stopped,
     make_featureset,
@@ -22,6 +23,7 @@ from feature_files import (
     python,
     row,
     video,
+    with_regions,
     write_rows,
     write_set,
 )
@@ -32,14 +34,18 @@ from features.annotations import Segments, read_segments
 from features.direct import find_features, read_unchanged
 from features.errors import DataError
 from features.intervals import need_same_times, segment_times
+from features.merging import merge
+from features.reading import open as open_set
 from features.store import (
     VideoFeatures,
     held_segments,
     read_features,
+    read_held_segments,
     read_rows,
     read_times,
     read_video,
     video_ids,
+    with_views,
     write_video,
 )
 
@@ -492,6 +498,79 @@ def test_what_has_changed_is_not_read_without_checksums(tmp_path: Path, change: 
     if change == "replaced":
         write_set(tmp_path, video(lengths=[100]))
     assert read_unchanged(location) is None
+
+
+# ---- regions
+
+
+@pytest.mark.parametrize("lengths", [[3, 1, 4], []], ids=["segment", "dense"])
+def test_regions_come_back_with_the_steps(tmp_path: Path, lengths: list[int]) -> None:
+    stored = with_regions(video(lengths=lengths, views=2))
+    sampling = {} if lengths else {"sampling": DENSE}
+    featureset = write_set(tmp_path, stored, views=("centre", "flip"), **REGIONS, **sampling)
+    for result in (
+        read_video(tmp_path, "P01_01", digest=featureset.digest, views=["flip"]),
+        read_times(tmp_path, "P01_01", digest=featureset.digest),
+    ):
+        assert result.has_region.dtype == bool
+        np.testing.assert_array_equal(result.has_region, stored.has_region)
+
+
+@pytest.mark.parametrize("has_region", [None, np.ones((8, 3), bool)], ids=["missing", "of other cells"])
+def test_a_set_with_regions_takes_no_file_without(tmp_path: Path, has_region: np.ndarray | None) -> None:
+    with pytest.raises(DataError, match=r"P01_01\.h5: .*has_region.* bool \(N, 2\)"):
+        write_set(tmp_path, video(has_region=has_region), **REGIONS)
+    assert names_in(tmp_path) == ["featureset.json"]
+
+
+def test_a_set_without_regions_takes_no_file_with_some(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"P01_01\.h5: has a has_region, which only sets with regions have"):
+        write_set(tmp_path, with_regions(video()))
+
+
+@pytest.mark.parametrize("has_region", [np.ones((7, 2), bool), np.ones((8, 2))], ids=["of other steps", "no bool"])
+def test_regions_are_yes_or_no_for_each_step(has_region: np.ndarray) -> None:
+    with pytest.raises(DataError, match=r"has_region is \w+ \(\d, 2\), not bool \(8, cells\)"):
+        video(has_region=has_region)
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["one too many", "missing"])
+def test_a_file_with_the_regions_of_another_set_is_refused(tmp_path: Path, is_there: bool) -> None:
+    features, record = (video(), {}) if is_there else (with_regions(video()), REGIONS)
+    featureset = write_set(tmp_path, features, **record)
+    with h5py.File(tmp_path / "P01_01.h5", "r+") as file:
+        if is_there:
+            file["has_region"] = np.ones((8, 1), bool)
+        else:
+            del file["has_region"]
+    own = segment_times(segments_of(tmp_path, row(0)))
+    for refusing in (
+        lambda: read_held_segments(tmp_path, "P01_01", featureset, own),
+        lambda: open_set(tmp_path)["P01_01"],
+        lambda: merge([tmp_path], tmp_path / "out"),
+    ):
+        with pytest.raises(DataError, match=r"P01_01\.h5: .*has_region.*delete it and run the extraction again"):
+            refusing()
+
+
+def test_regions_of_other_steps_are_refused(tmp_path: Path) -> None:
+    featureset = write_set(tmp_path, with_regions(video()), **REGIONS)
+    with h5py.File(tmp_path / "P01_01.h5", "r+") as file:
+        del file["has_region"]
+        file["has_region"] = np.ones((7, 2), bool)
+    with pytest.raises(DataError, match=r"P01_01\.h5: has_region is of 7 steps, not 8"):
+        read_times(tmp_path, "P01_01", digest=featureset.digest)
+
+
+def test_a_video_that_gains_views_keeps_its_regions() -> None:
+    stored = with_regions(video())
+    other = replace(with_regions(video(seed=3)), views=("flip",))
+    whole = with_views(stored, other)
+    assert whole.views == ("centre", "flip")
+    np.testing.assert_array_equal(whole.has_region, stored.has_region)
+    for changed in (replace(other, has_region=~other.has_region), replace(other, has_region=None)):
+        with pytest.raises(DataError, match="have other regions than those of flip"):
+            with_views(stored, changed)
 
 
 READERS = {"video": read_video, "times": read_times, "features": read_features}

@@ -153,7 +153,7 @@ def test_logits_are_the_same_whichever_other_segments_are_asked_for(head, change
 def test_windows_do_not_see_each_other(head):
     windows, queries = windows_of(), queries_of(list(INTERVALS))
     before = by_segment(head(windows, queries), list(INTERVALS))
-    alone = tuple(Steps(*(part[1:2] for part in steps)) for steps in windows)
+    alone = tuple(steps.map(lambda part: part[1:2]) for steps in windows)
     after = by_segment(head(alone, queries_of([INTERVALS[1]])), [INTERVALS[1]])
     for (_, interval), logits in after.items():
         torch.testing.assert_close(logits, before[1, interval], rtol=0, atol=1e-5)
@@ -170,6 +170,28 @@ def test_interval_content_and_set_are_read(head):
         changed[number] = windows[number]._replace(features=windows[number].features + 1)
         differs = (head(tuple(changed), queries)["verb"] - logits).abs().amax(dim=1) > 1e-3
         assert differs.tolist() == [length > 0 for length in LENGTHS[number]]
+
+
+# ---- regions
+
+
+@torch.no_grad()
+def test_cells_that_lack_their_region_change_nothing():
+    torch.manual_seed(0)
+    inputs = InputSettings(window=WINDOW_S, window_hop=1.0)
+    specs = (StreamSpec("boxes", DIMS[0], 3, True), StreamSpec("sound", DIMS[1]))
+    model = Model(ModelConfig("context", {"width": 16, "hidden": 8, "attention_heads": 2}, False, specs, inputs)).eval()
+    boxes, sound = (steps._replace(features=steps.features.nan_to_num()) for steps in windows_of())
+    has_region = torch.rand(*boxes.mask.shape, 3) < 0.4
+    has_region[:, 0] = torch.tensor([True, False, False])
+    has_region[2] = False  # a window without any is seen with all cells
+    boxes, queries = boxes._replace(has_region=has_region), queries_of(list(INTERVALS))
+    logits = model([boxes, sound], queries)["verb"]
+    for chosen, changes in ((~has_region, [False, False, True, False]), (has_region, [True, True, False, False])):
+        other = boxes.features + 5 * chosen.repeat_interleave(DIMS[0] // 3, dim=-1)
+        differs = (model([boxes._replace(features=other), sound], queries)["verb"] - logits).abs().amax(dim=1) > 1e-4
+        rows = queries.places // queries.intervals.shape[1]
+        assert differs.tolist() == [changes[row] for row in rows]
 
 
 # ---- stretches that are hidden
