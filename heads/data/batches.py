@@ -48,14 +48,14 @@ def batches(
 ) -> Iterator[Batch]:
     """Return segments of a chunk in this order, `batch_size` at a time; the last batch may be smaller.
 
+    With `inputs.window`, segments come in windows that they share, `batch_size` or more at a time, and in evaluation
+    each comes once per window that holds it.
+
     Args:
         order: (S,) int64 positions in the chunk.
         device: the device of the batches.
         augmentation: in training; random numbers come from torch's global generator.
         tta_view: in evaluation; by default the first view, and windows at the segment itself.
-
-    With `inputs.window`, segments come in windows that they share, `batch_size` or more at a time, and in evaluation
-    each comes once per window that holds it.
     """
     if inputs.window is not None:
         views = None if tta_view is None else tta_view.views
