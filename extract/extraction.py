@@ -24,6 +24,7 @@ from extract.clips import ClipFeatures, Piece, Request, UnusableVideo
 from extract.decode.decoders import Decoders, num_workers_for
 from extract.decode.sources import Source, needed_until, path_of
 from extract.decode.staging import remove_copy, staging_folder
+from extract.decode.worker import CHUNK_BYTES, CHUNK_BYTES_FOR_GPU
 from extract.forward import Forward, choose_precision
 from extract.outcome import PendingVideo, pending_video, write_nothing_new, write_outcome
 from extract.pipeline import Pipeline, WaitTimes
@@ -206,7 +207,7 @@ def extract_videos(
         segments = share
     sources = find_videos(videos, segments.table.video_id, known_ids=known_ids, form=input_form, frames_fps=frames_fps)
     network, loaded = load_backbone(entry, weights, folder=weights_dir, fetch=fetch)
-    featureset = create_featureset(out, _provenance(entry, loaded, sampling, precision, kept, chosen))
+    featureset = create_featureset(out, provenance(entry, loaded, sampling, precision, kept, chosen))
     wait_times = WaitTimes()
     with progress(total=len(segments), unit="segments", label=f"extract {entry.name}") as bar:
         account = Account(segments, bar, wait_times, StatusWriter(out, shard))
@@ -226,7 +227,7 @@ def extract_videos(
             with (
                 staging as copies,
                 account.status,
-                Decoders[Request | Piece](workers, stream=stream) as decoders,
+                Decoders[Request | Piece](workers, chunk_bytes=usual_chunk_bytes(device), stream=stream) as decoders,
                 ThreadPoolExecutor(1, "writer") as writer,
             ):
                 while pending:
@@ -241,9 +242,15 @@ def usual_batch_size(device: torch.device, clip: ClipShape) -> int:
     return max(1, _FRAMES_PER_BATCH[device.type] // clip.num_frames)
 
 
-def _provenance(
+def usual_chunk_bytes(device: torch.device) -> int:
+    """Return how many bytes of pictures a worker hands over at once for a device."""
+    return CHUNK_BYTES_FOR_GPU if device.type == "cuda" else CHUNK_BYTES
+
+
+def provenance(
     entry: Backbone, weights: Weights, sampling: Sampling, precision: str, tokens: Tokens, views: Sequence[View]
 ) -> FeatureSet:
+    """Return the record of the features that a backbone makes with these settings."""
     packages = ("epic-heads", "torch", "torchvision", "transformers", "timm", "av")
     return FeatureSet(
         backbone=entry.name,

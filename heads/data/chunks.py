@@ -203,7 +203,7 @@ class Split:
         intervals = self.segments.table[["start_s", "stop_s"]].to_numpy()[index]
         middle_s = (intervals.sum(axis=1) / 2).astype(np.float32)
         streams = tuple(
-            _stream(videos, number, torch.from_numpy(features[number]).to(device), source)
+            stream_of(videos, number, torch.from_numpy(features[number]).to(device), source)
             for number, source in enumerate(self.sources)
         )
         return Chunk(torch.from_numpy(index), torch.from_numpy(middle_s), streams, torch.from_numpy(intervals))
@@ -227,7 +227,7 @@ def _size_of(video: VideoLayout, sources: Sequence[Source]) -> int:
     return sum(len(windows.rows) * source.row_bytes for source, windows in pairs)
 
 
-def _stream(videos: Sequence[VideoLayout], number: int, features: torch.Tensor, source: Source) -> Stream:
+def stream_of(videos: Sequence[VideoLayout], number: int, features: torch.Tensor, source: Source) -> Stream:
     """Return the stream of several videos in one feature set; their rows come one after the other."""
     windows = [video.windows[number] for video in videos]
     bases = np.cumsum([0, *[len(window.rows) for window in windows]])

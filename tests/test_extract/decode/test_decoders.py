@@ -16,7 +16,14 @@ from extract.decode import decoders
 from extract.decode.decoders import Decoders, Event, Frames, TaskFailure
 from extract.decode.probing import VideoInfo, probe
 from extract.decode.video import decode, decode_task
-from extract.decode.worker import BUFFER_BYTES, NUM_BUFFERS, Finished, batch_in
+from extract.decode.worker import (
+    BUFFER_BYTES,
+    CHUNK_BYTES,
+    CHUNK_BYTES_FOR_GPU,
+    NUM_BUFFERS,
+    Finished,
+    batch_in,
+)
 
 
 def _all_events(pool: Decoders, *, release: bool = True) -> list[Event]:
@@ -127,6 +134,27 @@ def test_worker_that_dies_costs_its_own_task_alone(video, tmp_path):
     assert {event.key for event in events if isinstance(event.result, VideoInfo)} == set(range(4))
 
 
+def test_pictures_of_a_worker_that_died_stay_until_they_are_released(video):
+    """Its buffers go to the worker that takes over, but for those that are still read."""
+    with Decoders(1) as pool:
+        pool.submit("first", decode_task(probe(video), np.arange(600)))
+        kept: list[Frames] = []
+        while not kept:
+            kept = [event.result for event in pool.events() if isinstance(event.result, Frames)]
+        os.kill(pool._workers[0].process.pid, signal.SIGKILL)
+        while pool.num_open:  # what the worker had filled before is never released, and not taken by the next one
+            list(pool.events())
+        pool.submit("second", decode_task(probe(video), np.arange(600)))
+        held = pool._unreleased[0].copy()
+        if len(held) == NUM_BUFFERS:
+            kept.pop().release()
+        events = _all_events(pool)
+        assert [number for event in events[:-1] for number in event.result] == list(range(600))
+        for frames in kept:
+            assert tuple(number_in(y) for y in frames.pictures.y) == frames.frames
+            frames.release()
+
+
 def test_worker_that_hangs_costs_its_own_task_alone(video, tmp_path, monkeypatch):
     monkeypatch.setattr(decoders, "HUNG_S", 3.0)
     with Decoders(2) as pool:
@@ -158,11 +186,13 @@ def test_workers_end_with_the_pool():
     assert all(process.poll() is not None for process in processes)
 
 
+@pytest.mark.parametrize("chunk_bytes", [CHUNK_BYTES, CHUNK_BYTES_FOR_GPU])
 @pytest.mark.parametrize("size", [(360, 640), (1080, 1920), (2160, 4096), (4096, 8192), (47, 33), (1, 1)], ids=str)
-def test_pictures_of_a_buffer_lie_within_it_and_apart(size):
+def test_pictures_of_a_buffer_lie_within_it_and_apart(size, chunk_bytes):
     buffer = np.zeros(BUFFER_BYTES, np.uint8)
-    batch = batch_in(buffer, *size)
+    batch = batch_in(buffer, *size, chunk_bytes)
     assert len(batch) >= 1
+    assert len(batch) == 1 or batch.y.nbytes + batch.uv.nbytes <= chunk_bytes
     batch.y[:] += 1
     batch.uv[:] += 1
     half = (size[0] + 1) // 2, (size[1] + 1) // 2
