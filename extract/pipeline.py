@@ -17,7 +17,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from extract.clips import Clip, ClipFailure, ClipFeatures, Part, Piece, Request, UnusableVideo, VideoInProgress
+from extract.clips import (
+    Clip,
+    ClipFailure,
+    ClipFeatures,
+    Part,
+    Piece,
+    RegionPart,
+    Request,
+    UnusableVideo,
+    VideoInProgress,
+)
 from extract.colour_changes import ColourChange, colour_change
 from extract.decode.decoders import Decoders, Event, Frames, TaskFailure
 from extract.decode.pieces import pieces
@@ -29,6 +39,7 @@ from extract.decode.worker import Finished
 from extract.forward import Forward, PendingSteps
 from extract.preprocess import Preprocess, Scaler
 from extract.views import View, draw
+from features.errors import DataError
 from features.failures import FailureKind
 
 # On CUDA, one batch is computed while the next one waits.
@@ -53,7 +64,7 @@ class Pipeline:
 
     Args:
         preprocess: of the backbone.
-        dim: D.
+        dim: d, values of a step in one region; D where whole frames are taken.
         batch_size: clips per batch.
         wait_times: is kept up to date.
         on_clips: called with a video's id, how many of its clips have just been computed or have failed, and how many
@@ -126,7 +137,11 @@ class Pipeline:
     def _planned(self, request: Request, info: VideoInfo) -> Iterator[tuple[Piece, AnyTask]]:
         """Plan the clips of a video that has been probed, and yield its pieces with their tasks."""
         plan = request.plan(info.seconds)
-        video = VideoInProgress(request, replace(info, path=path_of(request.source)), plan, self._dim)
+        try:
+            video = VideoInProgress(request, replace(info, path=path_of(request.source)), plan, self._dim)
+        except DataError as error:  # of its boxes
+            self._finished.append(UnusableVideo(request.video_id, FailureKind.NO_BOXES, str(error)))
+            return
         if not video.num_open:
             self._finished.append(video.features())
         for rows in pieces(info.packets, info.pts, video.moved):
@@ -139,6 +154,9 @@ class Pipeline:
         for part, positions in piece.wanted(frames.frames).items():
             if isinstance(part, str):
                 crops = scaler.crop(part)[positions] if len(positions) < len(pictures) else scaler.crop(part)
+            elif isinstance(part, RegionPart):
+                boxes = [piece.video.box(part, frames.frames[position]) for position in positions]
+                crops = scaler.boxed(positions, boxes)
             else:
                 crops = scaler.augmented(positions, draw(*part))
             for position, picture in zip(positions, crops, strict=True):
@@ -184,7 +202,7 @@ class Pipeline:
         for clip, rows in zip(clips, steps, strict=True):
             video = clip.video
             averaged = rows.reshape(video.steps.shape[1], -1, self._dim).mean(axis=1)  # a dense set: one step per clip
-            steps_of_clip = video.steps[clip.number, :, clip.view]
+            steps_of_clip = video.steps[clip.number, :, clip.look]
             with np.errstate(over="ignore"):  # values beyond 65504 become infinite in float16, and are found below
                 steps_of_clip[:] = averaged
             if not np.isfinite(steps_of_clip).all():
@@ -198,7 +216,7 @@ class Pipeline:
 
     def _count(self, video: VideoInProgress) -> None:
         video.num_open -= 1
-        self._on_clips(video.request.video_id, 1, len(video.steps) * len(video.request.views))
+        self._on_clips(video.request.video_id, 1, len(video.steps) * video.steps.shape[2])
         if not video.num_open:
             self._finished.append(video.features())
 
@@ -216,7 +234,7 @@ def _colour_changes(clips: Sequence[Clip]) -> Iterator[tuple[list[int], ColourCh
     """Yield which clips have their colours changed, and how; clips with the same draw together, as that is faster."""
     by_draw: dict[tuple[View, str], list[int]] = {}
     for number, clip in enumerate(clips):
-        view = clip.video.request.views[clip.view]
+        view = clip.video.view(clip.look)
         if view.kind != "plain":
             by_draw.setdefault((view, clip.video.draw_names[clip.number]), []).append(number)
     for (view, name), numbers in by_draw.items():

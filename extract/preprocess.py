@@ -19,7 +19,8 @@ from torchvision.transforms.v2 import functional as F
 from extract.backbone_input import Preprocess
 from extract.colour_changes import ColourChange
 from extract.decode.planes import Colour, PlaneBatch
-from extract.views import Crop, Draw
+from extract.regions.crops import pixel_box
+from extract.views import Box, Crop, Draw
 
 
 def scaled(batch: PlaneBatch, preprocess: Preprocess, device: torch.device) -> torch.Tensor:
@@ -69,8 +70,26 @@ class Scaler:
     def augmented(self, numbers: Sequence[int], drawn: Draw) -> torch.Tensor:
         """Return a random crop of the pictures with these numbers, in the size of the others: (k, 3, h, w)."""
         size = self._y.shape[1:]
-        height, width = output_size(size, self._preprocess)
-        box = drawn.box((size[0], size[1]), largest_box(size, self._preprocess))
+        pictures = self._cut(numbers, drawn.box((size[0], size[1]), largest_box(size, self._preprocess)))
+        return (pictures.flip(-1) if drawn.flip else pictures).to(self._device)
+
+    def boxed(self, numbers: Sequence[int], boxes: Sequence[Sequence[float]]) -> torch.Tensor:
+        """Return the part of each of these pictures that its box shows, in the size of the others: (k, 3, h, w).
+
+        Args:
+            boxes: k times left, top, right and bottom, in fractions of the picture; see `pixel_box`.
+        """
+        size = (self._y.shape[1], self._y.shape[2])
+        by_box: dict[Box, list[int]] = {}  # the frames of a clip have one box
+        for position, box in enumerate(boxes):
+            by_box.setdefault(pixel_box(box, size), []).append(position)
+        parts = [self._cut([numbers[position] for position in own], box) for box, own in by_box.items()]
+        order = [position for own in by_box.values() for position in own]
+        return torch.cat(parts)[np.argsort(order)].to(self._device)
+
+    def _cut(self, numbers: Sequence[int], box: Box) -> torch.Tensor:
+        """Return a part of the pictures with these numbers, resized to the size of the others: (k, 3, h, w)."""
+        height, width = output_size(self._y.shape[1:], self._preprocess)
         rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
         half_rows, half_columns = (slice(part.start // 2, part.stop // 2) for part in (rows, columns))
         # Stacking copies the crops in a tenth of the time that indexing takes.
@@ -78,8 +97,7 @@ class Scaler:
         uv = torch.cat([self._uv[number, :, half_rows, half_columns] for number in numbers])
         luma = _resized(y, [height, width], self._preprocess).unsqueeze(1)
         chroma = _resized(uv, [height, width], self._preprocess)
-        pictures = torch.cat([luma, chroma.unflatten(0, (-1, 2))], dim=1)
-        return (pictures.flip(-1) if drawn.flip else pictures).to(self._device)
+        return torch.cat([luma, chroma.unflatten(0, (-1, 2))], dim=1)
 
 
 def crop_box(size: Sequence[int], preprocess: Preprocess, crop: Crop) -> tuple[int, int, int, int]:

@@ -74,7 +74,17 @@ ORDER = {
         *("segment_dataset", "reading", "formats", "merging", "import_videos", "importing", "exporting", "cli"),
     ),
     "extract": (
-        *("backbone_input", "decode", "sampling", "views", "colour_changes", "preprocess", "clips", "backbones"),
+        *(
+            "backbone_input",
+            "decode",
+            "sampling",
+            "views",
+            "regions",
+            "colour_changes",
+            "preprocess",
+            "clips",
+            "backbones",
+        ),
         *("weights", "listing"),
         *("backbones.table", "videos"),
         *("forward", "pipeline", "outcome", "tasks", "summary", "extraction", "commands", "cli"),
@@ -205,6 +215,7 @@ PURE = {
     "extract": [
         *("backbone_input", "sampling", "decode.packets", "decode.pieces", "decode.damage", "decode.shown"),
         "tasks.sharding",
+        *("regions.boxes", "regions.crops", "regions.tables", "regions.hand_objects", "regions.source"),
         *("backbones", "listing", "weights.published", "weights.pretrained_files"),
     ],
     "heads": [

@@ -71,6 +71,12 @@ def input_options(command: _Command) -> _Command:
             "longer side), flip, early and late (a quarter of the sampling's interval), augment:K and randaugment:K "
             "(K random augmentations for training).",
         ),
+        click.option(
+            "--regions",
+            metavar="hands|hands+objects",
+            help="Instead of whole frames: hands for the part with the hands and what they hold; hands+objects for the "
+            "left hand, the right hand, the held object, and all of these, side by side. Needs --boxes.",
+        ),
         click.option("--frames", type=int, help="Number of frames spread over each segment (T).  [default: 16]"),
         click.option(
             "--every",
@@ -98,6 +104,28 @@ def input_options(command: _Command) -> _Command:
             "P01_101]",
         ),
         click.option("--workers", type=int, help="Number of processes that read videos.  [default: one per CPU]"),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def boxes_options(command: _Command) -> _Command:
+    """Add the options that say where the regions are, which `run` and `show` share."""
+    options = [
+        click.option(
+            "--boxes",
+            type=click.Path(path_type=Path),
+            help="Where hands and objects are: the folder of the published detections, with P01_101.pkl and so on in "
+            "any folder below it, or a table of another detector (.csv or .jsonl).",
+        ),
+        click.option(
+            "--min-score",
+            type=float,
+            default=0.5,
+            show_default=True,
+            help="Least score of a hand or an object that counts.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)

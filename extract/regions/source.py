@@ -1,0 +1,170 @@
+"""Where the boxes of each video are: a folder of the published detections, or tables of other detectors."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from extract.regions.boxes import VideoBoxes
+from extract.regions.tables import ENDINGS, read_tables
+from features.errors import DataError
+from features.files import unreadable
+
+_PICKLE = ".pkl"
+# Beside the published detections lie masks, whose files have the same names.
+_MASKS = "masks"
+_ENDS_BYTES = 65536
+
+
+@dataclass(frozen=True)
+class BoxFiles:
+    """The boxes of the videos of a run.
+
+    Attributes:
+        path: the folder or the table that was given.
+        files: video -> its own file, in a folder.
+        tables: video -> its boxes, in a single table.
+        min_score: the least score of a box that counts.
+    """
+
+    path: Path
+    files: Mapping[str, Path]
+    tables: Mapping[str, VideoBoxes]
+    min_score: float
+
+    @property
+    def name(self) -> str:
+        """What they are called in featureset.json: the format, and the name of the folder or the table."""
+        formats = sorted({"epic" if path.suffix == _PICKLE else "table" for path in self.files.values()} or {"table"})
+        return f"{'+'.join(formats)}:{self.path.resolve().name}"
+
+    def __contains__(self, video_id: object) -> bool:
+        return video_id in self.files or video_id in self.tables
+
+    def fingerprint(self, video_id: str) -> str:
+        """Return a text that differs for other boxes of a video; of a large file, by its size and its two ends.
+
+        Raises:
+            DataError: its file cannot be read.
+        """
+        if video_id in self.tables:
+            boxes = self.tables[video_id]
+            digest = hashlib.sha256(boxes.seconds.tobytes() + boxes.boxes.tobytes())
+            return f"{self.path.name}, {len(boxes.seconds)} frames, {digest.hexdigest()[:16]}"
+        path = self.files[video_id]
+        try:
+            with open(path, "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                digest = hashlib.sha256(file.read(_ENDS_BYTES))
+                file.seek(max(0, size - _ENDS_BYTES))
+                digest.update(file.read(_ENDS_BYTES))
+        except OSError as error:
+            raise unreadable(path, error) from error
+        return f"{path.name}, {size} bytes, {digest.hexdigest()[:16]}"
+
+
+def read_boxes(path: Path, video_id: str, min_score: float) -> VideoBoxes:
+    """Read the boxes of a video from its own file, of either format.
+
+    Raises:
+        DataError: the file is damaged, or of another video.
+    """
+    if path.suffix == _PICKLE:
+        from extract.regions.hand_objects import read_hand_objects
+
+        return read_hand_objects(path, video_id, min_score=min_score)
+    tables = read_tables(path, min_score=min_score)
+    if set(tables) != {video_id}:
+        others = ", ".join(sorted(set(tables) - {video_id}))
+        raise DataError(
+            f"{path}: is of {others}; a file in a folder of boxes holds those of the video it is named after."
+        )
+    return tables[video_id]
+
+
+def find_boxes(path: Path, video_ids: Iterable[str], *, min_score: float) -> BoxFiles:
+    """Return where the boxes of videos are: `path` is a table of all, or a folder with a file for each video below it.
+
+    Files are named after their video: P01/hand-objects/P01_101.pkl, or P01_101.csv and so on in any folder.
+
+    Raises:
+        DataError: there is nothing at `path`, a table is wrong, or a folder has two files for a video or none at all.
+    """
+    path = Path(path)
+    if path.is_file():
+        if not path.name.endswith(ENDINGS):
+            raise DataError(f"{path}: is neither a folder nor a table ({', '.join(ENDINGS)}).")
+        return BoxFiles(path, {}, read_tables(path, min_score=min_score), min_score)
+    if not path.is_dir():
+        raise DataError(f"{path}: no such folder or table of boxes.")
+    files: dict[str, Path] = {}
+    for folder, names, entries in os.walk(path):
+        names[:] = sorted(name for name in names if name != _MASKS and not name.startswith("."))
+        for entry in sorted(entries):
+            stem, ending = _split(entry)
+            if ending is None or entry.startswith("."):
+                continue
+            if stem in files:
+                raise DataError(
+                    f"{path}: the boxes of {stem} are there twice: {files[stem]} and {Path(folder, entry)}."
+                )
+            files[stem] = Path(folder, entry)
+    if not set(files) & set(video_ids):
+        raise DataError(f"{path}: holds no boxes of these videos, such as P01/hand-objects/P01_101.pkl or P01_101.csv.")
+    return BoxFiles(path, files, {}, min_score)
+
+
+def _split(name: str) -> tuple[str, str | None]:
+    """Return the name of a file without its ending, and the ending if it is one of boxes."""
+    for ending in (_PICKLE, *ENDINGS):
+        if name.endswith(ending):
+            return name.removesuffix(ending), ending
+    return name, None
+
+
+class BoxReader:
+    """Reads the boxes of videos in processes of its own, ahead of need: those of an hour take some seconds."""
+
+    def __init__(self, files: BoxFiles, num_processes: int) -> None:
+        self._files = files
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(num_processes, mp_context=context, initializer=_leave_interrupts)
+
+    def __enter__(self) -> BoxReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def start(self, video_id: str) -> Callable[[], VideoBoxes]:
+        """Start to read the boxes of a video, and return the function that waits for them.
+
+        It raises DataError if the file is damaged, or of another video.
+        """
+        if video_id in self._files.tables:
+            return lambda: self._files.tables[video_id]
+        path = self._files.files[video_id]
+        try:
+            future = self._pool.submit(read_boxes, path, video_id, self._files.min_score)
+        except BrokenProcessPool:
+            return lambda: read_boxes(path, video_id, self._files.min_score)
+
+        def result() -> VideoBoxes:
+            try:
+                return future.result()
+            except BrokenProcessPool as error:
+                raise DataError(f"{path}: the process that read it ended; is the memory full?") from error
+
+        return result
+
+
+def _leave_interrupts() -> None:
+    """Leave an interrupt from the keyboard to the process that waits for this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
