@@ -339,7 +339,7 @@ def _unusable(video: PendingVideo, form: str | None, boxes: BoxFiles | None) -> 
     if video.source is None:
         return UnusableVideo(video.video_id, FailureKind.MISSING_VIDEO, missing_message(video.video_id, form))
     if boxes is not None and video.boxes is None:
-        return UnusableVideo(video.video_id, FailureKind.NO_BOXES, f"{boxes.path}: holds no boxes of {video.video_id}")
+        return UnusableVideo(video.video_id, FailureKind.NO_BOXES, boxes.missing_message(video.video_id))
     return None
 
 

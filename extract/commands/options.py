@@ -45,6 +45,19 @@ def videos_option(*, required: bool, help_more: str = "") -> Callable[[_Command]
     )
 
 
+def regions_option(*, default: str | None = None) -> Callable[[_Command], _Command]:
+    """Return the option that names regions; without a default, whole frames are seen."""
+    return click.option(
+        "--regions",
+        metavar="hands|hands+objects",
+        default=default,
+        show_default=default is not None,
+        help="hands for the part of the picture with the hands and what they hold; hands+objects for the left hand, "
+        "the right hand, the held object, and all of these, side by side. Needs --boxes."
+        + ("" if default else "  [default: whole frames]"),
+    )
+
+
 def input_options(command: _Command) -> _Command:
     """Add the options that say what is extracted, which `run` and `plan` share."""
     options = [
@@ -71,12 +84,7 @@ def input_options(command: _Command) -> _Command:
             "longer side), flip, early and late (a quarter of the sampling's interval), augment:K and randaugment:K "
             "(K random augmentations for training).",
         ),
-        click.option(
-            "--regions",
-            metavar="hands|hands+objects",
-            help="Instead of whole frames: hands for the part with the hands and what they hold; hands+objects for the "
-            "left hand, the right hand, the held object, and all of these, side by side. Needs --boxes.",
-        ),
+        regions_option(),
         click.option("--frames", type=int, help="Number of frames spread over each segment (T).  [default: 16]"),
         click.option(
             "--every",

@@ -1,7 +1,7 @@
 """From the boxes of a video to the part of each picture that a backbone sees. Pure arithmetic.
 
     detected        |----   -  ----        ------|      a box per frame, where there is one
-    smoothed, held  |---------------       ------|      the mean of the last 0.2 s; held for up to 0.5 s
+    smoothed, held  |---------------       ------|      the mean of the last 0.1 s; held for up to 0.5 s
     in the picture  a margin of a quarter of the box on each side, squared, moved into the picture, even pixels
 
 A box depends on nothing after its frame, so that a step sees no more of what is to come than its frames do.
@@ -25,7 +25,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {"hands": ("hands",), "hands+objects": RE
 MIN_SCORE = 0.5
 MARGIN = 0.25
 HOLD_S = 0.5
-SMOOTH_S = 0.2
+SMOOTH_S = 0.1
 # The views that a region has: a crop at an end of the picture has none, and augmentations choose their own.
 _VIEWS = ("centre", "flip")
 _SAME_S = 1e-6

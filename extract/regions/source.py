@@ -69,6 +69,20 @@ class BoxFiles:
             raise unreadable(path, error) from error
         return f"{path.name}, {size} bytes, {digest.hexdigest()[:16]}"
 
+    def read(self, video_id: str) -> VideoBoxes:
+        """Read the boxes of a video.
+
+        Raises:
+            DataError: there are none of it, or its file is damaged or of another video.
+        """
+        if video_id not in self:
+            raise DataError(self.missing_message(video_id))
+        return self.tables[video_id] if self.tables else read_boxes(self.files[video_id], video_id, self.min_score)
+
+    def missing_message(self, video_id: str) -> str:
+        """Return what to say of a video without boxes."""
+        return f"{self.path}: holds no boxes of {video_id}."
+
 
 def read_boxes(path: Path, video_id: str, min_score: float) -> VideoBoxes:
     """Read the boxes of a video from its own file, of either format.
