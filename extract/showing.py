@@ -114,7 +114,7 @@ def _do_nothing() -> None:
 
 def _column(planes: Planes, colour: Colour, boxes: dict[str, np.ndarray], preprocess: Preprocess) -> list[torch.Tensor]:
     """Return a frame with the boxes that it has, and what is seen of each region: (3, h, w) uint8 RGB each."""
-    batch = PlaneBatch(planes.y[None], np.stack([planes.u, planes.v])[None])
+    batch = PlaneBatch(planes.y[None].copy(), np.stack([planes.u, planes.v])[None])  # a turned one is a view
     scaler = Scaler(batch, preprocess, _CPU)
     seen = []
     for box in boxes.values():
