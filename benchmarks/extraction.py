@@ -30,7 +30,8 @@ from extract.backbones import Backbone, get
 from extract.clips import Request
 from extract.decode.decoders import Decoders, num_workers_for
 from extract.decode.pieces import pieces
-from extract.decode.video import DecodeTask, decode_frames, decode_task, probe
+from extract.decode.probing import probe
+from extract.decode.video import DecodeTask, decode_frames, decode_task
 from extract.extraction import usual_batch_size
 from extract.forward import Forward, choose_precision
 from extract.pipeline import Pipeline, WaitTimes

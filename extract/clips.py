@@ -24,8 +24,8 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
+from extract.decode.probing import VideoInfo
 from extract.decode.sources import Source
-from extract.decode.video import VideoInfo
 from extract.sampling import VideoPlan, moved_clips
 from extract.views import PLAIN_VIEW, Crop, View
 from features.failures import FailureKind

@@ -31,10 +31,10 @@ from extract.clips import (
 from extract.colour_changes import ColourChange, colour_change
 from extract.decode.decoders import Decoders, Event, Frames, TaskFailure
 from extract.decode.pieces import pieces
+from extract.decode.probing import VideoInfo
 from extract.decode.reading import AnyTask, decode_task
 from extract.decode.sources import base_of, path_of
 from extract.decode.staging import Staged
-from extract.decode.video import VideoInfo
 from extract.decode.worker import Finished
 from extract.forward import Forward, PendingSteps
 from extract.preprocess import Preprocess, Scaler

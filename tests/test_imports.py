@@ -157,7 +157,8 @@ def test_only_the_format_that_needs_it_imports_lmdb() -> None:
 
 
 def test_only_what_decodes_pictures_imports_av() -> None:
-    assert importers_of("av") == {f"extract.decode.{name}" for name in ("video", "streams", "through", "frames")}
+    names = ("container", "probing", "video", "streams", "through", "frames")
+    assert importers_of("av") == {f"extract.decode.{name}" for name in names}
 
 
 def test_only_the_plots_of_a_report_import_matplotlib() -> None:

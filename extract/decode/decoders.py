@@ -20,10 +20,10 @@ from multiprocessing.connection import Connection, Pipe, wait
 from typing import BinaryIO, Generic, TypeAlias, TypeVar
 
 from extract.decode.planes import PlaneBatch
+from extract.decode.probing import VideoInfo
 from extract.decode.reading import AnyTask
 from extract.decode.sources import Source
 from extract.decode.staging import Staged
-from extract.decode.video import VideoInfo
 from extract.decode.worker import (
     BUFFER_BYTES,
     NUM_BUFFERS,

@@ -19,11 +19,13 @@ from pathlib import Path
 import av
 import numpy as np
 
+from extract.decode.container import VideoError
 from extract.decode.no_video import what_it_is
 from extract.decode.packets import Packets
 from extract.decode.planes import BT601, Planes
+from extract.decode.probing import VideoInfo
 from extract.decode.sources import FRAME_NAME, PUBLISHED_AT_60, FrameFiles
-from extract.decode.video import VideoError, VideoInfo, fitted, planes_of
+from extract.decode.video import fitted, planes_of
 from features.failures import FailureKind
 
 _MAX_S = 24 * 3600  # no video is longer, but some frames are named by the clock

@@ -1,6 +1,6 @@
 """Read a video in any of its forms: this module only picks the one that reads the form.
 
-a file         extract/decode/video.py
+a file         extract/decode/probing.py before it is decoded, extract/decode/video.py then
 JPEG frames    extract/decode/frames.py
 several files  extract/decode/series.py
 """
@@ -12,23 +12,24 @@ from typing import TypeAlias
 
 import numpy as np
 
-from extract.decode import frames, series, video
+from extract.decode import frames, probing, series, video
 from extract.decode.frames import FramesInfo, FramesTask
 from extract.decode.planes import Planes
+from extract.decode.probing import VideoInfo
 from extract.decode.series import SeriesInfo, SeriesTask
 from extract.decode.sources import FileSeries, FrameFiles, Source
-from extract.decode.video import DecodeTask, VideoInfo
+from extract.decode.video import DecodeTask
 
 AnyTask: TypeAlias = DecodeTask | FramesTask | SeriesTask
 
 
 def probe(source: Source, *, stream: int | None = None, on_packet: Callable[[], None]) -> VideoInfo:
-    """Return what is known of a video before it is decoded; arguments and errors are those of `video.probe`."""
+    """Return what is known of a video before it is decoded; arguments and errors are those of `probing.probe`."""
     if isinstance(source, FrameFiles):
         return frames.probe(source, on_packet=on_packet)
     if isinstance(source, FileSeries):
         return series.probe(source, stream=stream, on_packet=on_packet)
-    return video.probe(source, stream=stream, on_packet=on_packet)
+    return probing.probe(source, stream=stream, on_packet=on_packet)
 
 
 def decode_task(info: VideoInfo, wanted: np.ndarray) -> AnyTask:

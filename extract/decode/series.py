@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from extract.decode import video
+from extract.decode import probing, video
+from extract.decode.container import VideoError
 from extract.decode.packets import Packets
 from extract.decode.planes import Planes
+from extract.decode.probing import VideoInfo
 from extract.decode.sources import FileSeries
-from extract.decode.video import DecodeTask, VideoError, VideoInfo
+from extract.decode.video import DecodeTask
 from features.errors import first_few
 from features.failures import FailureKind
 
@@ -53,7 +55,7 @@ class SeriesInfo(VideoInfo):
 
 
 def probe(source: FileSeries, *, stream: int | None = None, on_packet: Callable[[], None]) -> SeriesInfo:
-    """Read the presentation times of all frames of a video, as `video.probe` does for each of its files.
+    """Read the presentation times of all frames of a video, as `probing.probe` does for each of its files.
 
     Args:
         stream: the number of the stream to take in each file; by default the one that a player shows.
@@ -70,7 +72,7 @@ def probe(source: FileSeries, *, stream: int | None = None, on_packet: Callable[
         if start is None and parts and end_s >= source.until_s:
             break
         try:
-            info = video.probe(file, stream=stream, on_packet=on_packet)
+            info = probing.probe(file, stream=stream, on_packet=on_packet)
             if parts and info.colour != parts[0].colour:
                 raise VideoError(f"{file}: its colours are coded otherwise than those of {parts[0].path.name}.")
         except VideoError as error:

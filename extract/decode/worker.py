@@ -18,11 +18,11 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
+from extract.decode.container import VideoError
 from extract.decode.planes import MAX_PICTURE_BYTES, PlaneBatch, Planes, planes_bytes
 from extract.decode.reading import AnyTask, decode, probe
 from extract.decode.sources import Source
 from extract.decode.staging import Staged, staged
-from extract.decode.video import VideoError
 
 # Each worker fills one buffer while another is being read. Only what pictures need of a buffer takes memory.
 NUM_BUFFERS = 3

@@ -18,8 +18,8 @@ from extract.backbones.tokens import choose_tokens
 from extract.decode.decoders import Decoders, TaskFailure, num_workers_for
 from extract.decode.frames import FramesInfo
 from extract.decode.packets import needed_packets
+from extract.decode.probing import VideoInfo
 from extract.decode.sources import Source, needed_until
-from extract.decode.video import VideoInfo
 from extract.regions.crops import num_regions
 from extract.sampling import END_TOLERANCE_S, VideoPlan, choose_clip, choose_sampling, moved_clips, plan_video
 from extract.tasks.sharding import DECODED_PER_S, deal_videos

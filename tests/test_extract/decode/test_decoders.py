@@ -14,7 +14,8 @@ from encode import number_in, planes_of_all, write_video
 
 from extract.decode import decoders
 from extract.decode.decoders import Decoders, Event, Frames, TaskFailure
-from extract.decode.video import VideoInfo, decode, decode_task, probe
+from extract.decode.probing import VideoInfo, probe
+from extract.decode.video import decode, decode_task
 from extract.decode.worker import BUFFER_BYTES, NUM_BUFFERS, Finished, batch_in
 
 

@@ -14,10 +14,10 @@ from encode import number_in, number_picture, planes_of_all, write_video
 from forms import jpeg, write_frames, write_tar
 from PIL import Image
 
+from extract.decode.container import VideoError
 from extract.decode.frames import FramesInfo
 from extract.decode.reading import decode, decode_task, probe
 from extract.decode.sources import FrameFiles
-from extract.decode.video import VideoError
 from features.failures import FailureKind
 
 

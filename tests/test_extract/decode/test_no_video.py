@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from encode import cut, write_sound, write_video
 
+from extract.decode.container import VideoError
 from extract.decode.no_video import what_it_is
-from extract.decode.video import VideoError, probe
+from extract.decode.probing import probe
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 812345678\n"
 PAGE = b"\n  <!DOCTYPE html>\n<html><head><title>Log in</title></head></html>"

@@ -11,7 +11,8 @@ import pytest
 from encode import planes_of_all, without_start, write_video
 
 from extract.decode.packets import needed_packets
-from extract.decode.video import VideoInfo, decode, decode_task, probe
+from extract.decode.probing import VideoInfo, probe
+from extract.decode.video import decode, decode_task
 
 NUM_FRAMES = 120
 _X265 = "log-level=none:pools=none:frame-threads=1:keyint=24:min-keyint=24:bframes=4:"

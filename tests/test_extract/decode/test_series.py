@@ -11,13 +11,13 @@ import pytest
 from encode import cut, damage_packet, number_in, number_picture, write_video
 from forms import write_chunks
 
-from extract.decode import video
+from extract.decode import probing
+from extract.decode.container import VideoError
 from extract.decode.packets import needed_packets
 from extract.decode.pieces import pieces
 from extract.decode.reading import decode, decode_task, probe
 from extract.decode.series import SeriesInfo
 from extract.decode.sources import FileSeries, needed_until
-from extract.decode.video import VideoError
 from extract.videos import find_videos
 from features.failures import FailureKind
 
@@ -50,7 +50,7 @@ def _chunks(whole: Path, folder: Path, **options) -> FileSeries:
 @pytest.mark.parametrize("seconds", [0.5, 2])
 def test_chunks_give_the_frames_of_the_whole_video_at_its_times(whole, tmp_path, seconds, keep_clock):
     info = _probe(_chunks(whole, tmp_path, seconds=seconds, keep_clock=keep_clock))
-    np.testing.assert_allclose(info.seconds, video.probe(whole).seconds, atol=1e-3)
+    np.testing.assert_allclose(info.seconds, probing.probe(whole).seconds, atol=1e-3)
     assert _numbers(info) == {number: number for number in range(150)}
     assert _numbers(info, [61, 100]) == {61: 61, 100: 100}
     assert info.remark == ""

@@ -11,7 +11,9 @@ import pytest
 from encode import number_in, number_picture, write_video
 from odd_videos import joined
 
-from extract.decode.video import VideoError, decode, decode_task, probe
+from extract.decode.container import VideoError
+from extract.decode.probing import probe
+from extract.decode.video import decode, decode_task
 
 REAL, PROXY, COVER = 0, 1000, 2000  # the first numbers that are painted in each stream
 

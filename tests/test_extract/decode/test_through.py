@@ -24,9 +24,11 @@ from odd_videos import (
     with_packets_between,
 )
 
+from extract.decode.container import VideoError
+from extract.decode.probing import VideoInfo, probe
 from extract.decode.shown import Decoded
 from extract.decode.through import decoded_through
-from extract.decode.video import VideoError, VideoInfo, decode, decode_task, probe
+from extract.decode.video import decode, decode_task
 from extract.sampling import nearest_frames
 
 FPS = 30

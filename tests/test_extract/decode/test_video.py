@@ -26,8 +26,10 @@ from odd_videos import later, one_after_the_other, pictures_shown, rewritten
 
 from extract.backbone_input import Preprocess
 from extract.decode import video as video_module
+from extract.decode.container import VideoError
 from extract.decode.planes import BT601, BT709, Colour, PlaneBatch
-from extract.decode.video import VideoError, VideoInfo, decode, decode_task, probe
+from extract.decode.probing import VideoInfo, probe
+from extract.decode.video import decode, decode_task
 from extract.preprocess import scaled
 
 UNEVEN = np.cumsum(np.random.default_rng(0).integers(300, 3000, 60)).tolist()  # in 1/30000 s, first not at 0
