@@ -1,21 +1,25 @@
 """Videos in progress: decoded frames are put together into clips, and the steps of the clips are collected.
 
-Knows no process, no batch and no backbone. A picture is kept only until the last clip that needs it is complete.
+Knows no process, no batch and no backbone. Pictures are kept only until the last clip that needs them is complete.
 
 A clip has one or several views. Those that show the same part of a frame share its picture:
 
-    frame 17   centre         -> centre, flip, randaugment1
-               left           -> left
-               augment1 of s  -> augment1 of the clips of segment s
-               box of a hand  -> the hand's region of the clips with this frame
+    frame 17   centre           -> centre, randaugment1
+               centre, mirrored -> flip
+               left             -> left
+               augment1 of s    -> augment1 of the clips of segment s
+               box of a region  -> that region in the clips with this frame
 
-Each region is one more picture of a frame. Of a clip that lacks a region, the centre crop is taken instead.
+Where the hands and the objects in them are wanted, a clip has a picture of each region in each view. A clip that lacks
+a region has the plain crop instead.
+
+Nothing here takes time per frame or per clip: what belongs to the frames of a message, or to the clips that it
+completes, is one operation on arrays. A GPU takes 10,000 frames per second.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +30,7 @@ import torch
 
 from extract.decode.probing import VideoInfo
 from extract.decode.sources import Source
+from extract.pictures import Blocks, BlockStore
 from extract.sampling import VideoPlan, moved_clips
 from extract.views import PLAIN_VIEW, Crop, View
 from features.failures import FailureKind
@@ -97,24 +102,47 @@ class UnusableVideo:
 
 
 @dataclass(frozen=True)
+class CroppedPart:
+    """A plain crop of a resized frame, mirrored or not."""
+
+    crop: Crop
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class DrawnPart:
+    """A random crop: the name of a view, and the name by which it is drawn."""
+
+    view: str
+    name: str
+
+
+@dataclass(frozen=True)
 class RegionPart:
-    """The box of a region: its number, and the clip whose box it is; None where clips are single frames."""
+    """The box of a region, mirrored or not.
+
+    Attributes:
+        region: its number.
+        clip: the clip whose box it is; None where clips are single frames, each with a box of its own.
+    """
 
     region: int
     clip: int | None
+    flip: bool = False
 
 
-# Which part of a frame a picture shows: a plain crop; the name of a view and the name by which it is drawn; a region.
-Part: TypeAlias = "Crop | tuple[str, str] | RegionPart"
+# Which part of a frame a picture shows. The pictures of a part of some frames are made together.
+Part: TypeAlias = "CroppedPart | DrawnPart | RegionPart"
 
 
 class VideoInProgress:
     """A video whose clips are being computed.
 
     Attributes:
-        steps: (C, P, V * R, d) float16, filled clip by clip: the regions of the first view, and so on; R is 1 where
-            whole frames are taken.
-        num_open: how many regions of views of clips have neither steps nor a failure yet.
+        views: of each look: of the R regions of the first view, of those of the second, and so on, V * R in all. R is 1
+            where whole frames are taken.
+        steps: (C, P, V * R, d) float16, filled clip by clip.
+        num_open: how many looks at clips have neither steps nor a failure yet.
         moved: (S * C, L) int64, the frames of the clips at each of the S shifts of its views, shift by shift.
     """
 
@@ -124,9 +152,9 @@ class VideoInProgress:
         self._boxes = None if request.boxes is None else request.boxes(info.seconds, plan.clips)  # (C, R, 4)
         self._has_region = None if self._boxes is None else ~np.isnan(self._boxes[..., 0])
         self._num_regions = 1 if self._boxes is None else self._boxes.shape[1]
-        num_looks = len(request.views) * self._num_regions
-        self.steps = np.empty((num_clips, num_steps, num_looks, dim), np.float16)
-        self.num_open = num_clips * num_looks
+        self.views = tuple(view for view in request.views for _ in range(self._num_regions))
+        self.steps = np.empty((num_clips, num_steps, len(self.views), dim), np.float16)
+        self.num_open = num_clips * len(self.views)
         self.failures: dict[int, ClipFailure] = {}
         self._shifts = tuple(dict.fromkeys(view.shift for view in request.views))
         self.moved = np.concatenate([self._moved(shift) for shift in self._shifts])
@@ -142,31 +170,44 @@ class VideoInProgress:
         num_clips = np.diff(self.plan.clip_range, axis=1)[:, 0]
         return np.repeat(self.plan.narration_id, num_clips).tolist()
 
-    def view(self, look: int) -> View:
-        """Return the view of a look: looks are the regions of the first view, then those of the second, and so on."""
-        return self.request.views[look // self._num_regions]
+    @cached_property
+    def parts(self) -> tuple[tuple[Part, ...], np.ndarray]:
+        """The distinct parts of frames that are shown, and which of them a look at a clip shows: (V * R, C) int64."""
+        numbers: dict[Part, int] = {}
+        shown = np.empty((len(self.views), len(self.steps)), np.int64)
+        for look, (view, row) in enumerate(zip(self.views, shown, strict=True)):
+            if view.kind == "augment":
+                row[:] = [numbers.setdefault(DrawnPart(view.name, name), len(numbers)) for name in self.draw_names]
+            else:
+                row[:] = numbers.setdefault(CroppedPart(view.crop, view.flip), len(numbers))
+            if self._has_region is not None:
+                region = look % self._num_regions
+                is_there = self._has_region[:, region]
+                clips = np.flatnonzero(is_there).tolist() if self.moved.shape[1] > 1 else [None] * is_there.sum()
+                row[is_there] = [
+                    numbers.setdefault(RegionPart(region, clip, view.flip), len(numbers)) for clip in clips
+                ]
+        return tuple(numbers), shown
 
-    def looks_at(self, row: int) -> tuple[int, dict[int, Part]]:
-        """Return the clip of a row of `moved`, and by number of each look there, the part that it shows."""
-        shift, number = divmod(row, len(self.steps))
-        looks = [look for look in range(self.steps.shape[2]) if self.view(look).shift == self._shifts[shift]]
-        return number, {look: self._part(look, number) for look in looks}
+    def looks(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the looks at some rows of `moved`, row by row: (N,) positions in `rows`, clips and looks."""
+        shifts, numbers = np.divmod(rows, len(self.steps))
+        shift_of_look = np.array([self._shifts.index(view.shift) for view in self.views])
+        positions, looks = np.nonzero(shifts[:, None] == shift_of_look)
+        return positions, numbers[positions], looks
 
-    def _part(self, look: int, number: int) -> Part:
-        view, region = self.view(look), look % self._num_regions
-        if self._has_region is not None and self._has_region[number, region]:
-            return RegionPart(region, number if self.moved.shape[1] > 1 else None)
-        return (view.name, self.draw_names[number]) if view.kind == "augment" else view.crop
+    def boxes_of(self, part: RegionPart, frames: np.ndarray) -> np.ndarray:
+        """Return the box of a region in each of these frames, (k, 4), as `Request.boxes` gives it."""
+        assert self._boxes is not None
+        if part.clip is not None:
+            return np.tile(self._boxes[part.clip, part.region], (len(frames), 1))
+        shown, clip = self._clip_of_frame
+        return self._boxes[clip[np.searchsorted(shown, frames)], part.region]
 
     @cached_property
-    def _clip_of_frame(self) -> dict[int, int]:
-        """A clip that shows each frame, where clips are single frames."""
-        return dict(zip(self.plan.clips[:, 0].tolist(), range(len(self.plan.clips)), strict=True))
-
-    def box(self, part: RegionPart, frame: int) -> list[float]:
-        """Return the box of a region in a frame: left, top, right and bottom, in fractions of the picture."""
-        assert self._boxes is not None
-        return self._boxes[self._clip_of_frame[frame] if part.clip is None else part.clip, part.region].tolist()
+    def _clip_of_frame(self) -> tuple[np.ndarray, np.ndarray]:
+        """The frames that are shown, ascending, and a clip of each, where clips are single frames."""
+        return np.unique(self.plan.clips[:, 0], return_index=True)
 
     def features(self) -> ClipFeatures:
         """Return the result, once no view of a clip is open."""
@@ -177,98 +218,123 @@ class VideoInProgress:
 
 
 @dataclass(frozen=True, eq=False)
-class Clip:
-    """A clip of a video in one of its looks: its L pictures, each (3, h, w) uint8, or the reason why it has none.
+class Clips:
+    """Some clips of a video, each in one of its looks, with their pictures.
 
     Attributes:
-        number, look: of the clip, and of the look among those of the video.
+        numbers, looks: (n,) int64, of the clips, and of the looks among those of the video.
+        blocks: hold the pictures.
+        pictures: (n, L) int64, numbers of pictures in the blocks.
     """
 
     video: VideoInProgress
-    number: int
-    look: int
-    pictures: list[torch.Tensor]
-    failure: ClipFailure | None = None
+    numbers: np.ndarray
+    looks: np.ndarray
+    blocks: Blocks
+    pictures: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def part(self, start: int, stop: int) -> Clips:
+        """Return the clips from one position to another."""
+        own = slice(start, stop)
+        return Clips(self.video, self.numbers[own], self.looks[own], self.blocks, self.pictures[own])
+
+
+@dataclass(frozen=True, eq=False)
+class Completed:
+    """What became of clips for which no more frames are awaited.
+
+    Attributes:
+        failures: numbers of clips, each with the reason why a look at it has no pictures.
+    """
+
+    clips: Clips
+    failures: list[tuple[int, ClipFailure]]
 
 
 class Piece:
     """Puts the clips of one piece of a video together as its frames arrive.
+
+    A *look* is a clip of the piece in one region of one view, and a *cell* is one part of one frame: what a picture
+    shows.
 
     Args:
         rows: of `video.moved`, in the order of their last frames.
     """
 
     def __init__(self, video: VideoInProgress, rows: np.ndarray) -> None:
-        self._video = video
-        self._pending = deque(rows.tolist())
-        # Per part: how many pending clips use it of each frame, and the pictures that have arrived.
-        self._uses: dict[Part, Counter[int]] = {}
-        self._pictures: dict[Part, dict[int, torch.Tensor]] = {}
-        self._parts: dict[int, list[Part]] = {}  # of each frame
-        for row in self._pending:
-            for part in set(video.looks_at(row)[1].values()):
-                self._uses.setdefault(part, Counter()).update(video.moved[row].tolist())
-        for part, uses in self._uses.items():
-            self._pictures[part] = {}
-            for frame in uses:
-                self._parts.setdefault(frame, []).append(part)
-
-    @property
-    def video(self) -> VideoInProgress:
-        """The video that this is a piece of."""
-        return self._video
+        self.video = video
+        moved = video.moved[rows]  # (R, L)
+        positions, self._numbers, self._looks = video.looks(rows)  # (N,) each
+        self._moved = moved[positions]  # (N, L), of each look
+        self._parts, shown = video.parts
+        self._frames, frame = np.unique(moved, return_inverse=True)
+        keys = frame.reshape(moved.shape)[positions] * len(self._parts) + shown[self._looks, self._numbers][:, None]
+        cells, cell = np.unique(keys, return_inverse=True)  # cells are in the order of their frames
+        self._cells = cell.reshape(keys.shape)  # (N, L)
+        self._frame_of_cell, self._part_of_cell = np.divmod(cells, len(self._parts))
+        self._first_cell = np.searchsorted(self._frame_of_cell, np.arange(len(self._frames) + 1))  # of each frame
+        self._last_look = np.zeros(len(cells), np.int64)
+        self._last_look[self._cells.ravel()] = np.repeat(np.arange(len(keys)), keys.shape[1])  # later ones overwrite
+        self._pictures = np.full(len(cells), -1)  # the number of each cell's picture; -1 before it arrives
+        self._store = BlockStore()
+        self._num_done = 0  # looks
 
     @property
     def request(self) -> Request:
-        """The request of that video."""
-        return self._video.request
+        """The request of the video that this is a piece of."""
+        return self.video.request
 
-    def wanted(self, frames: Sequence[int]) -> dict[Part, list[int]]:
-        """Return the parts that are wanted of some frames, each with the positions of its frames among them."""
-        parts: dict[Part, list[int]] = {}
-        for position, frame in enumerate(frames):
-            for part in self._parts.get(frame, ()):
-                parts.setdefault(part, []).append(position)
-        return parts
+    def take(self, frames: Sequence[int], pictures: Callable[[Part, np.ndarray], torch.Tensor]) -> Completed:
+        """Take some frames, later than all before them, and return the clips that need no frame after them.
 
-    def add(self, frame: int, pictures: Mapping[Part, torch.Tensor]) -> Iterator[Clip]:
-        """Take the wanted parts of a frame, later than all before it; yield the clips that need no frame after it."""
-        for part, picture in pictures.items():
-            self._pictures[part][frame] = picture
-        while self._pending and self._video.moved[self._pending[0], -1] <= frame:
-            yield from self._complete(self._pending.popleft(), None)
+        Args:
+            frames: ascending, all of them among those of the piece.
+            pictures: returns the (k, 3, h, w) pictures of a part of the frames at these (k,) positions in `frames`. It
+                is called once per part.
+        """
+        wanted = np.searchsorted(self._frames, frames)
+        own = np.arange(self._first_cell[wanted[0]], self._first_cell[wanted[-1] + 1])
+        positions = np.searchsorted(wanted, self._frame_of_cell[own])
+        has_arrived = wanted[positions] == self._frame_of_cell[own]  # a frame in between may be lost
+        own, positions = own[has_arrived], positions[has_arrived]
+        part_of_own = self._part_of_cell[own]
+        for part in np.unique(part_of_own):
+            is_shown = part_of_own == part
+            cells = own[is_shown]
+            block = pictures(self._parts[part], positions[is_shown])
+            self._pictures[cells] = self._store.add(block, last_use=int(self._last_look[cells].max()))
+        return self._completed(int(np.searchsorted(self._moved[:, -1], frames[-1], side="right")), None)
 
-    def end(self, failure: ClipFailure | None) -> Iterator[Clip]:
-        """Yield the clips that are left when no more frames arrive.
+    def end(self, failure: ClipFailure | None) -> Completed:
+        """Return the clips that are left when no more frames arrive.
 
         Args:
             failure: why no more frames arrive; None if decoding has reached the end of the piece.
         """
-        while self._pending:
-            yield from self._complete(self._pending.popleft(), failure)
+        return self._completed(len(self._moved), failure)
 
-    def _complete(self, row: int, failure: ClipFailure | None) -> Iterator[Clip]:
-        number, parts = self._video.looks_at(row)
-        frames = self._video.moved[row].tolist()
-        for look, part in parts.items():
-            pictures = self._pictures[part]
-            missing = next((frame for frame in frames if frame not in pictures), None)
-            if missing is not None:
-                yield Clip(self._video, number, look, [], failure or self._lost(missing))
-            elif self._video.view(look).flip:
-                yield Clip(self._video, number, look, [pictures[frame].flip(-1) for frame in frames])
-            else:
-                yield Clip(self._video, number, look, [pictures[frame] for frame in frames])
-        for part in set(parts.values()):
-            self._release(part, frames)
-
-    def _release(self, part: Part, frames: Sequence[int]) -> None:
-        """Forget the pictures of a part that no pending clip needs."""
-        uses = self._uses[part]
-        uses.subtract(frames)
-        for frame in frames:
-            if not uses[frame]:
-                self._pictures[part].pop(frame, None)
+    def _completed(self, num_done: int, failure: ClipFailure | None) -> Completed:
+        """Return the looks up to a number, but for those that were returned before."""
+        own = slice(self._num_done, num_done)
+        self._num_done = max(self._num_done, num_done)
+        pictures = self._pictures[self._cells[own]]  # (n, L)
+        is_missing = pictures < 0
+        is_whole = ~is_missing.any(axis=1)
+        clips = Clips(
+            self.video, self._numbers[own][is_whole], self._looks[own][is_whole], self._store.kept(), pictures[is_whole]
+        )
+        self._store.forget(self._num_done)
+        failures = [
+            (
+                int(self._numbers[own][look]),
+                failure or self._lost(int(self._moved[own][look, is_missing[look].argmax()])),
+            )
+            for look in np.flatnonzero(~is_whole)
+        ]
+        return Completed(clips, failures)
 
     def _lost(self, frame: int) -> ClipFailure:
-        return ClipFailure(*self._video.info.why_lost(frame), frame)
+        return ClipFailure(*self.video.info.why_lost(frame), frame)

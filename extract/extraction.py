@@ -25,6 +25,7 @@ from extract.clips import ClipFeatures, Piece, Request, UnusableVideo
 from extract.decode.decoders import Decoders, num_workers_for
 from extract.decode.sources import Source, needed_until, path_of
 from extract.decode.staging import remove_copy, staging_folder
+from extract.decode.worker import CHUNK_BYTES, CHUNK_BYTES_FOR_GPU
 from extract.forward import Forward, choose_precision
 from extract.outcome import PendingVideo, pending_video, write_nothing_new, write_outcome
 from extract.pipeline import Pipeline, WaitTimes
@@ -249,7 +250,7 @@ def extract_videos(
             with (
                 staging as copies,
                 account.status,
-                Decoders[Request | Piece](workers, stream=stream) as decoders,
+                Decoders[Request | Piece](workers, chunk_bytes=usual_chunk_bytes(device), stream=stream) as decoders,
                 ThreadPoolExecutor(1, "writer") as writer,
                 contextlib.nullcontext() if files is None else BoxReader(files, max(1, workers // 4)) as reader,
             ):
@@ -263,6 +264,11 @@ def extract_videos(
 def usual_batch_size(device: torch.device, clip: ClipShape) -> int:
     """Return how many clips make a batch that suits a device."""
     return max(1, _FRAMES_PER_BATCH[device.type] // clip.num_frames)
+
+
+def usual_chunk_bytes(device: torch.device) -> int:
+    """Return how many bytes of pictures a worker hands over at once for a device."""
+    return CHUNK_BYTES_FOR_GPU if device.type == "cuda" else CHUNK_BYTES
 
 
 def _provenance(

@@ -89,7 +89,7 @@ class Forward:
     @torch.inference_mode()
     def start(
         self,
-        pictures: Sequence[torch.Tensor],
+        pictures: torch.Tensor,
         colours: Sequence[Colour],
         clip_frames: int,
         changes: Iterable[tuple[Sequence[int], ColourChange]] = (),
@@ -97,15 +97,14 @@ class Forward:
         """Start computing a batch of B clips.
 
         Args:
-            pictures: B * clip_frames pictures, each (3, h, w) uint8 YUV on the device, clip by clip.
+            pictures: (B * clip_frames, 3, h, w) uint8 YUV on the device, clip by clip.
             colours: the colours of each picture.
             changes: numbers of clips, and what to do with their colours.
         """
-        stacked = torch.stack(list(pictures))
-        x = normalised(stacked, colours, self._preprocess)
+        x = normalised(pictures, colours, self._preprocess)
         for clips, change in changes:
             rows = [clip * clip_frames + frame for clip in clips for frame in range(clip_frames)]
-            x[rows] = recoloured(stacked[rows], [colours[row] for row in rows], self._preprocess, change)
+            x[rows] = recoloured(pictures[rows], [colours[row] for row in rows], self._preprocess, change)
         return self.steps(x.unflatten(0, (-1, clip_frames)).transpose(1, 2))
 
     @torch.inference_mode()

@@ -4,7 +4,8 @@
                 [ worker processes ]     [ worker ]   [ this process, on the device            ]
 
 Knows no registry, no annotations and no HDF5. Videos are started only as workers need them, so memory does not grow
-with the length of a video or the number of videos.
+with the length of a video or the number of videos. This process works per message of a worker and per batch, not per
+frame or clip: `python benchmarks/bench_feeding.py` measures what that takes.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ import numpy as np
 import torch
 
 from extract.clips import (
-    Clip,
     ClipFailure,
     ClipFeatures,
+    Clips,
+    Completed,
+    CroppedPart,
+    DrawnPart,
     Part,
     Piece,
     RegionPart,
@@ -37,7 +41,9 @@ from extract.decode.sources import base_of, path_of
 from extract.decode.staging import Staged
 from extract.decode.worker import Finished
 from extract.forward import Forward, PendingSteps
+from extract.pictures import gathered, on_device
 from extract.preprocess import Preprocess, Scaler
+from extract.transfer import Transfer, transfer_to
 from extract.views import View, draw
 from features.errors import DataError
 from features.failures import FailureKind
@@ -68,7 +74,7 @@ class Pipeline:
         batch_size: clips per batch.
         wait_times: is kept up to date.
         on_clips: called with a video's id, how many of its clips have just been computed or have failed, and how many
-            it has in all; a clip counts once for each of its views.
+            it has in all; a clip counts once for each region of each of its views.
     """
 
     def __init__(
@@ -88,8 +94,9 @@ class Pipeline:
         self._device = device
         self._batch_size = batch_size
         self._on_clips = on_clips
-        self._batch: list[Clip] = []
-        self._in_flight: deque[tuple[list[Clip], PendingSteps]] = deque()
+        self._batch: list[Clips] = []
+        self._num_in_batch = 0
+        self._in_flight: deque[tuple[list[Clips], PendingSteps]] = deque()
         self._finished: deque[ClipFeatures | UnusableVideo] = deque()
         self._wait_times = wait_times
 
@@ -102,30 +109,31 @@ class Pipeline:
             DataError: no worker can be started.
         """
         todo: deque[tuple[Piece, AnyTask]] = deque()
-        while True:
-            _submit(requests, todo, decoders)
-            if not decoders.num_open:
-                break
-            for event in self._events(decoders):
-                key, result = event.key, event.result
-                if isinstance(key, Request):
-                    if isinstance(result, VideoInfo):
-                        todo.extend(self._planned(key, result))
-                    elif isinstance(result, TaskFailure):
-                        self._finished.append(_unusable(key, result))
-                elif isinstance(result, Frames):
-                    self._take(key, result)
-                elif isinstance(result, (Finished, TaskFailure)):
-                    self._end(key, result)
-            yield from self._results()
+        with transfer_to(self._device, decoders.buffers()) as transfer:
+            while True:
+                _submit(requests, todo, decoders)
+                if not decoders.num_open:
+                    break
+                for event in self._events(decoders, transfer):
+                    key, result = event.key, event.result
+                    if isinstance(key, Request):
+                        if isinstance(result, VideoInfo):
+                            todo.extend(self._planned(key, result))
+                        elif isinstance(result, TaskFailure):
+                            self._finished.append(_unusable(key, result))
+                    elif isinstance(result, Frames):
+                        self._take(key, result, transfer)
+                    elif isinstance(result, (Finished, TaskFailure)):
+                        self._end(key, result)
+                yield from self._results()
         self._start_batch()
         while self._in_flight:
             self._collect()
         yield from self._results()
 
-    def _events(self, decoders: Decoders[Request | Piece]) -> Iterator[Event[Request | Piece]]:
+    def _events(self, decoders: Decoders[Request | Piece], transfer: Transfer) -> Iterator[Event[Request | Piece]]:
         """Yield what `decoders.events` yields, and count the time of waiting for it."""
-        events = decoders.events()
+        events = decoders.events(transfer.poll)
         while True:
             before = time.perf_counter()
             event = next(events, None)
@@ -147,23 +155,19 @@ class Pipeline:
         for rows in pieces(info.packets, info.pts, video.moved):
             yield Piece(video, rows), decode_task(info, np.unique(video.moved[rows]))
 
-    def _take(self, piece: Piece, frames: Frames) -> None:
+    def _take(self, piece: Piece, frames: Frames, transfer: Transfer) -> None:
         """Scale the parts that are wanted of some frames, and start every batch that is full."""
-        scaler = Scaler(frames.pictures, self._preprocess, self._device)
-        pictures: list[dict[Part, torch.Tensor]] = [{} for _ in frames.frames]
-        for part, positions in piece.wanted(frames.frames).items():
-            if isinstance(part, str):
-                crops = scaler.crop(part)[positions] if len(positions) < len(pictures) else scaler.crop(part)
-            elif isinstance(part, RegionPart):
-                boxes = [piece.video.box(part, frames.frames[position]) for position in positions]
-                crops = scaler.boxed(positions, boxes)
-            else:
-                crops = scaler.augmented(positions, draw(*part))
-            for position, picture in zip(positions, crops, strict=True):
-                pictures[position][part] = picture
-        frames.release()
-        for frame, parts in zip(frames.frames, pictures, strict=True):
-            self._batch_up(piece.add(frame, parts))
+        scaler = Scaler(transfer.planes(frames.pictures), self._preprocess, self._device)
+
+        def pictures(part: Part, positions: np.ndarray) -> torch.Tensor:
+            if not isinstance(part, RegionPart):
+                return _pictures(scaler, part, positions)
+            boxes = piece.video.boxes_of(part, np.array(frames.frames)[positions])
+            return scaler.boxed(positions.tolist(), boxes, flip=part.flip)
+
+        completed = piece.take(frames.frames, pictures)
+        transfer.release(frames)
+        self._batch_up(completed)
 
     def _end(self, piece: Piece, result: Finished | TaskFailure) -> None:
         failure = None
@@ -171,52 +175,57 @@ class Pipeline:
             failure = ClipFailure(result.error, _message(piece.request, result))
         self._batch_up(piece.end(failure))
 
-    def _batch_up(self, clips: Iterator[Clip]) -> None:
-        for clip in clips:
-            if clip.failure is not None:
-                self._fail(clip.video, clip.number, clip.failure)
-                continue
-            self._batch.append(clip)
-            if len(self._batch) == self._batch_size:
+    def _batch_up(self, completed: Completed) -> None:
+        for number, failure in completed.failures:
+            self._fail(completed.clips.video, number, failure)
+        clips, start = completed.clips, 0
+        while start < len(clips):
+            stop = min(len(clips), start + self._batch_size - self._num_in_batch)
+            self._batch.append(clips.part(start, stop))
+            self._num_in_batch += stop - start
+            start = stop
+            if self._num_in_batch == self._batch_size:
                 self._start_batch()
 
     def _start_batch(self) -> None:
         if not self._batch:
             return
         before = time.perf_counter()
-        clips, self._batch = self._batch, []
-        pictures = [picture for clip in clips for picture in clip.pictures]
-        colours = [clip.video.info.colour for clip in clips for _ in clip.pictures]
-        started = self._forward.start(pictures, colours, len(clips[0].pictures), _colour_changes(clips))
-        self._in_flight.append((clips, started))
+        batch, self._batch, self._num_in_batch = self._batch, [], 0
+        pictures = gathered([(clips.blocks, clips.pictures) for clips in batch])
+        colours = [colour for clips in batch for colour in [clips.video.info.colour] * clips.pictures.size]
+        started = self._forward.start(pictures, colours, batch[0].pictures.shape[1], _colour_changes(batch))
+        self._in_flight.append((batch, started))
         self._wait_times.backbone += time.perf_counter() - before
         if len(self._in_flight) >= _BATCHES_IN_FLIGHT:
             self._collect()
 
     def _collect(self) -> None:
         """Wait for the oldest batch and copy its steps to their videos."""
-        clips, pending = self._in_flight.popleft()
+        batch, pending = self._in_flight.popleft()
         before = time.perf_counter()
-        steps = pending.get().numpy()  # (B, P, D) float32
+        steps = pending.get()  # (B, P, D) float32
         self._wait_times.backbone += time.perf_counter() - before
-        for clip, rows in zip(clips, steps, strict=True):
-            video = clip.video
-            averaged = rows.reshape(video.steps.shape[1], -1, self._dim).mean(axis=1)  # a dense set: one step per clip
-            steps_of_clip = video.steps[clip.number, :, clip.look]
-            with np.errstate(over="ignore"):  # values beyond 65504 become infinite in float16, and are found below
-                steps_of_clip[:] = averaged
-            if not np.isfinite(steps_of_clip).all():
-                self._fail(video, clip.number, _NOT_FINITE)
-            else:
-                self._count(video)
+        for clips, rows in zip(batch, steps.split([len(clips) for clips in batch]), strict=True):
+            video = clips.video
+            steps_of_clips = _rounded(rows.unflatten(1, (video.steps.shape[1], -1)))
+            # Infinite and NaN have all bits of the exponent set. numpy tests values of float16 one by one.
+            is_finite = (steps_of_clips.view(np.uint16) & 0x7C00).max(axis=(1, 2)) < 0x7C00
+            video.steps[clips.numbers, :, clips.looks] = steps_of_clips
+            for number in clips.numbers[~is_finite].tolist():
+                self._fail(video, number, _NOT_FINITE)
+            self._count(video, int(is_finite.sum()))
 
     def _fail(self, video: VideoInProgress, number: int, failure: ClipFailure) -> None:
         video.failures.setdefault(number, failure)
-        self._count(video)
+        self._count(video, 1)
 
-    def _count(self, video: VideoInProgress) -> None:
-        video.num_open -= 1
-        self._on_clips(video.request.video_id, 1, len(video.steps) * video.steps.shape[2])
+    def _count(self, video: VideoInProgress, num_clips: int) -> None:
+        """Note that clips are done, each in one look."""
+        if not num_clips:
+            return
+        video.num_open -= num_clips
+        self._on_clips(video.request.video_id, num_clips, len(video.steps) * len(video.views))
         if not video.num_open:
             self._finished.append(video.features())
 
@@ -230,13 +239,31 @@ _NOT_FINITE = ClipFailure(
 )
 
 
-def _colour_changes(clips: Sequence[Clip]) -> Iterator[tuple[list[int], ColourChange]]:
+def _pictures(scaler: Scaler, part: CroppedPart | DrawnPart, positions: np.ndarray) -> torch.Tensor:
+    """Return the pictures of a part of the frames at these positions: (k, 3, h, w)."""
+    if isinstance(part, DrawnPart):
+        return scaler.augmented(positions.tolist(), draw(part.view, part.name))
+    crops = scaler.crop(part.crop, flip=part.flip)
+    return crops if len(positions) == len(crops) else crops.index_select(0, on_device(positions, crops.device))
+
+
+def _rounded(steps: torch.Tensor) -> np.ndarray:
+    """Return the averages of runs of steps, (n, P, run, D) float32, as (n, P, D) float16; beyond 65504 is infinite."""
+    averaged = steps[:, :, 0] if steps.shape[2] == 1 else torch.from_numpy(steps.numpy().mean(axis=2))
+    return averaged.half().numpy()  # as numpy rounds, in a tenth of the time
+
+
+def _colour_changes(batch: Sequence[Clips]) -> Iterator[tuple[list[int], ColourChange]]:
     """Yield which clips have their colours changed, and how; clips with the same draw together, as that is faster."""
     by_draw: dict[tuple[View, str], list[int]] = {}
-    for number, clip in enumerate(clips):
-        view = clip.video.view(clip.look)
-        if view.kind != "plain":
-            by_draw.setdefault((view, clip.video.draw_names[clip.number]), []).append(number)
+    first = 0
+    for clips in batch:
+        views, names = clips.video.views, clips.video.draw_names
+        is_changed = np.array([view.kind != "plain" for view in views])[clips.looks]
+        for position in np.flatnonzero(is_changed).tolist():
+            key = views[clips.looks[position]], names[clips.numbers[position]]
+            by_draw.setdefault(key, []).append(first + position)
+        first += len(clips)
     for (view, name), numbers in by_draw.items():
         yield numbers, colour_change(view, name)
 

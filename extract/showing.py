@@ -12,7 +12,7 @@ from torchvision.io import write_png
 
 from extract.backbone_input import Preprocess
 from extract.backbones import get
-from extract.decode.planes import Colour, PlaneBatch, Planes
+from extract.decode.planes import Colour, Planes
 from extract.decode.reading import decode, decode_task, probe
 from extract.decode.sources import Source
 from extract.preprocess import Scaler, normalised
@@ -114,18 +114,19 @@ def _do_nothing() -> None:
 
 def _column(planes: Planes, colour: Colour, boxes: dict[str, np.ndarray], preprocess: Preprocess) -> list[torch.Tensor]:
     """Return a frame with the boxes that it has, and what is seen of each region: (3, h, w) uint8 RGB each."""
-    batch = PlaneBatch(planes.y[None].copy(), np.stack([planes.u, planes.v])[None])  # a turned one is a view
-    scaler = Scaler(batch, preprocess, _CPU)
+    # A turned picture is a view of another, which torch does not take.
+    both = torch.from_numpy(planes.y[None].copy()), torch.from_numpy(np.stack([planes.u, planes.v])[None])
+    scaler = Scaler(both, preprocess, _CPU)
     seen = []
     for box in boxes.values():
         if np.isnan(box[0]):
             seen.append(_crossed_out(_rgb(scaler.crop("centre"), colour)))
         else:
-            seen.append(_rgb(scaler.boxed([0], [box.tolist()]), colour))
+            seen.append(_rgb(scaler.boxed([0], box[None]), colour))
     height, width = planes.y.shape
     scale = seen[0].shape[2] / width
     small = replace(preprocess, resize=(max(2, round(scale * height)), seen[0].shape[2]), crop=None)
-    whole = _rgb(Scaler(batch, small, _CPU).crop("centre"), colour)
+    whole = _rgb(Scaler(both, small, _CPU).crop("centre"), colour)
     for name, box in boxes.items():
         if not np.isnan(box[0]):
             square = pixel_box(box.tolist(), (height, width))

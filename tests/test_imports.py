@@ -74,8 +74,9 @@ ORDER = {
         *("segment_dataset", "reading", "formats", "merging", "import_videos", "importing", "exporting", "cli"),
     ),
     "extract": (
-        *("backbone_input", "decode", "sampling", "views", "regions", "colour_changes", "preprocess", "clips"),
-        *("backbones", "weights", "listing"),
+        *("backbone_input", "decode", "sampling", "views", "regions", "colour_changes", "pictures", "transfer"),
+        *("preprocess", "clips", "backbones"),
+        *("weights", "listing"),
         *("backbones.table", "videos"),
         *("forward", "pipeline", "outcome", "tasks", "summary", "extraction", "showing", "commands", "cli"),
     ),

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import BinaryIO, Generic, TypeAlias, TypeVar
 
+import numpy as np
+
 from extract.decode.planes import PlaneBatch
 from extract.decode.probing import VideoInfo
 from extract.decode.reading import AnyTask
@@ -26,6 +28,7 @@ from extract.decode.sources import Source
 from extract.decode.staging import Staged
 from extract.decode.worker import (
     BUFFER_BYTES,
+    CHUNK_BYTES,
     NUM_BUFFERS,
     FilledBuffer,
     Finished,
@@ -40,6 +43,8 @@ from features.failures import FailureKind
 
 # A worker sends a heartbeat every second while it reads. Network file systems stall for a minute and come back.
 HUNG_S = 300.0
+# How often to ask whether the device has copied pictures, while it does and no worker has a message.
+_POLL_S = 0.001
 # One task to do and one to continue with, so that a worker never waits for the next.
 _TASKS_PER_WORKER = 2
 
@@ -99,7 +104,6 @@ class _Worker(Generic[Key]):
     number: int  # says where its buffers lie in the shared memory
     tasks: deque[tuple[Key, Task]] = field(default_factory=deque)
     is_ready: bool = False
-    unread: int = 0  # filled buffers that have not been released
     heard_at: float = field(default_factory=time.monotonic)
 
 
@@ -109,13 +113,15 @@ class Decoders(Generic[Key]):
     `submit` tasks while `wants_task` says so, and take `events` as long as tasks are open.
 
     Args:
+        chunk_bytes: how much of a buffer pictures may fill, unless a single picture needs more.
         stream: the number of the video stream to take in each file; by default the one that a player shows.
     """
 
-    def __init__(self, num_workers: int, *, stream: int | None = None) -> None:
-        self._stream = stream
+    def __init__(self, num_workers: int, *, chunk_bytes: int = CHUNK_BYTES, stream: int | None = None) -> None:
+        self._chunk_bytes, self._stream = chunk_bytes, stream
         self._file = _memory_file(num_workers * NUM_BUFFERS * BUFFER_BYTES)
         self._memory = mmap.mmap(self._file.fileno(), 0)
+        self._unreleased: list[set[int]] = [set() for _ in range(num_workers)]  # the buffers of each worker's number
         self._backlog: deque[tuple[Key, Task]] = deque()
         self._workers = [self._started(number) for number in range(num_workers)]
 
@@ -134,7 +140,7 @@ class Decoders(Generic[Key]):
         # multiprocessing would make each worker import the program that runs here, and torch with it (3 s on a busy
         # machine), and would require `if __name__ == "__main__"` in every script.
         connection, worker_end = Pipe()
-        arguments = (worker_end.fileno(), self._file.fileno(), number, self._stream)
+        arguments = (worker_end.fileno(), self._file.fileno(), number, self._chunk_bytes, self._stream)
         code = f"import sys; sys.path[:] = {sys.path!r}; from extract.decode.worker import serve; serve{arguments}"
         process = subprocess.Popen(
             [sys.executable, "-c", code],
@@ -143,7 +149,14 @@ class Decoders(Generic[Key]):
             start_new_session=True,  # Ctrl-C reaches every process of a terminal; only this process ends the workers
         )
         worker_end.close()  # so that the connection ends with the process
-        return _Worker(process, connection, number)
+        worker: _Worker[Key] = _Worker(process, connection, number)
+        for buffer in set(range(NUM_BUFFERS)) - self._unreleased[number]:
+            self._send(worker, buffer)
+        return worker
+
+    def buffers(self) -> np.ndarray:
+        """Return the memory in which pictures lie, unless a single one is larger: (N, bytes) uint8."""
+        return buffers_in(self._memory).reshape(-1, BUFFER_BYTES)[:, : self._chunk_bytes]
 
     @property
     def num_workers(self) -> int:
@@ -179,22 +192,31 @@ class Decoders(Generic[Key]):
         with contextlib.suppress(OSError):
             worker.connection.send(message)
 
-    def events(self) -> Iterator[Event[Key]]:
-        """Wait until some tasks have results, and yield those. Pictures must be released before the next call.
+    def events(self, poll: Callable[[], bool] = lambda: False) -> Iterator[Event[Key]]:
+        """Wait until some tasks have results, and yield those. A worker waits while none of its buffers is released.
+
+        Args:
+            poll: is called again and again while this waits. It may release frames, and returns whether it has more to
+                release soon.
 
         Raises:
             DataError: a worker does not even start.
         """
         has_events = False
         while self.num_open and not has_events:
-            ready = set(wait([worker.connection for worker in self._workers], timeout=1.0))
+            timeout = _POLL_S if poll() else 1.0
+            ready = set(wait([worker.connection for worker in self._workers], timeout))
             now = time.monotonic()
             for worker in list(self._workers):
                 # One message of each worker at a time: what a dead worker left in its buffers must be read before
                 # the next worker takes the buffers over.
                 if worker.connection in ready:
                     events = self._received(worker, now)
-                elif worker.tasks and worker.unread < NUM_BUFFERS and now - worker.heard_at > HUNG_S:
+                elif (
+                    worker.tasks
+                    and len(self._unreleased[worker.number]) < NUM_BUFFERS
+                    and now - worker.heard_at > HUNG_S
+                ):
                     message = f"the process that read it gave no sign of life for {HUNG_S:.0f} s and was ended"
                     events = self._replaced(worker, TaskFailure(FailureKind.WORKER_HUNG, message))
                 else:
@@ -227,14 +249,19 @@ class Decoders(Generic[Key]):
         return [Event(key, self._frames(worker, message) if isinstance(message, FilledBuffer) else message)]
 
     def _frames(self, worker: _Worker[Key], filled: FilledBuffer) -> Frames:
-        worker.unread += 1
-        batch = batch_in(buffers_in(self._memory, worker.number)[filled.buffer], filled.height, filled.width)
+        batch = batch_in(
+            buffers_in(self._memory)[worker.number, filled.buffer], filled.height, filled.width, self._chunk_bytes
+        )
         num = len(filled.frames)
+        unreleased = self._unreleased[worker.number]
+        unreleased.add(filled.buffer)
 
         def release() -> None:
-            worker.unread -= 1
-            worker.heard_at = time.monotonic()  # the worker may have waited for this buffer
-            self._send(worker, filled.buffer)
+            unreleased.remove(filled.buffer)
+            # If another worker has taken over, the buffer is its own now.
+            owner = next(each for each in self._workers if each.number == worker.number)
+            owner.heard_at = time.monotonic()  # it may have waited for this buffer
+            self._send(owner, filled.buffer)
 
         return Frames(filled.frames, PlaneBatch(batch.y[:num], batch.uv[:num]), release)
 

@@ -28,7 +28,9 @@ from extract.decode.staging import Staged, staged
 NUM_BUFFERS = 3
 BUFFER_BYTES = MAX_PICTURE_BYTES
 # With smaller pictures only so much of it is used: what was just decoded should still be in the processor's cache.
-_CHUNK_BYTES = 4 * 2**20
+CHUNK_BYTES = 4 * 2**20
+# A GPU copies pictures itself, and what the other process does per message should be for many pictures: 64 of 640x360.
+CHUNK_BYTES_FOR_GPU = 24 * 2**20
 _CHUNK_FRAMES = 64
 _HEARTBEAT_EVERY_S = 1.0
 
@@ -36,8 +38,8 @@ _HEARTBEAT_EVERY_S = 1.0
 # ---- messages
 #
 # To the worker: a Source (to probe), a Staged (to copy first) or a task to decode; and the numbers of buffers that are
-# free again. From the worker: first Ready; then for a source its VideoInfo, or for a task to decode any number of
-# FilledBuffers; at the end of each task Finished or Unreadable; and a Heartbeat in between.
+# free, first and again. From the worker: first Ready; then for a source its VideoInfo, or for a task to decode any
+# number of FilledBuffers; at the end of each task Finished or Unreadable; and a Heartbeat in between.
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,13 @@ class Unreadable:
     message: str
 
 
-def serve(connection: int, memory: int, number: int, stream: int | None) -> None:
+def serve(connection: int, memory: int, number: int, chunk_bytes: int, stream: int | None) -> None:
     """Do the tasks that come through a connection until it is closed.
 
     Args:
         connection, memory: file descriptors of a socket and of a file that all workers map into their memory.
         number: the number of this worker, which says where its buffers lie in that memory.
+        chunk_bytes: how much of a buffer pictures may fill, unless a single picture needs more.
         stream: the video stream to take, if not the one that a player shows.
     """
     # A scheduler that stops a job sends these signals to all of its processes; the process that runs the backbone
@@ -86,19 +89,17 @@ def serve(connection: int, memory: int, number: int, stream: int | None) -> None
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     # If backbone and decoders share the processor, the backbone goes first: early pictures are of no use to it.
     os.nice(19)
-    _serve(Connection(connection), buffers_in(mmap.mmap(memory, 0), number), stream)
+    _serve(Connection(connection), buffers_in(mmap.mmap(memory, 0))[number], chunk_bytes, stream)
 
 
-def buffers_in(memory: mmap.mmap, number: int) -> np.ndarray:
-    """Return the buffers of a worker, (NUM_BUFFERS, BUFFER_BYTES) uint8."""
-    return np.frombuffer(memory, np.uint8).reshape(-1, NUM_BUFFERS, BUFFER_BYTES)[number]
+def buffers_in(memory: mmap.mmap) -> np.ndarray:
+    """Return the buffers of all workers, (workers, NUM_BUFFERS, BUFFER_BYTES) uint8."""
+    return np.frombuffer(memory, np.uint8).reshape(-1, NUM_BUFFERS, BUFFER_BYTES)
 
 
-def _serve(connection: Connection, buffers: np.ndarray, stream: int | None) -> None:
+def _serve(connection: Connection, buffers: np.ndarray, chunk_bytes: int, stream: int | None) -> None:
     tasks: queue.SimpleQueue[Source | Staged | AnyTask] = queue.SimpleQueue()
     free: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for buffer in range(NUM_BUFFERS):
-        free.put(buffer)
     # A thread always listens, so that the other side never waits until this one takes a message.
     threading.Thread(target=_listen, args=(connection, tasks, free), daemon=True).start()
     connection.send(Ready())
@@ -107,7 +108,7 @@ def _serve(connection: Connection, buffers: np.ndarray, stream: int | None) -> N
         task = tasks.get()
         try:
             if isinstance(task, AnyTask):
-                _decode(task, connection, buffers, free, heartbeat)
+                _decode(task, connection, buffers, free, chunk_bytes, heartbeat)
             else:
                 source = staged(task, heartbeat) if isinstance(task, Staged) else task
                 connection.send(probe(source, stream=stream, on_packet=heartbeat))
@@ -144,6 +145,7 @@ def _decode(
     connection: Connection,
     buffers: np.ndarray,
     free: queue.SimpleQueue[int],
+    chunk_bytes: int,
     heartbeat: Callable[[], None],
 ) -> None:
     buffer = 0
@@ -160,7 +162,8 @@ def _decode(
             frames = []
         if not frames:
             buffer = free.get()
-            batch = batch_in(buffers[buffer], *planes.y.shape)
+            height, width = planes.y.shape
+            batch = batch_in(buffers[buffer], height, width, chunk_bytes)
         _put(planes, batch, len(frames))
         frames.append(frame)
     if frames:
@@ -173,7 +176,7 @@ def _put(planes: Planes, batch: PlaneBatch, index: int) -> None:
     batch.uv[index, 1] = planes.v
 
 
-def batch_in(space: np.ndarray, height: int, width: int) -> PlaneBatch:
+def batch_in(space: np.ndarray, height: int, width: int, chunk_bytes: int) -> PlaneBatch:
     """Return the batch of pictures that a buffer holds, at most as many as one message announces.
 
     The batch is a view of the buffer.
@@ -181,9 +184,10 @@ def batch_in(space: np.ndarray, height: int, width: int) -> PlaneBatch:
     Args:
         space: (BUFFER_BYTES,) uint8.
         height, width: of a picture of at most BUFFER_BYTES.
+        chunk_bytes: how much of the buffer several pictures may fill.
     """
     half = (height + 1) // 2, (width + 1) // 2
     luma, size = height * width, planes_bytes(height, width)
-    num = min(_CHUNK_FRAMES, _CHUNK_BYTES // size) or 1
+    num = min(_CHUNK_FRAMES, chunk_bytes // size) or 1
     y, uv = space[: num * luma], space[num * luma : num * size]
     return PlaneBatch(y.reshape(num, height, width), uv.reshape(num, 2, *half))

@@ -500,8 +500,11 @@ def _no_fused_attention() -> Iterator[None]:
 
 
 class _Event:
-    def record(self) -> None:
+    def record(self, _: object = None) -> None:
         pass
+
+    def query(self) -> bool:
+        return True
 
     def synchronize(self) -> None:
         pass

@@ -16,9 +16,10 @@ from torchvision.transforms.v2 import functional as F
 
 from extract.backbone_input import ClipShape, Preprocess
 from extract.backbones.networks.clip_network import ClipNetwork, LayerTokens
-from extract.clips import ClipFeatures, Piece, Request
+from extract.clips import ClipFeatures, Request
 from extract.decode.decoders import Decoders
 from extract.forward import Forward
+from extract.pictures import BlockStore
 from extract.pipeline import Pipeline, WaitTimes
 from extract.sampling import moved_clips, plan_dense, plan_segments
 from extract.views import View, choose_views, draw, seed
@@ -242,19 +243,19 @@ def test_frame_that_is_lost_costs_the_clips_that_need_it_in_any_view(tmp_path, d
 
 
 def test_pictures_are_forgotten_with_the_last_clip_that_needs_them(video, decoders, monkeypatch):
-    """However many views: no more frames of a part of the picture wait than overlapping clips have."""
-    most = 0
-    add = Piece.add
+    """However many views: no more blocks of pictures wait than the messages and parts of overlapping clips have."""
+    kept: list[int] = []
+    stores: list[BlockStore] = []
+    forget = BlockStore.forget
 
-    def counted(piece: Piece, *arguments):
-        nonlocal most
-        yield from add(piece, *arguments)
-        most = max(most, *(len(pictures) for pictures in piece._pictures.values()))
+    def counted(store: BlockStore, num_uses: int) -> None:
+        forget(store, num_uses)
+        kept.append(len(store))
+        stores.append(store)
 
-    monkeypatch.setattr(Piece, "add", counted)
-    pieces = []
-    init = Piece.__init__
-    monkeypatch.setattr(Piece, "__init__", lambda piece, *arguments: (pieces.append(piece), init(piece, *arguments))[1])
-    _run({"P01_101": video}, choose_views("centre,left,early,augment:2", CROPPED), decoders)
-    assert 0 < most <= 4
-    assert all(not pictures for piece in pieces for pictures in piece._pictures.values())
+    monkeypatch.setattr(BlockStore, "forget", counted)
+    with Decoders(1, chunk_bytes=0) as one_by_one:
+        _run({"P01_101": video}, choose_views("centre,left,early,augment:2", CROPPED), one_by_one)
+    # Two clips overlap, of two frames each, in the parts centre, left, augment1 and augment2 of one or two segments.
+    assert 0 < max(kept) <= 16
+    assert not any(len(store) for store in stores)

@@ -31,7 +31,7 @@ NEED_TORCH_2_3 = (
 def device(request) -> Iterator[PretendedDevice]:
     with PretendedDevice(request.param) as device:
         yield device
-    for cached in (preprocess._folded, preprocess._copy_stream):  # what they keep is of this device
+    for cached in (preprocess._folded, preprocess._bounds):  # what they keep is of this device
         cached.cache_clear()
 
 

@@ -16,7 +16,14 @@ from extract.decode import decoders
 from extract.decode.decoders import Decoders, Event, Frames, TaskFailure
 from extract.decode.probing import VideoInfo, probe
 from extract.decode.video import decode, decode_task
-from extract.decode.worker import BUFFER_BYTES, NUM_BUFFERS, Finished, batch_in
+from extract.decode.worker import (
+    BUFFER_BYTES,
+    CHUNK_BYTES,
+    CHUNK_BYTES_FOR_GPU,
+    NUM_BUFFERS,
+    Finished,
+    batch_in,
+)
 
 
 def _all_events(pool: Decoders, *, release: bool = True) -> list[Event]:
@@ -158,11 +165,13 @@ def test_workers_end_with_the_pool():
     assert all(process.poll() is not None for process in processes)
 
 
+@pytest.mark.parametrize("chunk_bytes", [CHUNK_BYTES, CHUNK_BYTES_FOR_GPU])
 @pytest.mark.parametrize("size", [(360, 640), (1080, 1920), (2160, 4096), (4096, 8192), (47, 33), (1, 1)], ids=str)
-def test_pictures_of_a_buffer_lie_within_it_and_apart(size):
+def test_pictures_of_a_buffer_lie_within_it_and_apart(size, chunk_bytes):
     buffer = np.zeros(BUFFER_BYTES, np.uint8)
-    batch = batch_in(buffer, *size)
+    batch = batch_in(buffer, *size, chunk_bytes)
     assert len(batch) >= 1
+    assert len(batch) == 1 or batch.y.nbytes + batch.uv.nbytes <= chunk_bytes
     batch.y[:] += 1
     batch.uv[:] += 1
     half = (size[0] + 1) // 2, (size[1] + 1) // 2

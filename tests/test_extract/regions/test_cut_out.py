@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from extract.backbone_input import Preprocess
-from extract.decode.planes import PlaneBatch
 from extract.decode.reading import decode, decode_task, probe
 from extract.preprocess import Scaler, normalised
 from extract.regions.crops import pixel_box
@@ -59,8 +57,9 @@ def test_a_region_is_that_part_of_the_upright_frame(turned, recipe, box):
     preprocess = RECIPES[recipe]
     info = probe(path, on_packet=lambda: None)
     [(_, planes)] = decode(decode_task(info, np.array([2])), on_packet=lambda: None)
-    pictures = PlaneBatch(planes.y[None].copy(), np.stack([planes.u, planes.v])[None])
-    seen = normalised(Scaler(pictures, preprocess, CPU).boxed([0], [BOXES[box]]), [info.colour], preprocess)[0]
+    both = torch.from_numpy(planes.y[None].copy()), torch.from_numpy(np.stack([planes.u, planes.v])[None])
+    cut_out = Scaler(both, preprocess, CPU).boxed([0], np.array([BOXES[box]]))
+    seen = normalised(cut_out, [info.colour], preprocess)[0]
 
     decoded = [frame for _, frame in decode_all(path)][2]
     upright = np.rot90(decoded, degrees // 90).copy()
@@ -77,11 +76,11 @@ def test_a_region_is_that_part_of_the_upright_frame(turned, recipe, box):
 
 def test_pictures_come_in_the_order_of_their_boxes():
     rng = np.random.default_rng(0)
-    batch = PlaneBatch(
-        rng.integers(0, 256, (5, 36, 64), dtype=np.uint8), rng.integers(0, 256, (5, 2, 18, 32), dtype=np.uint8)
-    )
-    recipe = replace(RECIPES["bicubic"])
-    boxes = [BOXES["within"], BOXES["a pixel"], BOXES["within"], BOXES["wide"]]
-    together = Scaler(batch, recipe, CPU).boxed([4, 0, 2, 1], boxes)
+    sizes = (5, 36, 64), (5, 2, 18, 32)
+    planes = tuple(torch.from_numpy(rng.integers(0, 256, size, dtype=np.uint8)) for size in sizes)
+    scaler = Scaler(planes, RECIPES["bicubic"], CPU)
+    boxes = np.array([BOXES[name] for name in ("within", "a pixel", "within", "wide")])
+    together = scaler.boxed([4, 0, 2, 1], boxes)
     for number, box, picture in zip([4, 0, 2, 1], boxes, together, strict=True):
-        torch.testing.assert_close(Scaler(batch, recipe, CPU).boxed([number], [box])[0], picture)
+        torch.testing.assert_close(scaler.boxed([number], box[None])[0], picture)
+    torch.testing.assert_close(scaler.boxed([4, 0, 2, 1], boxes, flip=True), together.flip(-1))
