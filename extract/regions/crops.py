@@ -29,6 +29,7 @@ SMOOTH_S = 0.1
 # The views that a region has: a crop at an end of the picture has none, and augmentations choose their own.
 _VIEWS = ("centre", "flip")
 _SAME_S = 1e-6
+_SIZES = 24  # of the squares that are cut out
 
 
 @dataclass(frozen=True)
@@ -158,9 +159,10 @@ def _one_region(
 
 
 def pixel_box(box: Sequence[float], size: tuple[int, int]) -> Box:
-    """Return the square of a picture that shows a box: about its middle, as long as its longer side, in the picture.
+    """Return the square of a picture that shows a box: about its middle, at least as long as its longer side.
 
-    A square that reaches over a border is moved; it is no larger than the largest square in the picture.
+    A square that reaches over a border is moved into the picture; it is no larger than the largest square in it. There
+    are some 24 sizes of squares, so that several can be resized together, and so that few sizes follow each other.
 
     Args:
         box: left, top, right and bottom, in fractions of the picture.
@@ -169,7 +171,8 @@ def pixel_box(box: Sequence[float], size: tuple[int, int]) -> Box:
     height, width = size
     left, top, right, bottom = box
     side = max((right - left) * width, (bottom - top) * height)
-    pixels = max(2, min(2 * math.ceil(side / 2), min(size) // 2 * 2))
+    step = max(2, 2 * round(min(size) / (2 * _SIZES)))
+    pixels = min(step * max(1, math.ceil(side / step - 1e-6)), min(size) // 2 * 2)
     rows = _start((top + bottom) / 2 * height, pixels, height)
     return Box(rows, _start((left + right) / 2 * width, pixels, width), pixels, pixels)
 

@@ -161,6 +161,10 @@ _SIZES = {
         },
         num_segments=(22, 29),
     ),
+    "crops": _Size(
+        {"train": _ids(range(1, 5), [1, 2]), "validation": _ids(range(1, 5), [7]), "test": ["P05_101"]},
+        num_segments=(22, 29),
+    ),
     "context": _Size(
         {
             "train": _ids(range(1, 5), [*range(1, 4)]),

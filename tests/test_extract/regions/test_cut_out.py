@@ -37,7 +37,7 @@ def _picture(number: int) -> np.ndarray:
     """A picture with shades, edges and a fine texture, which no turn and no mirror leaves as it is."""
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(float)
     shades = np.stack([x / WIDTH, y / HEIGHT, (x + y) / (WIDTH + HEIGHT)], axis=2) * 150
-    edges = (((x + 3 * number) // 41 + y // 29) % 2)[..., None] * np.array([50, -30, 20])
+    edges = (((x + 3 * number) // 41 + y // 29) % 2)[..., None] * np.array([45, 25, 35])
     texture = np.random.default_rng(0).normal(0, 4, (HEIGHT, WIDTH, 1))
     return (50 + shades + edges + texture).clip(0, 255).round().astype(np.uint8)
 
@@ -70,6 +70,7 @@ def test_a_region_is_that_part_of_the_upright_frame(turned, recipe, box):
         part, list(seen.shape[1:]), InterpolationMode(preprocess.interpolation), antialias=preprocess.antialias
     )
     difference = 255 * seen - expected
+    # Of a crop of 8 x 8 pixels, chroma is not known beyond its border, where the whole frame's goes on.
     assert difference.abs().mean() < 2
     assert difference.mean(dim=(1, 2)).abs().max() < 2
 
