@@ -133,7 +133,7 @@ def logits_of_heads(place: Place) -> Iterator[Line]:
         steps = _steps(64)
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
             expected = model((steps,))
-            logits = model.to(place.device)((Steps(*(part.to(place.device) for part in steps)),))
+            logits = model.to(place.device)((steps.map(lambda part: part.to(place.device)),))
         apart = max(float((logits[task].cpu() - expected[task]).abs().max()) for task in expected)
         return Line(name, f"logits differ by {apart:.1e} at most", apart <= _LOGITS_APART, {"apart": apart})
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from extract.backbone_input import Preprocess
 from extract.backbones import get
@@ -96,7 +95,7 @@ def show(
         there = tuple(name for name, box in zip(chosen.names, own, strict=True) if not np.isnan(box[0]))
         shown.append(ShownFrame(float(info.seconds[frame]), there))
     with written_whole(out) as temporary:
-        temporary.write_bytes(_png(_side_by_side(columns)))
+        Image.fromarray(_side_by_side(columns).permute(1, 2, 0).numpy()).save(temporary, format="PNG")
     return shown
 
 
@@ -168,17 +167,3 @@ def _side_by_side(columns: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
 
 def _framed(picture: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.pad(picture, (_GAP, _GAP, _GAP, _GAP), value=_BACKGROUND)
-
-
-def _png(picture: torch.Tensor) -> bytes:
-    """Return a picture, (3, H, W) uint8 RGB, as a PNG file. torchvision will lose its function for that."""
-    _, height, width = picture.shape
-    lines = picture.permute(1, 2, 0).reshape(height, -1)
-    unfiltered = torch.nn.functional.pad(lines, (1, 0)).contiguous()  # each line begins with a 0: no filter
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits per value, RGB
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(unfiltered.numpy().tobytes())), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, content) for kind, content in chunks)
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

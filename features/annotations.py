@@ -47,7 +47,8 @@ class Segments:
     Attributes:
         table: columns narration_id, participant_id, video_id (str), start_s, stop_s (float64, seconds of the
             video), start_frame, stop_frame (Int64, for reference only), verb_class, noun_class (Int64, <NA> where
-            the split withholds them). Its index is 0..N-1.
+            the split withholds them), narration (str, for people; empty where the file has none). Its index is
+            0..N-1.
         source: the files it was read from, for messages.
     """
 
@@ -158,6 +159,7 @@ def read_segments(path: Path) -> Segments:
     for column, num_classes in _LABELS.items():
         table[column] = _classes(path, rows, column, num_classes) if column in rows else pd.NA
         table[column] = table[column].astype("Int64")
+    table["narration"] = rows.get("narration", pd.Series("", rows.index))
     return Segments(table.reset_index(drop=True), path.name)
 
 

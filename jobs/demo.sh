@@ -23,15 +23,15 @@ kept "$out/scores.txt" heads evaluate
 
 printf '\nThe scores of all runs on validation (more tables are in %s):\n\n' "$out/scores.txt"
 sed '/^$/,$d' "$out/scores.txt"
-printf '\nWhat to do next:\n'
-two_columns <<END
-$heads report --runs $out/runs --out $out/report.html|a page with plots of these runs
-make demo-sweep|a sweep over heads and learning rates
-END
 printf '\nWhere things are:\n'
 two_columns <<END
 $out/annotations, $out/videos|the miniature of the dataset
 $out/features/tiny_cnn-seg16|the feature set
 $out/runs|a folder per run and ensemble: metrics, weights, predictions
 $out/runs/multiscale_ensemble/submission|the files for the challenge's servers
+END
+printf '\nWhat to do next:\n'
+two_columns <<END
+$heads report --runs $out/runs --videos $out/videos --out $out/report.html|a page about these runs, with frames of their mistakes
+make demo-sweep|a sweep over heads and learning rates
 END

@@ -64,6 +64,7 @@ _PROCESSES = (
     "tests/test_heads/training/test_logistic.py",
     "tests/test_heads/training/test_resume.py",
     "tests/test_heads/training/test_train_options.py",
+    "tests/test_live/",
 )
 _PROCESS_FIXTURES = {"command", "miniature"}
 

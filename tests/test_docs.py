@@ -23,7 +23,7 @@ PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 _FENCED = re.compile(r"^```.*?^```$", flags=re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"^    .*$", flags=re.MULTILINE)
-_PACKAGES = "extract|features|heads"
+_PACKAGES = "extract|features|heads|live"
 _FOLDERS = "extract|features|heads|jobs|live|tests|docs|benchmarks|examples"
 
 
@@ -121,7 +121,7 @@ def test_the_walk_names_functions():
         resolve("features.annotations.no_such_function")
 
 
-@pytest.mark.parametrize("package", ["features", "extract", "heads"])
+@pytest.mark.parametrize("package", ["features", "extract", "heads", "live"])
 def test_the_map_shows_every_module_and_folder(package):
     page = _text("docs/structure.md")
     modules = {path for path in (ROOT / package).iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}

@@ -1,16 +1,16 @@
-"""Who may import whom: extract -> features <- heads, and what a Mac that only trains heads never loads."""
+"""Who may import whom: extract -> features <- heads, live above them, and what a Mac that only trains never loads."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from feature_files import finished, python
 
 TOP = Path(__file__).resolve().parents[1]
-PACKAGES = ("features", "extract", "heads")
+PACKAGES = ("features", "extract", "heads", "live")
 HEAVY = ["h5py", "torch", "av", "torchvision", "transformers", "matplotlib"]
 
 
@@ -28,12 +28,24 @@ def path_of(module: str) -> Path:
 def imports_of(module: str) -> Iterator[str]:
     """The dotted names that a module imports anywhere in it; `from a import b` gives both a and a.b."""
     for node in ast.walk(ast.parse(path_of(module).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module} imports by a relative path"
-            yield node.module
-            yield from (f"{node.module}.{name.name}" for name in node.names)
+        yield from names_in(node)
+
+
+def names_in(node: ast.AST) -> Iterator[str]:
+    """The dotted names that a node of a module imports: none where it is no import."""
+    if isinstance(node, ast.Import):
+        yield from (name.name for name in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "an import by a relative path"
+        yield node.module
+        yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def imports_of_functions(module: str) -> set[str]:
+    """The dotted names that the functions of a module import when they run."""
+    tree = ast.parse(path_of(module).read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    return {name for function in functions for node in ast.walk(function) for name in names_in(node)}
 
 
 def packages_of(module: str) -> set[str]:
@@ -50,16 +62,29 @@ def importers_of(package: str) -> set[str]:
 
 def test_every_package_has_modules() -> None:
     """Or the tests below would say nothing."""
-    assert all(len(modules_of(package)) > 5 for package in PACKAGES)
+    assert all(len(modules_of(package)) > 5 for package in ("features", "extract", "heads"))
+    assert modules_of("live")
 
 
 @pytest.mark.parametrize(
     ("package", "forbidden"),
-    [("features", {"extract", "heads"}), ("extract", {"heads"}), ("heads", {"extract"})],
+    [("features", {"extract", "heads", "live"}), ("extract", {"heads", "live"}), ("heads", {"extract"})],
 )
 def test_imports_point_one_way(package: str, forbidden: set[str]) -> None:
     violations = {module: packages_of(module) & forbidden for module in modules_of(package)}
     assert {module: names for module, names in violations.items() if names} == {}
+
+
+def of_live(names: Iterable[str]) -> set[str]:
+    return {name for name in names if name.split(".")[0] == "live"}
+
+
+def test_only_commands_of_heads_import_live_and_only_when_they_run() -> None:
+    """So that what trains, scores and reports without a picture never needs what decodes one."""
+    importers = importers_of("live") - set(modules_of("live"))
+    assert {module for module in importers if not module.startswith("heads.commands.")} == set()
+    for module in importers:
+        assert of_live(imports_of(module)) == of_live(imports_of_functions(module)), module
 
 
 # ---- within a package: a folder or file imports only from those before it
@@ -96,6 +121,7 @@ ORDER = {
         ),
         *("predict", "training", "sweep", "report", "api", "commands", "cli"),
     ),
+    "live": ("frames", "gallery"),
 }
 
 
@@ -171,6 +197,10 @@ def test_torchvision_and_transformers_stay_in_extract() -> None:
     assert {module.split(".")[0] for module in users} <= {"extract"}
 
 
+def test_only_the_gallery_of_a_report_imports_pillow() -> None:
+    assert importers_of("PIL") == {"live.gallery", "extract.showing"}
+
+
 def test_no_module_imports_a_command_line() -> None:
     command_lines = {f"{package}.cli" for package in PACKAGES}
     violations = {module: command_lines & set(imports_of(module)) for module in ALL_MODULES}
@@ -195,7 +225,7 @@ def loaded_modules(modules: list[str], unwanted: list[str]) -> list[str]:
 
 @pytest.mark.parametrize(("package", "other"), [("features", "heads"), ("heads", "extract")])
 def test_package_loads_nothing_that_only_extraction_needs(package: str, other: str) -> None:
-    unwanted = ["av", "torchvision", "transformers", "matplotlib", "extract", other]
+    unwanted = ["av", "torchvision", "transformers", "matplotlib", "extract", "live", other]
     assert loaded_modules(modules_of(package), unwanted) == []
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from heads.api.arguments import AnyPath, optional_path, sources_of, texts_of
 from heads.prediction_files import parse_scores
 from heads.runs import find_predicted, find_reported
 from heads.scoring.against import annotations_for, lists_for
 from heads.scoring.evaluation import Difference, ScoreRow, compare_sources, evaluate_lists
+
+if TYPE_CHECKING:
+    from heads.report.compute import Report
 
 
 def evaluate(
@@ -88,17 +91,28 @@ def make_report(
     Raises:
         DataError: as for `evaluate`.
     """
-    # Not at the top: plots load matplotlib, which nothing else here needs.
-    from heads.report.compute import compute_report
-
-    paths = sources_of(sources, runs, find_reported)
-    kinds = parse_scores(texts_of(scores), paths)
-    content = compute_report(lists_for(paths, optional_path(annotations), kinds))
+    content = report_of(sources, annotations=annotations, runs=runs, scores=scores)
     if form == "md":
         from heads.report.markdown import as_markdown
 
         return as_markdown(content)
+    # Not at the top: plots load matplotlib, which nothing else here needs.
     from heads.report.html import as_page
     from heads.report.plots import draw
 
     return as_page(content, draw(content))
+
+
+def report_of(
+    sources: Sequence[AnyPath] = (),
+    *,
+    annotations: AnyPath | None = None,
+    runs: AnyPath = "runs",
+    scores: str | Sequence[str] = (),
+) -> Report:
+    """Return what a report shows, before it becomes a page. Arguments and errors are those of `make_report`."""
+    from heads.report.compute import compute_report
+
+    paths = sources_of(sources, runs, find_reported)
+    kinds = parse_scores(texts_of(scores), paths)
+    return compute_report(lists_for(paths, optional_path(annotations), kinds))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,6 +57,17 @@ def scores_option(option: Callable[..., Decorator] = click.option) -> Decorator:
         help="What predictions files hold: logits or probabilities; FILE=KIND is about one file. May be repeated.  "
         "[default: probabilities if all rows are within 0 to 1 and sum to 1]",
     )
+
+
+@contextlib.contextmanager
+def stage_1_installed(needed_by: str) -> Iterator[None]:
+    """Turn a missing package of the `extract` extra into an error that says what needs it and how to install it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or str(error)).partition(".")[0]
+        message = f"{package} is not installed, and {needed_by} needs it: pip install '.[extract]'"
+        raise click.ClickException(message) from error
 
 
 class RenamedOption(click.Option):

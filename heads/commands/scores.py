@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -16,8 +16,12 @@ from heads.commands.options import (
     runs_option,
     scored_against_option,
     scores_option,
+    stage_1_installed,
     under,
 )
+
+if TYPE_CHECKING:
+    from heads.report.gallery import Gallery
 
 _LEVEL = click.IntRange(0, 5)
 
@@ -84,22 +88,66 @@ def evaluate(
 @scored_against_option
 @scores_option()
 @runs_option
-def report(sources: tuple[Path, ...], out: Path | None, form: Literal["html", "md"], **options: Any) -> None:
+@click.option(
+    "--videos",
+    type=PATH,
+    help="Folder of the videos, as for `extract run`: adds a gallery of segments, with frames of each. Needs "
+    "`pip install '.[extract]'`.",
+)
+@click.option(
+    "--gallery",
+    "num_strips",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of segments in the gallery.  [default: 200]",
+)
+@click.option(
+    "--input",
+    "input_form",
+    metavar="video|frames|chunks",
+    help="The form to read where --videos holds a video in several forms.  [default: the form that is there]",
+)
+@click.option("--frames-fps", type=float, metavar="N", help="Frames per second of JPEG frames, as for `extract run`.")
+def report(
+    sources: tuple[Path, ...],
+    out: Path | None,
+    form: Literal["html", "md"],
+    videos: Path | None,
+    num_strips: int | None,
+    input_form: str | None,
+    frames_fps: float | None,
+    **options: Any,
+) -> None:
     """Write a page about runs: a ranking, learning curves, the settings that mattered, and the mistakes.
 
     By default, the page is about everything in --runs, and in folders of runs there, such as a sweep's. A folder of
     runs stands for everything in it. Runs that are not finished have a learning curve. The page needs no network.
 
+    With --videos, the page has a gallery: five frames of each of some segments, with what was predicted of them.
+
     \b
     Examples:
       heads report
       heads report runs/sweep -o sweep.html
+      heads report --videos data/videos
       heads report --format md runs/sweep | less -S
     """
     from features.files import write_text
     from heads.api.scores import make_report
 
-    text = make_report(sources, form=form, **options)
+    gallery = None
+    of_videos: dict[str, Any] = {"num_strips": num_strips, "input_form": input_form, "frames_fps": frames_fps}
+    given = {name: value for name, value in of_videos.items() if value is not None}
+    if videos is None:
+        if given:
+            raise click.UsageError("--gallery, --input and --frames-fps are of use with --videos only.")
+        text = make_report(sources, form=form, **options)
+    elif form == "md":
+        raise click.UsageError("--videos adds pictures to a page; with --format md there are none.")
+    else:
+        with stage_1_installed("--videos"):
+            from live.gallery import make_report as make_report_with_gallery
+        text, gallery = make_report_with_gallery(sources, videos=videos, **given, **options)
     if form == "html":
         out = out or Path("report.html")
     if out is None:
@@ -107,6 +155,18 @@ def report(sources: tuple[Path, ...], out: Path | None, form: Literal["html", "m
         return
     write_text(out, text)
     click.echo(f"{out} ({human_size(out.stat().st_size)})")
+    if gallery is not None:
+        _print_gallery(gallery)
+
+
+def _print_gallery(gallery: Gallery) -> None:
+    click.echo(f"gallery: {len(gallery.strips)} strips")
+    missing = {strip.example.narration_id: strip.missing for strip in gallery.strips if strip.missing}
+    if missing:
+        reasons = first_few(dict.fromkeys(missing.values()), limit=3)
+        click.echo(f"without frames: {len(missing)} strips ({first_few(missing)}): {reasons}", err=True)
+    if gallery.num_left_out:
+        click.echo(f"left out, as the page would have been too large: {gallery.num_left_out} strips", err=True)
 
 
 @click.command(short_help="Average the predictions of runs into an ensemble.")

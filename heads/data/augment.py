@@ -69,7 +69,8 @@ def _mixed_up(steps: Steps, partner: torch.Tensor, own: torch.Tensor) -> tuple[S
 
     The first step of a segment is averaged with the first one of its partner, and so on; so is the context before,
     counted back from the segment's first step, and the context after, counted from its end. Where the partner has no
-    such step, the step stays as it is, and the segment's own share is the larger for it.
+    such step, the step stays as it is, and the segment's own share is the larger for it. Like its length and times, its
+    regions stay those of the segment: it has the larger share.
     """
     rows, has_partner = _partner_rows(steps, partner)
     num_segments, longest, dim = steps.features.shape
@@ -98,7 +99,7 @@ def _partner_rows(steps: Steps, partner: torch.Tensor) -> tuple[torch.Tensor, to
 def _cut_in(steps: Steps, partner: torch.Tensor, own: torch.Tensor, start: torch.Tensor) -> tuple[Steps, torch.Tensor]:
     """Return steps with a span replaced by the same span of the partner, and the share of its own steps that is left.
 
-    Yun et al., "CutMix", ICCV 2019, along time instead of in the image. The context stays.
+    Yun et al., "CutMix", ICCV 2019, along time instead of in the image. The context stays. Regions go with their steps.
     """
     count = steps.within.sum(dim=1)
     first = steps.within.int().argmax(dim=1)
@@ -107,9 +108,13 @@ def _cut_in(steps: Steps, partner: torch.Tensor, own: torch.Tensor, start: torch
     cut = steps.within & (time >= start[:, None]) & (time < (start + 1 - own)[:, None])
     source = first[partner, None] + (time * count[partner, None]).long()
     rows = torch.where(cut, source, 0)
-    taken = steps.features[partner].gather(1, rows.unsqueeze(-1).expand_as(steps.features))
-    features = torch.where(cut.unsqueeze(-1), taken, steps.features)
-    return steps._replace(features=features), 1 - cut.sum(dim=1) / count
+
+    def replaced(values: torch.Tensor) -> torch.Tensor:
+        taken = values[partner].gather(1, rows.unsqueeze(-1).expand_as(values))
+        return torch.where(cut.unsqueeze(-1), taken, values)
+
+    has_region = None if steps.has_region is None else replaced(steps.has_region)
+    return steps._replace(features=replaced(steps.features), has_region=has_region), 1 - cut.sum(dim=1) / count
 
 
 def _noisy(steps: Steps, std: torch.Tensor) -> Steps:

@@ -155,10 +155,15 @@ def _with_view(rows: _Rows, stream: Stream, positions: torch.Tensor, view: int |
 
 def _gathered(stream: Stream, rows: _Rows, device: torch.device) -> Steps:
     """Return the steps of a batch, features (B, T, D) float16. index_select takes a quarter of an indexing's time."""
-    dim = stream.features.shape[2]
-    features = stream.features.view(-1, dim).index_select(0, rows.rows.flatten()).view(*rows.rows.shape, dim)
-    steps = Steps(features, rows.mask, rows.seconds, rows.within)
-    return steps if features.device == device else Steps(*(moved(part, device) for part in steps))
+    index = rows.rows.flatten()
+
+    def gathered(values: torch.Tensor) -> torch.Tensor:
+        """(N, V, ...) -> (B, T, ...)."""
+        return values.flatten(0, 1).index_select(0, index).view(*rows.rows.shape, -1)
+
+    has_region = None if stream.has_region is None else gathered(stream.has_region)
+    steps = Steps(gathered(stream.features), rows.mask, rows.seconds, rows.within, has_region)
+    return steps if stream.features.device == device else steps.map(lambda part: moved(part, device))
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,6 +36,8 @@ class Stream:
         is_dense: whether its steps are spread over whole videos.
         has_view: (S, V) bool, which views each segment's video has; None if all have all. The first view stands in for
             those that it lacks.
+        has_region: (N, V, cells) bool, which cells of a step have their region, the same in all views; it lies beside
+            the features. None in a set without regions.
     """
 
     features: torch.Tensor
@@ -48,6 +50,7 @@ class Stream:
     video_stop: torch.Tensor
     is_dense: bool
     has_view: torch.Tensor | None = None
+    has_region: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +136,10 @@ class Split:
         """Return how many segments have some, but not all, of the views that are read of feature set `number`."""
         views = self.sources[number].views
         return sum(len(video.index) for video in self._videos if video.views[number] != views)
+
+    def num_without_regions(self, number: int) -> int:
+        """Return how many segments have no region in any of their own steps in feature set `number`."""
+        return sum(_num_without_regions(video, number) for video in self._videos)
 
     def chunks(self, generator: torch.Generator | None = None) -> Iterator[tuple[Chunk, torch.Tensor]]:
         """Return all segments, as chunks with the order to read each in: (S,) positions in the chunk.
@@ -240,7 +247,27 @@ def _stream(videos: Sequence[VideoLayout], number: int, features: torch.Tensor, 
         video_stop=torch.from_numpy(np.repeat(bases[1:], num_segments)),
         is_dense=source.is_dense,
         has_view=None if has_view.all() else torch.from_numpy(np.repeat(has_view, num_segments, axis=0)),
+        has_region=_regions(videos, number, source, features.device),
     )
+
+
+def _regions(videos: Sequence[VideoLayout], number: int, source: Source, device: torch.device) -> torch.Tensor | None:
+    """Return which regions the rows of several videos have, in each view: (N, V, cells); None without regions.
+
+    A copy per view, so that the index of a row in one view is that of its regions too: it is small beside features.
+    """
+    parts = [part for video in videos if (part := video.has_region[number]) is not None]
+    if not parts:
+        return None
+    return torch.from_numpy(np.repeat(np.concatenate(parts)[:, None], len(source.views), axis=1)).to(device)
+
+
+def _num_without_regions(video: VideoLayout, number: int) -> int:
+    has_region, windows = video.has_region[number], video.windows[number]
+    if has_region is None:
+        return 0
+    before = np.concatenate([[0], np.cumsum(has_region.any(axis=1))])  # steps with a region before each row
+    return int((before[windows.inner_first] == before[windows.inner_stop]).sum())
 
 
 def _new_buffer(num_bytes: float) -> np.ndarray:

@@ -37,6 +37,11 @@ class Source:
         return self.featureset.sampling.kind == "dense"
 
     @property
+    def has_regions(self) -> bool:
+        """Whether its cells are regions, which a step can lack."""
+        return self.featureset.regions is not None
+
+    @property
     def cells(self) -> int:
         """Number of cells that a step holds side by side: 4 for tokens "grid2"."""
         return len(self.featureset.cells)
@@ -107,6 +112,7 @@ class VideoLayout:
         seconds: of each source, (N,) float64, the times of the rows that are read.
         windows: of each source, the windows of the segments in these rows.
         views: of each source, the views that are read of this video; the source may have more.
+        has_region: of each source, (N, cells) bool, which cells of the rows have their region; None without regions.
     """
 
     video_id: str
@@ -114,6 +120,7 @@ class VideoLayout:
     seconds: tuple[np.ndarray, ...]
     windows: tuple[Windows, ...]
     views: tuple[tuple[str, ...], ...]
+    has_region: tuple[np.ndarray | None, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +181,11 @@ def lay_out(sources: tuple[Source, ...], segments: Segments, inputs: InputSettin
                 tuple(view for view in source.views if view in stored.views)
                 for source, stored in zip(sources, video_times, strict=True)
             )
-            videos.append(VideoLayout(video_id, position_of[index[kept[index]]], seconds, windows, views))
+            has_region = tuple(
+                None if stored.has_region is None else stored.has_region[window.rows]
+                for stored, window in zip(video_times, windows, strict=True)
+            )
+            videos.append(VideoLayout(video_id, position_of[index[kept[index]]], seconds, windows, views, has_region))
     return Layout(segments.where(kept), int((~kept).sum()), sources, tuple(videos))
 
 

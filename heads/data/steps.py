@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -34,9 +35,16 @@ class Steps(NamedTuple):
         seconds: (B, T) float32, the centre of each step, counted from the middle of its segment.
         within: (B, T) bool, true where a step lies in the segment itself; other steps under the mask are context.
             Every row has at least one such step.
+        has_region: (B, T, cells) bool, whether a step has the region that each of its cells is of; None for a set
+            without regions, in which no cell can be absent. What it says of padding changes nothing.
     """
 
     features: torch.Tensor
     mask: torch.Tensor
     seconds: torch.Tensor
     within: torch.Tensor
+    has_region: torch.Tensor | None = None
+
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Steps:
+        """Return the steps with a function of each of their tensors."""
+        return Steps(*(function(tensor) for tensor in self if tensor is not None))

@@ -24,7 +24,8 @@ from torch import nn
 
 from heads.data.steps import Steps
 from heads.models.options import AttentiveConfig
-from heads.models.pooling import Classifiers, FeedForward, zeroed
+from heads.models.pooling import Classifiers, FeedForward
+from heads.models.regions import seen_tokens
 from heads.models.shape import HeadShape, Logits
 from heads.models.times import Phases, sinusoids
 
@@ -58,10 +59,10 @@ class Attentive(nn.Module):
         self.classifier = Classifiers(config.width, shape.tasks)
 
     def forward(self, steps: Steps) -> Logits:
-        features = zeroed(steps.features, steps.mask).unflatten(-1, (self.cells, -1)).flatten(1, 2)  # (B, N, d)
+        features, seen = seen_tokens(steps, self.cells)  # (B, N, d), (B, N)
         position = self._positions(steps)  # (B, N, P)
         scores = features @ self.queries.T + position @ (self.place @ self.queries.T)  # (B, N, Q)
-        weights = self._masked(scores, steps).softmax(dim=1).transpose(1, 2)  # (B, Q, N)
+        weights = self._masked(scores, steps, seen).softmax(dim=1).transpose(1, 2)  # (B, Q, N)
         pooled = weights @ features + weights @ position @ self.place  # (B, Q, d)
         values = (pooled.transpose(0, 1) @ self.values).transpose(0, 1)  # (B, Q, width / attention heads)
         x = values.flatten(1).unflatten(-1, (self.num_tasks, -1)) + self.bias  # (B, tasks, width)
@@ -75,12 +76,8 @@ class Attentive(nn.Module):
         position = [time.unsqueeze(2).expand(B, T, self.cells, -1), cell.expand(B, T, self.cells, self.cells)]
         return torch.cat(position, dim=-1).flatten(1, 2)
 
-    def _masked(self, scores: torch.Tensor, steps: Steps) -> torch.Tensor:
-        """Return the scores (B, N, Q) with the bias of the context, and -inf for tokens of the padding."""
+    def _masked(self, scores: torch.Tensor, steps: Steps, seen: torch.Tensor) -> torch.Tensor:
+        """Return the scores (B, N, Q) with the bias of the context, and -inf for tokens that are not seen (B, N)."""
         if self.context is not None:
-            scores = scores + self.context * self._of_tokens(~steps.within)
-        return scores.masked_fill(~self._of_tokens(steps.mask), float("-inf"))
-
-    def _of_tokens(self, mask: torch.Tensor) -> torch.Tensor:
-        """(B, T) -> (B, N, 1)."""
-        return mask.repeat_interleave(self.cells, dim=1).unsqueeze(-1)
+            scores = scores + self.context * (~steps.within).repeat_interleave(self.cells, dim=1).unsqueeze(-1)
+        return scores.masked_fill(~seen.unsqueeze(-1), float("-inf"))

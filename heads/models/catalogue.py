@@ -5,7 +5,9 @@ function's docstring is what `heads list` prints. To add a head, write its netwo
 options.py, and add an entry here.
 
 Contract: a head is built as network(shape, config), and forward(Steps) gives logits by task, for the tasks of that
-HeadShape (heads/models/shape.py). What lies in the padding changes nothing.
+HeadShape (heads/models/shape.py). What lies in the padding changes nothing. A head whose options say `masks_cells` is
+given `Steps.has_region`, and leaves out cells that lack their region; to other heads, heads/models/model.py gives one
+more input instead.
 """
 
 from __future__ import annotations
@@ -65,6 +67,11 @@ def head_options_for(name: str, options: Mapping[str, Any], num_segments: int) -
 def head_lr(name: str) -> float:
     """Return the peak learning rate of a head where none is given."""
     return get(name).config().lr
+
+
+def masks_cells(name: str) -> bool:
+    """Return whether a head leaves out cells that lack their region by itself."""
+    return get(name).config().masks_cells
 
 
 def is_fitted(name: str) -> bool:

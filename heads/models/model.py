@@ -12,8 +12,9 @@ from torch import nn
 from features.annotations import NUM_CLASSES
 from heads.config import InputSettings
 from heads.data.steps import Steps
-from heads.models.catalogue import build_head
+from heads.models.catalogue import build_head, masks_cells
 from heads.models.pooling import Classifiers
+from heads.models.regions import seen_cells, share_with_region, without_unseen
 from heads.models.shape import HeadShape, Logits
 
 
@@ -25,11 +26,13 @@ class StreamSpec:
         digest: of the feature set.
         dim: D of its steps.
         cells: number of cells in a step; D counts them all.
+        regions: whether the cells are regions, which a step can lack.
     """
 
     digest: str
     dim: int
     cells: int = 1
+    regions: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,10 @@ class Model(nn.Module):
     their logits. With context, one of two learned embeddings is added to each step: one for the steps of the segment,
     one for those of its context.
 
+    Of a set with regions, heads that mask cells do not see those that lack their region, be it before or after sets are
+    put side by side or projected. For the other heads, the steps of each such set have one value more: the share of
+    the segment's steps with a region (heads/models/regions.py).
+
     Attributes:
         tasks: task -> number of its classes.
         pairs: as of its configuration.
@@ -73,8 +80,15 @@ class Model(nn.Module):
         self.settings = inputs
         self.tasks, self.pairs = model_config.tasks, model_config.pairs
         self.inputs = nn.ModuleList(StreamInput(spec.dim, inputs.project) for spec in model_config.streams)
-        widths = [inputs.project or spec.dim for spec in model_config.streams]
-        cells = [1 if inputs.project else spec.cells for spec in model_config.streams]
+        self.masks_cells = masks_cells(model_config.head)
+        has_share = [spec.regions and not self.masks_cells for spec in model_config.streams]
+        widths = [
+            (inputs.project or spec.dim) + share for spec, share in zip(model_config.streams, has_share, strict=True)
+        ]
+        cells = [
+            1 if inputs.project or share else spec.cells
+            for spec, share in zip(model_config.streams, has_share, strict=True)
+        ]
         if inputs.fusion == "early" and len(widths) > 1:
             widths, cells = [sum(widths)], [1]
         shapes = [HeadShape(dim, num, inputs.has_context, self.tasks) for dim, num in zip(widths, cells, strict=True)]
@@ -98,7 +112,7 @@ class Model(nn.Module):
                 module.set_biases(biases)
 
     def forward(self, streams: Sequence[Steps]) -> Logits:
-        x = [module(steps.features) for module, steps in zip(self.inputs, streams, strict=True)]
+        x = [self._input(number, steps) for number, steps in enumerate(streams)]
         kept = self.stream_dropout(x)
         if self.settings.fusion == "early":
             if kept is not None:
@@ -111,11 +125,31 @@ class Model(nn.Module):
             return logits
         return {task: values - getattr(self, f"adjust_{task}") for task, values in logits.items()}
 
+    def _input(self, number: int, steps: Steps) -> torch.Tensor:
+        """Return the steps of a feature set as they are joined with others or go into a head, (B, T, D')."""
+        module = self.inputs[number]
+        if steps.has_region is None:
+            return module(steps.features)
+        if self.masks_cells:
+            return module(steps.features, seen_cells(steps))
+        share = share_with_region(steps)[:, None, None].expand(*steps.mask.shape, 1)
+        return torch.cat([module(steps.features), share], dim=-1)
+
+    def _regions_of(self, steps: Steps) -> torch.Tensor | None:
+        """Return the regions of a head's cells, (B, T, cells); None for a head that masks none."""
+        if (
+            steps.has_region is None
+            or not self.masks_cells
+            or (self.settings.fusion == "early" and len(self.inputs) > 1)
+        ):
+            return None
+        return seen_cells(steps).any(dim=-1, keepdim=True) if self.settings.project else steps.has_region
+
     def _head_logits(self, number: int, steps: Steps, x: torch.Tensor) -> Logits:
         if self.settings.has_context:
             segment, context = self.marks[number]
             x = x + torch.where(steps.within.unsqueeze(-1), segment, context)
-        return self.heads[number](steps._replace(features=x))
+        return self.heads[number](steps._replace(features=x, has_region=self._regions_of(steps)))
 
 
 class StreamDropout(nn.Module):
@@ -139,6 +173,8 @@ class StreamDropout(nn.Module):
 class StreamInput(nn.Module):
     """Features of one set, float16 or float32, standardised and optionally projected: (B, T, D) -> (B, T, D').
 
+    Cells that are not seen, of (B, T, cells) bool, are zeros in between.
+
     The statistics are buffers, not parameters, so the optimiser leaves them alone and a checkpoint carries those that
     its weights were trained with.
     """
@@ -152,8 +188,9 @@ class StreamInput(nn.Module):
         self.register_buffer("std", torch.ones(dim))
         self.project = nn.Linear(dim, project) if project else nn.Identity()
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.project((features.float() - self.mean).div_(self.std))
+    def forward(self, features: torch.Tensor, seen: torch.Tensor | None = None) -> torch.Tensor:
+        x = (features.float() - self.mean).div_(self.std)
+        return self.project(x if seen is None else without_unseen(x, seen))
 
 
 def _weighted_mean(by_stream: list[torch.Tensor], kept: list[torch.Tensor] | None) -> torch.Tensor:

@@ -20,6 +20,8 @@ class HeadOptions:
 
     Attributes:
         is_fitted: whether the head is fitted to convergence, instead of trained in epochs.
+        masks_cells: whether the head leaves out cells that lack their region (heads/models/regions.py). Other heads see
+            them, and are told the share of steps with a region as one more input.
         lr: peak learning rate where --lr names none.
         widest: option -> its value with many training segments, of the options whose 0 means: by their number
             (`for_segments`); the first one is the head's width.
@@ -28,6 +30,7 @@ class HeadOptions:
     """
 
     is_fitted: ClassVar[bool] = False
+    masks_cells: ClassVar[bool] = False
     lr: ClassVar[float] = 1e-3
     widest: ClassVar[dict[str, int]] = {}
     narrowest: ClassVar[int] = 128
@@ -148,6 +151,7 @@ class AttentiveConfig(HeadOptions):
         dropout: in each of them, and before the classifiers.
     """
 
+    masks_cells: ClassVar[bool] = True
     widest: ClassVar[dict[str, int]] = {"width": 512, "hidden": 1024}
     positive: ClassVar[tuple[str, ...]] = ("attention_heads",)
     width: int = 0
@@ -192,6 +196,7 @@ class TransformerConfig(HeadOptions):
         dropout: after each part, and before the classifiers.
     """
 
+    masks_cells: ClassVar[bool] = True
     widest: ClassVar[dict[str, int]] = {"width": 512, "hidden": 1024}
     positive: ClassVar[tuple[str, ...]] = ("layers", "attention_heads")
     width: int = 0
@@ -218,6 +223,7 @@ class ProbeConfig(HeadOptions):
         checkpointing: 1 to keep no activations within layers and compute them again in the backward pass.
     """
 
+    masks_cells: ClassVar[bool] = True
     positive: ClassVar[tuple[str, ...]] = ("layers", "attention_heads")
     width: int = 0
     layers: int = 3

@@ -20,7 +20,8 @@ from torch.utils.checkpoint import checkpoint
 
 from heads.data.steps import Steps
 from heads.models.options import ProbeConfig
-from heads.models.pooling import Classifiers, FeedForward, masked_mean, zeroed
+from heads.models.pooling import Classifiers, FeedForward, masked_mean
+from heads.models.regions import seen_tokens
 from heads.models.shape import HeadShape, Logits
 from heads.models.times import Phases, Rotation, rotate, rotation
 from heads.models.transformer import joined_heads, split_heads
@@ -47,12 +48,13 @@ class Probe(nn.Module):
         self.classifier = Classifiers(width, shape.tasks)
 
     def forward(self, steps: Steps) -> Logits:
-        x = self.input(zeroed(steps.features, steps.mask).unflatten(-1, (self.cells, -1)))  # (B, T, cells, W)
+        x, seen = seen_tokens(steps, self.cells)  # (B, N, d), (B, N)
+        x = self.input(x).unflatten(1, (-1, self.cells))  # (B, T, cells, W)
         if self.place is not None:
             x = x + self.place
         if self.context is not None:
             x = x + self.context * (~steps.within)[..., None, None]
-        mask = steps.mask.repeat_interleave(self.cells, dim=1)[:, None, None]  # (B, 1, 1, N)
+        mask = seen[:, None, None]  # (B, 1, 1, N)
         times = self._times(steps)
         x = x.flatten(1, 2)  # (B, N, W)
         for layer in self.layers:

@@ -21,7 +21,10 @@ BEST = "best_model.pth"
 
 def stream_specs(sources: Sequence[Source]) -> tuple[StreamSpec, ...]:
     """Return the records of feature sets that a model is built from."""
-    return tuple(StreamSpec(source.featureset.digest, source.featureset.dim, source.cells) for source in sources)
+    return tuple(
+        StreamSpec(source.featureset.digest, source.featureset.dim, source.cells, source.has_regions)
+        for source in sources
+    )
 
 
 def model_config_of(config: TrainConfig, data: TrainData) -> ModelConfig:

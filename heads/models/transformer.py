@@ -12,7 +12,8 @@ from torch import nn
 
 from heads.data.steps import Steps
 from heads.models.options import TransformerConfig
-from heads.models.pooling import Classifiers, FeedForward, masked_mean, zeroed
+from heads.models.pooling import Classifiers, FeedForward, masked_mean
+from heads.models.regions import seen_steps
 from heads.models.shape import HeadShape, Logits
 from heads.models.times import Phases, Rotation, rotate, rotation
 
@@ -21,7 +22,8 @@ class Transformer(nn.Module):
     """Steps -> logits by task.
 
     All steps, those of the context too, attend to each other. The queries stand in the middle of the segment. A learned
-    bias per task and attention head, on the scores of the context's steps, tells these from the segment's.
+    bias per task and attention head, on the scores of the context's steps, tells these from the segment's. A step whose
+    cells all lack their region is not attended to where another one has any; a single such cell counts as zeros.
     """
 
     def __init__(self, shape: HeadShape, config: TransformerConfig) -> None:
@@ -36,10 +38,11 @@ class Transformer(nn.Module):
     def forward(self, steps: Steps) -> Logits:
         since_middle = steps.seconds - masked_mean(steps.seconds.unsqueeze(-1), steps.within)  # (B, T)
         times = rotation(self.phases(since_middle.masked_fill(~steps.mask, 0)))
-        x = self.dropout(self.input(zeroed(steps.features, steps.mask)))
+        features, seen = seen_steps(steps)
+        x = self.dropout(self.input(features))
         for layer in self.layers:
-            x = layer(x, steps.mask, times)
-        return self.classifier.of_vectors(self.dropout(self.readout(x, steps, times)))
+            x = layer(x, seen, times)
+        return self.classifier.of_vectors(self.dropout(self.readout(x, steps._replace(mask=seen), times)))
 
 
 class SelfAttention(nn.Module):

@@ -144,7 +144,7 @@ def break_down(predicted: Sequence[Predictions], annotations: Annotations, train
     subsets = _subsets(scored, parts)
 
     keys = {"verb": annotations.verb_keys, "noun": annotations.noun_keys}
-    names = {task: _names(task, keys[task]) for task in NUM_CLASSES}
+    names = {task: class_names(task, keys[task]) for task in NUM_CLASSES}
     best = {task: np.stack([_best(predictions, segments, task) for predictions in predicted]) for task in NUM_CLASSES}
     return Breakdown(
         frequency={
@@ -228,7 +228,8 @@ def _best(predicted: Predictions, segments: Segments, task: str) -> np.ndarray:
     return ranked(getattr(predicted.aligned(segments.narration_id), task), 1)[:, 0]
 
 
-def _names(task: str, keys: Mapping[int, str] | None) -> list[str]:
+def class_names(task: str, keys: Mapping[int, str] | None) -> list[str]:
+    """Return the name of each class of a task; of classes without a key, such as "verb 7"."""
     return [(keys or {}).get(index, f"{task} {index}") for index in range(NUM_CLASSES[task])]
 
 

@@ -13,17 +13,23 @@ from importlib import resources
 from heads.report.compute import Report
 from heads.report.document import Cell, Command, Section, Table
 from heads.report.figure import Key, Plot
+from heads.report.gallery import Gallery
 from heads.report.sections import sections_of, summary_of, title_of
+from heads.report.strips import gallery_section, gallery_strips
 
 
-def as_page(report: Report, plots: Mapping[str, Sequence[Plot]]) -> str:
+def as_page(report: Report, plots: Mapping[str, Sequence[Plot]], gallery: Gallery | None = None) -> str:
     """Return a report as HTML.
 
     Args:
         plots: key of a section -> its plots, as `heads.report.plots.draw` gives them.
+        gallery: strips of frames; a page without them has no section for them.
     """
     style, script = _asset("page.css"), _asset("page.js")
     sections = sections_of(report)
+    if gallery is not None:
+        style, script = style + _asset("gallery.css"), script + _asset("gallery.js")
+        sections = (*sections[:-1], gallery_section(gallery), sections[-1])
     title = html.escape(title_of(report))
     # The browser runs and fetches nothing else, whatever is in the names of files.
     policy = (
@@ -36,7 +42,7 @@ def as_page(report: Report, plots: Mapping[str, Sequence[Plot]]) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>",
             f"<header>\n<h1>{_name(title_of(report))}</h1>\n{_subtitle(report)}\n{_cards(report)}\n{_contents(sections)}\n</header>\n<main>",
-            *_body(sections, report, plots),
+            *_body(sections, report, plots, "" if gallery is None else gallery_strips(gallery)),
             f"</main>\n<footer>{_footer()}</footer>\n<script>{script}</script>\n</body>\n</html>\n",
         ]
     )
@@ -77,7 +83,9 @@ def _contents(sections: Sequence[Section]) -> str:
     return f'<nav aria-label="Contents"><ul>{links}</ul></nav>'
 
 
-def _body(sections: Sequence[Section], report: Report, plots: Mapping[str, Sequence[Plot]]) -> Iterator[str]:
+def _body(
+    sections: Sequence[Section], report: Report, plots: Mapping[str, Sequence[Plot]], strips: str
+) -> Iterator[str]:
     has_banner = False
     for section in sections:
         if section.of_best and not has_banner:
@@ -88,10 +96,10 @@ def _body(sections: Sequence[Section], report: Report, plots: Mapping[str, Seque
                 f'<div class="banner"><h2>The best row, segment by segment: {_name(report.best.label)}</h2>'
                 f'<p class="soft">The sections with a blue edge are about this row only{mean}.</p></div>'
             )
-        yield _section(section, plots.get(section.key, ()))
+        yield _section(section, plots.get(section.key, ()), strips if section.key == "gallery" else "")
 
 
-def _section(section: Section, plots: Sequence[Plot]) -> str:
+def _section(section: Section, plots: Sequence[Plot], strips: str) -> str:
     text = [f"<p>{_text(text)}</p>" for text in section.text]
     if section.absent:
         text.append(f'<ul class="absent">{"".join(f"<li>{_text(text)}</li>" for text in section.absent)}</ul>')
@@ -110,7 +118,7 @@ def _section(section: Section, plots: Sequence[Plot]) -> str:
     else:
         columns = "two" if len(figures) in (2, 4) else "three"  # so that none is alone in its row
         body = [*text, *legends, _beside(columns, *figures), _beside("two", *tables)]
-    parts = [f"<h2>{html.escape(section.title)}</h2>", *body, *folded, *map(_command, section.commands)]
+    parts = [f"<h2>{html.escape(section.title)}</h2>", *body, *folded, strips, *map(_command, section.commands)]
     of_best = ' class="of-best"' if section.of_best else ""
     return f'<section id="{section.key}"{of_best}>\n' + "\n".join(part for part in parts if part) + "\n</section>"
 

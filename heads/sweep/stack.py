@@ -45,11 +45,14 @@ class Stack:
         """Return logits by task, (M, B, K), of stacked batches."""
 
         def forward(
-            parameters: dict[str, torch.Tensor], buffers: dict[str, torch.Tensor], streams: tuple[Steps, ...]
+            parameters: dict[str, torch.Tensor],
+            buffers: dict[str, torch.Tensor],
+            streams: tuple[tuple[torch.Tensor, ...], ...],
         ) -> Logits:
-            return functional_call(self._template, (parameters, buffers), (streams,))
+            return functional_call(self._template, (parameters, buffers), (tuple(Steps(*parts) for parts in streams),))
 
-        return vmap(forward)(self._parameters, self._buffers, streams)
+        present = tuple(tuple(part for part in steps if part is not None) for steps in streams)  # vmap takes no None
+        return vmap(forward)(self._parameters, self._buffers, present)
 
     def backward(self, loss: torch.Tensor) -> None:
         """Set the gradients of each model's parameters; those that the loss does not depend on get none."""
@@ -63,7 +66,8 @@ class Stack:
 def stacked(batches: Sequence[tuple[Steps, ...]]) -> tuple[Steps, ...]:
     """Return one batch per model, all of the same shape, as one: (M, B, T, ...) in each stream."""
     return tuple(
-        Steps(*(torch.stack(tensors) for tensors in zip(*steps, strict=True))) for steps in zip(*batches, strict=True)
+        Steps(*(torch.stack(tensors) for tensors in zip(*steps, strict=True) if tensors[0] is not None))
+        for steps in zip(*batches, strict=True)
     )
 
 

@@ -42,6 +42,8 @@ def describe(config: TrainConfig, data: TrainData, device: torch.device) -> Iter
     yield "head", f"{config.head}{separate}, {num_parameters:,} parameters"
     for number, source in enumerate(data.sources):
         yield "features", _describe_source(source)
+        if source.has_regions:
+            yield "regions", _describe_regions(source, data.train.num_without_regions(number))
         if len(source.views) > 1:
             yield "views", _describe_views(source, data.train.num_without_all_views(number))
     yield "training", _describe_split(data.train)
@@ -81,6 +83,12 @@ def _describe_length(config: TrainConfig, num_segments: int) -> str:
 def _describe_source(source: Source) -> str:
     featureset = source.featureset
     return f"{source.root}: {featureset.backbone}, {featureset.sampled}, D {featureset.dim}"
+
+
+def _describe_regions(source: Source, num_without: int) -> str:
+    """Return which cells can be absent, and how many training segments have none of them."""
+    cells = ", ".join(source.featureset.cells)
+    return f"{cells}; {num_without:,} training segments have none of them and are seen as plain centre crops"
 
 
 def _describe_views(source: Source, num_without_all: int) -> str:

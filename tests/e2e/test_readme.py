@@ -62,6 +62,7 @@ EXCLUDED = {
     r"extract weights .*": "needs the network; test_published.py has a hub of its own",
     r"python -m venv .*|pip install .*": "needs the network",
     r"features import (tim|rulstm) .*": "tests/test_features/formats/",
+    r"python tests/support/browser.py .*": "needs a browser; tests/e2e/test_report_gallery.py",
     r"python tests/support/miniature.py .*": "tests/test_miniature.py, tests/e2e/test_learning.py",
 }
 # Tests have no published weights, and the heads and sweeps of the pages are as large as real data needs.

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(not _CAN_BUILD, reason="no setuptools here that builds wheels; pip install 'setuptools>=70.1'"),
 ]
 
-PACKAGES = ("features", "extract", "heads")
+PACKAGES = ("features", "extract", "heads", "live")
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,13 @@ byte, on its file descriptors 3 and 4. So nothing listens on a port.
 
 from __future__ import annotations
 
+import argparse
 import base64
 import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,10 +79,18 @@ class Browser:
 
     def press(self, key: str) -> None:
         """Press and release a key where the focus is."""
-        event = {"key": key, "code": key, "windowsVirtualKeyCode": {"Enter": 13, "Tab": 9}[key]}
+        code = {"Enter": 13, "Tab": 9, "ArrowLeft": 37, "ArrowRight": 39}[key]
+        event = {"key": key, "code": key, "windowsVirtualKeyCode": code}
         text = {"text": "\r"} if key == "Enter" else {}
         self.send("Input.dispatchKeyEvent", type="keyDown", **event, **text)
         self.send("Input.dispatchKeyEvent", type="keyUp", **event)
+
+    def picture_from(self, selector: str, path: Path) -> None:
+        """Write a JPEG of the window, scrolled to where an element begins, once what moves there has come to rest."""
+        self.run(f"document.querySelector({selector!r}).scrollIntoView({{ behavior: 'instant' }})")
+        self.run("Promise.all([...document.images].map((image) => image.decode()))")
+        shot = self.send("Page.captureScreenshot", format="jpeg", quality=75)
+        path.write_bytes(base64.b64decode(shot["data"]))
 
     def screenshot(self, path: Path) -> None:
         """Write a picture of the whole page, below the window's edge as well."""
@@ -118,3 +128,21 @@ def chromium(home: Path) -> Iterator[Browser]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def main() -> None:
+    """Picture a part of a page from the command line, as for docs/."""
+    parser = argparse.ArgumentParser(description="Write a JPEG of a page, from where an element begins.")
+    parser.add_argument("page", type=Path)
+    parser.add_argument("selector", help="of the element, such as '#gallery'")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--width", type=int, default=1000, help="in CSS pixels (default: %(default)s)")
+    parser.add_argument("--height", type=int, default=760, help="in CSS pixels (default: %(default)s)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as home, chromium(Path(home)) as browser:
+        browser.open(arguments.page, width=arguments.width, height=arguments.height)
+        browser.picture_from(arguments.selector, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -159,11 +159,19 @@ def _path(row: Any, num_steps: int, directions: np.ndarray) -> np.ndarray:
     return swing * directions[verb] + directions[len(VERBS) + noun]
 
 
-def write_features(root: Path, segments: Segments, steps: Mapping[str, np.ndarray], **changes: object) -> FeatureSet:
+def write_features(
+    root: Path,
+    segments: Segments,
+    steps: Mapping[str, np.ndarray],
+    *,
+    has_region: Mapping[str, np.ndarray] | None = None,
+    **changes: object,
+) -> FeatureSet:
     """Write a feature set sampled by segment, or add videos to it.
 
     Args:
         steps: narration_id -> (T, D), or (T, V, D) of several views; segments that are not in it get no features.
+        has_region: narration_id -> (T, cells) bool, of a set with `regions`.
         changes: fields of the set's record, such as views, tokens or backbone.
     """
     sampling = Sampling(kind="segment", clip_frames=1, steps_per_clip=1, num_frames=NUM_STEPS)
@@ -181,16 +189,25 @@ def write_features(root: Path, segments: Segments, steps: Mapping[str, np.ndarra
         )
         features = np.concatenate([_with_views(steps[name]) for name in table.narration_id])
         times = SegmentTimes(tuple(table.narration_id), table.start_s.to_numpy(), table.stop_s.to_numpy())
-        video = _video(video_id, features, seconds, times, np.cumsum([0, *lengths]), featureset.views)
+        regions = None if has_region is None else np.concatenate([has_region[name] for name in table.narration_id])
+        video = _video(video_id, features, seconds, times, np.cumsum([0, *lengths]), featureset.views, regions)
         write_video(root, video, featureset)
     return featureset
 
 
-def write_dense(root: Path, steps: Mapping[str, np.ndarray], *, every_s: float = 0.2, **changes: object) -> FeatureSet:
+def write_dense(
+    root: Path,
+    steps: Mapping[str, np.ndarray],
+    *,
+    every_s: float = 0.2,
+    has_region: Mapping[str, np.ndarray] | None = None,
+    **changes: object,
+) -> FeatureSet:
     """Write a dense feature set, or add videos to it; a video's first step stands for its first `every_s` seconds.
 
     Args:
         steps: video_id -> (N, D), or (N, V, D) of several views.
+        has_region: video_id -> (N, cells) bool, of a set with `regions`.
         changes: fields of the set's record, such as views, tokens or backbone.
     """
     sampling = Sampling(kind="dense", clip_frames=1, steps_per_clip=1, every_s=every_s)
@@ -198,7 +215,8 @@ def write_dense(root: Path, steps: Mapping[str, np.ndarray], *, every_s: float =
     for video_id, features in steps.items():
         seconds = every_s * (np.arange(len(features)) + 0.5)
         offset = np.zeros(1, int)
-        video = _video(video_id, _with_views(features), seconds, NO_SEGMENTS, offset, featureset.views)
+        regions = None if has_region is None else has_region[video_id]
+        video = _video(video_id, _with_views(features), seconds, NO_SEGMENTS, offset, featureset.views, regions)
         write_video(root, video, featureset)
     return featureset
 
@@ -227,6 +245,7 @@ def _video(
     segments: SegmentTimes,
     offset: np.ndarray,
     views: tuple[str, ...],
+    has_region: np.ndarray | None,
 ) -> VideoFeatures:
     """Return a video of the first views of a set, as many as the features have."""
     return VideoFeatures(
@@ -240,13 +259,19 @@ def _video(
         start_s=segments.start_s,
         stop_s=segments.stop_s,
         views=views[: features.shape[1]],
+        has_region=has_region,
     )
 
 
-def write_synthetic_dense(dataset: Synthetic, *, every_s: float = 0.2, seed: int = 0) -> FeatureSet:
+def write_synthetic_dense(
+    dataset: Synthetic, *, every_s: float = 0.2, seed: int = 0, regions: tuple[str, ...] = ()
+) -> FeatureSet:
     """Write the dense set of a synthetic dataset: steps over whole videos, with the same directions as its segments'.
 
     Where segments overlap, the later one is seen.
+
+    Args:
+        regions: names of cells, each of which half of the steps have, drawn at random.
     """
     directions, rng = _directions(seed), np.random.default_rng(seed + 2)
     steps = {}
@@ -259,7 +284,11 @@ def write_synthetic_dense(dataset: Synthetic, *, every_s: float = 0.2, seed: int
                 if rows.is_labelled and len(indices):
                     x[indices] = rng.normal(0, 0.3, (len(indices), x.shape[1])) + _path(row, len(indices), directions)
             steps[video_id] = x
-    return write_dense(dataset.dense, steps, every_s=every_s)
+    if not regions:
+        return write_dense(dataset.dense, steps, every_s=every_s)
+    has_region = {video_id: rng.random((len(x), len(regions))) < 0.5 for video_id, x in steps.items()}
+    record = {"cells": regions, "regions": {"boxes": "drawn"}}
+    return write_dense(dataset.dense, steps, every_s=every_s, has_region=has_region, **record)
 
 
 def labelled_segments(*pairs: tuple[int, int]) -> Segments:

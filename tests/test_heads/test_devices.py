@@ -59,20 +59,23 @@ class OnDevice:
 DATA = {
     "segment": (("featureset",), {}),
     "windows": (("dense",), {"context": 0.5, "max_steps": 6}),
-    "early": (("featureset", "dense"), {"fusion": "early", "project": 6}),
+    "early": (("views", "dense"), {"fusion": "early", "project": 6}),
     "late": (("views", "featureset"), {"neighbours": 1, "view": ("centre", "flip"), "fusion": "late"}),
 }
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> Synthetic:
-    """The synthetic dataset with a dense set, and a set of views beside it."""
+    """The synthetic dataset with a dense set, and beside it a set with views and regions."""
     dataset = write_synthetic(tmp_path_factory.mktemp("devices"))
     write_synthetic_dense(dataset)
     rng = np.random.default_rng(0)
     for split in ("train", "validation", "test"):
         names = dataset.segments(split).narration_id
-        write_features(_views(dataset), dataset.segments(split), _steps(names, rng), views=("centre", "flip"))
+        steps = _steps(names, rng)
+        regions = {name: rng.random((len(rows), 3)) < 0.4 for name, rows in steps.items()}
+        record = {"views": ("centre", "flip"), "cells": ("left", "right", "held"), "regions": {"boxes": "drawn"}}
+        write_features(_views(dataset), dataset.segments(split), steps, has_region=regions, **record)
     return dataset
 
 
@@ -321,6 +324,13 @@ def test_a_step_waits_for_the_device_only_where_cudnn_asks_for_lengths(head, on_
     num_lstms = LSTMS.get(head, 0) if device.kind == "cuda" else 0
     assert len(costs.waits) == num_lstms, costs.waits
     assert costs.kernels < 1200
+
+
+@pytest.mark.parametrize("head", ["attentive", "mean_pool"])
+def test_regions_make_no_step_wait(head, on_device, tmp_path):
+    with on_device.device as device:
+        costs = _costs(_started(on_device, tmp_path / "run", head, "late", mixup=0.0, batch_size=8), device)
+    assert costs.waits == []
 
 
 def test_features_of_many_bytes_stay_on_the_cpu_beside_mps(on_device, on_cpu, dataset, tmp_path, monkeypatch):

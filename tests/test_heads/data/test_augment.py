@@ -66,7 +66,7 @@ def test_mask_times_and_index_stay(augmentation, segments, seed):
     mixed_batch, _ = mix(batch, augmentation, seed=seed)
     assert torch.equal(mixed_batch.index, batch.index)
     for steps, original in zip(mixed_batch.streams, batch.streams, strict=True):
-        assert all(torch.equal(*pair) for pair in zip(steps[1:], original[1:], strict=True))
+        assert all(torch.equal(*pair) for pair in zip(steps[1:4], original[1:4], strict=True))
 
 
 @every_mix

@@ -63,7 +63,7 @@ def _steps(*rows: int | tuple[int, int, int], seed: int = 0) -> Steps:
 
 def _row(steps: Steps, row: int) -> Steps:
     """One segment alone, without its padding."""
-    return Steps(*(part[row : row + 1, : int(steps.mask[row].sum())] for part in steps))
+    return steps.map(lambda part: part[row : row + 1, : int(steps.mask[row].sum())])
 
 
 def _padded(steps: Steps, num_steps: int, garbage: float) -> Steps:
@@ -228,7 +228,7 @@ def test_an_accelerator_gives_the_logits_of_the_cpu(name, shape):
     device = "cuda" if torch.cuda.is_available() else "mps"
     head, steps = _head(name, shape), _steps(*ROWS[shape])
     expected = {task: logits.detach() for task, logits in head(steps).items()}
-    device_logits = head.to(device)(Steps(*(part.to(device) for part in steps)))
+    device_logits = head.to(device)(steps.map(lambda part: part.to(device)))
     torch.testing.assert_close(
         {task: logits.cpu() for task, logits in device_logits.items()}, expected, rtol=1e-3, atol=1e-4
     )

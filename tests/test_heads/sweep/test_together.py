@@ -79,9 +79,9 @@ def test_action_classifiers_are_trained_together_too(train_data, tmp_path):
 
 @pytest.fixture(scope="module")
 def two_sets(tmp_path_factory) -> TrainData:
-    """Segments of a set by segment and a dense one, with their context: batches of many widths."""
+    """Segments of a set by segment and a dense one of regions, with their context: batches of many widths."""
     dataset = write_synthetic(tmp_path_factory.mktemp("two"))
-    write_synthetic_dense(dataset)
+    write_synthetic_dense(dataset, regions=("hands", "held"))
     config = make_config("mean_pool", {}, {"context": 0.6, "fusion": "late"})
     roots = [dataset.featureset, dataset.dense]
     return load_train_data(roots, find_splits(dataset.annotations), config, allow_missing=False, device=CPU)
