@@ -225,7 +225,7 @@ def extract_videos(
     sources = find_videos(videos, segments.table.video_id, known_ids=known_ids, form=input_form, frames_fps=frames_fps)
     files = None
     if boxes is not None and seen is not None:
-        files = find_boxes(boxes, segments.table.video_id.unique(), min_score=min_score)
+        files = find_boxes(boxes, known_ids, min_score=min_score)
     network, loaded = load_backbone(entry, weights, folder=weights_dir, fetch=fetch)
     record = _provenance(entry, loaded, sampling, precision, kept, chosen)
     if files is not None and seen is not None:

@@ -64,6 +64,7 @@ class Regions:
             "margin": self.margin,
             "hold_s": self.hold_s,
             "smooth_s": self.smooth_s,
+            "sizes": _SIZES,
         }
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
+import io
 import os
-import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from extract.regions.boxes import VideoBoxes
 from extract.regions.tables import ENDINGS, read_tables
@@ -148,8 +150,7 @@ class BoxReader:
 
     def __init__(self, files: BoxFiles, num_processes: int) -> None:
         self._files = files
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(num_processes, mp_context=context, initializer=_leave_interrupts)
+        self._pool = ThreadPoolExecutor(num_processes, "boxes")  # each thread waits for one process
 
     def __enter__(self) -> BoxReader:
         return self
@@ -164,21 +165,40 @@ class BoxReader:
         """
         if video_id in self._files.tables:
             return lambda: self._files.tables[video_id]
-        path = self._files.files[video_id]
-        try:
-            future = self._pool.submit(read_boxes, path, video_id, self._files.min_score)
-        except BrokenProcessPool:
-            return lambda: read_boxes(path, video_id, self._files.min_score)
-
-        def result() -> VideoBoxes:
-            try:
-                return future.result()
-            except BrokenProcessPool as error:
-                raise DataError(f"{path}: the process that read it ended; is the memory full?") from error
-
-        return result
+        return self._pool.submit(_read_apart, self._files.files[video_id], video_id, self._files.min_score).result
 
 
-def _leave_interrupts() -> None:
-    """Leave an interrupt from the keyboard to the process that waits for this one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _read_apart(path: Path, video_id: str, min_score: float) -> VideoBoxes:
+    """Read the boxes of a video in another process, which imports neither torch nor the program that runs here."""
+    arguments = (str(path), video_id, min_score)
+    code = f"import sys; sys.path[:] = {sys.path!r}; from extract.regions.source import _write; _write{arguments!r}"
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        start_new_session=True,  # Ctrl-C reaches every process of a terminal; this one lets the other finish
+    )
+    if process.returncode:
+        message = process.stderr.decode(errors="replace").strip()
+        if process.returncode != _DATA_ERROR:
+            cause = message.splitlines()[-1] if message else f"exit code {process.returncode}"
+            message = f"{path}: the process that read it failed ({cause}); is the memory full?"
+        raise DataError(message)
+    content = np.load(io.BytesIO(process.stdout), allow_pickle=False)
+    return VideoBoxes(content["seconds"], content["boxes"])
+
+
+_DATA_ERROR = 65  # the exit code of a process that has found a file to be wrong
+
+
+def _write(path: str, video_id: str, min_score: float) -> None:
+    """Write the boxes of a video to the standard output; a process does nothing else."""
+    try:
+        found = read_boxes(Path(path), video_id, min_score)
+    except DataError as error:
+        print(error, file=sys.stderr)
+        sys.exit(_DATA_ERROR)
+    content = io.BytesIO()
+    np.savez(content, seconds=found.seconds, boxes=found.boxes)
+    sys.stdout.buffer.write(content.getbuffer())

@@ -94,6 +94,7 @@ def test_a_set_names_its_regions_and_cells(four_regions):
         "margin": 0.25,
         "hold_s": 0.5,
         "smooth_s": 0.1,
+        "sizes": 24,
     }
     assert _read(four_regions).source["boxes"].startswith("P01_101.pkl, ")
     assert list(verify(four_regions)) == []
