@@ -85,7 +85,7 @@ format: install ## Fix what lint can fix
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 bench: install ## Measure speed, as ratios within one run (an hour; the first run encodes a video)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' && $(BIN)/python benchmarks/bench_start.py && $(BIN)/python benchmarks/bench_extract.py && $(BIN)/python benchmarks/bench_heads.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' && $(BIN)/python benchmarks/bench_start.py && $(BIN)/python benchmarks/bench_extract.py && $(BIN)/python benchmarks/bench_feeding.py && $(BIN)/python benchmarks/bench_heads.py
 
 check-device: install ## Check and measure the GPU or Mac of this machine, in under 8 minutes [DEVICE=cuda|mps|cpu]
 	$(BIN)/python benchmarks/check_device.py --device '$(DEVICE)'

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import selectors
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.connection import Connection, Pipe
 from typing import BinaryIO, Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -123,6 +124,8 @@ class Decoders(Generic[Key]):
         self._memory = mmap.mmap(self._file.fileno(), 0)
         self._unreleased: list[set[int]] = [set() for _ in range(num_workers)]  # the buffers of each worker's number
         self._backlog: deque[tuple[Key, Task]] = deque()
+        # multiprocessing's `wait` makes a new one per call, which takes as long as all else that is done per message.
+        self._selector = selectors.DefaultSelector()
         self._workers = [self._started(number) for number in range(num_workers)]
 
     def __enter__(self) -> Decoders[Key]:
@@ -134,6 +137,7 @@ class Decoders(Generic[Key]):
             worker.process.kill()
         for worker in self._workers:
             _wait_for(worker.process)
+        self._selector.close()
         self._file.close()
 
     def _started(self, number: int) -> _Worker[Key]:
@@ -149,6 +153,7 @@ class Decoders(Generic[Key]):
             start_new_session=True,  # Ctrl-C reaches every process of a terminal; only this process ends the workers
         )
         worker_end.close()  # so that the connection ends with the process
+        self._selector.register(connection, selectors.EVENT_READ)
         worker: _Worker[Key] = _Worker(process, connection, number)
         for buffer in set(range(NUM_BUFFERS)) - self._unreleased[number]:
             self._send(worker, buffer)
@@ -205,7 +210,7 @@ class Decoders(Generic[Key]):
         has_events = False
         while self.num_open and not has_events:
             timeout = _POLL_S if poll() else 1.0
-            ready = set(wait([worker.connection for worker in self._workers], timeout))
+            ready = {key.fileobj for key, _ in self._selector.select(timeout)}
             now = time.monotonic()
             for worker in list(self._workers):
                 # One message of each worker at a time: what a dead worker left in its buffers must be read before
@@ -269,6 +274,7 @@ class Decoders(Generic[Key]):
         """End a worker and start another in its place; return the failure of the task that it was doing."""
         if not worker.is_ready:
             raise DataError(f"a process to decode videos cannot start ({failure.message}); it may have printed why.")
+        self._selector.unregister(worker.connection)
         worker.connection.close()
         worker.process.kill()
         _wait_for(worker.process)

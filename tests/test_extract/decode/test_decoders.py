@@ -134,6 +134,27 @@ def test_worker_that_dies_costs_its_own_task_alone(video, tmp_path):
     assert {event.key for event in events if isinstance(event.result, VideoInfo)} == set(range(4))
 
 
+def test_pictures_of_a_worker_that_died_stay_until_they_are_released(video):
+    """Its buffers go to the worker that takes over, but for those that are still read."""
+    with Decoders(1) as pool:
+        pool.submit("first", decode_task(probe(video), np.arange(600)))
+        kept: list[Frames] = []
+        while not kept:
+            kept = [event.result for event in pool.events() if isinstance(event.result, Frames)]
+        os.kill(pool._workers[0].process.pid, signal.SIGKILL)
+        while pool.num_open:  # what the worker had filled before is never released, and not taken by the next one
+            list(pool.events())
+        pool.submit("second", decode_task(probe(video), np.arange(600)))
+        held = pool._unreleased[0].copy()
+        if len(held) == NUM_BUFFERS:
+            kept.pop().release()
+        events = _all_events(pool)
+        assert [number for event in events[:-1] for number in event.result] == list(range(600))
+        for frames in kept:
+            assert tuple(number_in(y) for y in frames.pictures.y) == frames.frames
+            frames.release()
+
+
 def test_worker_that_hangs_costs_its_own_task_alone(video, tmp_path, monkeypatch):
     monkeypatch.setattr(decoders, "HUNG_S", 3.0)
     with Decoders(2) as pool:
