@@ -39,11 +39,11 @@ OUT ?= $(EPIC_FEATURES)/$(subst :,-,$(BACKBONE))-$(if $(EVERY),every$(EVERY),seg
 export SITE TASKS LIMIT LOGS STAGE LOCAL DRY_RUN ACCOUNT
 
 # Recipes hand values to the shell in single quotes, so a value with such a quote in it is an error.
-_IN_QUOTES := CURDIR BACKBONE EPIC_ANNOTATIONS EPIC_VIDEOS EPIC_FEATURES EPIC_RUNS EPIC_WEIGHTS WEIGHTS OUT SPEC HEAD BOXES
+_IN_QUOTES := CURDIR BACKBONE EPIC_ANNOTATIONS EPIC_VIDEOS EPIC_FEATURES EPIC_RUNS EPIC_WEIGHTS EPIC_DOWNLOADS WEIGHTS OUT SPEC HEAD NAME OVERRIDES BOXES
 need_no_quotes = $(foreach name,$(_IN_QUOTES),$(if $(findstring ',$($(name))),$(error $(name): "$($(name))" has an apostrophe in it, and make cannot hand that on; take a name without)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-sweep test test-all test-quick test-floor lint docs format bench check-device results extract sweep pipeline clean
+.PHONY: help install demo demo-sweep test test-all test-quick test-floor lint docs format bench check-device results extract sweep pipeline recipe clean
 
 help: ## Print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F '\t' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -85,7 +85,7 @@ format: install ## Fix what lint can fix
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 bench: install ## Measure speed, as ratios within one run (an hour; the first run encodes a video)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' && $(BIN)/python benchmarks/bench_start.py && $(BIN)/python benchmarks/bench_extract.py && $(BIN)/python benchmarks/bench_feeding.py && $(BIN)/python benchmarks/bench_heads.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' && $(BIN)/python benchmarks/bench_start.py && $(BIN)/python benchmarks/bench_extract.py && $(BIN)/python benchmarks/bench_feeding.py && $(BIN)/python benchmarks/bench_heads.py && $(BIN)/python benchmarks/bench_watch.py
 
 check-device: install ## Check and measure the GPU or Mac of this machine, in under 8 minutes [DEVICE=cuda|mps|cpu]
 	$(BIN)/python benchmarks/check_device.py --device '$(DEVICE)'
@@ -108,6 +108,12 @@ SEEDS ?= 0-2
 pipeline: install ## Run everything by SLURM, from weights and videos to a submission: BACKBONE=videomae HEAD=multiscale_lstm SEEDS=0-2 [as for extract]
 	$(if $(BACKBONE),,$(error BACKBONE is missing: make pipeline BACKBONE=videomae))$(need_no_quotes)
 	BIN='$(abspath $(BIN))' BACKBONE='$(BACKBONE)' WEIGHTS='$(WEIGHTS)' $(if $(EPIC_WEIGHTS),EPIC_WEIGHTS='$(EPIC_WEIGHTS)') HEAD='$(HEAD)' SEEDS='$(SEEDS)' OUT='$(OUT)' EPIC_ANNOTATIONS='$(EPIC_ANNOTATIONS)' EPIC_RUNS='$(EPIC_RUNS)' bash jobs/pipeline.sh $(MAKE) -s extract BACKBONE='$(BACKBONE)' OUT='$(OUT)'
+
+# Where features that others published lie, for recipes that import them.
+EPIC_DOWNLOADS ?= downloads
+recipe: install ## Do a recipe step by step, by SLURM if it is there: NAME=tim [OVERRIDES=changes.yaml SITE= TASKS= LOCAL=1 DRY_RUN=1 ...]
+	$(if $(NAME),,$(error NAME is missing: make recipe NAME=baseline; recipes/README.md lists them))$(need_no_quotes)
+	BIN='$(abspath $(BIN))' DEVICE='$(DEVICE)' EPIC_ANNOTATIONS='$(EPIC_ANNOTATIONS)' EPIC_VIDEOS='$(EPIC_VIDEOS)' EPIC_FEATURES='$(EPIC_FEATURES)' EPIC_RUNS='$(EPIC_RUNS)' EPIC_DOWNLOADS='$(EPIC_DOWNLOADS)' $(if $(EPIC_WEIGHTS),EPIC_WEIGHTS='$(EPIC_WEIGHTS)') $(BIN)/python jobs/recipe.py '$(NAME)' $(if $(OVERRIDES),'$(OVERRIDES)')
 
 clean: ## Remove the virtual environments, the demo and caches; never data/ or runs/
 	rm -rf $(VENV) .venv-floor demo build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

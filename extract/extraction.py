@@ -227,7 +227,7 @@ def extract_videos(
     if boxes is not None and seen is not None:
         files = find_boxes(boxes, known_ids, min_score=min_score)
     network, loaded = load_backbone(entry, weights, folder=weights_dir, fetch=fetch)
-    record = _provenance(entry, loaded, sampling, precision, kept, chosen)
+    record = provenance(entry, loaded, sampling, precision, kept, chosen)
     if files is not None and seen is not None:
         record = _of_regions(record, seen, files.name)
     featureset = create_featureset(out, record)
@@ -271,9 +271,10 @@ def usual_chunk_bytes(device: torch.device) -> int:
     return CHUNK_BYTES_FOR_GPU if device.type == "cuda" else CHUNK_BYTES
 
 
-def _provenance(
+def provenance(
     entry: Backbone, weights: Weights, sampling: Sampling, precision: str, tokens: Tokens, views: Sequence[View]
 ) -> FeatureSet:
+    """Return the record of the features that a backbone makes with these settings."""
     packages = ("epic-heads", "torch", "torchvision", "transformers", "timm", "av")
     return FeatureSet(
         backbone=entry.name,

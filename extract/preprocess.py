@@ -26,8 +26,10 @@ from extract.transfer import transfer_to
 from extract.views import Box, Crop, Draw
 
 
-def scaled(batch: PlaneBatch, preprocess: Preprocess, device: torch.device) -> torch.Tensor:
-    """Return K pictures resized and cropped, still in the colours of their video.
+def scaled(
+    batch: PlaneBatch, preprocess: Preprocess, device: torch.device, crop: Crop = "centre", *, flip: bool = False
+) -> torch.Tensor:
+    """Return K pictures resized and cropped, or their mirror images, still in the colours of their video.
 
     Luma and chroma are each resized straight to the final size. That places a chroma sample in the middle of its four
     luma samples, as libswscale does. At an odd width or height, chroma is squeezed by half a sample in all.
@@ -41,7 +43,7 @@ def scaled(batch: PlaneBatch, preprocess: Preprocess, device: torch.device) -> t
         (K, 3, h, w) uint8, YUV, on `device`.
     """
     with transfer_to(device) as transfer:
-        return Scaler(transfer.planes(batch), preprocess, device).crop("centre")
+        return Scaler(transfer.planes(batch), preprocess, device).crop(crop, flip=flip)
 
 
 class Scaler:

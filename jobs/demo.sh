@@ -33,5 +33,6 @@ END
 printf '\nWhat to do next:\n'
 two_columns <<END
 $heads report --runs $out/runs --videos $out/videos --out $out/report.html|a page about these runs, with frames of their mistakes
+$heads watch $out/runs/multiscale_ensemble $out/videos/P01/P01_07.mp4 -o $out/annotated.mp4|a video with what the ensemble sees in it
 make demo-sweep|a sweep over heads and learning rates
 END

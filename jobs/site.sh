@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034
 # Sourced by the scripts that submit jobs: reads the file that SITE names, and holds the functions that they share.
-# Sets `site` (the path of that file) and `jobs` (this folder).
+# Sets `site` (the path of that file), `jobs` (this folder) and `dependency` (options about the jobs in AFTER).
 
 fail() {
     printf '%s\n' "$*" >&2
@@ -55,3 +55,10 @@ site=$jobs/sites/${SITE:=generic}.env
 [[ -f $site ]] || fail "SITE: no $site; there are: $(basename -s .env -a "$jobs"/sites/*.env | xargs)."
 # shellcheck source=jobs/sites/generic.env
 source "$site"
+
+# A job whose predecessors fail is cancelled, and does not wait for ever.
+dependency=()
+if [[ ${AFTER:-} ]]; then
+    [[ $AFTER =~ ^[0-9]+(:[0-9]+)*$ ]] || fail "AFTER: '$AFTER' is not a list of jobs such as 12:13."
+    dependency=("--dependency=afterok:$AFTER" --kill-on-invalid-dep=yes)
+fi

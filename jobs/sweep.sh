@@ -6,6 +6,7 @@
 #   SITE=generic      a file in jobs/sites/, or the path of your own: resources and modules of a task
 #   TASKS=4           number of tasks in the array, which share the runs
 #   LIMIT=2           how many of them may run at the same time
+#   AFTER=12:13       jobs that have to end well before it begins
 #   LOGS=logs         folder for the logs of the tasks
 #   LOCAL=1           run on this machine even if SLURM is installed
 #   DRY_RUN=1         only print the command, the set-up of a task, and which task trains which runs
@@ -19,7 +20,7 @@ need_counts "$tasks"
 
 if is_submitted; then
     command=(
-        sbatch --parsable "${SITE_TRAIN_OPTIONS[@]}" "--array=0-$((tasks - 1))${LIMIT:+%$LIMIT}"
+        sbatch --parsable "${SITE_TRAIN_OPTIONS[@]}" "${dependency[@]}" "--array=0-$((tasks - 1))${LIMIT:+%$LIMIT}"
         "--output=$logs/%x-%A_%a.log" "$jobs/sweep.sbatch" "$site" "$tasks" "$@"
     )
 elif [[ ${DRY_RUN:-0} = 1 ]]; then

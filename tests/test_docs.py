@@ -19,12 +19,13 @@ from heads.losses.catalogue import describe_losses
 from heads.models.catalogue import describe_heads
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(ROOT.glob("docs/*.md"))
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "recipes/README.md")]
+PAGES += sorted(ROOT.glob("docs/*.md"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 _FENCED = re.compile(r"^```.*?^```$", flags=re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"^    .*$", flags=re.MULTILINE)
 _PACKAGES = "extract|features|heads|live"
-_FOLDERS = "extract|features|heads|jobs|live|tests|docs|benchmarks|examples"
+_FOLDERS = "extract|features|heads|jobs|live|recipes|tests|docs|benchmarks|examples"
 
 
 def _text(name: str) -> str:
@@ -214,3 +215,13 @@ def test_costs_of_training_are_those_that_were_measured():
         record = records[f"{name} on cpu"]
         assert float(epoch_s.replace(",", "")) == round(record["epoch_s"], 1)
         assert float(share) == round(100 * (1 - record["in_place_s"] / record["epoch_s"]), 1)
+
+
+def test_delays_of_a_camera_are_those_that_were_measured_and_under_half_a_second():
+    record = json.loads(_text("benchmarks/results/watch.json"))
+    (row,) = re.findall(
+        r"^\| `tiny_cnn` \| (\d+) \| (\d+) \| (\d+) \| ([\d,]+) of ([\d,]+) \|$", _text("docs/watch.md"), re.M
+    )
+    names = ("median_delay_ms", "delay_ms_95_percent", "longest_delay_ms", "dropped", "pictures")
+    assert [int(figure.replace(",", "")) for figure in row] == [round(record[name]) for name in names]
+    assert record["longest_delay_ms"] < 500

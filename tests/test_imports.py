@@ -121,7 +121,11 @@ ORDER = {
         ),
         *("predict", "training", "sweep", "report", "api", "commands", "cli"),
     ),
-    "live": ("frames", "gallery"),
+    "live": (
+        *("frames", "gallery"),
+        *("windows", "backbone", "features", "run", "actions", "overlay", "pictures", "screen", "camera", "recent"),
+        *("watch", "stream"),
+    ),
 }
 
 
@@ -183,9 +187,19 @@ def test_only_the_format_that_needs_it_imports_lmdb() -> None:
     assert importers_of("lmdb") == {"features.formats.rulstm"}
 
 
-def test_only_what_decodes_pictures_imports_av() -> None:
+def test_only_what_decodes_or_encodes_pictures_imports_av() -> None:
     names = ("container", "probing", "video", "streams", "through", "frames")
-    assert importers_of("av") == {f"extract.decode.{name}" for name in names}
+    decoding = {f"extract.decode.{name}" for name in names}
+    assert importers_of("av") == {*decoding, "live.pictures"}
+
+
+def test_only_the_window_and_the_camera_import_opencv() -> None:
+    assert importers_of("cv2") == {"live.screen", "live.camera"}
+
+
+def test_the_window_is_there_before_av_is() -> None:
+    """Or OpenCV hangs: both bring a library for windows."""
+    assert loaded_modules(["heads.cli", "heads.commands.watch", "live.screen", "live.camera"], ["av", "cv2"]) == []
 
 
 def test_only_the_plots_of_a_report_import_matplotlib() -> None:
@@ -197,8 +211,8 @@ def test_torchvision_and_transformers_stay_in_extract() -> None:
     assert {module.split(".")[0] for module in users} <= {"extract"}
 
 
-def test_only_the_gallery_of_a_report_imports_pillow() -> None:
-    assert importers_of("PIL") == {"live.gallery", "extract.showing"}
+def test_only_what_writes_pictures_for_people_imports_pillow() -> None:
+    assert importers_of("PIL") == {"extract.showing", "live.gallery", "live.overlay"}
 
 
 def test_no_module_imports_a_command_line() -> None:

@@ -56,7 +56,8 @@ _OF_TRAINING = ("features", "together", "device", "allow_missing", "memory")
     show_default=True,
     metavar="N",
     help="Train up to N runs in one pass over the data if they differ only in seed, loss, augmentation or "
-    "optimisation. For a GPU. Runs of bilstm and multiscale_lstm, or with --stream-dropout, are still trained one "
+    "optimisation. For a GPU, or for features that do not fit into memory: of these, runs of one seed are read for "
+    "together. In memory, runs of bilstm, multiscale_lstm and probe, or with --stream-dropout, are still trained one "
     "after the other.",
 )
 @_sweep_option(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from features.annotations import Segments
 from features.errors import DataError
 from features.predictions import Predictions, read_predictions, write_predictions
 from heads.data.batches import TtaView, batches
-from heads.data.chunks import Split
+from heads.data.chunks import Chunk, Split
 from heads.models.model import Model
 from heads.models.saved import BEST, load_model, need_same_streams
 from heads.runs import PREDICTIONS
@@ -51,19 +51,36 @@ def score(
     )
 
 
-@torch.inference_mode()
 def predict_logits(
     model: Model, split: Split, *, device: torch.device, tta_view: TtaView | None = None
 ) -> dict[str, np.ndarray]:
     """Return a model's logits for a split by task, (S, K) float32, in the split's order."""
+    return logits_of_chunks(model, split.chunks(), len(split), device=device, tta_view=tta_view)
+
+
+@torch.inference_mode()
+def logits_of_chunks(
+    model: Model,
+    chunks: Iterable[tuple[Chunk, torch.Tensor]],
+    num_segments: int,
+    *,
+    device: torch.device,
+    tta_view: TtaView | None = None,
+) -> dict[str, np.ndarray]:
+    """Return a model's logits for the segments of chunks, which come with an order each, by task: (S, K) float32.
+
+    Logits of a segment that is in several windows are their mean.
+    """
     model.eval()
-    logits = {task: np.empty((len(split), num), dtype=np.float32) for task, num in model.tasks.items()}
-    for chunk, order in split.chunks():
+    total = {task: torch.zeros(num_segments, num) for task, num in model.tasks.items()}
+    count = torch.zeros(num_segments, 1)
+    for chunk, order in chunks:
         for batch in batches(chunk, order, _PREDICT_BATCH, inputs=model.settings, device=device, tta_view=tta_view):
-            rows = batch.index.cpu().numpy()
-            for task, values in model(batch.streams).items():
-                logits[task][rows] = values.float().cpu().numpy()
-    return logits
+            rows = batch.index.cpu()
+            count.index_add_(0, rows, torch.ones(len(rows), 1))
+            for task, values in model(batch.streams, batch.queries).items():
+                total[task].index_add_(0, rows, values.float().cpu())
+    return {task: (logits / count).numpy() for task, logits in total.items()}
 
 
 def predict(

@@ -7,7 +7,7 @@ of a sweep.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from heads.config import TrainConfig
 from heads.data.load import TrainData
 from heads.data.splits import choose_split, note_on_shared, scored_csv
 from heads.locks import InUseError, locked
-from heads.models.catalogue import is_fitted
+from heads.models.catalogue import is_fitted, reads_windows
 from heads.runs import METRICS, read_metrics, run_folder
 from heads.sweep.grid import Variant, share_of
 from heads.sweep.halving import Decision, best_first, decide, rungs_of, score_at
@@ -162,7 +162,7 @@ def run_sweep(
 
     Args:
         load: returns the data of a configuration.
-        together: the number of runs of one shape (heads/sweep/together.py) that are trained in one pass.
+        together: the largest number of runs of one shape (heads/sweep/together.py) that are trained in one pass.
 
     Raises:
         DataError: another process does this task, or, before a rung, is writing one of the runs.
@@ -284,8 +284,7 @@ class _Trainer:
             except (DataError, OptionError, MemoryError, RuntimeError) as error:
                 failures |= {self.folder_of(variant): _reason(error, until) for variant in group}
                 continue
-            # Runs that read features from disk as they need them each read in an order of their own.
-            for part in [group] if data.train.is_resident else [[variant] for variant in group]:
+            for part in self._parts(group, is_resident=data.train.is_resident):
                 runs = [(variant.config, self.folder_of(variant)) for variant in part]
                 for (_, run), ended in zip(runs, self._train_pass(runs, data, until), strict=True):
                     if isinstance(ended, Outcome):
@@ -294,8 +293,26 @@ class _Trainer:
                         failures[run] = ended
         return outcomes, failures
 
-    def _passes(self, variants: Sequence[Variant]) -> Iterator[list[Variant]]:
-        """Return the groups that are trained in one pass: variants of one shape that see the same features.
+    def _parts(self, group: Sequence[Variant], *, is_resident: bool) -> Iterator[Sequence[Variant]]:
+        """Return the variants of a group that are trained in one pass, at most `together` each.
+
+        Those of a head that cannot be stacked gain nothing by it, unless features are read from disk: then variants of
+        one seed are, as those of several seeds each read in an order of their own. Runs on windows never are, as each
+        draws its own batches.
+        """
+        config = group[0].config
+        is_together = (
+            can_train_together(config) if is_resident else not (is_fitted(config.head) or reads_windows(config.head))
+        )
+        size = self.together if is_together else 1
+        orders: dict[int, list[Variant]] = {}
+        for variant in group:
+            orders.setdefault(0 if is_resident else variant.config.seed, []).append(variant)
+        for part in orders.values():
+            yield from (part[start : start + size] for start in range(0, len(part), size))
+
+    def _passes(self, variants: Sequence[Variant]) -> Iterable[list[Variant]]:
+        """Return the groups that may share a pass: variants of one shape that see the same features.
 
         Variants that see the loaded features come first: at a rung, all variants are trained again.
         """
@@ -308,9 +325,7 @@ class _Trainer:
         groups: dict[Hashable, list[Variant]] = {}
         for variant in sorted(variants, key=order):
             groups.setdefault((_data_key(variant.config), shape_of(variant.config)), []).append(variant)
-        for group in groups.values():
-            size = self.together if can_train_together(group[0].config) else 1
-            yield from (group[start : start + size] for start in range(0, len(group), size))
+        return groups.values()
 
     def _train_pass(
         self, runs: Sequence[tuple[TrainConfig, Path]], data: TrainData, until: int | None

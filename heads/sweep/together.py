@@ -1,12 +1,15 @@
-"""Train several runs in one pass over the features, with their models stacked (heads/sweep/stack.py).
+"""Train several runs in one pass over the features.
 
 This works for runs that have models of one shape and differ only in seed, losses, learning rate, weight decay, average
 or augmentation. Each keeps its own shuffling, augmentation, loss, optimiser and folder, and ends as it would alone.
+Where features are in memory, the models are stacked (heads/sweep/stack.py). Where they are read from disk, runs of one
+seed see the same chunks in the same order, so each chunk is read once and trains one model after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import torch
 from features.errors import DataError, OptionError
 from features.progress import progress
 from heads.config import TrainConfig
+from heads.data.chunks import Chunk
 from heads.data.load import TrainData
 from heads.locks import locked
 from heads.predict.predicting import predict_logits
@@ -23,7 +27,7 @@ from heads.training.fit import autocast, train_step, update_weights
 from heads.training.state import Outcome, StepResult, TrainingBatch, TrainingRun, start_run
 
 # The heads that torch.func.vmap batches as they are. It has no rule for LSTMs; a `probe`
-# is large enough to fill a device by itself.
+# is large enough to fill a device by itself, and the windows of a `context` differ from run to run.
 STACKABLE = ("attentive", "mean_pool", "mlp", "tcn", "transformer")
 
 
@@ -54,8 +58,8 @@ def fit_together(
     behind them than others catch up first.
 
     Args:
-        runs: configuration and folder of each.
-        data: of all, with features in memory.
+        runs: configuration and folder of each; of one seed if features are not in memory.
+        data: of all.
         until: as for `fit`.
     """
     with ExitStack() as locks:
@@ -67,14 +71,15 @@ def fit_together(
             except (DataError, OptionError) as error:
                 started.append(error)
         members = [member for member in started if isinstance(member, GroupedRun)]
-        trainer = None
+        trainer: GroupTrainer | ChunkTrainer | None = None
+        new_trainer = GroupTrainer if data.train.is_resident else ChunkTrainer
         total = sum(member.epochs_left for member in members)
         with progress(total=total, unit="epochs", label=f"{runs[0][0].head}, {len(runs)} runs together") as bar:
             while unfinished := [member for member in members if member.epochs_left]:
                 fewest = min(len(member.run.history) for member in unfinished)
                 group = [member for member in unfinished if len(member.run.history) == fewest]
                 if trainer is None or trainer.members != group:
-                    trainer = GroupTrainer(group)
+                    trainer = new_trainer(group)
                 for member, steps in zip(group, trainer.train_epoch(), strict=True):
                     member.end_epoch(steps)
                     bar.update()
@@ -96,9 +101,9 @@ class GroupedRun:
         last = epochs if self._until is None else min(epochs, self._until)
         return 0 if self.run.is_over or self._error else max(0, last - len(self.run.history))
 
-    def batches(self) -> Iterator[TrainingBatch]:
-        """Return the batches of the next epoch."""
-        batches = self.run.batches()
+    def batches(self, chunks: Iterable[tuple[Chunk, torch.Tensor]] | None = None) -> Iterator[TrainingBatch]:
+        """Return the batches of the next epoch, as `TrainingRun.batches`."""
+        batches = self.run.batches(chunks)
         while True:
             with self.own_random_state():
                 batch = next(batches, None)
@@ -135,6 +140,29 @@ class GroupedRun:
         finally:
             self.generator.set_state(torch.get_rng_state())
             torch.set_rng_state(before)
+
+
+class ChunkTrainer:
+    """Trains members of one seed, with the same number of epochs behind them, on chunks that are read once for all."""
+
+    def __init__(self, members: Sequence[GroupedRun]) -> None:
+        if len({member.run.config.seed for member in members}) > 1:
+            raise ValueError("runs of several seeds do not read in the same order.")
+        self.members = members
+
+    def train_epoch(self) -> list[list[StepResult]]:
+        """Train all members for an epoch; return the steps of each."""
+        for member in self.members:
+            member.run.model.train()
+        # Features of a chunk are valid until the next one is asked for. All members ask for it in the same turn, when
+        # they have done with the one before.
+        shared = itertools.tee(self.members[0].run.chunks(), len(self.members))
+        by_member = zip(*(member.batches(own) for member, own in zip(self.members, shared, strict=True)), strict=True)
+        steps = [
+            [member.train_step(batch) for member, batch in zip(self.members, batches, strict=True)]
+            for batches in by_member
+        ]
+        return [list(own) for own in zip(*steps, strict=True)]
 
 
 class GroupTrainer:

@@ -5,7 +5,7 @@ The loop that trains it is in heads/training/fit.py; heads/sweep/together.py tra
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from features.predictions import write_predictions
 from heads.config import TrainConfig
 from heads.data.augment import Mixture, augmented
 from heads.data.batches import batches
+from heads.data.chunks import Chunk
 from heads.data.load import TrainData
-from heads.data.steps import Steps
+from heads.data.steps import Queries, Steps
 from heads.losses.class_counts import class_counts, log_prior
 from heads.losses.objective import TrainingLoss
 from heads.models.model import Model, ModelConfig
@@ -62,12 +63,14 @@ class TrainingBatch:
         index: (B,) int64, positions of these segments in the training split.
         mixture: the segments that they are mixed with; None without mixup and CutMix.
         progress: share of the training that is over in the middle of this batch.
+        queries: where the segments lie, if they share windows.
     """
 
     streams: tuple[Steps, ...]
     index: torch.Tensor
     mixture: Mixture | None
     progress: float
+    queries: Queries | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,12 +124,20 @@ class TrainingRun:
         """The epoch whose weights are kept, from 1."""
         return selected_epoch(self.history, self.config.optimisation.selection)
 
-    def batches(self) -> Iterator[TrainingBatch]:
-        """Return the batches of the next epoch, augmented; random numbers come from torch's global generator."""
+    def chunks(self) -> Iterator[tuple[Chunk, torch.Tensor]]:
+        """Return the training features of the next epoch, in an order that seed and epoch decide (`Split.chunks`)."""
+        return self.data.train.chunks(_generator(self.config.seed, len(self.history)))
+
+    def batches(self, chunks: Iterable[tuple[Chunk, torch.Tensor]] | None = None) -> Iterator[TrainingBatch]:
+        """Return the batches of the next epoch, augmented; random numbers come from torch's global generator.
+
+        Args:
+            chunks: what `chunks` returns, of this run or of another one with its seed.
+        """
         config, epoch, split = self.config, len(self.history), self.data.train
         deviations = [stream_input.std for stream_input in self.model.stream_inputs()]
         num_seen = 0
-        for chunk, order in split.chunks(_generator(config.seed, epoch)):
+        for chunk, order in self.chunks() if chunks is None else chunks:
             for batch in batches(
                 chunk,
                 order,
@@ -139,7 +150,7 @@ class TrainingRun:
                 progress = epochs_done / config.optimisation.schedule.epochs
                 num_seen += len(batch.index)
                 mixed, mixture = augmented(batch, config.augmentation, deviations)
-                yield TrainingBatch(mixed.streams, mixed.index, mixture, progress)
+                yield TrainingBatch(mixed.streams, mixed.index, mixture, progress, mixed.queries)
 
     def end_epoch(
         self, steps: Sequence[StepResult], logits: Mapping[str, np.ndarray] | None, **figures: float

@@ -14,6 +14,7 @@ from shell import ROOT, output_here, output_of
 
 import extract.cli
 import features.cli
+from extract.decode.probing import probe
 from features.annotations import TEST_CSV, read_segments
 from features.check import verify
 from features.featureset import read_featureset
@@ -111,15 +112,17 @@ def test_the_last_table_is_that_of_evaluate(demo, rows):
     assert f"{_top(rows, 'multiscale_ensemble', 'action@1'):.1f}" in line.split()
 
 
-def test_it_ends_with_that_table_where_things_are_and_the_next_two_commands(demo):
+def test_it_ends_with_that_table_where_things_are_and_the_next_commands(demo):
     folder, output = demo
     end = output[output.rindex("$ heads evaluate") :]
     assert end.count(" in %  ") == 1, "one table"
     places, next_commands = end.partition("Where things are:\n")[2].split("\n\nWhat to do next:\n")
-    report, sweep = (re.split(" {3,}", line.strip())[0] for line in next_commands.splitlines())
+    report, watch, sweep = (re.split(" {3,}", line.strip())[0] for line in next_commands.splitlines())
     assert sweep == "make demo-sweep"
-    output_of("bash", "-c", report, folder=ROOT, timeout_s=300)
+    for command in (report, watch):
+        output_of("bash", "-c", command, folder=ROOT, timeout_s=300)
     assert "<template" in (folder / "report.html").read_text(), "with a gallery"
+    assert probe(folder / "annotated.mp4").fps == pytest.approx(60000 / 1001)
     named = [word.rstrip(",") for line in places.splitlines() for word in re.split(" {3,}", line.strip())[0].split()]
     assert len(places.splitlines()) <= 5
     assert all(Path(name).exists() for name in named)

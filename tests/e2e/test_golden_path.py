@@ -38,4 +38,5 @@ def test_results_are_those_that_were_stored(arrays):
         expected = record["arrays"][name]
         if same_machine:
             assert digest_of(array) == expected["digest"], f"{name}: not the same bits"
-        np.testing.assert_allclose(values_of(array), expected["values"], rtol=1e-5, atol=1e-5, err_msg=name)
+        # Runs that are trained on another CPU differ by up to 3.5e-5 in their logits.
+        np.testing.assert_allclose(values_of(array), expected["values"], rtol=1e-5, atol=1e-4, err_msg=name)

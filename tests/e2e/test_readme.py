@@ -35,7 +35,12 @@ from features.featureset import read_featureset
 # Page -> its text, in which a command that goes on in the next line is one.
 PAGES = {
     str(path.relative_to(ROOT)): re.sub(r" \\\n\s+", " ", path.read_text(encoding="utf-8"))
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+    for path in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "recipes" / "README.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+    )
     if path.exists()
 }
 PROGRAMS: dict[str, click.Group] = {
@@ -58,9 +63,12 @@ EXCLUDED = {
     r"make extract": "with BACKBONE=, below",
     r"make (extract|sweep) .*DRY_RUN=1.*": "tests/test_jobs/",
     r"make sweep .*": "is the size of the demo; tests/test_jobs/test_sweep_job.py",
+    r"make recipe.*|heads evaluate demo/recipes/.*": "tests/test_jobs/test_recipe.py",
     r"make pipeline.*": "needs a SLURM; tests/test_jobs/test_extract_job.py has one of its own",
     r"extract weights .*": "needs the network; test_published.py has a hub of its own",
     r"python -m venv .*|pip install .*": "needs the network",
+    r"heads watch .* camera:0": "needs a camera; tests/test_live/test_camera.py",
+    r"heads watch (?!.* -o ).*": "needs a screen; tests/test_live/test_screen.py",
     r"features import (tim|rulstm) .*": "tests/test_features/formats/",
     r"python tests/support/browser.py .*": "needs a browser; tests/e2e/test_report_gallery.py",
     r"python tests/support/miniature.py .*": "tests/test_miniature.py, tests/e2e/test_learning.py",
@@ -86,7 +94,7 @@ SUBSTITUTIONS = [
     (r"--videos videos_640x360", "--videos data/videos"),
     (r"^(heads train .*)$", r"\1 --epochs 1 --device cpu"),
     (r"^(heads train .*--head (?:bilstm|multiscale_lstm|mlp).*)$", r"\1 --set hidden=4"),
-    (r"^(heads train .*--head (?:attentive|transformer|tcn).*)$", r"\1 --set width=16"),
+    (r"^(heads train .*--head (?:attentive|context|transformer|tcn).*)$", r"\1 --set width=16"),
     (r"^(heads sweep .*)$", r"\1 --epochs 2 --device cpu"),
     (r"^(heads sweep .*--head \w+)(.*)$", r"\1:hidden=4\2"),
     (r"^(heads sweep .*)attentive:width=256(.*)$", r"\1attentive:width=16\2"),
@@ -95,6 +103,7 @@ SUBSTITUTIONS = [
     (r"\bfold:0/5( .*)$", r"fold:0/2\1 --runs folds"),  # the miniature has three participants
     (r"^(heads ensemble .*--name .*|heads submit .*--out .*)$", r"\1 --force"),  # the same names on several pages
     (r"(?<!/)\bpredictions\.pt", "runs/bilstm-seed0/val_predictions.pt"),
+    (r"^(heads watch .*)P01_11(.*)$", r"\1P01_02\2 --actions actions.csv --device cpu"),
     (r" \| less -S$", ""),
 ]
 

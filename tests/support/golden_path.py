@@ -110,8 +110,16 @@ def machine() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "av": av.__version__,
-        "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        # With the same instructions, CPUs of two makers round some sums differently: oneDNN picks its kernels by maker.
+        "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {_cpu_maker()}",
     }
+
+
+def _cpu_maker() -> str:
+    """Return the vendor_id of Linux, such as AuthenticAMD; elsewhere what Python knows of the processor."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), platform.processor())
 
 
 def digest_of(array: np.ndarray) -> str:

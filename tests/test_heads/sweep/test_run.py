@@ -237,10 +237,11 @@ def test_features_are_freed_before_others_are_loaded(synthetic, tmp_path):
     assert alive_at_load == [0, 0]
 
 
-def test_features_that_are_not_in_memory_are_read_by_one_run_at_a_time(sweep):
-    result = sweep("--grid", "loss=ce,focal", "--together", 2, "--memory", 1e-9)
+@pytest.mark.parametrize(("line", "is_together"), [("loss=ce,focal --seeds 0", True), ("loss=ce --seeds 0-1", False)])
+def test_features_that_are_not_in_memory_are_read_together_by_runs_of_one_seed(line, is_together, sweep):
+    result = sweep("--grid", *line.split(), "--together", 2, "--memory", 1e-9)
     assert result.exit_code == 0, result.output
-    assert "runs together" not in result.stderr
+    assert ("2 runs together" in result.stderr) == is_together
 
 
 @pytest.mark.parametrize("together", [1, 2])

@@ -15,9 +15,12 @@ from synthetic import drawn_predictions, write_synthetic, write_synthetic_dense
 from features.annotations import find_splits
 from features.errors import DataError, OptionError
 from features.predictions import write_predictions
-from heads.config import TrainConfig, make_config
+from heads.config import Schedule, TrainConfig, make_config
+from heads.data.chunks import Split
 from heads.data.load import TrainData, load_train_data
 from heads.models.catalogue import names
+from heads.sweep.grid import make_variants
+from heads.sweep.run import plan_sweep, run_sweep
 from heads.sweep.together import STACKABLE, can_train_together, fit_together, shape_of
 from heads.training.fit import fit
 
@@ -118,6 +121,51 @@ def test_without_validation_the_last_epoch_counts(train_data, tmp_path):
         assert_same_run(single_run, stacked_run)
 
 
+# ---- features that are read from disk
+
+
+def test_probes_of_one_seed_read_features_on_disk_once_and_end_bit_for_bit_as_each_alone(
+    larger_synthetic, tmp_path, monkeypatch
+):
+    grid = {"lr": ["1e-2", "1e-3", "1e-4"], "weight_decay": ["1e-1"]}
+    settings = {"head": "probe:width=16:attention_heads=2:layers=1", "epochs": 2, "batch_size": 8, "warmup_epochs": 0}
+    variants = make_variants(grid, {**settings, "loss": "sigmoid_focal"}, [0, 1])
+    files = find_splits(larger_synthetic.annotations)
+    roots = [larger_synthetic.featureset]
+
+    def load(config: TrainConfig) -> TrainData:
+        return load_train_data(roots, files, config, allow_missing=False, device=CPU, memory_bytes=1_500)
+
+    data = load(variants[0].config)
+    assert not data.train.is_resident
+    num_passes = []
+    read_chunks = Split._streamed
+    monkeypatch.setattr(
+        Split,
+        "_streamed",
+        lambda split, generator: num_passes.append(generator is not None) or read_chunks(split, generator),
+    )
+    passes: dict[str, int] = {}
+    for name, together in (("alone", 1), ("together", 2)):
+        num_passes.clear()
+        results = run_sweep(plan_sweep(variants, files, tmp_path / name), load, device=CPU, together=together)
+        assert all(len(result.scores) == 2 for result in results)
+        passes[name] = sum(num_passes)  # over training features, which are drawn
+    # 2 epochs of 6 runs; of each seed, 2 in one pass and 1 in another.
+    assert passes == {"alone": 12, "together": 8}
+    for single_run in (tmp_path / "alone").glob("*-seed*"):
+        joint_run = tmp_path / "together" / single_run.name
+        assert metrics_of(joint_run) == metrics_of(single_run)
+        for file in ("best_model.pth", "last.pth"):
+            ours, theirs = (torch.load(run / file, weights_only=True) for run in (joint_run, single_run))
+            torch.testing.assert_close(ours["model"], theirs["model"], rtol=0, atol=0)
+
+
+def test_learning_rate_without_warm_up_is_full_from_the_first_step_and_falls_as_a_cosine():
+    schedule = Schedule(epochs=20, warmup_epochs=0, lr=1.0)
+    assert [round(schedule.lr_at(share), 3) for share in (0, 0.25, 0.5, 1)] == [1.0, 0.854, 0.5, 0.0]
+
+
 # ---- runs that are cut off, over, or fail
 
 
@@ -197,5 +245,5 @@ def test_in_half_precision_losses_are_alike(train_data, tmp_path):
 
 def test_runs_of_lstms_or_with_stream_dropout_are_not_stacked():
     unstackable_heads = {head for head in names() if not can_train_together(configs(head)[0])}
-    assert unstackable_heads == {"bilstm", "logistic", "multiscale_lstm", "probe"}
+    assert unstackable_heads == {"bilstm", "context", "logistic", "multiscale_lstm", "probe"}
     assert not can_train_together(configs("mlp", stream_dropout=0.1)[0])

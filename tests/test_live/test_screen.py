@@ -1,0 +1,112 @@
+"""The window of `heads watch`, on a screen in memory."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from xvfb import XVFB, screen
+
+from features.errors import DataError
+from live.screen import Screen
+
+needs_screen = pytest.mark.skipif(
+    XVFB is None or importlib.util.find_spec("cv2") is None, reason="needs Xvfb and opencv-python"
+)
+
+
+@needs_screen
+def test_the_window_shows_the_video_with_bars_and_a_timeline(trained, tmp_path):
+    video = next(trained.videos.rglob("P04_01.mp4"))
+    command = [Path(sys.executable).with_name("heads"), "watch", trained.run("by_segment"), video]
+    with screen(tmp_path) as display, open(tmp_path / "printed", "w+") as printed:
+        process = subprocess.Popen(
+            [*map(str, command), "--device", "cpu", "--workers", "1", "--actions", str(tmp_path / "a.csv")],
+            env={**os.environ, "DISPLAY": display.display, "OMP_NUM_THREADS": "1"},
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            shown = wait_for_picture(display, process)
+            later = wait_for_picture(display, process, other_than=shown)
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+        printed.seek(0)
+        assert shown is not None, printed.read()
+        assert later is not None, "the video goes on"
+    is_lit = shown.any(axis=2)
+    rows, columns = (np.flatnonzero(is_lit.any(axis=axis)) for axis in (1, 0))
+    height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
+    assert (height, width) == (5 * 72, 5 * 128), "a small video is enlarged, so that text is sharp"
+    window = shown[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(int)
+    panel, beside = window[:90, : round(0.4 * width)], window[:90, round(0.5 * width) :]
+    assert panel.mean() < 0.7 * beside.mean(), "bars on a dark panel"
+    assert (panel.min(axis=2) > 240).sum() > 200, "and white text"
+    timeline = window[-30:]
+    assert (np.ptp(timeline, axis=2) > 60).mean() > 0.3, "coloured segments"
+    assert (timeline == 255).all(axis=(0, 2)).any(), "and the white line of the moment"
+
+
+def wait_for_picture(display, process, *, other_than: np.ndarray | None = None) -> np.ndarray | None:
+    """Return what is on the screen once there is something, or something else; None if the process ends before."""
+    for _ in range(900):
+        shown = display.screenshot()
+        if shown.any() and (other_than is None or (shown != other_than).any()):
+            time.sleep(0.3)  # the first picture may be half drawn
+            return display.screenshot()
+        if process.poll() is not None:
+            return None
+        time.sleep(0.2)
+    return None
+
+
+class KeysOfPeople(types.ModuleType):
+    """OpenCV with a key that is typed and a window that is open or closed: no test can type."""
+
+    WINDOW_AUTOSIZE = WINDOW_GUI_NORMAL = WND_PROP_VISIBLE = 1
+    error = RuntimeError
+    key, is_visible = -1, 1.0
+
+    def namedWindow(self, *_: object) -> None:  # noqa: N802 - OpenCV's names
+        """Open nothing."""
+
+    destroyWindow = imshow = namedWindow  # noqa: N815
+
+    def waitKey(self, _: int) -> int:  # noqa: N802
+        return self.key
+
+    def getWindowProperty(self, *_: object) -> float:  # noqa: N802
+        return self.is_visible
+
+
+def test_q_ends_it_and_so_does_closing_the_window(monkeypatch):
+    cv2 = KeysOfPeople("cv2")
+    monkeypatch.setitem(sys.modules, "cv2", cv2)
+    monkeypatch.setenv("DISPLAY", ":0")
+    window = Screen("a video", instead="nothing")
+    window.show(np.zeros((4, 4, 3), np.uint8))
+    assert window.wants_more(0.0)
+    cv2.key = ord("x")
+    assert window.wants_more(0.0)
+    cv2.key = ord("q")
+    assert not window.wants_more(0.0)
+    cv2.key, cv2.is_visible = -1, 0.0
+    assert not window.wants_more(0.0)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the conflict is Linux's")
+def test_after_av_opencv_is_not_asked_for_a_window(monkeypatch):
+    """It would hang, and could not be interrupted."""
+    monkeypatch.setitem(sys.modules, "av", types.ModuleType("av"))
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+    monkeypatch.setenv("DISPLAY", ":0")
+    with pytest.raises(DataError, match="import cv2 first"):
+        Screen("a video", instead="nothing")
