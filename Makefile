@@ -26,17 +26,20 @@ LAYERS ?=
 # Frames per second within a clip, or spread over the segment; empty for what the authors use.
 CLIP ?=
 VIEWS ?=
+# hands or hands+objects instead of whole frames, and where their boxes are: the published folder hand-objects, or a table.
+REGIONS ?=
+BOXES ?=
 # The form of videos that are there in several, video, frames or chunks, and the rate of JPEG frames of one's own.
 INPUT ?=
 FRAMES_FPS ?=
 comma := ,
-OUT ?= $(EPIC_FEATURES)/$(subst :,-,$(BACKBONE))-$(if $(EVERY),every$(EVERY),seg$(FRAMES))$(if $(filter-out mean,$(TOKENS)),-$(TOKENS))$(if $(LAYERS),-layers$(subst $(comma),-,$(LAYERS)))$(if $(CLIP),-clip$(CLIP))
+OUT ?= $(EPIC_FEATURES)/$(subst :,-,$(BACKBONE))-$(if $(EVERY),every$(EVERY),seg$(FRAMES))$(if $(filter-out mean,$(TOKENS)),-$(TOKENS))$(if $(LAYERS),-layers$(subst $(comma),-,$(LAYERS)))$(if $(CLIP),-clip$(CLIP))$(if $(REGIONS),-$(subst +,-,$(REGIONS)))
 
 # jobs/extract.sh and jobs/sweep.sh say what these mean.
 export SITE TASKS LIMIT LOGS STAGE LOCAL DRY_RUN ACCOUNT
 
 # Recipes hand values to the shell in single quotes, so a value with such a quote in it is an error.
-_IN_QUOTES := CURDIR BACKBONE EPIC_ANNOTATIONS EPIC_VIDEOS EPIC_FEATURES EPIC_RUNS EPIC_WEIGHTS EPIC_DOWNLOADS WEIGHTS OUT SPEC HEAD NAME OVERRIDES
+_IN_QUOTES := CURDIR BACKBONE EPIC_ANNOTATIONS EPIC_VIDEOS EPIC_FEATURES EPIC_RUNS EPIC_WEIGHTS EPIC_DOWNLOADS WEIGHTS OUT SPEC HEAD NAME OVERRIDES BOXES
 need_no_quotes = $(foreach name,$(_IN_QUOTES),$(if $(findstring ',$($(name))),$(error $(name): "$($(name))" has an apostrophe in it, and make cannot hand that on; take a name without)))
 
 .DEFAULT_GOAL := help
@@ -91,9 +94,9 @@ results: install ## Train every head with its defaults on hand sequences, for do
 	$(if $(FPHA),,$(error FPHA is missing: make results FPHA=folder of joints.npz))
 	$(BIN)/python benchmarks/accuracy.py '$(FPHA)' && $(BIN)/python benchmarks/accuracy.py '$(FPHA)' --table
 
-extract: install ## Extract features, by SLURM if it is there: BACKBONE=videomae [FRAMES=16 | EVERY=0.2] [VIEWS=centre,augment:3 TOKENS= LAYERS= CLIP= INPUT= FRAMES_FPS= SITE= TASKS=8 STAGE=1 LOCAL=1 DRY_RUN=1 ...]
+extract: install ## Extract features, by SLURM if it is there: BACKBONE=videomae [FRAMES=16 | EVERY=0.2] [VIEWS=centre,augment:3 TOKENS= LAYERS= CLIP= REGIONS= BOXES= INPUT= FRAMES_FPS= SITE= TASKS=8 STAGE=1 LOCAL=1 DRY_RUN=1 ...]
 	$(if $(BACKBONE),,$(error BACKBONE is missing: make extract BACKBONE=videomae))$(need_no_quotes)
-	bash jobs/extract.sh '$(abspath $(BIN))/extract' run --annotations '$(EPIC_ANNOTATIONS)' --videos '$(EPIC_VIDEOS)' --backbone '$(BACKBONE)' $(if $(EVERY),--every '$(EVERY)',--frames '$(FRAMES)') $(if $(TOKENS),--tokens '$(TOKENS)') $(if $(LAYERS),--layers '$(LAYERS)') $(if $(CLIP),--clip '$(CLIP)') $(if $(VIEWS),--views '$(VIEWS)') $(if $(INPUT),--input '$(INPUT)') $(if $(FRAMES_FPS),--frames-fps '$(FRAMES_FPS)') --weights '$(WEIGHTS)' $(if $(EPIC_WEIGHTS),--weights-dir '$(EPIC_WEIGHTS)') --device '$(DEVICE)' --out '$(OUT)'
+	bash jobs/extract.sh '$(abspath $(BIN))/extract' run --annotations '$(EPIC_ANNOTATIONS)' --videos '$(EPIC_VIDEOS)' --backbone '$(BACKBONE)' $(if $(EVERY),--every '$(EVERY)',--frames '$(FRAMES)') $(if $(TOKENS),--tokens '$(TOKENS)') $(if $(LAYERS),--layers '$(LAYERS)') $(if $(CLIP),--clip '$(CLIP)') $(if $(VIEWS),--views '$(VIEWS)') $(if $(REGIONS),--regions '$(REGIONS)') $(if $(BOXES),--boxes '$(BOXES)') $(if $(INPUT),--input '$(INPUT)') $(if $(FRAMES_FPS),--frames-fps '$(FRAMES_FPS)') --weights '$(WEIGHTS)' $(if $(EPIC_WEIGHTS),--weights-dir '$(EPIC_WEIGHTS)') --device '$(DEVICE)' --out '$(OUT)'
 
 EPIC_RUNS ?= runs
 sweep: install ## Train the sweep of a YAML file, by SLURM if it is there: SPEC=sweep.yaml [SITE= TASKS=4 LOCAL=1 DRY_RUN=1 ...]

@@ -15,7 +15,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -35,6 +35,8 @@ from extract.decode.video import DecodeTask, decode_frames, decode_task
 from extract.extraction import usual_batch_size
 from extract.forward import Forward, choose_precision
 from extract.pipeline import Pipeline, WaitTimes
+from extract.regions.boxes import REGIONS, VideoBoxes
+from extract.regions.crops import Regions, boxes_of_clips
 from extract.sampling import choose_sampling, plan_video, spread
 from extract.views import View, choose_views
 from extract.weights.load import load_backbone
@@ -46,13 +48,14 @@ VIDEO = HERE / "data" / f"epic_like_{WIDTH}x{HEIGHT}_{FPS}fps_{SECONDS}s.mp4"
 
 @dataclass(frozen=True)
 class Regime:
-    """A backbone, its number of frames per segment, and the views of each clip."""
+    """A backbone, its number of frames per segment, and the views and regions of each clip."""
 
     name: str
     backbone: str
     num_frames: int
     seconds: int  # of the video
     views: str = "centre"
+    regions: str | None = None
 
 
 REGIMES = (
@@ -61,6 +64,8 @@ REGIMES = (
     Regime("backbone-bound, 16 frames", "resnet50", 16, 120),  # on two cores all of it would take a quarter of an hour
     Regime("four views, backbone-bound", "resnet50", 16, 60, "centre,left,flip,augment:1"),
     Regime("four views, decode-bound", "tiny_cnn", 16, SECONDS, "centre,flip,augment:1,randaugment:1"),
+    Regime("hands, decode-bound", "tiny_cnn", 16, SECONDS, regions="hands"),
+    Regime("hands, backbone-bound", "resnet50", 16, 60, regions="hands"),
 )
 
 
@@ -82,6 +87,7 @@ class Result:
     pipeline_over_floor: float
     pyav_s: float | None
     torchcodec_s: float | None
+    whole_frames_s: float | None = None  # what the pipeline takes for whole frames, where it is measured with regions
 
 
 def measure(regimes: tuple[Regime, ...] = REGIMES, *, repeats: int = 3) -> list[Result]:
@@ -100,20 +106,30 @@ def measure_regime(
     forward = Forward(network, entry.preprocess, device, choose_precision("auto", device))
     views = choose_views(regime.views, entry.preprocess)
     segments = segments_like_epic(regime.seconds)
-    case = _Case(entry, forward, device, video, regime.num_frames, views, segments, num_workers_for(None))
+    regions = None if regime.regions is None else Regions(regime.regions)
+    case = _Case(entry, forward, device, video, regime.num_frames, views, segments, num_workers_for(None), regions)
     info = probe(video)
     plan = case.plan(info.seconds)
     readings = [decode_task(info, np.unique(plan.clips[own])) for own in pieces(info.packets, info.pts, plan.clips)]
     num_decoded = sum(int(one.is_needed.sum()) for one in readings)
     # In turn, so that a machine that slows down for a while slows down all of them.
-    decode, backbone, pipeline = zip(
+    num_looks = len(views) * (1 if regions is None else len(regions.names))
+    decode, backbone, pipeline, whole = zip(
         *[
-            (decode_floor(case, readings), backbone_floor(case, len(plan.clips) * len(views)), run_pipeline(case))
+            (
+                decode_floor(case, readings),
+                backbone_floor(case, len(plan.clips) * num_looks),
+                run_pipeline(case),
+                run_pipeline(replace(case, regions=None)) if regions else 0.0,
+            )
             for _ in range(repeats)
         ],
         strict=True,
     )
-    decode_s, backbone_s, pipeline_s = (statistics.median(times) for times in (decode, backbone, pipeline))
+    decode_s, backbone_s, pipeline_s, whole_s = (
+        statistics.median(times) for times in (decode, backbone, pipeline, whole)
+    )
+    alternatives &= len(views) == 1 and regions is None
     floor_s = decode_s + backbone_s if device.type == "cpu" else max(decode_s, backbone_s)
     return Result(
         regime=regime.name,
@@ -128,8 +144,9 @@ def measure_regime(
         floor_s=floor_s,
         pipeline_s=pipeline_s,
         pipeline_over_floor=pipeline_s / floor_s,
-        pyav_s=by_segment(case, _PyAV) if alternatives and len(views) == 1 else None,
-        torchcodec_s=by_segment(case, _TorchCodec) if alternatives and len(views) == 1 and _has_torchcodec() else None,
+        pyav_s=by_segment(case, _PyAV) if alternatives else None,
+        torchcodec_s=by_segment(case, _TorchCodec) if alternatives and _has_torchcodec() else None,
+        whole_frames_s=whole_s if regions else None,
     )
 
 
@@ -143,10 +160,21 @@ class _Case:
     views: tuple[View, ...]
     segments: SegmentTimes
     num_processes: int
+    regions: Regions | None = None
 
     def plan(self, frame_seconds: np.ndarray):
         sampling = choose_sampling(self.num_frames, None, self.entry.clip)
         return plan_video(frame_seconds, self.segments, sampling, self.entry.clip)
+
+    def boxes(self, frame_seconds: np.ndarray, clips: np.ndarray) -> np.ndarray:
+        """Boxes of a third of the picture that wander over it, at 60 per second."""
+        assert self.regions is not None
+        seconds = np.arange(0, frame_seconds[-1], 1 / 60)
+        middle = 0.5 + 0.3 * np.stack([np.sin(seconds), np.cos(0.7 * seconds)], axis=1)
+        half = (0.15 + 0.05 * np.sin(0.3 * seconds))[:, None]
+        boxes = np.concatenate([middle - half, middle + half], axis=1).astype(np.float32)
+        found = VideoBoxes(seconds, np.repeat(boxes[:, None], len(REGIONS), axis=1))
+        return boxes_of_clips(found, frame_seconds, clips, self.regions)
 
     @property
     def batch_size(self) -> int:
@@ -223,10 +251,15 @@ def run_pipeline(case: _Case) -> float:
             on_clips=lambda *_: None,
         )
         with Decoders(case.num_processes) as decoders:
-            [result] = pipeline.run(iter([Request("P01_101", case.video, case.plan, None, case.views)]), decoders)
+            [result] = pipeline.run(iter([_request(case)]), decoders)
         assert not result.failures, result.failures
 
     return seconds(run)
+
+
+def _request(case: _Case) -> Request:
+    boxes = None if case.regions is None else case.boxes
+    return Request("P01_101", case.video, case.plan, None, case.views, boxes=boxes)
 
 
 # ---- the usual alternatives

@@ -7,6 +7,7 @@ import click
 from extract.commands.backbones import backbones, weights
 from extract.commands.plan import plan
 from extract.commands.run import run
+from extract.commands.show import show
 from extract.commands.status import status
 from features.console import Commands
 
@@ -20,11 +21,12 @@ def main() -> None:
     The usual order:
       extract backbones             choose a backbone
       extract weights BACKBONE      fetch its weights
+      extract show ...              see the regions that --regions would take
       extract plan ...              estimate what the extraction costs
       extract run ...               extract
       extract status FOLDER ...     see how far it is
     """
 
 
-for _command in (run, status, backbones, weights, plan):
+for _command in (run, status, backbones, weights, plan, show):
     main.add_command(_command)

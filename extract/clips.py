@@ -8,6 +8,10 @@ A clip has one or several views. Those that show the same part of a frame share 
                centre, mirrored -> flip
                left             -> left
                augment1 of s    -> augment1 of the clips of segment s
+               box of a region  -> that region in the clips with this frame
+
+Where the hands and the objects in them are wanted, a clip has a picture of each region in each view. A clip that lacks
+a region has the plain crop instead.
 
 Nothing here takes time per frame or per clip: what belongs to the frames of a message, or to the clips that it
 completes, is one operation on arrays. A GPU takes 10,000 frames per second.
@@ -42,6 +46,8 @@ class Request:
             source.
         views: of each clip, V of them.
         is_dense: whether random views are drawn once for the whole video, and not for each segment.
+        boxes: maps the (F,) seconds of the video's frames and its (C, L) clips to the box of each region in each clip,
+            (C, R, 4); NaN where a clip lacks a region. None to take whole frames.
     """
 
     video_id: str
@@ -50,6 +56,7 @@ class Request:
     copy: Path | None = None
     views: tuple[View, ...] = (PLAIN_VIEW,)
     is_dense: bool = False
+    boxes: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,9 +77,10 @@ class ClipFeatures:
     """The features of a video's clips.
 
     Attributes:
-        steps: (C, P, V, D) float16; the rows of clips that failed hold no values.
+        steps: (C, P, V, D) float16; the rows of clips that failed hold no values. D counts all regions.
         failures: the clips that failed, in any view, by number.
         views: names of the V views.
+        has_region: (C, R) bool, whether a clip has each region; None where whole frames are taken.
     """
 
     video_id: str
@@ -81,6 +89,7 @@ class ClipFeatures:
     steps: np.ndarray
     failures: dict[int, ClipFailure]
     views: tuple[str, ...]
+    has_region: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -108,24 +117,44 @@ class DrawnPart:
     name: str
 
 
+@dataclass(frozen=True)
+class RegionPart:
+    """The box of a region, mirrored or not.
+
+    Attributes:
+        region: its number.
+        clip: the clip whose box it is; None where clips are single frames, each with a box of its own.
+    """
+
+    region: int
+    clip: int | None
+    flip: bool = False
+
+
 # Which part of a frame a picture shows. The pictures of a part of some frames are made together.
-Part: TypeAlias = "CroppedPart | DrawnPart"
+Part: TypeAlias = "CroppedPart | DrawnPart | RegionPart"
 
 
 class VideoInProgress:
     """A video whose clips are being computed.
 
     Attributes:
-        steps: (C, P, V, D) float16, filled clip by clip.
-        num_open: how many views of clips have neither steps nor a failure yet.
+        views: of each look: of the R regions of the first view, of those of the second, and so on, V * R in all. R is 1
+            where whole frames are taken.
+        steps: (C, P, V * R, d) float16, filled clip by clip.
+        num_open: how many looks at clips have neither steps nor a failure yet.
         moved: (S * C, L) int64, the frames of the clips at each of the S shifts of its views, shift by shift.
     """
 
     def __init__(self, request: Request, info: VideoInfo, plan: VideoPlan, dim: int) -> None:
         self.request, self.info, self.plan = request, info, plan
         num_clips, num_steps = plan.seconds.shape
-        self.steps = np.empty((num_clips, num_steps, len(request.views), dim), np.float16)
-        self.num_open = num_clips * len(request.views)
+        self._boxes = None if request.boxes is None else request.boxes(info.seconds, plan.clips)  # (C, R, 4)
+        self._has_region = None if self._boxes is None else ~np.isnan(self._boxes[..., 0])
+        self._num_regions = 1 if self._boxes is None else self._boxes.shape[1]
+        self.views = tuple(view for view in request.views for _ in range(self._num_regions))
+        self.steps = np.empty((num_clips, num_steps, len(self.views), dim), np.float16)
+        self.num_open = num_clips * len(self.views)
         self.failures: dict[int, ClipFailure] = {}
         self._shifts = tuple(dict.fromkeys(view.shift for view in request.views))
         self.moved = np.concatenate([self._moved(shift) for shift in self._shifts])
@@ -143,42 +172,64 @@ class VideoInProgress:
 
     @cached_property
     def parts(self) -> tuple[tuple[Part, ...], np.ndarray]:
-        """The distinct parts of frames that are shown, and which of them each view of each clip shows: (V, C) int64."""
+        """The distinct parts of frames that are shown, and which of them a look at a clip shows: (V * R, C) int64."""
         numbers: dict[Part, int] = {}
-        shown = np.empty((len(self.request.views), len(self.steps)), np.int64)
-        for view, row in zip(self.request.views, shown, strict=True):
+        shown = np.empty((len(self.views), len(self.steps)), np.int64)
+        for look, (view, row) in enumerate(zip(self.views, shown, strict=True)):
             if view.kind == "augment":
                 row[:] = [numbers.setdefault(DrawnPart(view.name, name), len(numbers)) for name in self.draw_names]
             else:
                 row[:] = numbers.setdefault(CroppedPart(view.crop, view.flip), len(numbers))
+            if self._has_region is not None:
+                region = look % self._num_regions
+                is_there = self._has_region[:, region]
+                clips = np.flatnonzero(is_there).tolist() if self.moved.shape[1] > 1 else [None] * is_there.sum()
+                row[is_there] = [
+                    numbers.setdefault(RegionPart(region, clip, view.flip), len(numbers)) for clip in clips
+                ]
         return tuple(numbers), shown
 
     def looks(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the views of some rows of `moved`, row by row: (N,) positions in `rows`, clips and views."""
+        """Return the looks at some rows of `moved`, row by row: (N,) positions in `rows`, clips and looks."""
         shifts, numbers = np.divmod(rows, len(self.steps))
-        shift_of_view = np.array([self._shifts.index(view.shift) for view in self.request.views])
-        positions, views = np.nonzero(shifts[:, None] == shift_of_view)
-        return positions, numbers[positions], views
+        shift_of_look = np.array([self._shifts.index(view.shift) for view in self.views])
+        positions, looks = np.nonzero(shifts[:, None] == shift_of_look)
+        return positions, numbers[positions], looks
+
+    def boxes_of(self, part: RegionPart, frames: np.ndarray) -> np.ndarray:
+        """Return the box of a region in each of these frames, (k, 4), as `Request.boxes` gives it."""
+        assert self._boxes is not None
+        if part.clip is not None:
+            return np.tile(self._boxes[part.clip, part.region], (len(frames), 1))
+        shown, clip = self._clip_of_frame
+        return self._boxes[clip[np.searchsorted(shown, frames)], part.region]
+
+    @cached_property
+    def _clip_of_frame(self) -> tuple[np.ndarray, np.ndarray]:
+        """The frames that are shown, ascending, and a clip of each, where clips are single frames."""
+        return np.unique(self.plan.clips[:, 0], return_index=True)
 
     def features(self) -> ClipFeatures:
         """Return the result, once no view of a clip is open."""
         names = tuple(view.name for view in self.request.views)
-        return ClipFeatures(self.request.video_id, self.info, self.plan, self.steps, self.failures, names)
+        num_clips, num_steps, _, dim = self.steps.shape
+        steps = self.steps.reshape(num_clips, num_steps, len(names), self._num_regions * dim)
+        return ClipFeatures(self.request.video_id, self.info, self.plan, steps, self.failures, names, self._has_region)
 
 
 @dataclass(frozen=True, eq=False)
 class Clips:
-    """Some clips of a video, each in one of its views, with their pictures.
+    """Some clips of a video, each in one of its looks, with their pictures.
 
     Attributes:
-        numbers, views: (n,) int64, of the clips, and of the views among those of the video.
+        numbers, looks: (n,) int64, of the clips, and of the looks among those of the video.
         blocks: hold the pictures.
         pictures: (n, L) int64, numbers of pictures in the blocks.
     """
 
     video: VideoInProgress
     numbers: np.ndarray
-    views: np.ndarray
+    looks: np.ndarray
     blocks: Blocks
     pictures: np.ndarray
 
@@ -188,7 +239,7 @@ class Clips:
     def part(self, start: int, stop: int) -> Clips:
         """Return the clips from one position to another."""
         own = slice(start, stop)
-        return Clips(self.video, self.numbers[own], self.views[own], self.blocks, self.pictures[own])
+        return Clips(self.video, self.numbers[own], self.looks[own], self.blocks, self.pictures[own])
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +247,7 @@ class Completed:
     """What became of clips for which no more frames are awaited.
 
     Attributes:
-        failures: numbers of clips, each with the reason why a view of it has no pictures.
+        failures: numbers of clips, each with the reason why a look at it has no pictures.
     """
 
     clips: Clips
@@ -206,7 +257,8 @@ class Completed:
 class Piece:
     """Puts the clips of one piece of a video together as its frames arrive.
 
-    A *look* is a clip of the piece in one view, and a *cell* is one part of one frame: what a picture shows.
+    A *look* is a clip of the piece in one region of one view, and a *cell* is one part of one frame: what a picture
+    shows.
 
     Args:
         rows: of `video.moved`, in the order of their last frames.
@@ -215,11 +267,11 @@ class Piece:
     def __init__(self, video: VideoInProgress, rows: np.ndarray) -> None:
         self.video = video
         moved = video.moved[rows]  # (R, L)
-        positions, self._numbers, self._views = video.looks(rows)  # (N,) each
+        positions, self._numbers, self._looks = video.looks(rows)  # (N,) each
         self._moved = moved[positions]  # (N, L), of each look
         self._parts, shown = video.parts
         self._frames, frame = np.unique(moved, return_inverse=True)
-        keys = frame.reshape(moved.shape)[positions] * len(self._parts) + shown[self._views, self._numbers][:, None]
+        keys = frame.reshape(moved.shape)[positions] * len(self._parts) + shown[self._looks, self._numbers][:, None]
         cells, cell = np.unique(keys, return_inverse=True)  # cells are in the order of their frames
         self._cells = cell.reshape(keys.shape)  # (N, L)
         self._frame_of_cell, self._part_of_cell = np.divmod(cells, len(self._parts))
@@ -272,7 +324,7 @@ class Piece:
         is_missing = pictures < 0
         is_whole = ~is_missing.any(axis=1)
         clips = Clips(
-            self.video, self._numbers[own][is_whole], self._views[own][is_whole], self._store.kept(), pictures[is_whole]
+            self.video, self._numbers[own][is_whole], self._looks[own][is_whole], self._store.kept(), pictures[is_whole]
         )
         self._store.forget(self._num_done)
         failures = [

@@ -10,6 +10,7 @@ import platform
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,6 +29,8 @@ from extract.decode.worker import CHUNK_BYTES, CHUNK_BYTES_FOR_GPU
 from extract.forward import Forward, choose_precision
 from extract.outcome import PendingVideo, pending_video, write_nothing_new, write_outcome
 from extract.pipeline import Pipeline, WaitTimes
+from extract.regions.crops import MIN_SCORE, Regions, boxes_of_clips, choose_regions
+from extract.regions.source import BoxFiles, BoxReader, find_boxes
 from extract.sampling import (
     END_TOLERANCE_S,
     VideoPlan,
@@ -82,6 +85,9 @@ def run(
     stream: int | None = None,
     input_form: str | None = None,
     frames_fps: float | None = None,
+    regions: str | None = None,
+    boxes: str | Path | None = None,
+    min_score: float = MIN_SCORE,
 ) -> Summary:
     """Extract the features of annotated segments into a feature set; features that it has already are kept.
 
@@ -124,6 +130,9 @@ def run(
         stream: number of the video stream to take in each file; by default the one that a player shows.
         input_form: "video", "frames" or "chunks": which form of a video is read if `videos` holds it in several.
         frames_fps: frames per second of JPEG frames; by default those of the published frames.
+        regions: "hands" or "hands+objects", to see these parts of the frames instead of whole ones.
+        boxes: where the regions are: the folder of the published detections, or a table (extract/regions/tables.py).
+        min_score: the least score of a hand or an object that counts.
 
     Raises:
         OptionError: there is no such backbone, or another value makes no sense.
@@ -155,6 +164,9 @@ def run(
         stream=stream,
         input_form=input_form,
         frames_fps=frames_fps,
+        regions=regions,
+        boxes=None if boxes is None else Path(boxes),
+        min_score=min_score,
     )
 
 
@@ -182,6 +194,9 @@ def extract_videos(
     stream: int | None = None,
     input_form: str | None = None,
     frames_fps: float | None = None,
+    regions: str | None = None,
+    boxes: Path | None = None,
+    min_score: float = MIN_SCORE,
 ) -> Summary:
     """Extract the features of segments that have been read already. Arguments and errors are those of `run`.
 
@@ -192,6 +207,8 @@ def extract_videos(
     entry = get(backbone)
     kept = choose_tokens(tokens, layers, entry)
     chosen = choose_views(views, entry.preprocess)
+    seen = choose_regions(regions, chosen, boxes, min_score)
+    num_looks = len(chosen) * (1 if seen is None else len(seen.names))
     device = device or torch.device("cpu")
     shape = choose_clip(clip, entry.clip, every_s)
     sampling = choose_sampling(num_frames, every_s, shape)
@@ -201,27 +218,33 @@ def extract_videos(
         raise OptionError("--batch-size", f"{batch_size} is not a number of clips above 0.")
     known_ids = segments.table.video_id.unique()
     if shard is not None:
-        share = segments_of_task(segments, sampling, shape, shard, num_views=len(chosen))
+        share = segments_of_task(segments, sampling, shape, shard, num_looks=num_looks)
         if share is None:
             return Summary(videos=0, segments=0, done=0, kept=0, failed=0, failed_videos=())
         segments = share
     sources = find_videos(videos, segments.table.video_id, known_ids=known_ids, form=input_form, frames_fps=frames_fps)
+    files = None
+    if boxes is not None and seen is not None:
+        files = find_boxes(boxes, known_ids, min_score=min_score)
     network, loaded = load_backbone(entry, weights, folder=weights_dir, fetch=fetch)
-    featureset = create_featureset(out, provenance(entry, loaded, sampling, precision, kept, chosen))
+    record = provenance(entry, loaded, sampling, precision, kept, chosen)
+    if files is not None and seen is not None:
+        record = _of_regions(record, seen, files.name)
+    featureset = create_featureset(out, record)
     wait_times = WaitTimes()
     with progress(total=len(segments), unit="segments", label=f"extract {entry.name}") as bar:
         account = Account(segments, bar, wait_times, StatusWriter(out, shard))
         pipeline = Pipeline(
             Forward(network, entry.preprocess, device, precision, kept),
             preprocess=entry.preprocess,
-            dim=featureset.dim,
+            dim=entry.dim * len(kept.cells),
             device=device,
             batch_size=batch_size or usual_batch_size(device, shape),
             wait_times=wait_times,
             on_clips=account.clips_ended,
         )
         names = tuple(view.name for view in chosen)
-        pending = _pending_videos(out, featureset, segments, sources, input_form, names, account)
+        pending = _pending_videos(out, featureset, segments, sources, input_form, names, files, account)
         if pending:
             staging = contextlib.nullcontext() if stage is None else staging_folder(stage)
             with (
@@ -229,9 +252,10 @@ def extract_videos(
                 account.status,
                 Decoders[Request | Piece](workers, chunk_bytes=usual_chunk_bytes(device), stream=stream) as decoders,
                 ThreadPoolExecutor(1, "writer") as writer,
+                contextlib.nullcontext() if files is None else BoxReader(files, max(1, workers // 4)) as reader,
             ):
                 while pending:
-                    requests = _requests(pending, featureset, shape, copies, account)
+                    requests = _requests(pending, featureset, shape, copies, seen, reader, account)
                     results = _without_copies(pipeline.run(requests, decoders), pending, copies)
                     pending = _write_results(out, featureset, pending, results, writer, account)
     return account.summary()
@@ -272,6 +296,16 @@ def provenance(
     )
 
 
+def _of_regions(record: FeatureSet, regions: Regions, boxes: str) -> FeatureSet:
+    """Return the record of a set whose steps hold these regions side by side."""
+    return replace(
+        record,
+        dim=record.dim * len(regions.names),
+        cells=tuple(f"{region}:{cell}" for region in regions.names for cell in record.cells),
+        regions=regions.as_json(boxes),
+    )
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -286,30 +320,55 @@ def _pending_videos(
     sources: Mapping[str, Source | None],
     form: str | None,
     views: tuple[str, ...],
+    boxes: BoxFiles | None,
     account: Account,
 ) -> dict[str, PendingVideo]:
-    """Return the videos to extract, by id. Videos that miss no segment in any view, or have no source, end here."""
+    """Return the videos to extract, by id.
+
+    Videos that miss no segment in any view, have no source, or lack boxes end here.
+    """
     pending = {}
     for video_id, rows in segments.by_video():
-        video = pending_video(out, featureset, video_id, sources[video_id], segment_times(rows), views)
+        own_boxes = boxes.fingerprint(video_id) if boxes is not None and video_id in boxes else None
+        video = pending_video(out, featureset, video_id, sources[video_id], segment_times(rows), views, own_boxes)
         if not video.missing:
             account.video_ended(video_id, write_nothing_new(out, video))
-        elif video.source is None:
-            message = missing_message(video_id, form)
-            counts = write_outcome(out, featureset, video, UnusableVideo(video_id, FailureKind.MISSING_VIDEO, message))
+        elif (unusable := _unusable(video, form, boxes)) is not None:
+            counts = write_outcome(out, featureset, video, unusable)
             account.video_ended(video_id, counts or Counter(kept=video.num_kept, failed=len(video.missing)))
         else:
             pending[video_id] = video
     return pending
 
 
+def _unusable(video: PendingVideo, form: str | None, boxes: BoxFiles | None) -> UnusableVideo | None:
+    """Return why a video cannot be extracted, as far as that is known before it is read."""
+    if video.source is None:
+        return UnusableVideo(video.video_id, FailureKind.MISSING_VIDEO, missing_message(video.video_id, form))
+    if boxes is not None and video.boxes is None:
+        return UnusableVideo(video.video_id, FailureKind.NO_BOXES, boxes.missing_message(video.video_id))
+    return None
+
+
 def _requests(
-    pending: Mapping[str, PendingVideo], featureset: FeatureSet, clip: ClipShape, copies: Path | None, account: Account
+    pending: Mapping[str, PendingVideo],
+    featureset: FeatureSet,
+    clip: ClipShape,
+    copies: Path | None,
+    regions: Regions | None,
+    reader: BoxReader | None,
+    account: Account,
 ) -> Iterator[Request]:
     """Yield what the pipeline needs to know of each video, and note that the video begins."""
 
     def planner(video: PendingVideo) -> Callable[[np.ndarray], VideoPlan]:
         return lambda frame_seconds: plan_video(frame_seconds, video.to_extract, featureset.sampling, clip)
+
+    def boxes_of(video: PendingVideo) -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
+        if reader is None or regions is None:
+            return None
+        read = reader.start(video.video_id)
+        return lambda frame_seconds, clips: boxes_of_clips(read(), frame_seconds, clips, regions)
 
     for video in pending.values():
         assert video.source is not None
@@ -321,6 +380,7 @@ def _requests(
             _copy_path(copies, video),
             stored_views(video.views_to_extract, video.video_id),
             is_dense=featureset.sampling.kind == "dense",
+            boxes=boxes_of(video),
         )
 
 
@@ -364,7 +424,7 @@ def _write_results(
             account.video_ended(video.video_id, counts)
         else:
             again[video.video_id] = pending_video(
-                out, featureset, video.video_id, video.source, video.requested, video.requested_views
+                out, featureset, video.video_id, video.source, video.requested, video.requested_views, video.boxes
             )
 
     for result in results:

@@ -15,6 +15,7 @@ import numpy as np
 
 from extract.clips import ClipFeatures, UnusableVideo
 from extract.decode.sources import Source, path_of
+from features.errors import DataError
 from features.failures import Failure, FailureKind, read_failures, write_failures
 from features.featureset import FeatureSet, read_featureset
 from features.files import folder_locked
@@ -22,6 +23,7 @@ from features.intervals import NO_SEGMENTS, SegmentTimes, need_same_times
 from features.store import (
     VideoFeatures,
     held_segments,
+    read_source,
     read_times,
     read_video,
     steps_in,
@@ -29,6 +31,9 @@ from features.store import (
     with_views,
     write_video,
 )
+
+# The source that says which boxes a video's regions are from.
+_BOXES = "boxes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +48,7 @@ class PendingVideo:
         stored_views: names of the views that it holds; none if there is no file.
         missing: requested, and not stored in all of the requested views.
         other_failures: recorded failures of segments that are neither requested nor stored, or in other views.
+        boxes: the fingerprint of the boxes of its regions; None where whole frames are taken, or it has none.
     """
 
     video_id: str
@@ -53,6 +59,7 @@ class PendingVideo:
     stored_views: tuple[str, ...]
     missing: frozenset[str]
     other_failures: tuple[Failure, ...]
+    boxes: str | None = None
 
     @property
     def adds_views(self) -> bool:
@@ -83,16 +90,20 @@ def pending_video(
     source: Source | None,
     requested: SegmentTimes,
     views: tuple[str, ...],
+    boxes: str | None = None,
 ) -> PendingVideo:
     """Return what the feature set in `out` has of a video that is read from `source`, and which segments it misses.
 
     Args:
         views: names of the views that are wanted of each segment.
+        boxes: the fingerprint of the video's boxes, if there are any.
 
     Raises:
-        DataError: the stored features are damaged, or were made with other settings or from other intervals.
+        DataError: the stored features are damaged, or were made with other settings or boxes, or from other intervals.
     """
     stored, stored_views = _stored(out, featureset, video_id, requested)
+    if stored_views and boxes is not None:
+        _need_same_boxes(out, featureset, video_id, boxes)
     need_same_times(video_path(out, video_id), requested, stored)
     settled = set(requested.narration_id) | set(stored.narration_id)
     has_views = set(views) <= set(stored_views)
@@ -102,7 +113,16 @@ def pending_video(
         if failure.narration_id not in settled or not set(failure.views) <= {*views, *stored_views}
     )
     missing = frozenset(requested.narration_id) - (set(stored.narration_id) if has_views else set())
-    return PendingVideo(video_id, source, requested, views, stored, stored_views, missing, other_failures)
+    return PendingVideo(video_id, source, requested, views, stored, stored_views, missing, other_failures, boxes)
+
+
+def _need_same_boxes(out: Path, featureset: FeatureSet, video_id: str, boxes: str) -> None:
+    stored = read_source(out, video_id, digest=featureset.digest).get(_BOXES)
+    if stored != boxes:
+        raise DataError(
+            f"{video_path(out, video_id)}: made with other boxes than those of --boxes ({stored} there, {boxes} now); "
+            "give the boxes that it was made with, or extract into another folder (--out)."
+        )
 
 
 def _stored(
@@ -171,7 +191,14 @@ def _new_features(
     """Return the features of the segments that did not fail; None if all of them did."""
     if isinstance(result, UnusableVideo) or failed >= set(video.to_extract.narration_id):
         return None
-    return _dense(result) if featureset.sampling.kind == "dense" else _by_segment(video, result, failed)
+    new = _dense(result) if featureset.sampling.kind == "dense" else _by_segment(video, result, failed)
+    if result.has_region is None:
+        return new
+    assert video.boxes is not None
+    assert new.has_region is not None
+    num_cells = len(featureset.cells) // new.has_region.shape[1]  # of a region, side by side
+    has_region = new.has_region.repeat(num_cells, axis=1)
+    return replace(new, has_region=has_region, source={**new.source, _BOXES: video.boxes})
 
 
 def _reason_to_keep(out: Path, video: PendingVideo, old: VideoFeatures, new: VideoFeatures | None) -> str | None:
@@ -262,7 +289,8 @@ def _dense(result: ClipFeatures) -> VideoFeatures:
 def _video_features(
     result: ClipFeatures, clips: np.ndarray, segments: SegmentTimes, *, offset: np.ndarray
 ) -> VideoFeatures:
-    """Return the steps of these clips, (C,), as a video of the feature set."""
+    """Return the steps of these clips, (C,), as a video of the feature set; `has_region` is (N, R), of the regions."""
+    num_steps = result.steps.shape[1]  # of a clip
     return VideoFeatures(
         video_id=result.video_id,
         fps=result.info.fps,
@@ -275,4 +303,5 @@ def _video_features(
         stop_s=segments.stop_s,
         source=result.info.source,
         views=result.views,
+        has_region=None if result.has_region is None else result.has_region[clips].repeat(num_steps, axis=0),
     )

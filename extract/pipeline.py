@@ -23,9 +23,11 @@ from extract.clips import (
     ClipFeatures,
     Clips,
     Completed,
+    CroppedPart,
     DrawnPart,
     Part,
     Piece,
+    RegionPart,
     Request,
     UnusableVideo,
     VideoInProgress,
@@ -43,6 +45,7 @@ from extract.pictures import gathered, on_device
 from extract.preprocess import Preprocess, Scaler
 from extract.transfer import Transfer, transfer_to
 from extract.views import View, draw
+from features.errors import DataError
 from features.failures import FailureKind
 
 # On CUDA, one batch is computed while the next one waits.
@@ -67,11 +70,11 @@ class Pipeline:
 
     Args:
         preprocess: of the backbone.
-        dim: D.
+        dim: d, values of a step in one region; D where whole frames are taken.
         batch_size: clips per batch.
         wait_times: is kept up to date.
         on_clips: called with a video's id, how many of its clips have just been computed or have failed, and how many
-            it has in all; a clip counts once for each of its views.
+            it has in all; a clip counts once for each region of each of its views.
     """
 
     def __init__(
@@ -142,7 +145,11 @@ class Pipeline:
     def _planned(self, request: Request, info: VideoInfo) -> Iterator[tuple[Piece, AnyTask]]:
         """Plan the clips of a video that has been probed, and yield its pieces with their tasks."""
         plan = request.plan(info.seconds)
-        video = VideoInProgress(request, replace(info, path=path_of(request.source)), plan, self._dim)
+        try:
+            video = VideoInProgress(request, replace(info, path=path_of(request.source)), plan, self._dim)
+        except DataError as error:  # of its boxes
+            self._finished.append(UnusableVideo(request.video_id, FailureKind.NO_BOXES, str(error)))
+            return
         if not video.num_open:
             self._finished.append(video.features())
         for rows in pieces(info.packets, info.pts, video.moved):
@@ -151,7 +158,14 @@ class Pipeline:
     def _take(self, piece: Piece, frames: Frames, transfer: Transfer) -> None:
         """Scale the parts that are wanted of some frames, and start every batch that is full."""
         scaler = Scaler(transfer.planes(frames.pictures), self._preprocess, self._device)
-        completed = piece.take(frames.frames, lambda part, positions: _pictures(scaler, part, positions))
+
+        def pictures(part: Part, positions: np.ndarray) -> torch.Tensor:
+            if not isinstance(part, RegionPart):
+                return _pictures(scaler, part, positions)
+            boxes = piece.video.boxes_of(part, np.array(frames.frames)[positions])
+            return scaler.boxed(positions.tolist(), boxes, flip=part.flip)
+
+        completed = piece.take(frames.frames, pictures)
         transfer.release(frames)
         self._batch_up(completed)
 
@@ -197,7 +211,7 @@ class Pipeline:
             steps_of_clips = _rounded(rows.unflatten(1, (video.steps.shape[1], -1)))
             # Infinite and NaN have all bits of the exponent set. numpy tests values of float16 one by one.
             is_finite = (steps_of_clips.view(np.uint16) & 0x7C00).max(axis=(1, 2)) < 0x7C00
-            video.steps[clips.numbers, :, clips.views] = steps_of_clips
+            video.steps[clips.numbers, :, clips.looks] = steps_of_clips
             for number in clips.numbers[~is_finite].tolist():
                 self._fail(video, number, _NOT_FINITE)
             self._count(video, int(is_finite.sum()))
@@ -207,11 +221,11 @@ class Pipeline:
         self._count(video, 1)
 
     def _count(self, video: VideoInProgress, num_clips: int) -> None:
-        """Note that clips are done, each in one view."""
+        """Note that clips are done, each in one look."""
         if not num_clips:
             return
         video.num_open -= num_clips
-        self._on_clips(video.request.video_id, num_clips, len(video.steps) * len(video.request.views))
+        self._on_clips(video.request.video_id, num_clips, len(video.steps) * len(video.views))
         if not video.num_open:
             self._finished.append(video.features())
 
@@ -225,7 +239,7 @@ _NOT_FINITE = ClipFailure(
 )
 
 
-def _pictures(scaler: Scaler, part: Part, positions: np.ndarray) -> torch.Tensor:
+def _pictures(scaler: Scaler, part: CroppedPart | DrawnPart, positions: np.ndarray) -> torch.Tensor:
     """Return the pictures of a part of the frames at these positions: (k, 3, h, w)."""
     if isinstance(part, DrawnPart):
         return scaler.augmented(positions.tolist(), draw(part.view, part.name))
@@ -244,10 +258,10 @@ def _colour_changes(batch: Sequence[Clips]) -> Iterator[tuple[list[int], ColourC
     by_draw: dict[tuple[View, str], list[int]] = {}
     first = 0
     for clips in batch:
-        views, names = clips.video.request.views, clips.video.draw_names
-        is_changed = np.array([view.kind != "plain" for view in views])[clips.views]
+        views, names = clips.video.views, clips.video.draw_names
+        is_changed = np.array([view.kind != "plain" for view in views])[clips.looks]
         for position in np.flatnonzero(is_changed).tolist():
-            key = views[clips.views[position]], names[clips.numbers[position]]
+            key = views[clips.looks[position]], names[clips.numbers[position]]
             by_draw.setdefault(key, []).append(first + position)
         first += len(clips)
     for (view, name), numbers in by_draw.items():

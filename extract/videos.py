@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from extract.decode.sources import FRAME_NAME, FileSeries, FrameFiles, Source
+from extract.decode.sources import FRAME_NAME, FileSeries, FrameFiles, Source, published_fps
 from features.errors import DataError, OptionError, unknown_name
 
 FORMS = {"video": "video file", "frames": "folder or tar of JPEG frames", "chunks": "folder of chunks"}
@@ -222,11 +222,8 @@ def _source(candidate: _Candidate, video_id: str, known: Collection[str], frames
 def _frames_per_second(path: Path, video_id: str, frames_fps: float | None) -> Fraction:
     if frames_fps is not None:
         return Fraction(str(frames_fps))
-    # What the published frames were resampled to: the videos of EPIC-KITCHENS-55, and those of the extension.
-    if re.fullmatch(r"P\d\d_\d\d", video_id):
-        return Fraction(60)
-    if re.fullmatch(r"P\d\d_1\d\d", video_id):
-        return Fraction(50)
+    if (fps := published_fps(video_id)) is not None:
+        return fps
     raise OptionError(
         "--frames-fps", f"is missing: {path} holds JPEG frames, and {video_id} is not of EPIC-KITCHENS-100."
     )

@@ -63,6 +63,11 @@ class FailureKind(str, Enum):
         "The process that read the video did not answer for too long and was ended.",
         "Check the file system that holds the videos, then run the extraction again.",
     )
+    NO_BOXES = (
+        "NoBoxes",
+        "The boxes of the video's hands and objects are missing or cannot be read (`--regions`).",
+        "Copy the file of the video into the folder of boxes, or fetch it again.",
+    )
     KEPT_EARLIER = (
         "KeptEarlier",
         "The video's file has gone or lacks frames that an earlier run used, so the earlier features were kept.",

@@ -30,6 +30,25 @@ def read_pickle(path: Path) -> Any:
         return data_machine().run(file)
 
 
+def read_list_of_bytes(path: Path) -> list[bytes]:
+    """Read a pickle file that holds a list of bytes. Runs no code.
+
+    Raises:
+        DataError: as for `read_pickle`, or it holds anything else.
+    """
+    values = read_pickle(path)
+    if not isinstance(values, list):
+        raise DataError(f"{path}: holds {_kind(values)}, not a list of bytes.")
+    for index, value in enumerate(values):
+        if type(value) is not bytes:
+            raise DataError(f"{path}: item {index} of its list is {_kind(value)}, not bytes.")
+    return values
+
+
+def _kind(value: object) -> str:
+    return value.name if isinstance(value, StandIn) else type(value).__name__
+
+
 @contextlib.contextmanager
 def mapped(path: Path) -> Iterator[mmap.mmap]:
     """Yield a file mapped into memory. Asked for terabytes by a damaged length, it gives only what it has."""

@@ -99,11 +99,11 @@ ORDER = {
         *("segment_dataset", "reading", "formats", "merging", "import_videos", "importing", "exporting", "cli"),
     ),
     "extract": (
-        *("backbone_input", "decode", "sampling", "views", "colour_changes", "pictures", "transfer", "preprocess"),
-        *("clips", "backbones"),
+        *("backbone_input", "decode", "sampling", "views", "regions", "colour_changes", "pictures", "transfer"),
+        *("preprocess", "clips", "backbones"),
         *("weights", "listing"),
         *("backbones.table", "videos"),
-        *("forward", "pipeline", "outcome", "tasks", "summary", "extraction", "commands", "cli"),
+        *("forward", "pipeline", "outcome", "tasks", "summary", "extraction", "showing", "commands", "cli"),
     ),
     "heads": (
         *(
@@ -211,8 +211,8 @@ def test_torchvision_and_transformers_stay_in_extract() -> None:
     assert {module.split(".")[0] for module in users} <= {"extract"}
 
 
-def test_only_the_gallery_of_a_report_and_the_overlay_of_watch_import_pillow() -> None:
-    assert importers_of("PIL") == {"live.gallery", "live.overlay"}
+def test_only_what_writes_pictures_for_people_imports_pillow() -> None:
+    assert importers_of("PIL") == {"extract.showing", "live.gallery", "live.overlay"}
 
 
 def test_no_module_imports_a_command_line() -> None:
@@ -251,6 +251,7 @@ PURE = {
     "extract": [
         *("backbone_input", "sampling", "decode.packets", "decode.pieces", "decode.damage", "decode.shown"),
         "tasks.sharding",
+        *("regions.boxes", "regions.crops", "regions.tables", "regions.hand_objects", "regions.source"),
         *("backbones", "listing", "weights.published", "weights.pretrained_files"),
     ],
     "heads": [

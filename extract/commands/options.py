@@ -45,6 +45,19 @@ def videos_option(*, required: bool, help_more: str = "") -> Callable[[_Command]
     )
 
 
+def regions_option(*, default: str | None = None) -> Callable[[_Command], _Command]:
+    """Return the option that names regions; without a default, whole frames are seen."""
+    return click.option(
+        "--regions",
+        metavar="hands|hands+objects",
+        default=default,
+        show_default=default is not None,
+        help="hands for the part of the picture with the hands and what they hold; hands+objects for the left hand, "
+        "the right hand, the held object, and all of these, side by side. Needs --boxes."
+        + ("" if default else "  [default: whole frames]"),
+    )
+
+
 def input_options(command: _Command) -> _Command:
     """Add the options that say what is extracted, which `run` and `plan` share."""
     options = [
@@ -71,6 +84,7 @@ def input_options(command: _Command) -> _Command:
             "longer side), flip, early and late (a quarter of the sampling's interval), augment:K and randaugment:K "
             "(K random augmentations for training).",
         ),
+        regions_option(),
         click.option("--frames", type=int, help="Number of frames spread over each segment (T).  [default: 16]"),
         click.option(
             "--every",
@@ -98,6 +112,28 @@ def input_options(command: _Command) -> _Command:
             "P01_101]",
         ),
         click.option("--workers", type=int, help="Number of processes that read videos.  [default: one per CPU]"),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def boxes_options(command: _Command) -> _Command:
+    """Add the options that say where the regions are, which `run` and `show` share."""
+    options = [
+        click.option(
+            "--boxes",
+            type=click.Path(path_type=Path),
+            help="Where hands and objects are: the folder of the published detections, with P01_101.pkl and so on in "
+            "any folder below it, or a table of another detector (.csv or .jsonl).",
+        ),
+        click.option(
+            "--min-score",
+            type=float,
+            default=0.5,
+            show_default=True,
+            help="Least score of a hand or an object that counts.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)

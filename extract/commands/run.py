@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from extract.commands.options import extraction_installed, input_options, videos_option, weights_dir_option
+from extract.commands.options import (
+    boxes_options,
+    extraction_installed,
+    input_options,
+    videos_option,
+    weights_dir_option,
+)
 from features.console import table
 
 if TYPE_CHECKING:
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Extract the features of every segment.")
 @videos_option(required=True)
 @input_options
+@boxes_options
 @click.option(
     "--weights",
     default="default",
@@ -118,6 +125,7 @@ def _print_shares(annotations: list[Path], options: dict[str, Any], num_tasks: i
         tokens=options["tokens"],
         layers=options["layers"],
         views=options["views"],
+        regions=options["regions"],
         num_tasks=num_tasks,
     )
     cost = sum(share.cost for share in shares)

@@ -24,12 +24,9 @@ from extract.decode.no_video import what_it_is
 from extract.decode.packets import Packets
 from extract.decode.planes import BT601, Planes
 from extract.decode.probing import VideoInfo
-from extract.decode.sources import FRAME_NAME, FrameFiles
+from extract.decode.sources import FRAME_NAME, PUBLISHED_AT_60, FrameFiles
 from extract.decode.video import fitted, planes_of
 from features.failures import FailureKind
-
-# Two videos of the extension were first published with 60 frames per second instead of 50: their last numbers then.
-_PUBLISHED_AT_60 = {"P01_109": 222487, "P27_103": 146918}
 
 _MAX_S = 24 * 3600  # no video is longer, but some frames are named by the clock
 
@@ -76,7 +73,7 @@ def probe(source: FrameFiles, *, on_packet: Callable[[], None]) -> FramesInfo:
     places, is_whole = _in_tar(source.path, on_packet) if is_tar else (_in_folder(source.path, on_packet), True)
     pattern, place_of = _frames_among(source.path, places)
     present = np.array(sorted(place_of))
-    if _PUBLISHED_AT_60.get(source.path.stem) == present[-1] and source.fps == 50:
+    if PUBLISHED_AT_60.get(source.path.stem) == present[-1] and source.fps == 50:
         raise VideoError(
             f"{source.path}: these frames were published at 60 per second by mistake; fetch them again, or extract "
             "this video by itself with --frames-fps 60."

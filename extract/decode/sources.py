@@ -14,6 +14,8 @@ from typing import TypeAlias
 
 # The names of JPEG frames: frame_0000000001.jpg and so on.
 FRAME_NAME = re.compile(r"(frame_)(\d+)(\.jpe?g)", re.IGNORECASE)
+# Two videos of the extension were first published with 60 frames per second instead of 50: how many these were.
+PUBLISHED_AT_60 = {"P01_109": 222487, "P27_103": 146918}
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,16 @@ class FileSeries:
 
 # A path is a single video file.
 Source: TypeAlias = Path | FrameFiles | FileSeries
+
+
+def published_fps(video_id: str) -> Fraction | None:
+    """Return the rate that the published frames of a video, and the detections in them, were resampled to.
+
+    One is that of the videos of EPIC-KITCHENS-55, the other that of the extension. None for any other video.
+    """
+    if re.fullmatch(r"P\d\d_\d\d", video_id):
+        return Fraction(60)
+    return Fraction(50) if re.fullmatch(r"P\d\d_1\d\d", video_id) else None
 
 
 def path_of(source: Source) -> Path:

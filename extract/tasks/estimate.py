@@ -20,6 +20,7 @@ from extract.decode.frames import FramesInfo
 from extract.decode.packets import needed_packets
 from extract.decode.probing import VideoInfo
 from extract.decode.sources import Source, needed_until
+from extract.regions.crops import num_regions
 from extract.sampling import END_TOLERANCE_S, VideoPlan, choose_clip, choose_sampling, moved_clips, plan_video
 from extract.tasks.sharding import DECODED_PER_S, deal_videos
 from extract.videos import find_videos
@@ -47,7 +48,7 @@ class Estimate:
         wanted_frames: distinct frames that a clip shows.
         decoded_frames: frames that must be decoded for them.
         views: names of the views of each clip.
-        clips, clip_frames: C clips of L frames, counted once for each view.
+        clips, clip_frames: C clips of L frames, counted once for each region of each view.
         clip_fps: frames per second within a clip; None for single frames, and for frames that are spread over segments.
         clip_gflops: billions of multiply-adds per clip.
         steps, dim: N rows of D values.
@@ -110,6 +111,7 @@ def estimate_extraction(
     views: str | Sequence[str] = CENTRE,
     input_form: str | None = None,
     frames_fps: float | None = None,
+    regions: str | None = None,
 ) -> Estimate:
     """Return what the extraction of segments costs, and how even its work is over array tasks.
 
@@ -125,8 +127,9 @@ def estimate_extraction(
         DataError: `videos` is no folder.
     """
     entry = get(backbone)
-    dim = entry.dim * len(choose_tokens(tokens, layers, entry).cells)
     chosen = choose_views(views, entry.preprocess)
+    dim = entry.dim * len(choose_tokens(tokens, layers, entry).cells) * num_regions(regions)
+    num_looks = len(chosen) * num_regions(regions)
     shape = choose_clip(clip, entry.clip, every_s)
     sampling = choose_sampling(num_frames, every_s, shape)
     if tasks < 1:
@@ -161,12 +164,12 @@ def estimate_extraction(
             frames=len(seconds),
             wanted=len(wanted),
             decoded=decoded,
-            clips=len(plan.clips) * len(chosen),
+            clips=len(plan.clips) * num_looks,
             steps=plan.seconds.size,
-            cost=decoded + len(plan.clips) * len(chosen) * entry.clip.num_frames,
+            cost=decoded + len(plan.clips) * num_looks * entry.clip.num_frames,
         )
     failed[FailureKind.MISSING_VIDEO] = sum(len(rows[video_id]) for video_id in missing)
-    dealt = deal_videos(segments, sampling, shape, tasks, num_views=len(chosen))
+    dealt = deal_videos(segments, sampling, shape, tasks, num_looks=num_looks)
     task_cost = tuple(sum(estimates[name].cost for name in task if name in estimates) for task in dealt)
     names = tuple(view.name for view in chosen)
     return _total(list(estimates.values()), segments, failed, entry, sampling, dim, names, task_cost)

@@ -21,6 +21,7 @@ import click
 import pytest
 import torch
 from click.testing import CliRunner
+from hand_objects import Hand, message, write_detections
 from published_features import write_downloads
 from shell import ROOT
 from synthetic import drawn_predictions
@@ -86,6 +87,7 @@ SUBSTITUTIONS = [
     (r"\bdata/features/(mtcn-\w+|opentad-[\w-]+|mine)\b", r"published/\1"),
     (r"^features merge (first|second)/\S+ \S+ (.*)$", r"features merge other/tiny_cnn-seg16 other/tiny_cnn-seg16 \2"),
     (r"^(features merge .*) --out .*$", r"\1 --out merged"),
+    (r"\bdata/features/\w+-seg16-hands", "regions/tiny_cnn-seg16-hands"),
     (r"\bdata/features/\w+-seg16", "data/features/tiny_cnn-seg16"),
     (r"^(extract run .*)$", r"\1 --weights random:0 --device cpu"),
     (r" (EPIC_100_\w+\.csv)", r" data/annotations/\1"),
@@ -143,6 +145,10 @@ def workspace(tmp_path_factory, miniature) -> Path:
     extract_options = ("--backbone", "tiny_cnn", "--weights", "random:0", "--device", "cpu")
     _run(folder, ["extract", "run", *extract_options, "--out", "other/tiny_cnn-seg16"])
     _write_predictions_of_others(folder)
+    for path in miniature.videos.rglob("*.mp4"):
+        hand = Hand((0.25, 0.5, 0.5, 0.75), 0.9, 0, 0)
+        messages = [message(path.stem, number, [hand]) for number in range(1, 2000)]
+        write_detections(folder / "data" / "hand-objects" / f"{path.stem}.pkl", messages)
     write_downloads(folder, miniature.annotations)
     return folder
 

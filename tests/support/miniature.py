@@ -11,6 +11,9 @@ kitchen. All of it lies about within the square that backbones crop from the mid
 
     python tests/support/miniature.py demo --size demo
 
+With `--objects small`, objects are small, a hand moves them over a worktop full of other objects, and hand-objects/ has
+their boxes in the published format: for what looks at a part of the picture only.
+
 With `--nouns before`, a segment's object is a grey disc, alike for all nouns, and what it is shows only in the second
 before it: for heads that look beyond the segment.
 """
@@ -18,6 +21,7 @@ before it: for heads that look beyond the segment.
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import itertools
 import json
@@ -35,6 +39,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pandas as pd
+from hand_objects import Found, Hand, message, write_detections
 
 from features.progress import progress
 
@@ -49,6 +54,11 @@ _START_SPREAD = 0.4  # standard deviation of where on the circle a motion begins
 _OBJECT_RADIUS = 9, 12  # pixels, halfway
 _LIGHT = 0.85, 1.15
 _COLOUR_SPREAD = 10  # standard deviation, of 0..255
+# Where objects are small.
+_SMALL_RADIUS = 4.5, 6  # pixels, halfway
+_NUM_OTHERS = 14  # objects that lie about
+_MISSED_S = 0.05, 0.4  # how long detections fail, and after how long they fail again
+_MISSED_EVERY_S = 1.0, 4.0
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,7 @@ NOUNS = (
 )
 # What stands for each of them where the noun shows only before.
 _DISC = Noun("disc", "none", (60, 60, 60), ((0, 0, 0.8, 0.8, 2),))
+_HAND = Noun("hand that holds", "none", (205, 150, 125), ((0, 0.3, 0.7, 0.6, 2), (0, -0.5, 0.5, 0.5, 8)))
 _BEFORE_CS = 60, 80  # for how long a noun shows before its segment, in centiseconds
 _APART_CS = 60, 80  # for how long nothing shows before that
 # The rarer half of the classes, about a fifth of the segments, as under the real lists.
@@ -112,10 +123,11 @@ TAIL_NOUNS = range(6, len(NOUNS))
 
 @dataclass(frozen=True)
 class Miniature:
-    """Where a miniature lies: the folder of the CSV files, and that of videos/PXX/PXX_YY.mp4."""
+    """Where a miniature lies: the folder of the CSV files, that of videos/PXX/PXX_YY.mp4, and that of boxes if any."""
 
     annotations: Path
     videos: Path
+    boxes: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +159,10 @@ _SIZES = {
             "validation": [*_ids(range(1, 5), [7, 8]), "P05_01"],
             "test": [*_ids(range(1, 4), [104]), "P06_101"],
         },
+        num_segments=(22, 29),
+    ),
+    "crops": _Size(
+        {"train": _ids(range(1, 5), [1, 2]), "validation": _ids(range(1, 5), [7]), "test": ["P05_101"]},
         num_segments=(22, 29),
     ),
     "context": _Size(
@@ -201,11 +217,14 @@ class _Video:
         return float(self.num_frames / self.fps)
 
 
-def write_miniature(out: Path, *, size: str = "test", seed: int = 0, nouns: str = "within") -> Miniature:
+def write_miniature(
+    out: Path, *, size: str = "test", seed: int = 0, nouns: str = "within", objects: str = "large"
+) -> Miniature:
     """Write a miniature into `out`, or find it there: of this size and seed, by this version.
 
     Args:
         nouns: whether objects show "within" their segments, or only "before" them.
+        objects: "large", or "small" among many others and with boxes of hands and objects.
 
     An unfinished or another miniature there is replaced. One machine always makes the same bytes.
 
@@ -216,10 +235,12 @@ def write_miniature(out: Path, *, size: str = "test", seed: int = 0, nouns: str 
     if size not in _SIZES:
         raise ValueError(f"--size: no size {size!r}. Known: {', '.join(_SIZES)}.")
     start_time = time.monotonic()
-    miniature = Miniature(annotations=Path(out, "annotations"), videos=Path(out, "videos"))
+    is_small = objects == "small"
+    boxes = Path(out, "hand-objects")
+    miniature = Miniature(Path(out, "annotations"), Path(out, "videos"), boxes if is_small else None)
     marker = Path(out, "miniature.json")
     version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    record = json.dumps({"size": size, "seed": seed, "nouns": nouns, "version": version})
+    record = json.dumps({"size": size, "seed": seed, "nouns": nouns, "objects": objects, "version": version})
     if marker.is_file():
         if marker.read_text() == record:
             print(f"{out}: is there already (--size {size} --seed {seed})", file=sys.stderr)
@@ -241,11 +262,12 @@ def write_miniature(out: Path, *, size: str = "test", seed: int = 0, nouns: str 
         ThreadPoolExecutor(os.cpu_count()) as pool,
         progress(total=len(videos), unit="videos", label="draw the miniature") as bar,
     ):
-        for _ in pool.map(lambda video: _write_video(unfinished_folder / "videos", video, seed), videos):
+        for _ in pool.map(lambda video: _write_video(unfinished_folder, video, seed, is_small=is_small), videos):
             bar.update()
-    for folder in (miniature.annotations, miniature.videos):
+    for folder in (miniature.annotations, miniature.videos, boxes):
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(unfinished_folder / folder.name, folder)
+        if (unfinished_folder / folder.name).exists():
+            os.replace(unfinished_folder / folder.name, folder)
     unfinished_folder.rmdir()
     marker.write_text(record)
 
@@ -408,13 +430,18 @@ def _timestamp(centiseconds: int) -> str:
 # ---- the videos
 
 
-def _write_video(folder: Path, video: _Video, seed: int) -> None:
-    path = folder / video.participant_id / f"{video.video_id}.mp4"
+def _write_video(folder: Path, video: _Video, seed: int, *, is_small: bool) -> None:
+    path = folder / "videos" / video.participant_id / f"{video.video_id}.mp4"
     path.parent.mkdir(parents=True, exist_ok=True)
     participant, number = (int(part.lstrip("P")) for part in video.video_id.split("_"))
     kitchen = np.random.default_rng([seed, participant])
     rng = np.random.default_rng([seed, participant, number])
-    frames = _frames(video, _worktop(kitchen, rng), rng)
+    worktop = _worktop(kitchen, rng)
+    if is_small:
+        others = _put_others(worktop, rng)
+        boxes_path = folder / "hand-objects" / video.participant_id / f"{video.video_id}.pkl"
+        write_detections(boxes_path, list(_detections(video, others, copy.deepcopy(rng))))
+    frames = _frames(video, worktop, rng, is_small=is_small)
     _encode(path, frames, fps=video.fps, hevc=video.is_extension)
 
 
@@ -451,19 +478,82 @@ def _worktop(kitchen: np.random.Generator, rng: np.random.Generator) -> np.ndarr
     return tiles.astype(np.float32)
 
 
-def _frames(video: _Video, worktop: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def _put_others(worktop: np.ndarray, rng: np.random.Generator) -> list[_Stamp]:
+    """Draw objects that lie about all over the worktop; return them."""
+    others = []
+    for _ in range(_NUM_OTHERS):
+        noun = NOUNS[rng.integers(len(NOUNS))]
+        x, y = (int(rng.integers(2 * _MARGIN, size)) for size in (WIDTH, HEIGHT))
+        rgb = (np.array(noun.rgb) * rng.uniform(*_LIGHT) + rng.normal(0, _COLOUR_SPREAD, 3)).astype(np.float32)
+        cover = _cover(noun, np.rint(2 * rng.uniform(*_SMALL_RADIUS)) / 2, rng.normal(0, 0.5))
+        others.append(_Stamp(x, y, rgb, cover))
+        others[-1].press(worktop)
+    return others
+
+
+def _frames(video: _Video, worktop: np.ndarray, rng: np.random.Generator, *, is_small: bool) -> Iterator[np.ndarray]:
     """Draw the frames of a video, (H, W, 3) uint8: the objects on the worktop, from a swaying head."""
     seconds = np.arange(video.num_frames) / float(video.fps)
-    stamps = [[] for _ in seconds]
-    for action in video.actions:
-        for index, stamp in _appearance(rng, action, seconds):
-            stamps[index].append(stamp)
-    for (dx, dy), frame_stamps in zip(_sway(rng, seconds), stamps, strict=True):
+    stamps, sway = _scenes(video, rng, seconds, is_small=is_small)
+    for (dx, dy), frame_stamps in zip(sway, stamps, strict=True):
         scene = worktop.copy()
         for stamp in frame_stamps:
             stamp.press(scene)
         crop = scene[_MARGIN + dy :, _MARGIN + dx :][:HEIGHT, :WIDTH]
         yield crop.clip(0, 255).astype(np.uint8)
+
+
+def _scenes(
+    video: _Video, rng: np.random.Generator, seconds: np.ndarray, *, is_small: bool
+) -> tuple[list[list[_Stamp]], np.ndarray]:
+    """Return what moves at each of (T,) moments, and where the head is then, (T, 2).
+
+    Where objects are small, each comes after the hand that holds it.
+    """
+    stamps: list[list[_Stamp]] = [[] for _ in seconds]
+    for action in video.actions:
+        for index, stamp in _appearance(rng, action, seconds, is_small=is_small):
+            stamps[index] += [_holding(stamp, action.lane), stamp] if is_small else [stamp]
+    return stamps, _sway(rng, seconds)
+
+
+def _holding(held: _Stamp, lane: int) -> _Stamp:
+    """Return the hand that holds an object: below it, and a little to its own side."""
+    rgb = np.array(_HAND.rgb, np.float32)
+    return _Stamp(held.x + 3 * lane, held.y + len(held.cover) // 2, rgb, _cover(_HAND, _SMALL_RADIUS[1], 0.0), lane)
+
+
+def _detections(video: _Video, others: list[_Stamp], rng: np.random.Generator) -> Iterator[bytes]:
+    """Yield the message of each published frame: at 60 per second, or 50, whatever the rate of the video is.
+
+    Some other objects are detected too, a hand is seen where there is none with a low score, and detections fail now
+    and then for a while.
+    """
+    rate = 50 if video.is_extension else 60
+    seconds = np.arange(math.ceil(video.duration_s * rate)) / rate
+    stamps, sway = _scenes(video, rng, seconds, is_small=True)
+    fails_from, fails_to = rng.uniform(*_MISSED_EVERY_S), 0.0
+    for index, second in enumerate(seconds):
+        if second > fails_from:
+            fails_to = fails_from + rng.uniform(*_MISSED_S)
+            fails_from = fails_to + rng.uniform(*_MISSED_EVERY_S)
+        hands, objects = [Hand((0.0, 0.0, 0.2, 0.2), 0.3, 0, 1)], [Found(_box(others[0], sway[index]), 0.8)]
+        objects += [Found(_box(other, sway[index]), 0.2) for other in others[1:3]]
+        if second > fails_to:
+            for hand, held in zip(stamps[index][::2], stamps[index][1::2], strict=True):
+                hand_box, box = _box(hand, sway[index]), _box(held, sway[index])
+                offset = (sum(box[axis::2]) / 2 - sum(hand_box[axis::2]) / 2 for axis in (0, 1))
+                hands.append(Hand(hand_box, 0.95, 3, int(hand.side > 0), tuple(offset)))
+                objects.append(Found(box, 0.9))
+        yield message(video.video_id, index + 1, hands, objects)
+
+
+def _box(stamp: _Stamp, head: np.ndarray) -> tuple[float, ...]:
+    """Return the box of what a frame shows of something, in fractions of the picture, where the head is there."""
+    rows, columns = (np.flatnonzero((stamp.cover > 0.5).any(axis=axis)) for axis in (1, 0))
+    x, y = np.array([stamp.x, stamp.y]) - len(stamp.cover) // 2 - _MARGIN - head
+    box = np.array([x + columns[0], y + rows[0], x + columns[-1] + 1, y + rows[-1] + 1])
+    return tuple((box / (WIDTH, HEIGHT, WIDTH, HEIGHT)).clip(0, 1).tolist())
 
 
 def _sway(rng: np.random.Generator, seconds: np.ndarray) -> np.ndarray:
@@ -481,6 +571,7 @@ class _Stamp:
     y: int
     rgb: np.ndarray  # (3,) float32
     cover: np.ndarray  # (S, S) float32, 0..1
+    side: int = 0  # of a hand: -1 left, 1 right
 
     def press(self, scene: np.ndarray) -> None:
         top, left = self.y - len(self.cover) // 2, self.x - len(self.cover) // 2
@@ -488,7 +579,9 @@ class _Stamp:
         region += self.cover[..., None] * (self.rgb - region)
 
 
-def _appearance(rng: np.random.Generator, action: _Action, seconds: np.ndarray) -> Iterator[tuple[int, _Stamp]]:
+def _appearance(
+    rng: np.random.Generator, action: _Action, seconds: np.ndarray, *, is_small: bool
+) -> Iterator[tuple[int, _Stamp]]:
     """Return the frames on which an action's object is, and how: lit from above, larger when near."""
     noun = NOUNS[action.noun_class]
     start_s, stop_s = action.start_cs / 100, action.stop_cs / 100
@@ -505,7 +598,9 @@ def _appearance(rng: np.random.Generator, action: _Action, seconds: np.ndarray) 
     light, spread = rng.uniform(*_LIGHT), rng.normal(0, _COLOUR_SPREAD, 3)
     rgb = np.where(is_before[:, None], noun.rgb, inside_noun.rgb) * light + spread
     rgb = (rgb * (1 + 0.2 * height[:, None])).astype(np.float32)  # (T, 3)
-    radius = np.rint(2 * rng.uniform(*_OBJECT_RADIUS) * nearness) / 2  # few sizes, drawn once each
+    radius = (
+        np.rint(2 * rng.uniform(*(_SMALL_RADIUS if is_small else _OBJECT_RADIUS)) * nearness) / 2
+    )  # few sizes, drawn once each
     tilt = rng.normal(0, 0.25)
     shapes = {True: noun, False: inside_noun}
     pairs = sorted(set(zip(radius.tolist(), is_before.tolist(), strict=True)))
@@ -534,10 +629,12 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to make; a finished miniature there is kept")
     parser.add_argument("--size", choices=_SIZES, default="demo", help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="another draws another (default: 0)")
+    parser.add_argument("--objects", choices=["large", "small"], default="large", help="default: %(default)s")
     parser.add_argument("--nouns", choices=["within", "before"], default="within", help="default: %(default)s")
     arguments = parser.parse_args()
     try:
-        write_miniature(arguments.out, size=arguments.size, seed=arguments.seed, nouns=arguments.nouns)
+        options = {"nouns": arguments.nouns, "objects": arguments.objects}
+        write_miniature(arguments.out, size=arguments.size, seed=arguments.seed, **options)
     except FileExistsError as error:
         sys.exit(str(error))
 

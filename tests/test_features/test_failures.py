@@ -64,8 +64,8 @@ def test_damaged_record_of_failures_is_named(tmp_path: Path, content: str) -> No
 
 
 def test_the_values_on_disk_are_those_of_earlier_versions() -> None:
-    kinds = "MissingVideo UnreadableVideo BeyondEnd NoFrames Undecodable NotFinite WorkerDied WorkerHung KeptEarlier"
-    assert [kind.value for kind in FailureKind] == [*kinds.split(), "NotInSource", "WrongRows"]
+    kinds = "MissingVideo UnreadableVideo BeyondEnd NoFrames Undecodable NotFinite WorkerDied WorkerHung NoBoxes"
+    assert [kind.value for kind in FailureKind] == [*kinds.split(), "KeptEarlier", "NotInSource", "WrongRows"]
 
 
 @pytest.mark.parametrize("kind", FailureKind)
