@@ -1,7 +1,8 @@
 """Measure training, as ratios within one run: `make bench`, or `python benchmarks/bench_heads.py [HEAD ...]`.
 
-Nothing is asserted. The figures of one run (benchmarks/training.py) and of several runs per pass
-(benchmarks/together.py) go to results/heads.json. This script and bench_extract.py are two, because torch's threads
+Nothing is asserted. The figures of one run (benchmarks/training.py), of several runs per pass
+(benchmarks/together.py) go to results/heads.json, and so do those of windows that segments share
+(benchmarks/windows.py). This script and bench_extract.py are two, because torch's threads
 wait for each other in different ways in extraction and in training.
 """
 
@@ -15,9 +16,10 @@ import torch
 from record import HERE, RESULTS, write_record
 from together import NUM_RUNS, TogetherResult, measure_together
 from training import HeadResult, measure_heads
+from windows import WindowsResult, measure_windows
 
 from features.console import table
-from heads.models.catalogue import is_fitted, names
+from heads.models.catalogue import is_fitted, names, reads_windows
 
 
 def main() -> None:
@@ -27,12 +29,18 @@ def main() -> None:
         sys.exit(f"There is no trained head {' or '.join(sorted(unknown))}; there are {', '.join(trained_heads)}.")
     heads = sys.argv[1:] or trained_heads
     for device in devices():
-        trained = measure_heads(HERE / "data", device, heads)
-        print(training_table(trained))
-        write_head_results("heads", trained)
-        together = measure_together(HERE / "data", device, heads)
-        print(together_table(together))
-        write_head_results("together", together)
+        by_segment = [head for head in heads if not reads_windows(head)]
+        if by_segment:
+            trained = measure_heads(HERE / "data", device, by_segment)
+            print(training_table(trained))
+            write_head_results("heads", trained)
+            together = measure_together(HERE / "data", device, by_segment)
+            print(together_table(together))
+            write_head_results("together", together)
+        if len(by_segment) < len(heads):
+            shared = measure_windows(HERE / "data", device)
+            print(windows_table(shared))
+            write_head_results("windows", shared)
 
 
 def devices() -> list[torch.device]:
@@ -76,12 +84,28 @@ def together_table(results: list[TogetherResult]) -> str:
     return table(header, rows)
 
 
-def write_head_results(kind: str, results: list[HeadResult] | list[TogetherResult]) -> None:
+def windows_table(results: list[WindowsResult]) -> str:
+    """Return a table of what windows that segments share gain over a window for each segment."""
+    header = ["windows of 20 s", "device", "segments per second", "steps per segment", "as many as the first"]
+    rows = [
+        [
+            one.head,
+            one.device,
+            f"{one.segments_per_s:.0f}",
+            f"{one.steps:.0f}",
+            f"{one.segments_per_s / results[0].segments_per_s:.2f} x",
+        ]
+        for one in results
+    ]
+    return table(header, rows)
+
+
+def write_head_results(kind: str, results: list[HeadResult] | list[TogetherResult] | list[WindowsResult]) -> None:
     """Write the figures with a description of the machine; figures of heads that were not measured stay."""
     path = RESULTS / "heads.json"
     earlier = json.loads(path.read_text()) if path.is_file() else {}
     measured = {f"{one.head} on {one.device}": asdict(one) for one in results}
-    kept = {name: earlier.get(name, {}) for name in ("heads", "together")}
+    kept = {name: earlier.get(name, {}) for name in ("heads", "together", "windows")}
     write_record(path, {**kept, kind: {**kept[kind], **measured}})
 
 

@@ -22,7 +22,7 @@ from features.errors import DataError, OptionError
 from heads.config import InputSettings, make_config
 from heads.data.layout import open_sources
 from heads.data.load import TrainData, load_split
-from heads.data.steps import Steps
+from heads.data.steps import Queries, Steps
 from heads.models import catalogue as heads
 from heads.models.model import Model, ModelConfig, StreamSpec
 from heads.sweep.together import STACKABLE, GroupedRun, GroupTrainer
@@ -127,13 +127,17 @@ def logits_of_heads(place: Place) -> Iterator[Line]:
 
     def found(name: str) -> Line:
         torch.manual_seed(0)
-        inputs = InputSettings(context=1.0)
+        shares = heads.reads_windows(name)
+        inputs = InputSettings(window=20.0, window_hop=2.0) if shares else InputSettings(context=1.0)
         options = heads.head_options_for(name, {}, place.size.num_segments)
         model = Model(ModelConfig(name, options, False, (StreamSpec("none", 64),), inputs)).eval()
         steps = _steps(64)
+        queries = Queries(torch.tensor([[[-1.0, 1.0]]]).expand(24, 1, 2), torch.arange(24)) if shares else None
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-            expected = model((steps,))
-            logits = model.to(place.device)((steps.map(lambda part: part.to(place.device)),))
+            expected = model((steps,), queries)
+            steps = steps.map(lambda part: part.to(place.device))
+            queries = queries and Queries(*(part.to(place.device) for part in queries))
+            logits = model.to(place.device)((steps,), queries)
         apart = max(float((logits[task].cpu() - expected[task]).abs().max()) for task in expected)
         return Line(name, f"logits differ by {apart:.1e} at most", apart <= _LOGITS_APART, {"apart": apart})
 

@@ -65,11 +65,28 @@ class InputSettings:
         least=1,
         kind=int,
     )
+    window: float | None = _setting(
+        None,
+        "Seconds of the windows that segments share (head context).  [default: 20]",
+        least=0.1,
+        kind=float,
+    )
+    window_hop: float | None = _setting(
+        None,
+        "Seconds from one window to the next in evaluation, where a segment's logits are the mean over the windows "
+        "that hold it (head context).  [default: a tenth of the window]",
+        least=0.01,
+        kind=float,
+    )
     fusion: str = _setting(
         "early", "With several feature sets: early (their steps side by side) or late (the average of their logits)."
     )
     project: int = _setting(0, "Width of a linear layer that each feature set goes through first; 0 for none.")
-    stream_dropout: float = _setting(0.0, "Probability to hide a feature set from a segment in training.", most=0.9)
+    stream_dropout: float = _setting(
+        0.0,
+        "Probability to hide a feature set from a segment in training; with windows, a stretch of it from a window.",
+        most=0.9,
+    )
 
     def __post_init__(self) -> None:
         _need_ranges(self)
@@ -195,7 +212,7 @@ class Optimisation:
         "updates, but at most 300]",
         kind=int,
     )
-    batch_size: int = _setting(64, "Segments per step.", least=1)
+    batch_size: int = _setting(64, "Segments per step; windows are whole, so a step may have some more.", least=1)
     lr: float | None = _setting(
         None, "Peak learning rate of AdamW.  [default: the head's own, mostly 0.001]", least=1e-30, kind=float
     )

@@ -69,7 +69,8 @@ class TrainedRun:
             values = torch.from_numpy(of_set.features[steps[number].rows, view])[:, None]
             streams.append(stream_of([layout], number, values, source))
         middle_s = torch.from_numpy(middles(windows).astype(np.float32))
-        return Chunk(torch.arange(len(middle_s)), middle_s, tuple(streams))
+        intervals = torch.from_numpy(np.stack([windows.start_s, windows.stop_s], axis=1).astype(np.float64))
+        return Chunk(torch.arange(len(middle_s)), middle_s, tuple(streams), intervals)
 
     def _windows(self, source: Source, features: WindowFeatures, windows: SegmentTimes) -> Windows:
         if source.is_dense:

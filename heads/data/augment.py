@@ -6,14 +6,13 @@ add up to one, so both orders give the same result.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from features.device import moved
 from heads.config import Augmentation
-from heads.data.batches import Batch
-from heads.data.steps import Steps
+from heads.data.steps import Batch, Steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +44,7 @@ def augmented(batch: Batch, augmentation: Augmentation, deviations: list[torch.T
         streams, mixture = _mixed(streams, len(batch.index), choice, getattr(augmentation, choice))
     if augmentation.noise:
         streams = [_noisy(steps, std * augmentation.noise) for steps, std in zip(streams, deviations, strict=True)]
-    return (Batch(tuple(streams), batch.index) if choices or augmentation.noise else batch), mixture
+    return (replace(batch, streams=tuple(streams)) if choices or augmentation.noise else batch), mixture
 
 
 def _mixed(streams: list[Steps], num_segments: int, choice: str, alpha: float) -> tuple[list[Steps], Mixture]:

@@ -1,38 +1,25 @@
-"""Batches of segments: which rows each segment sees, and gathering these rows.
+"""Batches of segments: which rows each segment sees. heads/data/rows.py gathers them.
 
-Rows are computed on the CPU, as integers. Features are gathered as float16 on the device that holds them, and become
-float32 in the model, which reads every value anyway.
+Windows that several segments share are heads/data/window_batches.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
 from features.device import moved
 from heads.config import Augmentation, InputSettings
 from heads.data.chunks import Chunk, Split, Stream
-from heads.data.steps import Steps, evenly_spaced
+from heads.data.rows import Rows, gathered, kept_rows, thinned, with_view
+from heads.data.steps import Batch, evenly_spaced
+from heads.data.window_batches import window_batches
 
 # Rows are computed for so many segments at once: thirty small operations per batch would take as long as gathering it.
 _SEGMENTS_AT_ONCE = 2048
 _SHIFT = 0.05  # share of a segment's length by which a test view moves its window
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """B segments.
-
-    Attributes:
-        streams: the steps of each feature set, features (B, T, D) float16; with early fusion, all have the steps of the
-            first set.
-        index: (B,) int64, positions of these segments in the split.
-    """
-
-    streams: tuple[Steps, ...]
-    index: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -49,38 +36,6 @@ class TtaView:
     shift: int
 
 
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """The rows that segments see of one stream, (B, T) each.
-
-    Attributes:
-        rows: indices into the stream's features, with its views one after the other: row * V + view.
-        mask, seconds, within: as in Steps.
-    """
-
-    rows: torch.Tensor
-    mask: torch.Tensor
-    seconds: torch.Tensor
-    within: torch.Tensor
-
-    @property
-    def _tensors(self) -> tuple[torch.Tensor, ...]:
-        return self.rows, self.mask, self.seconds, self.within
-
-    def take(self, order: torch.Tensor) -> _Rows:
-        """Return the steps in another order, (B, T') indices into T."""
-        return _Rows(*(tensor.gather(1, order) for tensor in self._tensors))
-
-    def split(self, batch_size: int, device: torch.device) -> Iterator[_Rows]:
-        """Return one batch at a time, as wide as its longest row, on the device of the features."""
-        lengths = self.mask.sum(dim=1).tolist()
-        widths = [max(lengths[first : first + batch_size]) for first in range(0, len(lengths), batch_size)]
-        pieces = (moved(tensor, device).split(batch_size) for tensor in self._tensors)
-        for width, *tensors in zip(widths, *pieces, strict=True):
-            is_full = width == self.mask.shape[1]
-            yield _Rows(*tensors) if is_full else _Rows(*(tensor[:, :width] for tensor in tensors))
-
-
 def batches(
     chunk: Chunk,
     order: torch.Tensor,
@@ -93,22 +48,32 @@ def batches(
 ) -> Iterator[Batch]:
     """Return segments of a chunk in this order, `batch_size` at a time; the last batch may be smaller.
 
+    With `inputs.window`, segments come in windows that they share, `batch_size` or more at a time, and in evaluation
+    each comes once per window that holds it.
+
     Args:
         order: (S,) int64 positions in the chunk.
         device: the device of the batches.
         augmentation: in training; random numbers come from torch's global generator.
         tta_view: in evaluation; by default the first view, and windows at the segment itself.
     """
+    if inputs.window is not None:
+        views = None if tta_view is None else tta_view.views
+        yield from window_batches(
+            chunk, order, batch_size, inputs=inputs, device=device, augmentation=augmentation, views=views
+        )
+        return
     for block in order.split(max(1, _SEGMENTS_AT_ONCE // batch_size) * batch_size):
         computed = _compute_rows(chunk, block, inputs, augmentation, tta_view)
+        sizes = [len(part) for part in block.split(batch_size)]
         pieces = [
-            rows.split(batch_size, stream.features.device) for rows, stream in zip(computed, chunk.streams, strict=True)
+            rows.split(sizes, stream.features.device) for rows, stream in zip(computed, chunk.streams, strict=True)
         ]
-        indices = moved(chunk.index[block], device).split(batch_size)
+        indices = moved(chunk.index[block], device).split(sizes)
         for index, *by_stream in zip(indices, *pieces, strict=True):
             if inputs.fusion == "early":
                 by_stream[1:] = [_aligned(by_stream[0], rows) for rows in by_stream[1:]]
-            streams = (_gathered(stream, rows, device) for stream, rows in zip(chunk.streams, by_stream, strict=True))
+            streams = (gathered(stream, rows, device) for stream, rows in zip(chunk.streams, by_stream, strict=True))
             yield Batch(tuple(streams), index)
 
 
@@ -118,7 +83,7 @@ def _compute_rows(
     inputs: InputSettings,
     augmentation: Augmentation | None,
     tta_view: TtaView | None,
-) -> list[_Rows]:
+) -> list[Rows]:
     """Return the rows of segments in each stream, augmented; with early fusion, not aligned yet."""
     moves = None if augmentation is None else _draw_moves(len(positions), augmentation)
     by_stream = []
@@ -132,38 +97,10 @@ def _compute_rows(
         if augmentation is not None and augmentation.draw_steps and not stream.is_dense and not follows:
             rows = _drawn(rows, stream, positions, augmentation.draw_steps)
         if augmentation is not None and augmentation.step_dropout and not follows:
-            rows = _thinned(rows, augmentation)
+            rows = thinned(rows, augmentation)
         view = 0 if tta_view is None else tta_view.views[number]
-        by_stream.append(_with_view(rows, stream, positions, view if augmentation is None else None))
+        by_stream.append(with_view(rows, stream, positions, view if augmentation is None else None))
     return by_stream
-
-
-def _with_view(rows: _Rows, stream: Stream, positions: torch.Tensor, view: int | None) -> _Rows:
-    """Return rows as indices into all views: of this view, or with None, of a random one of each segment's views."""
-    num_views = stream.features.shape[1]
-    if num_views == 1:
-        return rows
-    chosen: int | torch.Tensor
-    if view is not None:
-        chosen = view
-    elif stream.has_view is None:
-        chosen = torch.randint(num_views, (len(rows.rows), 1))
-    else:
-        chosen = torch.multinomial(stream.has_view[positions].float(), 1)
-    return replace(rows, rows=rows.rows * num_views + chosen)
-
-
-def _gathered(stream: Stream, rows: _Rows, device: torch.device) -> Steps:
-    """Return the steps of a batch, features (B, T, D) float16. index_select takes a quarter of an indexing's time."""
-    index = rows.rows.flatten()
-
-    def gathered(values: torch.Tensor) -> torch.Tensor:
-        """(N, V, ...) -> (B, T, ...)."""
-        return values.flatten(0, 1).index_select(0, index).view(*rows.rows.shape, -1)
-
-    has_region = None if stream.has_region is None else gathered(stream.has_region)
-    steps = Steps(gathered(stream.features), rows.mask, rows.seconds, rows.within, has_region)
-    return steps if stream.features.device == device else steps.map(lambda part: moved(part, device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +133,7 @@ def _shifted(stream: Stream, positions: torch.Tensor, shift: int) -> _Moves:
 
 def _window_rows(
     chunk: Chunk, stream: Stream, positions: torch.Tensor, inputs: InputSettings, moves: _Moves | None
-) -> _Rows:
+) -> Rows:
     """Return the rows of each segment's window, thinned evenly if there are more than `max_steps`.
 
     Args:
@@ -229,7 +166,7 @@ def _window_rows(
     seconds = stream.seconds.index_select(0, rows.flatten()).view(rows.shape) - chunk.middle_s[positions, None]
     if moves is not None:
         seconds = seconds / moves.speed[:, None]
-    return _Rows(
+    return Rows(
         rows=rows,
         mask=mask,
         seconds=torch.where(mask, seconds, 0.0),
@@ -237,7 +174,7 @@ def _window_rows(
     )
 
 
-def _drawn(rows: _Rows, stream: Stream, positions: torch.Tensor, num_steps: int) -> _Rows:
+def _drawn(rows: Rows, stream: Stream, positions: torch.Tensor, num_steps: int) -> Rows:
     """Return some random rows of each segment, in their order; of each neighbour among the context as many."""
     first = stream.inner_first.index_select(0, positions)[:, None]
     length = stream.inner_stop.index_select(0, positions)[:, None] - first
@@ -251,33 +188,16 @@ def _drawn(rows: _Rows, stream: Stream, positions: torch.Tensor, num_steps: int)
     begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     place_in_segment = place - torch.where(begins, place, 0).cummax(dim=1).values
     kept = torch.zeros_like(rows.mask).scatter(1, order, place_in_segment < num_steps)
-    return _kept_rows(rows, kept & rows.mask)
+    return kept_rows(rows, kept & rows.mask)
 
 
-def _thinned(rows: _Rows, augmentation: Augmentation) -> _Rows:
-    """Return the rows without some random steps, but with at least one step of each segment itself."""
-    drawn = torch.rand(rows.mask.shape)
-    kept = rows.mask & (drawn >= augmentation.step_dropout)
-    spared = torch.where(rows.within, drawn, -1.0).argmax(dim=1, keepdim=True)
-    kept.scatter_(1, spared, True)
-    return _kept_rows(rows, kept)
-
-
-def _kept_rows(rows: _Rows, kept: torch.Tensor) -> _Rows:
-    """Return the rows that are kept, (B, T) bool, without gaps between them."""
-    order = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(kept.sum(dim=1).max())]
-    moved = rows.take(order)
-    kept = kept.gather(1, order)
-    return _Rows(moved.rows, kept, torch.where(kept, moved.seconds, 0.0), moved.within & kept)
-
-
-def _aligned(clock: _Rows, other: _Rows) -> _Rows:
+def _aligned(clock: Rows, other: Rows) -> Rows:
     """Return for each step of the clock the other stream's step that is nearest in time."""
     if torch.equal(clock.seconds, other.seconds) and torch.equal(clock.mask, other.mask):
-        return _Rows(other.rows, clock.mask, clock.seconds, clock.within)
+        return Rows(other.rows, clock.mask, clock.seconds, clock.within)
     distance = (clock.seconds[:, :, None] - other.seconds[:, None, :]).abs()  # (B, T, T of the other stream)
     nearest = distance.masked_fill(~other.mask[:, None, :], torch.inf).argmin(dim=2)
-    return _Rows(other.rows.gather(1, nearest), clock.mask, clock.seconds, clock.within)
+    return Rows(other.rows.gather(1, nearest), clock.mask, clock.seconds, clock.within)
 
 
 def statistics(split: Split) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -60,11 +60,13 @@ class Chunk:
     Attributes:
         index: (S,) int64, positions of these segments in the split.
         middle_s: (S,) float32, the middle of each segment in its video.
+        intervals: (S, 2) float64, start and stop of each segment in its video, in seconds.
     """
 
     index: torch.Tensor
     middle_s: torch.Tensor
     streams: tuple[Stream, ...]
+    intervals: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.index)
@@ -197,14 +199,14 @@ class Split:
                 self._reader.read(number, video, features[number][first : first + num_rows])
                 num_read[number] += num_rows
             after_video()
-        table = self.segments.table
         index = np.concatenate([video.index for video in videos])
-        middle_s = ((table.start_s.to_numpy() + table.stop_s.to_numpy())[index] / 2).astype(np.float32)
+        intervals = self.segments.table[["start_s", "stop_s"]].to_numpy()[index]
+        middle_s = (intervals.sum(axis=1) / 2).astype(np.float32)
         streams = tuple(
             stream_of(videos, number, torch.from_numpy(features[number]).to(device), source)
             for number, source in enumerate(self.sources)
         )
-        return Chunk(torch.from_numpy(index), torch.from_numpy(middle_s), streams)
+        return Chunk(torch.from_numpy(index), torch.from_numpy(middle_s), streams, torch.from_numpy(intervals))
 
 
 def cut(videos: Sequence[VideoLayout], sizes: Sequence[int], chunk_bytes: float) -> list[list[VideoLayout]]:

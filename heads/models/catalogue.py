@@ -7,7 +7,8 @@ options.py, and add an entry here.
 Contract: a head is built as network(shape, config), and forward(Steps) gives logits by task, for the tasks of that
 HeadShape (heads/models/shape.py). What lies in the padding changes nothing. A head whose options say `masks_cells` is
 given `Steps.has_region`, and leaves out cells that lack their region; to other heads, heads/models/model.py gives one
-more input instead.
+more input instead. A head whose options say `reads_windows` has forward(windows, queries): the Steps of each feature
+set in windows that segments share, and the Queries that say where in these the segments lie.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from features.errors import OptionError
 from heads.models.options import (
     AttentiveConfig,
     BiLstmConfig,
+    ContextConfig,
     LogisticConfig,
     MeanPoolConfig,
     MlpConfig,
@@ -77,6 +79,11 @@ def masks_cells(name: str) -> bool:
 def is_fitted(name: str) -> bool:
     """Return whether a head is fitted to convergence, instead of trained in epochs."""
     return get(name).config().is_fitted
+
+
+def reads_windows(name: str) -> bool:
+    """Return whether a head reads windows that segments share, instead of each segment's own steps."""
+    return get(name).config().reads_windows
 
 
 @register("mean_pool", MeanPoolConfig)
@@ -149,3 +156,11 @@ def _probe(shape: HeadShape, config: ProbeConfig) -> nn.Module:
     from heads.models.probe import Probe
 
     return Probe(shape, config)
+
+
+@register("context", ContextConfig)
+def _context(shape: HeadShape, config: ContextConfig) -> nn.Module:
+    """A transformer over a window of steps that its segments share, with a query per segment and task."""
+    from heads.models.context import Context
+
+    return Context(shape, config)

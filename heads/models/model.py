@@ -11,7 +11,7 @@ from torch import nn
 
 from features.annotations import NUM_CLASSES
 from heads.config import InputSettings
-from heads.data.steps import Steps
+from heads.data.steps import Queries, Steps
 from heads.models.catalogue import build_head, masks_cells
 from heads.models.pooling import Classifiers
 from heads.models.regions import seen_cells, share_with_region, without_unseen
@@ -63,6 +63,9 @@ class Model(nn.Module):
     their logits. With context, one of two learned embeddings is added to each step: one for the steps of the segment,
     one for those of its context.
 
+    With windows among the input settings, the steps are those of windows that segments share, and queries say where
+    the segments lie. The one head takes the windows of each set as they are.
+
     Of a set with regions, heads that mask cells do not see those that lack their region, be it before or after sets are
     put side by side or projected. For the other heads, the steps of each such set have one value more: the share of
     the segment's steps with a region (heads/models/regions.py).
@@ -89,9 +92,12 @@ class Model(nn.Module):
             1 if inputs.project or share else spec.cells
             for spec, share in zip(model_config.streams, has_share, strict=True)
         ]
+        sets = () if inputs.window is None else tuple(widths)
         if inputs.fusion == "early" and len(widths) > 1:
             widths, cells = [sum(widths)], [1]
-        shapes = [HeadShape(dim, num, inputs.has_context, self.tasks) for dim, num in zip(widths, cells, strict=True)]
+        shapes = [
+            HeadShape(dim, num, inputs.has_context, self.tasks, sets) for dim, num in zip(widths, cells, strict=True)
+        ]
         self.stream_dropout = StreamDropout(inputs.stream_dropout)
         self.marks = nn.ParameterList(0.02 * torch.randn(2, dim) for dim in widths if inputs.has_context)
         self.heads = nn.ModuleList(
@@ -111,10 +117,16 @@ class Model(nn.Module):
             if isinstance(module, Classifiers):
                 module.set_biases(biases)
 
-    def forward(self, streams: Sequence[Steps]) -> Logits:
+    def forward(self, streams: Sequence[Steps], queries: Queries | None = None) -> Logits:
         x = [self._input(number, steps) for number, steps in enumerate(streams)]
         kept = self.stream_dropout(x)
-        if self.settings.fusion == "early":
+        if queries is not None:
+            windows = [
+                steps._replace(features=features, has_region=self._regions_of(steps))
+                for features, steps in zip(x, streams, strict=True)
+            ]
+            logits = self.heads[0](self._without_stretches(windows, kept), queries)
+        elif self.settings.fusion == "early":
             if kept is not None:
                 x = [features * keep[:, None, None] for features, keep in zip(x, kept, strict=True)]
             logits = self._head_logits(0, streams[0], x[0] if len(x) == 1 else torch.cat(x, dim=-1))
@@ -124,6 +136,21 @@ class Model(nn.Module):
         if self.training:
             return logits
         return {task: values - getattr(self, f"adjust_{task}") for task, values in logits.items()}
+
+    def _without_stretches(self, windows: list[Steps], kept: list[torch.Tensor] | None) -> list[Steps]:
+        """Return windows without a random stretch of time of the sets that they do not keep: up to all of it.
+
+        The middle of a stretch is anywhere in the window, and its length between nothing and twice the window.
+        """
+        window_s = self.settings.window
+        if kept is None or window_s is None:
+            return windows
+        hidden = []
+        for steps, keep in zip(windows, kept, strict=True):
+            middle, half = torch.rand(2, len(keep), 1, device=keep.device) * window_s
+            seen = ((steps.seconds - (middle - window_s / 2)).abs() > half) | keep.bool()[:, None]
+            hidden.append(steps._replace(mask=steps.mask & seen, within=steps.within & seen))
+        return hidden
 
     def _input(self, number: int, steps: Steps) -> torch.Tensor:
         """Return the steps of a feature set as they are joined with others or go into a head, (B, T, D')."""
@@ -137,11 +164,8 @@ class Model(nn.Module):
 
     def _regions_of(self, steps: Steps) -> torch.Tensor | None:
         """Return the regions of a head's cells, (B, T, cells); None for a head that masks none."""
-        if (
-            steps.has_region is None
-            or not self.masks_cells
-            or (self.settings.fusion == "early" and len(self.inputs) > 1)
-        ):
+        is_joined = self.settings.window is None and self.settings.fusion == "early" and len(self.inputs) > 1
+        if steps.has_region is None or not self.masks_cells or is_joined:
             return None
         return seen_cells(steps).any(dim=-1, keepdim=True) if self.settings.project else steps.has_region
 

@@ -22,6 +22,7 @@ class HeadOptions:
         is_fitted: whether the head is fitted to convergence, instead of trained in epochs.
         masks_cells: whether the head leaves out cells that lack their region (heads/models/regions.py). Other heads see
             them, and are told the share of steps with a region as one more input.
+        reads_windows: whether it reads windows that segments share, instead of each segment's own steps.
         lr: peak learning rate where --lr names none.
         widest: option -> its value with many training segments, of the options whose 0 means: by their number
             (`for_segments`); the first one is the head's width.
@@ -31,6 +32,7 @@ class HeadOptions:
 
     is_fitted: ClassVar[bool] = False
     masks_cells: ClassVar[bool] = False
+    reads_windows: ClassVar[bool] = False
     lr: ClassVar[float] = 1e-3
     widest: ClassVar[dict[str, int]] = {}
     narrowest: ClassVar[int] = 128
@@ -237,3 +239,11 @@ class ProbeConfig(HeadOptions):
         need_between(self, 0, 1, "checkpointing")
         if self.width % (2 * self.attention_heads):
             raise ValueError(f"width is {self.width}, not a multiple of twice {self.attention_heads} attention heads.")
+
+
+@dataclass(frozen=True)
+class ContextConfig(TransformerConfig):
+    """Options of `context`: those of `transformer`; every layer is one of content and queries alike."""
+
+    reads_windows: ClassVar[bool] = True
+    layers: int = 4

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
-from heads.data.steps import Steps
 from heads.models.shape import HeadShape, Logits
 
 
 class Separate(nn.Module):
-    """Steps -> logits by task, from one head per task.
+    """What one head takes -> logits by task, from one head per task.
 
     Args:
         build: builds a head for a shape.
@@ -24,5 +24,5 @@ class Separate(nn.Module):
             {task: build(dataclasses.replace(shape, tasks={task: num})) for task, num in shape.tasks.items()}
         )
 
-    def forward(self, steps: Steps) -> Logits:
-        return {task: head(steps)[task] for task, head in self.heads.items()}
+    def forward(self, *inputs: Any) -> Logits:
+        return {task: head(*inputs)[task] for task, head in self.heads.items()}

@@ -67,15 +67,20 @@ def logits_of_chunks(
     device: torch.device,
     tta_view: TtaView | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return a model's logits for the segments of chunks, which come with an order each, by task: (S, K) float32."""
+    """Return a model's logits for the segments of chunks, which come with an order each, by task: (S, K) float32.
+
+    Logits of a segment that is in several windows are their mean.
+    """
     model.eval()
-    logits = {task: np.empty((num_segments, num), dtype=np.float32) for task, num in model.tasks.items()}
+    total = {task: torch.zeros(num_segments, num) for task, num in model.tasks.items()}
+    count = torch.zeros(num_segments, 1)
     for chunk, order in chunks:
         for batch in batches(chunk, order, _PREDICT_BATCH, inputs=model.settings, device=device, tta_view=tta_view):
-            rows = batch.index.cpu().numpy()
-            for task, values in model(batch.streams).items():
-                logits[task][rows] = values.float().cpu().numpy()
-    return logits
+            rows = batch.index.cpu()
+            count.index_add_(0, rows, torch.ones(len(rows), 1))
+            for task, values in model(batch.streams, batch.queries).items():
+                total[task].index_add_(0, rows, values.float().cpu())
+    return {task: (logits / count).numpy() for task, logits in total.items()}
 
 
 def predict(

@@ -42,7 +42,8 @@ def tta_views(sources: Sequence[Source], inputs: InputSettings) -> list[TtaView]
 
     A set or a video without that view contributes its view of plain predictions. The first test view is that of plain
     predictions.
-    Windows move in dense sets; with early fusion, they move if the first set is dense.
+    Windows move in dense sets; with early fusion, they move if the first set is dense. Windows that segments share do
+    not: segments are in many of them already.
     """
     names = [source.views for source in sources]
     plain = tuple(0 for _ in sources)
@@ -51,7 +52,7 @@ def tta_views(sources: Sequence[Source], inputs: InputSettings) -> list[TtaView]
         for name in dict.fromkeys(name for own in names for name in own)
     ]
     clocks = sources[:1] if inputs.fusion == "early" else sources
-    shifts = (0, -1, 1) if any(source.is_dense for source in clocks) else (0,)
+    shifts = (0, -1, 1) if inputs.window is None and any(source.is_dense for source in clocks) else (0,)
     return [TtaView(views, shift) for views in dict.fromkeys([plain, *named]) for shift in shifts]
 
 

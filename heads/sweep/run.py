@@ -21,7 +21,7 @@ from heads.config import TrainConfig
 from heads.data.load import TrainData
 from heads.data.splits import choose_split, note_on_shared, scored_csv
 from heads.locks import InUseError, locked
-from heads.models.catalogue import is_fitted
+from heads.models.catalogue import is_fitted, reads_windows
 from heads.runs import METRICS, read_metrics, run_folder
 from heads.sweep.grid import Variant, share_of
 from heads.sweep.halving import Decision, best_first, decide, rungs_of, score_at
@@ -297,10 +297,13 @@ class _Trainer:
         """Return the variants of a group that are trained in one pass, at most `together` each.
 
         Those of a head that cannot be stacked gain nothing by it, unless features are read from disk: then variants of
-        one seed are, as those of several seeds each read in an order of their own.
+        one seed are, as those of several seeds each read in an order of their own. Runs on windows never are, as each
+        draws its own batches.
         """
         config = group[0].config
-        is_together = can_train_together(config) if is_resident else not is_fitted(config.head)
+        is_together = (
+            can_train_together(config) if is_resident else not (is_fitted(config.head) or reads_windows(config.head))
+        )
         size = self.together if is_together else 1
         orders: dict[int, list[Variant]] = {}
         for variant in group:

@@ -27,7 +27,7 @@ from heads.training.fit import autocast, train_step, update_weights
 from heads.training.state import Outcome, StepResult, TrainingBatch, TrainingRun, start_run
 
 # The heads that torch.func.vmap batches as they are. It has no rule for LSTMs; a `probe`
-# is large enough to fill a device by itself.
+# is large enough to fill a device by itself, and the windows of a `context` differ from run to run.
 STACKABLE = ("attentive", "mean_pool", "mlp", "tcn", "transformer")
 
 

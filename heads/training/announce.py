@@ -74,9 +74,11 @@ def _describe_length(config: TrainConfig, num_segments: int) -> str:
     schedule = settings.schedule
     kept = _KEPT[settings.selection]
     mixup = f", mixup {config.augmentation.mixup:g}" if config.augmentation.mixup else ""
+    inputs = config.inputs
+    shown = "segment" if inputs.window is None else f"set in a window of {inputs.window:g} s"
     return (
         f"{schedule.epochs} epochs of {updates:,} updates, {schedule.warmup_epochs} of them warm-up; learning rate "
-        f"{schedule.lr:g}{mixup}; at most {config.inputs.max_steps} steps per segment; keeps {kept}"
+        f"{schedule.lr:g}{mixup}; at most {inputs.max_steps} steps per {shown}; keeps {kept}"
     )
 
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import asdict, replace
 
 from features.errors import OptionError
-from heads.config import Objective, TrainConfig
-from heads.models.catalogue import head_lr, head_options_for, is_fitted
+from heads.config import InputSettings, Objective, TrainConfig
+from heads.models.catalogue import head_lr, head_options_for, is_fitted, reads_windows
 
 # With fewer training segments than this, heads overfit: mixup is on, and long windows are thinned to fewer steps.
 _SMALL = 10_000
@@ -16,6 +16,7 @@ _MAX_STEPS, _MAX_STEPS_OF_SMALL = 256, 32
 _EPOCHS, _MOST_EPOCHS = 30, 300
 _UPDATES = 2000
 _WARMUP = 6  # one epoch in so many
+_WINDOW_S, _HOPS = 20.0, 10  # hops of evaluation per window
 # With fewer validation segments than this, the best epoch is a matter of luck, and its own accuracy flatters.
 _FEW_TO_SELECT_BY = 2_000
 
@@ -29,16 +30,18 @@ def complete(config: TrainConfig, num_segments: int, num_validation: int) -> Tra
 
     Raises:
         OptionError: the head is fitted, and the configuration asks for what only training has; or it keeps an epoch
-            that there is not.
+            that there is not; or an option is only for heads that read windows, or not for these.
     """
     settings, is_small = config.optimisation, num_segments < _SMALL
     epochs = epochs_of(config, num_segments)
-    augmentation, inputs = config.augmentation, config.inputs
+    augmentation, inputs = config.augmentation, _with_windows(config)
     if augmentation.mixup is None:
-        has_mixup = is_small and not augmentation.cutmix and not is_fitted(config.head)
+        mixes = not is_fitted(config.head) and not reads_windows(config.head)
+        has_mixup = is_small and not augmentation.cutmix and mixes
         augmentation = replace(augmentation, mixup=_MIXUP if has_mixup else 0.0)
     if inputs.max_steps is None:
-        is_short = is_small and not inputs.has_context  # context has few steps of the segment itself to spare
+        # With context, there are few steps of the segment itself to spare.
+        is_short = is_small and not inputs.has_context and inputs.window is None
         inputs = replace(inputs, max_steps=_MAX_STEPS_OF_SMALL if is_short else _MAX_STEPS)
     warmup_epochs = round(epochs / _WARMUP) if settings.warmup_epochs is None else settings.warmup_epochs
     lr = head_lr(config.head) if settings.lr is None else settings.lr
@@ -77,6 +80,37 @@ def default_epochs(num_segments: int, batch_size: int) -> int:
     """
     updates_per_epoch = math.ceil(num_segments / batch_size)
     return min(max(_EPOCHS, math.ceil(_UPDATES / updates_per_epoch)), _MOST_EPOCHS)
+
+
+def _with_windows(config: TrainConfig) -> InputSettings:
+    """Return the input settings with the windows of a head that reads these.
+
+    Raises:
+        OptionError: an option has no meaning for windows that segments share, or is about them and the head reads none.
+    """
+    inputs, augmentation = config.inputs, config.augmentation
+    if not reads_windows(config.head):
+        for option in ("window", "window_hop"):
+            if getattr(inputs, option) is not None:
+                raise OptionError(f"--{option.replace('_', '-')}", f"is about windows, and {config.head} reads none.")
+        return inputs
+    refused = {
+        "--context": (inputs.context, "a window is the context; --window makes it longer"),
+        "--neighbours": (inputs.neighbours, "a window is the context; --window makes it longer"),
+        "--fusion": (inputs.fusion != "early", "the steps of all feature sets are in one window"),
+        "--mixup": (augmentation.mixup, "segments share their steps"),
+        "--cutmix": (augmentation.cutmix, "segments share their steps"),
+        "--draw-steps": (augmentation.draw_steps, "segments share their steps; --step-dropout leaves out some"),
+        "--speed": (augmentation.speed, "segments share their steps"),
+    }
+    for option, (is_asked, reason) in refused.items():
+        if is_asked:
+            raise OptionError(option, f"is not for {config.head}: {reason}.")
+    window = _WINDOW_S if inputs.window is None else inputs.window
+    hop = window / _HOPS if inputs.window_hop is None else inputs.window_hop
+    if hop > window:
+        raise OptionError("--window-hop", f"{hop:g} s is longer than the window of {window:g} s.")
+    return replace(inputs, window=window, window_hop=hop)
 
 
 def _need_plain_settings(config: TrainConfig) -> None:

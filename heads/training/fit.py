@@ -77,7 +77,7 @@ def train_epoch(run: TrainingRun) -> list[StepResult]:
 def train_step(run: TrainingRun, batch: TrainingBatch) -> StepResult:
     """Train a run on one batch."""
     with autocast(run.device, run.config.optimisation.precision):
-        logits = run.model(batch.streams)
+        logits = run.model(batch.streams, batch.queries)
     logits = {task: values.float() for task, values in logits.items()}
     loss = run.loss(logits, batch.index, batch.mixture, batch.progress)
     loss.backward()

@@ -24,7 +24,7 @@ from heads.data.augment import Mixture, augmented
 from heads.data.batches import batches
 from heads.data.chunks import Chunk
 from heads.data.load import TrainData
-from heads.data.steps import Steps
+from heads.data.steps import Queries, Steps
 from heads.losses.class_counts import class_counts, log_prior
 from heads.losses.objective import TrainingLoss
 from heads.models.model import Model, ModelConfig
@@ -63,12 +63,14 @@ class TrainingBatch:
         index: (B,) int64, positions of these segments in the training split.
         mixture: the segments that they are mixed with; None without mixup and CutMix.
         progress: share of the training that is over in the middle of this batch.
+        queries: where the segments lie, if they share windows.
     """
 
     streams: tuple[Steps, ...]
     index: torch.Tensor
     mixture: Mixture | None
     progress: float
+    queries: Queries | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +150,7 @@ class TrainingRun:
                 progress = epochs_done / config.optimisation.schedule.epochs
                 num_seen += len(batch.index)
                 mixed, mixture = augmented(batch, config.augmentation, deviations)
-                yield TrainingBatch(mixed.streams, mixed.index, mixture, progress)
+                yield TrainingBatch(mixed.streams, mixed.index, mixture, progress, mixed.queries)
 
     def end_epoch(
         self, steps: Sequence[StepResult], logits: Mapping[str, np.ndarray] | None, **figures: float

@@ -95,9 +95,9 @@ def dataset(tmp_path_factory) -> Path:
     return folder
 
 
-def _last_epochs(dataset: Path, name: str, *options: object) -> dict[str, float]:
+def _last_epochs(dataset: Path, name: str, *options: object, head: str = "mean_pool") -> dict[str, float]:
     """Train two seeds; return the mean of their last epochs' rows."""
-    data_options = ("--head", "mean_pool", "--features", dataset / "dense", "--annotations", dataset / "annotations")
+    data_options = ("--head", head, "--features", dataset / "dense", "--annotations", dataset / "annotations")
     plan = ("--device", "cpu", "--epochs", 20, "--lr", 3e-3, "--runs", dataset / "runs", "--name", name)
     output_here(main, "train", *data_options, *plan, "--seeds", "0-1", *options)
     rows = [read_metrics(dataset / "runs" / f"{name}-seed{seed}" / METRICS)[-1] for seed in range(2)]
@@ -113,6 +113,14 @@ def with_context(dataset) -> dict[str, float]:
 def test_context_shows_nouns_that_the_segment_does_not(dataset, with_context):
     without_context = _last_epochs(dataset, "segment")
     assert with_context["val_noun_top1"] > without_context["val_noun_top1"] + 15
+
+
+@pytest.mark.slow
+def test_windows_that_segments_share_show_as_much_as_context_of_each_segment(dataset, with_context):
+    plan = ("--window", 6, "--window-hop", 2, "--step-dropout", 0.3, "--batch-size", 16, "--epochs", 40, "--lr", 1e-3)
+    shared = _last_epochs(dataset, "shared", *plan, head="context")
+    for column in ("val_verb_top1", "val_noun_top1", "val_action_top1"):
+        assert shared[column] >= with_context[column]
 
 
 @pytest.mark.slow

@@ -92,7 +92,7 @@ SUBSTITUTIONS = [
     (r"--videos videos_640x360", "--videos data/videos"),
     (r"^(heads train .*)$", r"\1 --epochs 1 --device cpu"),
     (r"^(heads train .*--head (?:bilstm|multiscale_lstm|mlp).*)$", r"\1 --set hidden=4"),
-    (r"^(heads train .*--head (?:attentive|transformer|tcn).*)$", r"\1 --set width=16"),
+    (r"^(heads train .*--head (?:attentive|context|transformer|tcn).*)$", r"\1 --set width=16"),
     (r"^(heads sweep .*)$", r"\1 --epochs 2 --device cpu"),
     (r"^(heads sweep .*--head \w+)(.*)$", r"\1:hidden=4\2"),
     (r"^(heads sweep .*)attentive:width=256(.*)$", r"\1attentive:width=16\2"),

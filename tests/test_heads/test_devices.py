@@ -154,6 +154,9 @@ BUNDLES = {
     "late": Bundle("late", {"draw_steps": 2, "stream_dropout": 0.3, "select": "loss", "patience": 1, "loss": "cb"}),
     "early": Bundle("early", {"precision": "bfloat16", "separate": True, "epochs": 2, "batch_size": 20}),
 }
+# What a head that reads windows has besides, and what it refuses.
+WINDOWS = {"window": 3.0, "window_hop": 1.0}
+_REFUSED = {"context", "neighbours", "fusion", "mixup", "cutmix", "draw_steps", "speed"}
 # Read before there is a device.
 _OF_LISTS = {"split"}
 # What a regression has of them.
@@ -174,8 +177,16 @@ LOSS_OPTIONS += ("sigmoid_focal:gamma=1:alpha=-1:prior=0.1", "logit_adjusted:tau
 LOSS_OPTIONS += ("ldam:max_margin=1:scale=2:defer=0:beta=0.9",)
 
 
+def _settings(head: str, *groups: dict[str, object]) -> dict[str, object]:
+    """The settings of groups that a head has."""
+    settings = {**QUICK, **{name: value for group in groups for name, value in group.items()}}
+    if heads.reads_windows(head):
+        return {**WINDOWS, **{name: value for name, value in settings.items() if name not in _REFUSED}}
+    return settings
+
+
 def _started(on_device: OnDevice, folder: Path, head: str, data: str = "segment", **settings: object) -> TrainingRun:
-    config = make_config(head, {}, {**QUICK, **DATA[data][1], **settings})
+    config = make_config(head, {}, _settings(head, DATA[data][1], settings))
     return start_run(config, on_device.data[data], folder, device=torch.device(on_device.device.kind))
 
 
@@ -184,7 +195,7 @@ def _started(on_device: OnDevice, folder: Path, head: str, data: str = "segment"
 
 def test_every_setting_is_tried():
     tried = {name for bundle in BUNDLES.values() for name in bundle.settings}
-    tried |= {name for _, inputs in DATA.values() for name in inputs}
+    tried |= {name for _, inputs in DATA.values() for name in inputs} | WINDOWS.keys()
     assert tried | _OF_LISTS == set(setting_names())
 
 
@@ -257,7 +268,7 @@ def test_every_setting_trains_every_head(head, name, on_device, on_cpu, dataset,
         settings = {key: value for key, value in settings.items() if key != "precision"}
     write_predictions(Path("teacher.pt"), drawn_predictions(dataset.segments("train")))
     options = small_options(head, dropout=0.2)
-    config = make_config(head, options, {**QUICK, **DATA[bundle.data][1], **settings})
+    config = make_config(head, options, _settings(head, DATA[bundle.data][1], settings))
     places = [(on_cpu, CPU), (on_device.data, on_device.torch_device)]
     if name == "early":  # what is left to try needs neither
         with on_device.device:
@@ -296,7 +307,7 @@ def test_a_precision_that_a_device_does_not_have_is_refused(on_device, tmp_path)
 
 @every_head
 def test_logits_are_those_of_the_cpu(head, on_device, on_cpu, tmp_path):
-    config = make_config(head, small_options(head), {**QUICK, **DATA["windows"][1]})
+    config = make_config(head, small_options(head), _settings(head, DATA["windows"][1]))
     model = start_run(config, on_cpu["windows"], tmp_path / "run", device=CPU).model
     expected = predict_logits(model, on_cpu["windows"].validation, device=CPU)
     with on_device.device:
@@ -323,7 +334,8 @@ def test_a_step_waits_for_the_device_only_where_cudnn_asks_for_lengths(head, on_
         costs = _costs(_started(on_device, tmp_path / "run", head, **settings), device)
     num_lstms = LSTMS.get(head, 0) if device.kind == "cuda" else 0
     assert len(costs.waits) == num_lstms, costs.waits
-    assert costs.kernels < 1200
+    # A layer of a head that reads windows has an attention of the steps and one of the queries.
+    assert costs.kernels < (1800 if heads.reads_windows(head) else 1200)
 
 
 @pytest.mark.parametrize("head", ["attentive", "mean_pool"])

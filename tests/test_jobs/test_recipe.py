@@ -188,7 +188,7 @@ def test_make_recipe_prints_each_command_before_it_runs_it_and_stops_where_one_f
     assert (planned.returncode, process.returncode) == (0, 2)
     assert commands_in(process.stdout) == commands_in(planned.stdout)
     lines = [line for line in process.stdout.splitlines() if line]
-    kinds = ["sweep", "sweep", "run", "verify", "run", "verify", "import", "verify", "sweep", "sweep", "ensemble"]
+    kinds = ["sweep", "run", "verify", "run", "verify", "import", "verify", "sweep", "ensemble"]
     assert lines[2::2] == [f"did {kind}" for kind in [*kinds, "report"]]
     assert all(line.startswith(f"$ {programs}/bin/") for line in lines[1::2])
     assert "report: failed with exit code 7" in process.stderr
@@ -214,9 +214,8 @@ def test_optional_set_that_cannot_be_had_is_left_out_with_a_line(places, tmp_pat
     recipe, lines = available(small("tim"), without)
     assert lines == [
         f"features.sound: {tmp_path}/mtcn is not there. It is optional, and is left out.",
-        "sweeps.sound: has no feature set left, and is left out.",
     ]
-    assert [sweep.name for sweep in recipe.sweeps] == ["context"]
+    assert [sweep.features for sweep in recipe.sweeps] == [("omnivore", "videomae")]
     assert not any("mtcn" in word for step in steps_of(recipe, without) for word in step.words)
     with pytest.raises(RecipeError, match=r"mtcn: features.visual: .*/mtcn is not there. docs/features.md says where"):
         available(small("mtcn"), without)

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from heads.config import Augmentation
 from heads.data.augment import Mixture, augmented
-from heads.data.batches import Batch
-from heads.data.steps import Steps
+from heads.data.steps import Batch, Steps
 from heads.models.pooling import masked_mean
 
 MIXUP, CUTMIX = Augmentation(mixup=0.4), Augmentation(cutmix=1.0)

@@ -15,15 +15,21 @@ from synthetic import labelled_rows, write_csv, write_dense, write_features
 
 from features.annotations import read_segments
 from heads.config import Augmentation, InputSettings
-from heads.data.batches import Batch, batches, statistics
+from heads.data.batches import batches, statistics
 from heads.data.chunks import Chunk, Split, Stream
 from heads.data.layout import lay_out, open_sources
+from heads.data.steps import Batch
 
 CPU = torch.device("cpu")
 JITTER = Augmentation(jitter=0.5)
 SPEED = Augmentation(speed=0.5)
 DROPOUT = Augmentation(step_dropout=0.5)
 DRAWN = Augmentation(draw_steps=1)
+
+
+def chunk_of(index: torch.Tensor, middle_s: torch.Tensor, streams: tuple[Stream, ...]) -> Chunk:
+    """A chunk of segments whose intervals nobody reads."""
+    return Chunk(index, middle_s, streams, torch.zeros(len(index), 2, dtype=torch.float64))
 
 
 def make_stream(windows: np.ndarray, seconds: np.ndarray, videos: np.ndarray, *, is_dense: bool, views: int) -> Stream:
@@ -76,7 +82,7 @@ def chunks(draw: st.DrawFn, *, kinds: tuple[bool | None, ...] = (None,), most: i
         videos = np.stack([ends[video], ends[video + 1]], axis=1)
         streams.append(make_stream(np.array(windows), seconds, videos, is_dense=is_dense, views=views))
     middle_s = torch.from_numpy(rng.uniform(0, 30, num_segments)).float()
-    return Chunk(torch.from_numpy(rng.permutation(100)[:num_segments]), middle_s, tuple(streams))
+    return chunk_of(torch.from_numpy(rng.permutation(100)[:num_segments]), middle_s, tuple(streams))
 
 
 def batches_of(
@@ -178,7 +184,7 @@ def test_many_batches_are_the_same_as_each_alone():
     stop = first + rng.integers(1, 9, 5000) * np.where(np.arange(5000) == 4321, 10, 1)
     windows = np.stack([first, first, stop, stop], axis=1)
     stream = make_stream(windows, np.arange(1000.0), np.tile([0, 1000], (5000, 1)), is_dense=True, views=1)
-    chunk = Chunk(torch.arange(5000), torch.zeros(5000), (stream,))
+    chunk = chunk_of(torch.arange(5000), torch.zeros(5000), (stream,))
     batch_list = batches_of(chunk, 300)
     single_batches = [batches_of(chunk, 300, order=order)[0] for order in torch.arange(5000).split(300)]
     assert_equal(batch_list, single_batches)
@@ -188,7 +194,7 @@ def test_many_batches_are_the_same_as_each_alone():
 def test_any_size_of_batch_gives_all_segments(batch_size):
     windows = np.tile([0, 0, 1, 1], (4100, 1))
     stream = make_stream(windows, np.zeros(1), np.tile([0, 1], (4100, 1)), is_dense=True, views=1)
-    chunk = Chunk(torch.arange(4100), torch.zeros(4100), (stream,))
+    chunk = chunk_of(torch.arange(4100), torch.zeros(4100), (stream,))
     sizes = [len(batch.index) for batch in batches_of(chunk, batch_size)]
     assert sizes == [min(batch_size, 4100 - start) for start in range(0, 4100, batch_size)]
 
@@ -249,7 +255,7 @@ def long_segment(num_segments: int, *, is_dense: bool = True) -> Chunk:
     """The same segment many times: 20 of the 100 steps of a video, one a second, in the middle of a window of 40."""
     windows, videos = np.tile([30, 40, 60, 70], (num_segments, 1)), np.tile([0, 100], (num_segments, 1))
     stream = make_stream(windows, np.arange(100.0), videos, is_dense=is_dense, views=1)
-    return Chunk(torch.arange(num_segments), torch.full((num_segments,), 49.5), (stream,))
+    return chunk_of(torch.arange(num_segments), torch.full((num_segments,), 49.5), (stream,))
 
 
 def test_segments_move_apart_from_each_other_and_both_ways():
@@ -343,7 +349,7 @@ def clips_of_neighbours(num_segments: int, num_steps: int) -> Chunk:
     )
     videos = np.tile([0, last], (num_segments, 1))
     stream = make_stream(window, np.repeat(np.arange(num_segments), num_steps) * 2.0, videos, is_dense=False, views=1)
-    return Chunk(torch.arange(num_segments), torch.zeros(num_segments), (stream,))
+    return chunk_of(torch.arange(num_segments), torch.zeros(num_segments), (stream,))
 
 
 @pytest.mark.parametrize("num_drawn", [1, 3, 10, 11])
@@ -432,7 +438,7 @@ def test_with_early_fusion_the_first_set_says_when_a_step_is(augmentation, chunk
 @pytest.mark.parametrize("augmentation", [JITTER, SPEED, DROPOUT])
 def test_equal_sets_give_equal_steps_however_they_move(augmentation):
     (stream,) = long_segment(50).streams
-    chunk = Chunk(torch.arange(50), torch.full((50,), 49.5), (stream, stream))
+    chunk = chunk_of(torch.arange(50), torch.full((50,), 49.5), (stream, stream))
     batch_list = batches_of(chunk, augmentation=augmentation)
     assert list(rows_of(batch_list, 0)) == list(rows_of(batch_list, 1))
 
@@ -442,7 +448,7 @@ def test_equal_sets_give_equal_steps_however_they_move(augmentation):
 def test_late_fusion_leaves_each_set_as_it_is_alone(chunk):
     fused_batches = batches_of(chunk, fusion="late")
     for index, stream in enumerate(chunk.streams):
-        single_batches = batches_of(Chunk(chunk.index, chunk.middle_s, (stream,)))
+        single_batches = batches_of(chunk_of(chunk.index, chunk.middle_s, (stream,)))
         assert_equal([Batch((batch.streams[index],), batch.index) for batch in fused_batches], single_batches)
 
 
@@ -472,7 +478,7 @@ def test_the_view_of_a_segment_changes_none_of_its_rows(chunk, seed):
 def test_every_view_is_as_likely_in_training():
     windows, videos = np.tile([1, 1, 3, 4], (3000, 1)), np.tile([0, 5], (3000, 1))
     stream = make_stream(windows, np.arange(5.0), videos, is_dense=False, views=3)
-    chunk = Chunk(torch.arange(3000), torch.zeros(3000), (stream,))
+    chunk = chunk_of(torch.arange(3000), torch.zeros(3000), (stream,))
     views = torch.cat([views_of(batch) for batch in batches_of(chunk, 64, augmentation=Augmentation())])
     assert len(views) == 3000  # one view for all steps of a segment
     assert torch.bincount(views.long()).tolist() == pytest.approx([1000] * 3, abs=100)
@@ -546,7 +552,7 @@ class OneStream:
         window = np.array([[0, 0, 1, 1]])
         template = make_stream(window, np.zeros(1), window[:, [0, 3]], is_dense=False, views=1)
         stream = replace(template, features=torch.from_numpy(values.astype(np.float16))[:, None])
-        self._chunk = Chunk(torch.arange(1), torch.zeros(1), (stream,))
+        self._chunk = chunk_of(torch.arange(1), torch.zeros(1), (stream,))
         self.sources = (SimpleNamespace(featureset=SimpleNamespace(dim=values.shape[1])),)
 
     def chunks(self) -> Iterator[tuple[Chunk, torch.Tensor]]:

@@ -9,13 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared_windows import reading_segments
 from torch import nn
 from torch.nn import functional as F
 
 from features.annotations import NUM_CLASSES
 from features.errors import OptionError
 from heads.data.steps import Steps
-from heads.models.catalogue import build_head, get, head_config, names, register
+from heads.models.catalogue import build_head, get, head_config, names, reads_windows, register
 from heads.models.multiscale_lstm import strided
 from heads.models.options import BiLstmConfig, TransformerConfig
 from heads.models.pooling import bidirectional_lstm, lstm_by_direction, lstm_outputs
@@ -43,7 +44,8 @@ def _head(name: str, shape: HeadShape = PLAIN, *, seed: int = 0, separate: bool 
     fields = {field.name for field in dataclasses.fields(get(name).config)}
     torch.manual_seed(seed)
     small = {key: value for key, value in SMALL.items() if key in fields}
-    return build_head(name, shape, {**small, **options}, separate=separate).eval()
+    head = build_head(name, shape, {**small, **options}, separate=separate).eval()
+    return reading_segments(head) if reads_windows(name) else head
 
 
 def _steps(*rows: int | tuple[int, int, int], seed: int = 0) -> Steps:

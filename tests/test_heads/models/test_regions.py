@@ -10,14 +10,16 @@ from small_heads import small_options
 
 from heads.config import InputSettings
 from heads.data.steps import Steps
-from heads.models.catalogue import build_head, masks_cells, names
+from heads.models.catalogue import build_head, masks_cells, names, reads_windows
 from heads.models.model import Model, ModelConfig, StreamSpec
 from heads.models.regions import seen_cells, share_with_region
 from heads.models.shape import HeadShape, Logits
 
 DIM, CELLS = 12, 3
 MASKING = ("attentive", "probe", "transformer")
-every_head = pytest.mark.parametrize("head", names())
+# Windows that segments share have no context of one segment: tests/test_heads/models/test_context.py.
+OF_SEGMENTS = [name for name in names() if not reads_windows(name)]
+every_head = pytest.mark.parametrize("head", OF_SEGMENTS)
 masking_heads = pytest.mark.parametrize("head", MASKING)
 every_context = pytest.mark.parametrize("context", [0.0, 1.0], ids=["segment", "context"])
 # The input settings of a model of one set, and of two: one with regions, one without.
@@ -74,7 +76,7 @@ def _need_equal(first: Logits, second: Logits, *, rows: slice = slice(None), ato
 
 
 def test_the_heads_that_mask_cells_are_these():
-    assert tuple(name for name in names() if masks_cells(name)) == MASKING
+    assert {name for name in names() if masks_cells(name)} == {*MASKING, "context"}
 
 
 # ---- which cells are seen
@@ -171,7 +173,7 @@ def test_a_model_of_segments_without_any_region_is_that_of_sets_without(head, jo
 # ---- the others
 
 
-@pytest.mark.parametrize("head", sorted(set(names()) - set(MASKING)))
+@pytest.mark.parametrize("head", sorted(set(OF_SEGMENTS) - set(MASKING)))
 @every_join
 def test_other_heads_see_every_cell_and_the_share_of_steps_with_a_region(head, joined):
     """A model of a set without regions, whose features have the share as one value more, gives the same logits."""
@@ -189,7 +191,7 @@ def test_other_heads_see_every_cell_and_the_share_of_steps_with_a_region(head, j
     assert all(not torch.equal(model(unseen)[task], logits[task]) for task in logits)
 
 
-@pytest.mark.parametrize("head", sorted(set(names()) - set(MASKING)))
+@pytest.mark.parametrize("head", sorted(set(OF_SEGMENTS) - set(MASKING)))
 @every_context
 def test_the_share_is_the_last_value_of_every_step(head, context):
     model, steps = _model(head, context=context), _steps(context)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from shared_windows import as_windows
 from small_heads import small_options
 
 from features.errors import DataError
 from heads.config import InputSettings
 from heads.data.steps import Steps
-from heads.models.catalogue import names
+from heads.models.catalogue import names, reads_windows
 from heads.models.model import Model, ModelConfig, StreamSpec
 from heads.models.saved import load_model, need_same_streams, save_model, stream_specs
 
@@ -54,13 +55,22 @@ def _save_random_model(model_config: ModelConfig, path: Path) -> Model:
     return model
 
 
+def _config_of(name: str) -> ModelConfig:
+    inputs = InputSettings(window=5.0, window_hop=1.0) if reads_windows(name) else InputSettings()
+    return replace(CONFIGS["one set"], head=name, options=small_options(name), inputs=inputs)
+
+
+def _given(name: str, steps: Steps) -> tuple[object, ...]:
+    return as_windows(steps) if reads_windows(name) else ((steps,),)
+
+
 @pytest.mark.parametrize("name", names())
 def test_a_saved_head_gives_the_same_logits_when_loaded(name, tmp_path):
-    model_config = replace(CONFIGS["one set"], head=name, options=small_options(name))
+    model_config = _config_of(name)
     model = _save_random_model(model_config, tmp_path / "best_model.pth")
     loaded_model, loaded_config = load_model(tmp_path / "best_model.pth", device=CPU)
-    streams = (_steps(DIM),)
-    torch.testing.assert_close(loaded_model(streams), model(streams), rtol=0, atol=0)
+    given = _given(name, _steps(DIM))
+    torch.testing.assert_close(loaded_model(*given), model(*given), rtol=0, atol=0)
     assert loaded_config == model_config
 
 
@@ -85,13 +95,13 @@ def test_a_head_gives_the_same_logits_on_every_device(device, tmp_path):
     if not is_available[device]:
         pytest.skip(f"there is no {device} here")
     for name in names():
-        model_config = replace(CONFIGS["one set"], head=name, options=small_options(name))
+        model_config = _config_of(name)
         _save_random_model(model_config, tmp_path / f"{name}.pth")
         cpu_model, _ = load_model(tmp_path / f"{name}.pth", device=CPU)
         device_model, _ = load_model(tmp_path / f"{name}.pth", device=torch.device(device))
         steps = _steps(DIM)
-        actual = device_model((steps.map(lambda part: part.to(device)),))
-        expected = cpu_model((steps,))
+        actual = device_model(*_given(name, steps.map(lambda part: part.to(device))))
+        expected = cpu_model(*_given(name, steps))
         for task in expected:
             torch.testing.assert_close(actual[task].cpu(), expected[task], rtol=0, atol=1e-4)
 

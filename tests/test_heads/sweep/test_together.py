@@ -245,5 +245,5 @@ def test_in_half_precision_losses_are_alike(train_data, tmp_path):
 
 def test_runs_of_lstms_or_with_stream_dropout_are_not_stacked():
     unstackable_heads = {head for head in names() if not can_train_together(configs(head)[0])}
-    assert unstackable_heads == {"bilstm", "logistic", "multiscale_lstm", "probe"}
+    assert unstackable_heads == {"bilstm", "context", "logistic", "multiscale_lstm", "probe"}
     assert not can_train_together(configs("mlp", stream_dropout=0.1)[0])

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 from features.errors import OptionError
 from heads.config import SELECTIONS, make_config
-from heads.models.catalogue import names
+from heads.models.catalogue import names, reads_windows
 from heads.training.defaults import complete, default_epochs
 
 EPIC, EPIC_VALIDATION = 67_217, 9_668
-# As in version 0.1; `probe` came later, and is as wide as the features.
+# As in version 0.1; `context` and `probe` came later. `probe` is as wide as the features.
 FULL_SIZE = {
     "attentive": {"width": 512, "hidden": 1024},
     "bilstm": {"hidden": 1024},
+    "context": {"width": 512, "hidden": 1024},
     "logistic": {},
     "mean_pool": {},
     "mlp": {"hidden": 1024},
@@ -44,7 +45,8 @@ def test_a_run_on_epic_kitchens_100_is_what_it_was_but_for_the_biases(head, num_
 @trained_heads
 @given(num_segments=st.integers(1, 200_000), num_validation=st.integers(0, 20_000), select=st.sampled_from(SELECTIONS))
 def test_what_is_given_stays(head, num_segments, num_validation, select):
-    settings = {"epochs": 30, "warmup_epochs": 2, "lr": 5e-4, "mixup": 0.1, "max_steps": 7, "select": select}
+    settings = {"epochs": 30, "warmup_epochs": 2, "lr": 5e-4, "max_steps": 7, "select": select}
+    settings |= {"window": 7.5, "window_hop": 1.5} if reads_windows(head) else {"mixup": 0.1}
     size = dict.fromkeys(FULL_SIZE[head], 48)
     config = complete(make_config(head, size, settings), num_segments, num_validation)
     assert settings.items() <= config.as_json().items()
