@@ -6,7 +6,7 @@ Each video is probed and decoded once, in order, whatever the number of its segm
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,6 +38,7 @@ class Frame:
 class SegmentFrames:
     """The frames of a segment in the order of time; where there are none, the reason for people."""
 
+    video_id: str
     narration_id: str
     frames: tuple[Frame, ...]
     missing: str = ""
@@ -86,7 +87,7 @@ def decode_segments(
     for video_id, segments in wanted.items():
         source = sources[video_id]
         if source is None:
-            yield from _without_frames(segments.narration_id, missing_message(video_id, form))
+            yield from _without_frames(video_id, dict.fromkeys(segments.narration_id, missing_message(video_id, form)))
         else:
             last_s = float(segments.stop_s.max()) + END_TOLERANCE_S
             found.append(_Wanted(video_id, segments, needed_until(source, last_s)))
@@ -115,11 +116,14 @@ def _decode(videos: Sequence[_Wanted], num_frames: int, max_height: int) -> Iter
                 elif isinstance(event.result, VideoInfo):
                     wanted = event.key
                     plan = plan_segments(event.result.seconds, wanted.segments, num_frames=num_frames, clip=ClipShape())
-                    yield from _beyond(plan)
+                    yield from _without_frames(wanted.video_id, {**plan.beyond_end, **plan.in_gap})
                     if plan.narration_id:
                         probed.append(_Reading(wanted, event.result, plan))
                 elif isinstance(event.result, TaskFailure):
-                    yield from _without_frames(event.key.segments.narration_id, _message(event.key, event.result))
+                    reason = _message(event.key, event.result)
+                    yield from _without_frames(
+                        event.key.video_id, dict.fromkeys(event.key.segments.narration_id, reason)
+                    )
 
 
 def _decoded(reading: _Reading, result: object, max_height: int) -> Iterator[SegmentFrames]:
@@ -134,22 +138,20 @@ def _decoded(reading: _Reading, result: object, max_height: int) -> Iterator[Seg
         yield from _segments_of(reading, "")
 
 
-def _beyond(plan: VideoPlan) -> Iterator[SegmentFrames]:
-    for narration_id, reason in {**plan.beyond_end, **plan.in_gap}.items():
-        yield SegmentFrames(narration_id, (), reason)
-
-
 def _segments_of(reading: _Reading, failure: str) -> Iterator[SegmentFrames]:
     """Yield the segments of a video once it is decoded, or once decoding has failed for a reason."""
+    video_id = reading.wanted.video_id
     for narration_id, (first, stop) in zip(reading.plan.narration_id, reading.plan.clip_range, strict=True):
         numbers = reading.plan.clips[first:stop, 0].tolist()
         lost = next((number for number in numbers if number not in reading.pictures), None)
         if lost is not None:
-            yield SegmentFrames(narration_id, (), failure or reading.info.why_lost(lost)[1])
+            yield SegmentFrames(video_id, narration_id, (), failure or reading.info.why_lost(lost)[1])
             continue
         seconds = reading.info.seconds[numbers].tolist()
         frames = zip(numbers, seconds, strict=True)
-        yield SegmentFrames(narration_id, tuple(Frame(reading.pictures[number], second) for number, second in frames))
+        yield SegmentFrames(
+            video_id, narration_id, tuple(Frame(reading.pictures[number], second) for number, second in frames)
+        )
 
 
 def _message(video: _Wanted, failure: TaskFailure) -> str:
@@ -158,9 +160,10 @@ def _message(video: _Wanted, failure: TaskFailure) -> str:
     return failure.message if is_named else f"{path_of(video.source)}: {failure.message}"
 
 
-def _without_frames(narration_ids: Iterable[str], reason: str) -> Iterator[SegmentFrames]:
-    for narration_id in narration_ids:
-        yield SegmentFrames(narration_id, (), reason)
+def _without_frames(video_id: str, reasons: Mapping[str, str]) -> Iterator[SegmentFrames]:
+    """Yield the segments of a video that have no frames, narration_id -> reason."""
+    for narration_id, reason in reasons.items():
+        yield SegmentFrames(video_id, narration_id, (), reason)
 
 
 def _rgb(batch: PlaneBatch, info: VideoInfo, max_height: int) -> np.ndarray:

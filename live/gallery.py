@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from heads.report.gallery import FRAMES_PER_STRIP, Example, Examples, Gallery, P
 from heads.report.html import as_page
 from heads.report.plots import draw
 from heads.scoring.evaluation import labelled_validation
+from live.boxes import HandBoxes
 from live.frames import SegmentFrames, decode_segments
 
 # A mail server or a chat takes a file of this size, and a phone opens it.
@@ -41,6 +43,7 @@ def make_report(
     scores: str | Sequence[str] = (),
     input_form: str | None = None,
     frames_fps: float | None = None,
+    boxes: AnyPath | None = None,
 ) -> tuple[str, Gallery]:
     """Return a report as the text of a page with a gallery, and the gallery.
 
@@ -51,10 +54,12 @@ def make_report(
         videos: folder of the videos, in any of the forms and layouts that `extract.videos.find_videos` knows.
         num_strips: segments to show. Fewer are shown if the page would be larger than 20 MB.
         input_form, frames_fps: as for `extract.run`.
+        boxes: of hands and what they hold, to draw over the frames, as for `extract.run`.
 
     Raises:
         OptionError: `input_form` or `frames_fps` makes no sense.
-        DataError: as for `heads.make_report`, there is no folder of videos, or a video is there twice.
+        DataError: as for `heads.make_report`, there is no folder of videos, a video is there twice, or `boxes` are none
+            of these videos.
     """
     folder = Path(videos)
     if not folder.is_dir():
@@ -67,14 +72,17 @@ def make_report(
     wanted = _by_video(examples.examples)
     found = find_videos(folder, wanted, known_ids=known.table.video_id, form=input_form, frames_fps=frames_fps)
     decoded = decode_segments(wanted, found, form=input_form, num_frames=FRAMES_PER_STRIP, max_height=_LOOKS[0][0])
+    hands = None if boxes is None else HandBoxes(Path(boxes), wanted)
     num = len(examples.examples)
     # base64 writes three bytes as four letters.
     per_strip = max(0, room // num - _WORDS_BYTES) * 3 // 4
     strips = {
-        segment.narration_id: (tuple(_pictures(segment, per_strip)), segment.missing)
+        segment.narration_id: (tuple(_pictures(segment, per_strip, hands)), segment.missing)
         for segment in progress(decoded, total=num, unit="strips", label="decoding", delay_s=2)
     }
     gallery = _fitting(examples, strips, room)
+    if hands is not None:
+        gallery = replace(gallery, has_boxes=True, without_boxes=tuple(hands.missing.values()))
     return as_page(report, plots, gallery), gallery
 
 
@@ -93,7 +101,7 @@ def _by_video(examples: Sequence[Example]) -> dict[str, SegmentTimes]:
     }
 
 
-def _pictures(segment: SegmentFrames, max_bytes: int) -> Iterator[Picture]:
+def _pictures(segment: SegmentFrames, max_bytes: int, hands: HandBoxes | None = None) -> Iterator[Picture]:
     """Yield the frames of a segment as JPEG, in the best look of which all of them have room in `max_bytes`.
 
     If no look is small enough, it is the smallest.
@@ -105,8 +113,10 @@ def _pictures(segment: SegmentFrames, max_bytes: int) -> Iterator[Picture]:
         jpegs = [_jpeg(image, quality) for image in images]
         if sum(map(len, jpegs)) <= max_bytes:
             break
-    for frame, image, jpeg in zip(segment.frames, images, jpegs, strict=True):
-        yield Picture(jpeg, width=image.width, height=image.height, second=frame.second)
+    seconds = [frame.second for frame in segment.frames]
+    boxes = [()] * len(seconds) if hands is None else hands.at(segment.video_id, seconds)
+    for image, jpeg, second, of_frame in zip(images, jpegs, seconds, boxes, strict=True):
+        yield Picture(jpeg, width=image.width, height=image.height, second=second, boxes=of_frame)
 
 
 def _no_higher(image: Image.Image, height: int) -> Image.Image:

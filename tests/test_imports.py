@@ -122,7 +122,7 @@ ORDER = {
         *("predict", "training", "sweep", "report", "api", "commands", "cli"),
     ),
     "live": (
-        *("frames", "gallery"),
+        *("frames", "boxes", "gallery"),
         *("windows", "backbone", "features", "run", "actions", "overlay", "pictures", "screen", "camera", "recent"),
         *("watch", "stream"),
     ),

@@ -108,6 +108,11 @@ def evaluate(
     help="The form to read where --videos holds a video in several forms.  [default: the form that is there]",
 )
 @click.option("--frames-fps", type=float, metavar="N", help="Frames per second of JPEG frames, as for `extract run`.")
+@click.option(
+    "--boxes",
+    type=PATH,
+    help="Where hands and objects are, as for `extract run`: draws them over the frames of the gallery.",
+)
 def report(
     sources: tuple[Path, ...],
     out: Path | None,
@@ -116,6 +121,7 @@ def report(
     num_strips: int | None,
     input_form: str | None,
     frames_fps: float | None,
+    boxes: Path | None,
     **options: Any,
 ) -> None:
     """Write a page about runs: a ranking, learning curves, the settings that mattered, and the mistakes.
@@ -136,11 +142,16 @@ def report(
     from heads.api.scores import make_report
 
     gallery = None
-    of_videos: dict[str, Any] = {"num_strips": num_strips, "input_form": input_form, "frames_fps": frames_fps}
+    of_videos: dict[str, Any] = {
+        "num_strips": num_strips,
+        "input_form": input_form,
+        "frames_fps": frames_fps,
+        "boxes": boxes,
+    }
     given = {name: value for name, value in of_videos.items() if value is not None}
     if videos is None:
         if given:
-            raise click.UsageError("--gallery, --input and --frames-fps are of use with --videos only.")
+            raise click.UsageError("--gallery, --input, --frames-fps and --boxes are of use with --videos only.")
         text = make_report(sources, form=form, **options)
     elif form == "md":
         raise click.UsageError("--videos adds pictures to a page; with --format md there are none.")
@@ -165,6 +176,8 @@ def _print_gallery(gallery: Gallery) -> None:
     if missing:
         reasons = first_few(dict.fromkeys(missing.values()), limit=3)
         click.echo(f"without frames: {len(missing)} strips ({first_few(missing)}): {reasons}", err=True)
+    if gallery.without_boxes:
+        click.echo(f"without boxes: {first_few(gallery.without_boxes, limit=3)}", err=True)
     if gallery.num_left_out:
         click.echo(f"left out, as the page would have been too large: {gallery.num_left_out} strips", err=True)
 

@@ -76,7 +76,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle on a picture, in shares of its width and height from 0 to 1."""
+    """A box on a picture, in shares of its width and height; `name` is left or right (a hand), or held (an object)."""
 
     name: str
     left: float
@@ -116,11 +116,15 @@ class Gallery:
 
     Attributes:
         num_left_out: how many more were chosen, but would have made the page too large.
+        has_boxes: whether boxes are drawn where they are known.
+        without_boxes: of each video of which they are not known, the reason.
     """
 
     strips: tuple[Strip, ...]
     examples: Examples
     num_left_out: int = 0
+    has_boxes: bool = False
+    without_boxes: tuple[str, ...] = ()
 
 
 def examples_of(report: Report, num: int) -> Examples:

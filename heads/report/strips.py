@@ -11,10 +11,12 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from features.errors import first_few
 from heads.report.document import Section
 from heads.report.examples import NUM_PAIRS, REASONS
 from heads.report.gallery import FRAMES_PER_STRIP, Box, Example, Gallery, Guess, Picture, Strip
 
+_BOXES = {"left": "left hand", "right": "right hand", "held": "held object"}
 _RIGHT = {True: "right", False: "wrong"}
 
 
@@ -22,12 +24,14 @@ def gallery_section(gallery: Gallery) -> Section:
     """Return the section of a gallery in words, without its strips."""
     other = gallery.examples.other
     disagreement = "" if other is None else f"segments on which {gallery.examples.best} and {other} disagree, "
-    text = (
+    text: tuple[str, ...] = (
         f"{FRAMES_PER_STRIP} frames of each segment, spread evenly over it. Shown are confident mistakes, the "
         f"{NUM_PAIRS} most confused pairs of nouns and of verbs, {disagreement}and random segments, about equally many "
         "of each. Percentages are the probabilities that the best row gives to the predicted and to the true class. "
         "The arrow keys \u2190 and \u2192 step from strip to strip.",
     )
+    if gallery.has_boxes:
+        text += ("Boxes: the left hand is blue, the right hand orange, and what a hand holds yellow.",)
     return Section("gallery", "Gallery", of_best=True, text=text, absent=tuple(_absent(gallery)))
 
 
@@ -37,6 +41,8 @@ def _absent(gallery: Gallery) -> Iterator[str]:
     missing = sum(bool(strip.missing) for strip in gallery.strips)
     if missing:
         yield f"{missing} of {len(gallery.strips)} strips have no frames; each says why."
+    if gallery.without_boxes:
+        yield f"Videos without boxes of hands: {first_few(gallery.without_boxes, limit=3)}"
     if gallery.num_left_out:
         yield f"{gallery.num_left_out} more strips were left out, as the page would have been too large."
 
@@ -140,8 +146,8 @@ def _frame(picture: Picture, example: Example) -> str:
 def _boxes(boxes: Sequence[Box]) -> str:
     """Return rectangles that lie over a picture of any size."""
     rectangles = "".join(
-        f'<rect class="{html.escape(box.name)}" x="{box.left:.4f}" y="{box.top:.4f}" width="{box.width:.4f}" '
-        f'height="{box.height:.4f}"><title>{html.escape(box.name)}</title></rect>'
+        f'<rect class="{box.name}" x="{box.left:.4f}" y="{box.top:.4f}" width="{box.width:.4f}" '
+        f'height="{box.height:.4f}"><title>{_BOXES[box.name]}</title></rect>'
         for box in boxes
     )
     return f'<svg viewBox="0 0 1 1" preserveAspectRatio="none">{rectangles}</svg>' if boxes else ""

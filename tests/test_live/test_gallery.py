@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -112,6 +113,52 @@ def test_jpeg_frames_show_the_same_moments(report, dataset, video, tmp_path):
         assert np.abs(np.array(numbers) / FPS - moments).max() <= 0.5 / FPS + 1e-9
 
 
+def _rectangles(page: str) -> dict[str, list[dict[str, tuple[float, ...]]]]:
+    """Return the boxes of each picture of each strip: name -> left, top, width, height."""
+    side = r'x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"'
+    boxes = {}
+    for template in re.findall(r"<template.*?</template>", page, flags=re.DOTALL):
+        frames = re.findall(r'<div class="frame">(.*?)</div>', template)
+        boxes[re.search(r'<p class="soft">(P\w+), ', template)[1]] = [
+            {name: tuple(map(float, rest)) for name, *rest in re.findall(rf'<rect class="(\w+)" {side}', frame)}
+            for frame in frames
+        ]
+    return boxes
+
+
+def test_boxes_are_drawn_where_they_are_known(report, dataset, video, tmp_path):
+    """Until second 12 a table knows a left hand and what it holds, then a right hand; of the other video nothing."""
+    rows = []
+    for number in range(FPS * NUM_SECONDS):
+        side, left = ("left", 0.1) if number < 12 * FPS else ("right", 0.6)
+        rows.append(f"P01_02,{number / FPS},hand,{side},0.9,{left},0.5,{left + 0.2},0.8")
+        rows.append(f"P01_02,{number / FPS},hand,{side},0.1,0,0,1,1")  # too unsure to count
+    rows += [f"P01_02,{number / FPS},object,left,0.9,0.2,0.4,0.4,0.6" for number in range(12 * FPS)]
+    header = "video,second,kind,side,score,left,top,right,bottom"
+    (tmp_path / "boxes.csv").write_text("\n".join([header, *rows, ""]))
+    for video_id in ("P01_02", "P04_01"):
+        shutil.copy(video, tmp_path / "videos" / f"{video_id}.mp4")
+    result = report("--boxes", tmp_path / "boxes.csv")
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "report.html").read_text()
+    assert "without boxes: " in result.stderr
+    assert "holds no boxes of P04_01" in page
+    left = {"left": (0.1, 0.5, 0.2, 0.3), "held": (0.2, 0.4, 0.2, 0.2)}
+    right = {"right": (0.6, 0.5, 0.2, 0.3)}
+    table = dataset.segments("validation").table.set_index("narration_id")
+    seen = set()
+    for name, frames in _rectangles(page).items():
+        row = table.loc[name]
+        moments = row.start_s + (np.arange(5) + 0.5) / 5 * (row.stop_s - row.start_s)
+        for moment, boxes in zip(moments, frames, strict=True):
+            if row.video_id == "P04_01":
+                assert boxes == {}
+            elif abs(moment - 12.2) > 0.6:  # a box that is gone is held for a while
+                assert boxes == (left if moment < 12 else right)
+                seen.update(boxes)
+    assert seen == {"left", "held", "right"}
+
+
 @pytest.fixture(scope="module")
 def plain_page(runs, tmp_path_factory) -> str:
     """A report without --videos."""
@@ -141,7 +188,8 @@ def _noise() -> np.ndarray:
 
 
 def test_pictures_look_as_good_as_there_is_room_for():
-    segment = SegmentFrames("P01_02_0", tuple(Frame(_noise()[:216, :384], float(second)) for second in range(5)))
+    frames = tuple(Frame(_noise()[:216, :384], float(second)) for second in range(5))
+    segment = SegmentFrames("P01_02", "P01_02_0", frames)
     sizes, heights = [], []
     for max_bytes in (10**9, 300_000, 150_000, 100_000, 0):
         pictures = list(live.gallery._pictures(segment, max_bytes))
@@ -166,7 +214,7 @@ def test_without_videos_the_page_has_no_trace_of_a_gallery(plain_page):
     [
         (("--videos", "nowhere"), 1, "nowhere: no such folder of videos."),
         (("--videos", ".", "--format", "md"), 2, "--videos adds pictures to a page; with --format md there are none."),
-        (("--gallery", 9), 2, "--gallery, --input and --frames-fps are of use with --videos only."),
+        (("--gallery", 9), 2, "--gallery, --input, --frames-fps and --boxes are of use with --videos only."),
         (("--videos", ".", "--gallery", 0), 2, "Invalid value for '--gallery'"),
     ],
 )
