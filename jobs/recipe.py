@@ -119,13 +119,14 @@ def _steps_of_set(feature_set: FeatureSet, places: Places) -> list[Step]:
     options = [word for key, text in feature_set.options.items() for word in (f"--{key}", text)]
     if feature_set.format is None:
         words = [f"{places.bin}/extract", "run", "--annotations", places.annotations, "--videos", places.videos]
-        words += [*options, *(["--weights-dir", places.weights] if places.weights else []), "--device", places.device]
+        words += [*options, *(["--boxes", _source(feature_set, places)] if feature_set.source else [])]
+        words += [*(["--weights-dir", places.weights] if places.weights else []), "--device", places.device]
     else:
         words = [f"{places.bin}/features", "import", feature_set.format, _source(feature_set, places)]
         words += ["--annotations", places.annotations, *options]
     make = Step(name, (*words, "--out", out), "extract" if feature_set.format is None else "light")
     verify = Step(f"verify-{feature_set.name}", (f"{places.bin}/features", "verify", out), "light", (name,))
-    is_made = feature_set.format is not None and not Path(_source(feature_set, places)).exists()
+    is_made = feature_set.source is not None and not Path(_source(feature_set, places)).exists()
     return [verify] if is_made else [make, verify]
 
 
@@ -176,8 +177,8 @@ def _ensemble_words(recipe: Recipe, places: Places) -> tuple[str, ...]:
 def available(recipe: Recipe, places: Places) -> tuple[Recipe, list[str]]:
     """Return a recipe without the optional sets that cannot be had here, and lines that say what is left out and why.
 
-    A sweep goes on without an optional set, and is left out if it has no other. A set that was imported before needs
-    its source no more.
+    A sweep goes on without an optional set, and is left out if it has no other. A set that is there already needs its
+    source no more.
 
     Raises:
         RecipeError: the source of a set that is not optional is missing, or nothing is left to train.
@@ -185,7 +186,7 @@ def available(recipe: Recipe, places: Places) -> tuple[Recipe, list[str]]:
     lines, left_out = [], set()
     for feature_set in recipe.features:
         source, out = _source(feature_set, places), f"{places.features}/{feature_set.folder}"
-        if feature_set.format is None or Path(source).exists():
+        if feature_set.source is None or Path(source).exists():
             continue
         problem = f"features.{feature_set.name}: {source} is not there"
         if Path(out, "featureset.json").exists():

@@ -14,7 +14,19 @@ from typing import Any
 import yaml
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-_EXTRACTED = ("backbone", "frames", "every", "clip", "tokens", "layers", "views", "weights")
+_EXTRACTED = (
+    "backbone",
+    "frames",
+    "every",
+    "clip",
+    "tokens",
+    "layers",
+    "views",
+    "weights",
+    "regions",
+    "boxes",
+    "optional",
+)
 _IMPORTED = ("import", "source", "part", "fps", "stride", "offset", "intervals", "backbone", "optional")
 _CORRECTIONS = ("temperature", "adjust", "pairs", "fold-actions", "sequence")
 _ENSEMBLE = ("epochs", "weights", "mean", "greedy", "per-task", *_CORRECTIONS)
@@ -33,7 +45,8 @@ class FeatureSet:
     Attributes:
         name: what sweeps call it.
         options: of `extract run`, or of `features import`, by their long names.
-        source: of an imported set, its folder or file below EPIC_DOWNLOADS; None for an extracted one.
+        source: the folder or file below EPIC_DOWNLOADS that it needs: what is imported, or the boxes of its regions;
+            None for a set of whole frames.
         format: of an imported set, such as mtcn.
         is_optional: whether the recipe goes on without it where its source is missing.
     """
@@ -59,6 +72,7 @@ class FeatureSet:
         parts += [options["tokens"]] if options.get("tokens", "mean") != "mean" else []
         parts += [f"layers{options['layers'].replace(',', '-')}"] if "layers" in options else []
         parts += [f"clip{options['clip']}"] if "clip" in options else []
+        parts += [options["regions"].replace("+", "-")] if "regions" in options else []
         return "-".join(parts)
 
 
@@ -161,7 +175,16 @@ def _feature_set(path: Path, name: str, fields: Mapping[str, Any]) -> FeatureSet
             raise _missing(path, f"{where}.backbone", "a set is extracted with a backbone or has the field import")
         if "frames" in options and "every" in options:
             raise RecipeError(f"{path}: {where} has frames and every; keep one of them.")
-        return FeatureSet(name, options)
+        if ("regions" in options) != ("boxes" in options):
+            raise RecipeError(f"{path}: {where} has one of regions and boxes; regions are cut out where boxes are.")
+        if "optional" in options and "boxes" not in options:
+            raise RecipeError(f"{path}: {where} is optional, but needs nothing that may be missing.")
+        return FeatureSet(
+            name,
+            {key: text for key, text in options.items() if key not in ("boxes", "optional")},
+            source=options.get("boxes"),
+            is_optional=_is_optional(options, path, where),
+        )
     options = _options(path, where, fields, _IMPORTED)
     if "source" not in options:
         raise _missing(path, f"{where}.source", "the folder or file to import, below EPIC_DOWNLOADS")
@@ -171,8 +194,12 @@ def _feature_set(path: Path, name: str, fields: Mapping[str, Any]) -> FeatureSet
         {key: text for key, text in options.items() if key not in own},
         source=options["source"],
         format=options["import"],
-        is_optional=_switch(options.get("optional", "false"), path, f"{where}.optional"),
+        is_optional=_is_optional(options, path, where),
     )
+
+
+def _is_optional(options: Mapping[str, str], path: Path, where: str) -> bool:
+    return _switch(options.get("optional", "false"), path, f"{where}.optional")
 
 
 def _sweep(path: Path, name: str, fields: Mapping[str, Any], known: Iterable[str]) -> Sweep:

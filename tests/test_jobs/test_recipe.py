@@ -47,10 +47,16 @@ def small(name: str) -> Recipe:
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory, miniature) -> Places:
-    """The miniature with MTCN's files for it; feature sets are shared by all recipes."""
+    """The miniature with MTCN's files and boxes of hands for it; feature sets are shared by all recipes."""
     folder = tmp_path_factory.mktemp("recipes")
-    names = list(read_all_segments([miniature.annotations]).narration_id)
-    write_mtcn(folder / "downloads" / "mtcn" / "audiovisual_slowfast_features.hdf5", names, dim=8)
+    segments = read_all_segments([miniature.annotations])
+    write_mtcn(folder / "downloads" / "mtcn" / "audiovisual_slowfast_features.hdf5", list(segments.narration_id), dim=8)
+    boxes = folder / "downloads" / "EPIC-KITCHENS"
+    boxes.mkdir()
+    for video_id in set(segments.table.video_id):
+        rows = [f"{video_id},{second},hand,right,0.9,0.3,0.3,0.7,0.7" for second in range(20)]
+        text = "\n".join(["video,second,kind,side,score,left,top,right,bottom", *rows])
+        (boxes / f"{video_id}.csv").write_text(text, encoding="utf-8")
     return Places(
         bin=str(Path(sys.executable).parent),
         annotations=str(miniature.annotations),
@@ -221,6 +227,15 @@ def test_optional_set_that_cannot_be_had_is_left_out_with_a_line(places, tmp_pat
         available(small("mtcn"), without)
 
 
+def test_crops_of_hands_are_left_out_where_there_are_no_boxes(places, tmp_path):
+    words = [word for step in steps_of(small("nouns"), places) for word in step.words]
+    assert words[words.index("--boxes") + 1] == f"{places.downloads}/EPIC-KITCHENS"
+    without = replace(places, downloads=str(tmp_path), features=str(tmp_path / "features"))
+    recipe, lines = available(small("nouns"), without)
+    assert lines == [f"features.hands: {tmp_path}/EPIC-KITCHENS is not there. It is optional, and is left out."]
+    assert [sweep.features for sweep in recipe.sweeps] == [("siglip", "dino", "pe")]
+
+
 def test_imported_set_needs_its_source_no_more(places, tmp_path):
     featureset = tmp_path / "features" / "mtcn-audio" / "featureset.json"
     featureset.parent.mkdir(parents=True)
@@ -334,6 +349,8 @@ _SOUND = f"title: t\npublished: none\nfeatures: {{a: {{backbone: b}}}}\n{_SWEEP}
         (("backbone: b", "backbone: b, frames: 1, every: 1"), "features.a has frames and every; keep one of them."),
         (("backbone: b", "import: mtcn"), "features.a.source is missing (the folder or file to import"),
         (("backbone: b", "import: m, source: s, optional: yes"), "features.a.optional is 'yes', neither true nor"),
+        (("backbone: b", "backbone: b, regions: hands"), "features.a has one of regions and boxes"),
+        (("backbone: b", "backbone: b, optional: true"), "features.a is optional, but needs nothing"),
         (("features: [a]", "features: [c]"), "sweeps.s.features has no 'c'; Known: a."),
         (("features: [a], ", ""), "sweeps.s.features is missing (names of feature sets)."),
         (("grid: {lr: [1e-3]}", "lr: 1e-3"), "sweeps.s.grid is missing"),
