@@ -67,7 +67,7 @@ def test_package_is_imported_from_the_wheel(package, bin_folder, tmp_path):
     assert Path(output.strip()).is_relative_to(bin_folder.parent)
 
 
-@pytest.mark.parametrize("program", PACKAGES)
+@pytest.mark.parametrize("program", [package for package in PACKAGES if package != "live"])
 def test_program_of_the_wheel_answers(program, bin_folder, tmp_path):
     assert f"Usage: {program} " in output_of(bin_folder / program, "--help", folder=tmp_path, timeout_s=600)
 

@@ -55,11 +55,15 @@ def test_the_window_shows_the_video_with_bars_and_a_timeline(trained, tmp_path):
     assert (timeline == 255).all(axis=(0, 2)).any(), "and the white line of the moment"
 
 
+_MORE_THAN_A_POINTER = 10_000  # pixels
+
+
 def wait_for_picture(display, process, *, other_than: np.ndarray | None = None) -> np.ndarray | None:
     """Return what is on the screen once there is something, or something else; None if the process ends before."""
     for _ in range(900):
         shown = display.screenshot()
-        if shown.any() and (other_than is None or (shown != other_than).any()):
+        has_picture = shown.any(axis=2).sum() > _MORE_THAN_A_POINTER
+        if has_picture and (other_than is None or (shown != other_than).any()):
             time.sleep(0.3)  # the first picture may be half drawn
             return display.screenshot()
         if process.poll() is not None:
