@@ -39,9 +39,8 @@ class OpenCvCamera:
             import cv2
         except ImportError as error:
             raise DataError(f"a camera needs opencv-python ({error}): pip install '.[watch]'.") from error
-        cv2.utils.logging.setLogLevel(
-            cv2.utils.logging.LOG_LEVEL_SILENT
-        )  # it would say the same as the error below, in several lines
+        # OpenCV would say the same as the error below, in several lines. Its version 5 has the switch elsewhere than 4.
+        (cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(0)
         self._capture = cv2.VideoCapture(number)
         if not self._capture.isOpened():
             hint = " (ls /dev/video* shows the cameras)" if sys.platform.startswith("linux") else ""
