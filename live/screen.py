@@ -61,7 +61,8 @@ class Screen:
             import cv2
         except ImportError as error:  # not installed, or a library of the system is missing
             raise DataError(f"a window needs opencv-python ({error}): pip install '.[watch]'; {instead}.") from error
-        self._cv2, self._title, self._is_shown = cv2, title, False
+        self._cv2, self._title = cv2, title
+        self._is_shown = self._was_open = False
         try:
             cv2.namedWindow(title)  # which loads the library
             cv2.destroyWindow(title)
@@ -90,4 +91,6 @@ class Screen:
         """Wait, at least a millisecond, while the window is drawn; return False once q was typed or it was closed."""
         key = self._cv2.waitKey(max(1, round(1000 * wait_s))) & 0xFF
         is_open = self._cv2.getWindowProperty(self._title, self._cv2.WND_PROP_VISIBLE) >= 1
-        return key != ord("q") and (is_open or not self._is_shown)
+        # On a busy machine it takes a while until a new window is there, which is not the same as closed.
+        self._was_open |= is_open
+        return key != ord("q") and (is_open or not self._was_open)

@@ -97,6 +97,9 @@ def test_q_ends_it_and_so_does_closing_the_window(monkeypatch):
     monkeypatch.setenv("DISPLAY", ":0")
     window = Screen("a video", instead="nothing")
     window.show(np.zeros((4, 4, 3), np.uint8))
+    cv2.is_visible = 0.0
+    assert window.wants_more(0.0), "it is not there yet"
+    cv2.is_visible = 1.0
     assert window.wants_more(0.0)
     cv2.key = ord("x")
     assert window.wants_more(0.0)
