@@ -42,11 +42,8 @@ def test_the_window_shows_the_video_with_bars_and_a_timeline(trained, tmp_path):
         printed.seek(0)
         assert shown is not None, printed.read()
         assert later is not None, "the video goes on"
-    is_lit = shown.any(axis=2)
-    rows, columns = (np.flatnonzero(is_lit.any(axis=axis)) for axis in (1, 0))
-    height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
-    assert (height, width) == (5 * 72, 5 * 128), "a small video is enlarged, so that text is sharp"
-    window = shown[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(int)
+    window = lit(shown).astype(int)
+    width = window.shape[1]
     panel, beside = window[:90, : round(0.4 * width)], window[:90, round(0.5 * width) :]
     assert panel.mean() < 0.7 * beside.mean(), "bars on a dark panel"
     assert (panel.min(axis=2) > 240).sum() > 200, "and white text"
@@ -55,17 +52,24 @@ def test_the_window_shows_the_video_with_bars_and_a_timeline(trained, tmp_path):
     assert (timeline == 255).all(axis=(0, 2)).any(), "and the white line of the moment"
 
 
-_MORE_THAN_A_POINTER = 10_000  # pixels
+def lit(shown: np.ndarray) -> np.ndarray:
+    """Return the smallest part of a screen with all that is not black."""
+    if not shown.any():
+        return shown[:0]
+    rows, columns = (np.flatnonzero(shown.any(axis=(axis, 2))) for axis in (1, 0))
+    return shown[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def wait_for_picture(display, process, *, other_than: np.ndarray | None = None) -> np.ndarray | None:
-    """Return what is on the screen once there is something, or something else; None if the process ends before."""
+    """Return what is on the screen once the whole window is, with another picture; None if the process ends before.
+
+    A small video is enlarged, so that text is sharp.
+    """
     for _ in range(900):
         shown = display.screenshot()
-        has_picture = shown.any(axis=2).sum() > _MORE_THAN_A_POINTER
-        if has_picture and (other_than is None or (shown != other_than).any()):
-            time.sleep(0.3)  # the first picture may be half drawn
-            return display.screenshot()
+        is_whole = lit(shown).shape == (5 * 72, 5 * 128, 3)  # at first only the pointer is there
+        if is_whole and (other_than is None or (shown != other_than).any()):
+            return shown
         if process.poll() is not None:
             return None
         time.sleep(0.2)
