@@ -6,21 +6,17 @@ Knows no command line and no environment variable.
 from __future__ import annotations
 
 import contextlib
-import platform
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
-from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from extract.backbone_input import ClipShape
-from extract.backbones import Backbone, get
-from extract.backbones.tokens import Tokens, choose_tokens
+from extract.backbones import get
+from extract.backbones.tokens import choose_tokens
 from extract.clips import ClipFeatures, Piece, Request, UnusableVideo
 from extract.decode.decoders import Decoders, num_workers_for
 from extract.decode.sources import Source, needed_until, path_of
@@ -29,6 +25,7 @@ from extract.decode.worker import CHUNK_BYTES, CHUNK_BYTES_FOR_GPU
 from extract.forward import Forward, choose_precision
 from extract.outcome import PendingVideo, pending_video, write_nothing_new, write_outcome
 from extract.pipeline import Pipeline, WaitTimes
+from extract.provenance import of_regions, provenance
 from extract.regions.crops import MIN_SCORE, Regions, boxes_of_clips, choose_regions
 from extract.regions.source import BoxFiles, BoxReader, find_boxes
 from extract.sampling import (
@@ -43,14 +40,13 @@ from extract.summary import Account, Summary
 from extract.tasks.running import StatusWriter
 from extract.tasks.sharding import segments_of_task
 from extract.videos import find_videos, missing_message
-from extract.views import View, choose_views, stored_views
+from extract.views import choose_views, stored_views
 from extract.weights.load import load_backbone
-from extract.weights.supervision import supervision_of
 from features.annotations import Segments, read_all_segments
 from features.device import choose_device
 from features.errors import OptionError
 from features.failures import FailureKind
-from features.featureset import FeatureSet, Sampling, Weights, create_featureset
+from features.featureset import FeatureSet, create_featureset
 from features.intervals import segment_times
 from features.progress import progress
 from features.views import CENTRE
@@ -229,7 +225,7 @@ def extract_videos(
     network, loaded = load_backbone(entry, weights, folder=weights_dir, fetch=fetch)
     record = provenance(entry, loaded, sampling, precision, kept, chosen)
     if files is not None and seen is not None:
-        record = _of_regions(record, seen, files.name)
+        record = of_regions(record, seen, files.name)
     featureset = create_featureset(out, record)
     wait_times = WaitTimes()
     with progress(total=len(segments), unit="segments", label=f"extract {entry.name}") as bar:
@@ -269,48 +265,6 @@ def usual_batch_size(device: torch.device, clip: ClipShape) -> int:
 def usual_chunk_bytes(device: torch.device) -> int:
     """Return how many bytes of pictures a worker hands over at once for a device."""
     return CHUNK_BYTES_FOR_GPU if device.type == "cuda" else CHUNK_BYTES
-
-
-def provenance(
-    entry: Backbone, weights: Weights, sampling: Sampling, precision: str, tokens: Tokens, views: Sequence[View]
-) -> FeatureSet:
-    """Return the record of the features that a backbone makes with these settings."""
-    packages = ("epic-heads", "torch", "torchvision", "transformers", "timm", "av")
-    return FeatureSet(
-        backbone=entry.name,
-        weights=weights,
-        preprocess=entry.preprocess.as_json(),
-        precision=precision,
-        sampling=sampling,
-        dim=entry.dim * len(tokens.cells),
-        tokens=tokens.text,
-        layers=tokens.layers,
-        views=tuple(view.name for view in views),
-        view_parameters={view.name: view.parameters for view in views if view.parameters},
-        supervision=supervision_of(entry, weights),
-        versions={
-            "python": platform.python_version(),
-            **{name: number for name in packages if (number := _version(name)) is not None},
-        },
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    )
-
-
-def _of_regions(record: FeatureSet, regions: Regions, boxes: str) -> FeatureSet:
-    """Return the record of a set whose steps hold these regions side by side."""
-    return replace(
-        record,
-        dim=record.dim * len(regions.names),
-        cells=tuple(f"{region}:{cell}" for region in regions.names for cell in record.cells),
-        regions=regions.as_json(boxes),
-    )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # transformers, which not every backbone needs
-        return None
 
 
 def _pending_videos(

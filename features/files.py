@@ -148,3 +148,13 @@ def sha256_of_json(value: Any) -> str:
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def need_other_file(path: Path, source: Path) -> None:
+    """Check that a file that is to be written is not the one that is read.
+
+    Raises:
+        DataError: both are the same file.
+    """
+    if path.exists() and source.exists() and path.samefile(source):
+        raise DataError(f"{path}: is {source.name} itself, which is read; give another file to write to.")

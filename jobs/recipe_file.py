@@ -5,6 +5,7 @@ Every value stays the text that it is (1e-3, 0-4), because it becomes a word of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -32,6 +33,7 @@ _CORRECTIONS = ("temperature", "adjust", "pairs", "fold-actions", "sequence")
 _ENSEMBLE = ("epochs", "weights", "mean", "greedy", "per-task", *_CORRECTIONS)
 _PUBLISHED = ("system", "split", "verb", "noun", "action", "source")
 _DELETED = ("~", "null")
+_SEEDS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
 class RecipeError(Exception):
@@ -213,6 +215,9 @@ def _sweep(path: Path, name: str, fields: Mapping[str, Any], known: Iterable[str
             raise _unknown(path, f"{where}.features", feature_set, known)
     grid = _mapping(fields["grid"], f"{path}: {where}.grid")
     options = {key: value for key, value in fields.items() if key not in ("features", "grid", "tasks")}
+    seeds = fields.get("seeds", "0")
+    if not (isinstance(seeds, str) and _SEEDS.fullmatch(seeds)):
+        raise RecipeError(f"{path}: {where}.seeds is {seeds!r}, not numbers of seeds such as 0-4 or 0,2.")
     tasks = fields.get("tasks")
     if tasks is not None and not (isinstance(tasks, str) and tasks.isdecimal() and int(tasks)):
         raise RecipeError(f"{path}: {where}.tasks is {tasks!r}, not a number of tasks above 0.")

@@ -16,8 +16,8 @@ from extract.backbone_input import ClipShape, Preprocess
 from extract.backbones import Backbone, get
 from extract.backbones.networks.clip_network import ClipNetwork
 from extract.backbones.tokens import choose_tokens
-from extract.extraction import provenance
 from extract.forward import Forward
+from extract.provenance import provenance
 from extract.sampling import choose_sampling
 from extract.views import PLAIN_VIEW
 from extract.weights.load import load_backbone

@@ -15,6 +15,7 @@ from extract.sampling import end_of_video
 from extract.views import stored_views
 from features.device import choose_device
 from features.errors import DataError
+from features.files import need_other_file
 from features.intervals import SegmentTimes
 from features.predictions import Predictions
 from features.progress import progress
@@ -143,8 +144,7 @@ def write_annotated(watched: WatchedVideo, path: Path) -> None:
         DataError: the file cannot be written, or is the video itself.
     """
     info = watched.info
-    if path.exists() and path.samefile(info.path):
-        raise DataError(f"{path}: is the video itself; give another file to write to.")
+    need_other_file(path, info.path)
     annotated = Annotated(watched)
     label = f"write {path.name}"
     with mp4_writer(path, info.fps) as add, progress(total=len(info.seconds), unit="frames", label=label) as bar:
@@ -199,5 +199,10 @@ def actions_path(video: Path) -> Path:
 
 
 def save_actions(watched: WatchedVideo, path: Path) -> None:
-    """Write the smoothed actions of a video as CSV: start, stop, verb, noun, score."""
+    """Write the smoothed actions of a video as CSV: start, stop, verb, noun, score.
+
+    Raises:
+        DataError: the file cannot be written, or is the video itself.
+    """
+    need_other_file(path, watched.info.path)
     write_actions(path, watched.segments, watched.names)

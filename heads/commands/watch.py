@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from features.console import human_size
+from features.files import need_other_file
 from heads.commands.options import PATH, device_option, stage_1_installed
 
 _CAMERA = re.compile(r"camera:(\d{1,3})")
@@ -75,6 +76,10 @@ def watch(
 
 
 def _watch_video(run: Path, video: Path, out: Path | None, actions: Path | None, options: dict[str, Any]) -> None:
+    for path in filter(None, (out, actions)):  # before the work, and not after it
+        need_other_file(path, video)
+    if out is not None and out == actions:
+        raise click.UsageError("--out and --actions are one file; give two.")
     screen = None
     if out is None:
         from live.screen import Screen

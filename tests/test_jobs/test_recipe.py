@@ -356,6 +356,7 @@ _SOUND = f"title: t\npublished: none\nfeatures: {{a: {{backbone: b}}}}\n{_SWEEP}
         (("grid: {lr: [1e-3]}", "lr: 1e-3"), "sweeps.s.grid is missing"),
         (("[1e-3]}", "[]}"), "sweeps.s.grid.lr is an empty list"),
         (("[1e-3]}", "[1e-3]}, tasks: 0"), "sweeps.s.tasks is '0', not a number of tasks above 0."),
+        (("[1e-3]}", "[1e-3]}, seeds: x-y"), "sweeps.s.seeds is 'x-y', not numbers of seeds"),
         (("ensemble: {}", "ensemble: {gredy: true}"), "ensemble has no 'gredy'; did you mean 'greedy'?"),
         (("published: none", "published: {action: 1}"), "published.system is missing (`published: none` says"),
         (("title: t", "title: [t]"), "title is ['t'], not a single value."),

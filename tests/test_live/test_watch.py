@@ -177,10 +177,13 @@ def test_a_video_that_is_not_there_is_refused(trained, watch):
 
 def test_a_video_is_not_written_over_itself(trained, watch, tmp_path):
     video = Path(shutil.copy(video_of(trained), tmp_path / "mine.mp4"))
-    result = watch(trained.run("by_segment"), video, "-o", video)
-    assert result.exit_code == 1
-    assert "is the video itself" in result.stderr
-    assert video.read_bytes() == video_of(trained).read_bytes()
+    for options in (("-o", video), ("-o", tmp_path / "a.mp4", "--actions", video)):
+        result = watch(trained.run("by_segment"), video, *options)
+        assert result.exit_code == 1
+        assert "is mine.mp4 itself" in result.stderr
+        assert video.read_bytes() == video_of(trained).read_bytes()
+    assert list(tmp_path.iterdir()) == [video], "nothing was computed in vain"
+    assert watch(trained.run("by_segment"), video, "-o", "a.mp4", "--actions", "a.mp4").exit_code == 2
 
 
 def test_a_predictions_file_as_a_member_is_refused(trained, watch):
