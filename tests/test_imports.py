@@ -105,17 +105,6 @@ ORDER = {
         *("backbones.table", "videos"),
         *("forward", "pipeline", "outcome", "tasks", "summary", "provenance", "extraction", "showing"),
         *("commands", "cli"),
-            "forward",
-            "pipeline",
-            "outcome",
-            "tasks",
-            "summary",
-            "provenance",
-            "extraction",
-            "showing",
-            "commands",
-            "cli",
-        ),
     ),
     "heads": (
         *(
