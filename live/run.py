@@ -192,6 +192,11 @@ class _Reader:
         roots = [known[spec.digest] for spec in model_config.streams]
         sources = with_first_view(open_sources(roots, inputs))
         need_same_streams(path / BEST, model_config, sources)
+        if inputs.window is not None and not all(source.is_dense for source in sources):
+            raise DataError(
+                f"{path}: sees the steps of all segments around a segment, and of a set by segment these would be "
+                "windows that overlap; watch a run on dense sets."
+            )
         for source in sources:
             self.sets.setdefault(source.featureset.digest, (source.root, source.featureset))
         return TrainedRun(path, model, sources)

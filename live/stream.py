@@ -106,10 +106,14 @@ def open_live(
     torch_device = choose_device(device)
     watched = open_run(run, roots=features, device=torch_device)
     for trained in watched.trained:
-        if trained.model.settings.context:
+        settings = trained.model.settings
+        if settings.context or settings.window is not None:
+            option = (
+                f"--window {settings.window:g}" if settings.window is not None else f"--context {settings.context:g}"
+            )
             raise DataError(
-                f"{trained.path}: was trained with --context {trained.model.settings.context:g}, and of a camera the "
-                "seconds after a window are still to come; watch a run without context."
+                f"{trained.path}: was trained with {option}, and of a camera the seconds after a window are still to "
+                "come; watch a run without context."
             )
     views = {}
     for digest, names in watched.views.items():

@@ -54,6 +54,9 @@ def trained(miniature, tmp_path_factory) -> Trained:
     heads.train(head="mean_pool", features=dense, context=0.5, name="dense", **options)
     heads.train(head="mean_pool", features=[segments, dense], name="both", **options)
     heads.train(head="mean_pool", features=segments, neighbours=1, name="neighbours", **options)
+    shared = {"head": "context:width=16:layers=1:attention_heads=2", "window": 3, **options}
+    heads.train(features=dense, name="shared", **shared)
+    heads.train(features=segments, name="shared_by_segment", **shared)
     members = [folder / "runs" / f"{name}-seed0" for name in ("by_segment", "dense")]
     heads.ensemble(members, runs=folder / "runs", weights=(3, 1), annotations=miniature.annotations)
     return Trained(miniature.annotations, miniature.videos, sets, folder / "runs")

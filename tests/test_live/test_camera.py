@@ -77,6 +77,8 @@ def test_a_camera_that_is_not_there_is_named_in_one_line(capfd):
 
 
 def test_runs_with_context_are_refused(trained):
+    with pytest.raises(DataError, match="shared-seed0: was trained with --window 3, and of a camera"):
+        open_live(trained.run("shared"), device="cpu")
     with pytest.raises(DataError, match=r"dense-seed0: was trained with --context 0\.5"):
         open_live(trained.run("dense"), device="cpu")
 

@@ -72,6 +72,7 @@ def sets_of_windows(trained, windows, tmp_path_factory) -> dict[str, Path]:
 _SETS = {
     "by_segment": ("tiny_cnn-seg8",),
     "dense": ("tiny_cnn-every0.2",),
+    "shared": ("tiny_cnn-every0.2",),
     "both": ("tiny_cnn-seg8", "tiny_cnn-every0.2"),
 }
 
@@ -169,6 +170,10 @@ def refused(result, *words: str) -> None:
 
 def test_runs_with_neighbours_are_refused(trained, watch):
     refused(watch(trained.run("neighbours"), video_of(trained), "-o", "a.mp4"), "--neighbours 1", "no neighbouring")
+
+
+def test_shared_windows_of_a_set_by_segment_are_refused(trained, watch):
+    refused(watch(trained.run("shared_by_segment"), video_of(trained), "-o", "a.mp4"), "dense sets", "overlap")
 
 
 def test_a_video_that_is_not_there_is_refused(trained, watch):
