@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from browser import CHROMIUM, Browser, chromium
+from browser import CHROMIUM, Browser
 from click.testing import CliRunner
 from encode import HEIGHT, WIDTH, number_in, number_picture, write_video
 from report_runs import write_run
@@ -62,18 +61,6 @@ def page(dataset, tmp_path_factory) -> Path:
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[1:] == [f"gallery: {NUM_STRIPS} strips"]
     return out
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[Browser]:
-    with chromium(tmp_path_factory.mktemp("chromium")) as browser:
-        yield browser
-
-
-@pytest.fixture
-def desk(browser, page) -> Browser:
-    browser.open(page, width=DESK)
-    return browser
 
 
 def _show_all(browser: Browser) -> None:

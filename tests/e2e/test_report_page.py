@@ -6,11 +6,10 @@ import base64
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, Browser, chromium
+from browser import CHROMIUM, Browser
 from report_runs import write_run, write_runs
 from synthetic import write_synthetic
 
@@ -38,18 +37,6 @@ def page(tmp_path_factory) -> Path:
     process = subprocess.run([program, "report"], cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert process.returncode == 0, process.stdout + process.stderr
     return folder / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[Browser]:
-    with chromium(tmp_path_factory.mktemp("chromium")) as browser:
-        yield browser
-
-
-@pytest.fixture
-def desk(browser, page) -> Browser:
-    browser.open(page, width=DESK)
-    return browser
 
 
 @pytest.fixture
