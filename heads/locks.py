@@ -13,6 +13,7 @@ import fcntl
 import functools
 import os
 import socket
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,8 @@ def _acquired(path: Path) -> int | None:
         except FileNotFoundError:  # the process that held the lock has just removed the folder again
             continue
         except OSError as error:
+            if isinstance(error, FileExistsError) and _is_folder_or_gone(error.filename):
+                continue  # it was removed while pathlib looked whether what exists is a folder
             if error.errno in _IS_READ_ONLY and path.parent.is_dir() and not os.access(path.parent, os.W_OK):
                 return None
             raise DataError(f"{path.parent}: cannot be written: {error.strerror or error}.") from error
@@ -89,6 +92,13 @@ def _acquired(path: Path) -> int | None:
             os.close(descriptor)
             raise
         os.close(descriptor)  # of a file that the process that held the lock has just removed
+
+
+def _is_folder_or_gone(path: str | Path) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return True
 
 
 def _flock(path: Path, descriptor: int) -> None:

@@ -149,10 +149,26 @@ def test_a_folder_that_cannot_be_written_needs_no_lock(tmp_path, monkeypatch):
         pass
 
 
-def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
+@pytest.mark.parametrize("name", ["runs", "runs/a"])
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path, name):
     (tmp_path / "runs").touch()
-    with pytest.raises(DataError, match="runs/a: cannot be written: "), locked(tmp_path / "runs" / "a"):
+    with pytest.raises(DataError, match=f"{name}: cannot be written: "), locked(tmp_path / name):
         pass
+
+
+def test_a_folder_that_is_removed_while_it_is_made_is_made_again(tmp_path, monkeypatch):
+    """The process that held its lock may do so between mkdir, which finds it, and the look at what was found."""
+    mkdir, calls = os.mkdir, []
+
+    def found_and_lost(path: str, *mode: int) -> None:
+        calls.append(path)
+        if len(calls) == 1:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        mkdir(path, *mode)
+
+    monkeypatch.setattr(os, "mkdir", found_and_lost)
+    with locked(tmp_path / "run"):
+        assert (tmp_path / "run").is_dir()
 
 
 # ---- whatever writes a run folder
