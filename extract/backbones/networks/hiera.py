@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from extract.backbones.networks.clip_network import ClipNetwork, LayerTokens
 
@@ -45,7 +48,20 @@ def hiera_network(size: str, *, depth: int | None = None) -> HieraMaps:
         warnings.filterwarnings("ignore", message="Importing from timm.models.layers", category=FutureWarning)
         import hiera
     width, heads, stages = _SIZES[size]
-    device = torch.empty(0).device
-    with torch.device("cpu"):  # the package computes while it builds, which the device "meta" cannot
+    with _LinspaceOnCpu():
         network = hiera.hiera_base_16x224(embed_dim=width, num_heads=heads, stages=(depth,) * 4 if depth else stages)
-    return HieraMaps(network.to(device))
+    return HieraMaps(network)
+
+
+class _LinspaceOnCpu(TorchFunctionMode):
+    """The package reads values of a `torch.linspace` while it builds, and on the device "meta" there are none."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        device = {"device": "cpu"} if func is torch.linspace else {}
+        return func(*args, **{**(kwargs or {}), **device})
