@@ -32,6 +32,7 @@ def test_every_line_is_right_on_a_cpu(tmp_path):
     assert len({line["check"] for line in record["lines"]}) == 6
 
 
+@pytest.mark.slow
 def test_what_fails_is_a_line_and_not_the_end(tmp_path):
     """Two of the checks are enough: the first fails, and the second goes on."""
     (tmp_path / "epic_like_6s.mp4").write_text("no video")

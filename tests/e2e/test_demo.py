@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from demos import repeated
 from shell import ROOT, output_here, output_of
 
-import extract.cli
-import features.cli
 from extract.decode.probing import probe
 from features.annotations import TEST_CSV, read_segments
 from features.check import verify
@@ -24,8 +23,6 @@ from heads.cli import main
 from heads.runs import METRICS, read_metrics
 
 pytestmark = pytest.mark.slow
-
-PROGRAMS = {"extract": extract.cli.main, "features": features.cli.main, "heads": main}
 
 # Written by `make demo` on a CPU, torch 2.14; other versions and processors round otherwise, hence the tolerances.
 GOLDEN_FEATURE_MEAN = 0.04266
@@ -71,10 +68,10 @@ def test_temporal_heads_tell_verbs_that_mean_pooling_cannot(rows, head):
     assert _top(rows, head, "verb@1") > _top(rows, "mean_pool", "verb@1") + 10
 
 
-@pytest.mark.parametrize("head", ["tcn", "transformer"])
-def test_so_do_the_other_heads_that_see_an_order(demo, rows, head, tmp_path):
+@pytest.mark.parametrize(("head", "epochs"), [("tcn", 8), ("transformer", 20)])
+def test_so_do_the_other_heads_that_see_an_order(demo, rows, head, epochs, tmp_path):
     data_options = ("--annotations", demo[0] / "annotations", "--features", demo[0] / "features" / "tiny_cnn-seg16")
-    train_options = ("--device", "cpu", "--epochs", 20, "--batch-size", 16, "--runs", tmp_path)
+    train_options = ("--device", "cpu", "--epochs", epochs, "--batch-size", 16, "--runs", tmp_path)
     output_here(main, "train", "--head", head, "--set", "width=64", *data_options, *train_options)
     verb = max(row["val_verb_top1"] for row in read_metrics(tmp_path / f"{head}-seed0" / METRICS))
     assert verb > _top(rows, "mean_pool", "verb@1") + 10
@@ -195,12 +192,8 @@ def test_what_was_written_is_named(demo):
 
 
 def test_repeating_it_trains_nothing_again(demo):
-    """Every command that the demo printed is run once more, in this process: ten others would each load torch."""
     out, output = demo
-    folders = {f"EPIC_{name.upper()}": out / name for name in ("annotations", "videos", "features", "runs")}
     mtimes_before = {path: path.stat().st_mtime_ns for path in out.rglob("last.pth")}
-    commands = re.findall(r"^\$ (extract|features|heads) (.*?)(?: > .*)?$", output, flags=re.MULTILINE)
-    assert [words.split()[0] for _, words in commands].count("train") == 4
-    for program, words in commands:
-        output_here(PROGRAMS[program], *words.split(), **folders)
+    commands = repeated(output, out)
+    assert [words.split()[0] for words in commands].count("train") == 4
     assert {path: path.stat().st_mtime_ns for path in out.rglob("last.pth")} == mtimes_before

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, chromium
+from demos import repeated
 from shell import ROOT, output_of
 
 from features.files import read_json
@@ -16,16 +17,11 @@ pytestmark = pytest.mark.slow
 EPOCHS = 8
 
 
-def _demo(out: Path) -> str:
-    """Run the demo of sweeps, as it is but for its size; return what it printed."""
-    return output_of("bash", "jobs/demo-sweep.sh", out, folder=ROOT, timeout_s=600, SIZE="test", EPOCHS=EPOCHS)
-
-
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> tuple[Path, str]:
-    """The demo's folder of the sweep, and what it printed."""
+    """The demo's folder of the sweep, and what it printed, at a small size."""
     out = tmp_path_factory.mktemp("demo") / "demo"
-    output = _demo(out)
+    output = output_of("bash", "jobs/demo-sweep.sh", out, folder=ROOT, timeout_s=600, SIZE="test", EPOCHS=EPOCHS)
     return out / "runs" / "sweep", output
 
 
@@ -68,8 +64,9 @@ def test_its_page_opens_in_a_browser_without_complaint(demo, tmp_path):
 
 
 def test_repeating_it_trains_nothing_again(demo):
-    folder, _ = demo
+    folder, output = demo
     mtimes_before = {path: path.stat().st_mtime_ns for path in folder.rglob("last.pth")}
-    _demo(folder.parents[1])
+    commands = repeated(output, folder.parents[1])
+    assert [words.split()[0] for words in commands] == ["run", "sweep", "ensemble", "report"]
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("last.pth")} == mtimes_before
     assert len(mtimes_before) == 12
