@@ -14,12 +14,12 @@ from features.featureset import read_featureset
 
 @pytest.mark.slow
 def test_videomae_features_train_a_head(miniature, tmp_path):
-    # Half a dozen of the miniature's segments, because each takes a CPU two seconds and more.
+    # A few of the miniature's segments, because each takes a CPU two seconds and more.
     annotations = tmp_path / "annotations"
     annotations.mkdir()
     for file in miniature.annotations.glob("*.csv"):
         rows = pd.read_csv(file)
-        selection = rows.head({"EPIC_100_train.csv": 4}.get(file.name, 1)) if "narration_id" in rows else rows
+        selection = rows.head({"EPIC_100_train.csv": 2}.get(file.name, 1)) if "narration_id" in rows else rows
         selection.to_csv(annotations / file.name, index=False)
     variables = {
         "EPIC_ANNOTATIONS": annotations,
